@@ -1,0 +1,110 @@
+"""What the framework costs: epochs of a real run against epochs of a plain PyTorch loop, in turn, in one process.
+
+    python benchmarks/overhead.py                       # the default net on images of MNIST's number and size
+    python benchmarks/overhead.py model=mnist_cnn_421k
+
+The run is `src/train.py`'s own, with all metrics, callbacks, logger and progress bar on. After each of its epochs the
+plain loop makes one over the same tensors: index, cast, normalise, forward, backward, fused AdamW, loss and correct
+predictions summed up, then the validation set. Each pair of epochs gives a ratio; the medians are printed.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import hydra
+import lightning as L
+import torch
+from torch.nn import functional as F
+
+import src.train
+from src.utils.cli import CONFIGS
+from src.utils.instantiate import instantiate
+
+EPOCHS = 8  # pairs that count, after one that does not
+
+
+class PlainLoop(L.Callback):
+    """Make an epoch by hand after each epoch of the run."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        self.net = net
+        self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+        self.training: list[tuple[float, float]] = []  # seconds: the run's, the plain loop's
+        self.epoch: list[tuple[float, float]] = []  # likewise, validation and all
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Begin an epoch of the run; the one before has ended, with its checkpoint and logs."""
+        if trainer.current_epoch:
+            run = time.perf_counter() - self.start
+            training, validation = self.plain_epoch(trainer.datamodule)
+            self.training.append((self.run_training, training))
+            self.epoch.append((run, training + validation))
+        self.start = time.perf_counter()
+
+    def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """End the training part of the run's epoch."""
+        if not trainer.sanity_checking:
+            self.run_training = time.perf_counter() - self.start
+
+    def plain_epoch(self, data: Any) -> tuple[float, float]:
+        """Train on and validate on the same tensors as the run; return the seconds of both parts."""
+        scale, shift = 1 / (255 * data.std[0]), -data.mean[0] / data.std[0]
+        start = time.perf_counter()
+        self.net.train()
+        images, labels = data.data_train.tensors
+        order = torch.randperm(len(images))
+        total, correct = torch.zeros(()), torch.zeros((), dtype=torch.long)
+        for indices in order[: len(order) // data.batch_size * data.batch_size].split(data.batch_size):
+            x, y = images[indices].float().mul_(scale).add_(shift), labels[indices]
+            logits = self.net(x)
+            loss = F.cross_entropy(logits, y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total += loss.detach()
+            correct += (logits.argmax(1) == y).sum()
+        middle = time.perf_counter()
+        self.net.eval()
+        images, labels = data.data_val.tensors
+        with torch.inference_mode():
+            for x, y in zip(images.split(data.batch_size), labels.split(data.batch_size), strict=True):
+                correct += (self.net(x.float().mul_(scale).add_(shift)).argmax(1) == y).sum()
+        return middle - start, time.perf_counter() - middle
+
+
+def main() -> None:
+    """Run both and print the table."""
+    has_fashion = Path("/usr/share/datasets/fashion-mnist").is_dir()
+    synthetic = ["data=synthetic", "data.channels=1", "data.image_size=28", "data.train_size=60000", "data.val_size=5000"]
+    data = ["data=fashion_mnist"] if has_fashion else synthetic
+    with tempfile.TemporaryDirectory() as folder, hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        options = [f"paths.output_dir={folder}", f"trainer.max_epochs={EPOCHS + 2}", "test=false", "trainer=cpu"]
+        cfg = hydra.compose("train", [*data, *options, *sys.argv[1:]])
+        plain = PlainLoop(instantiate(cfg.model.net))
+        instantiated = src.train.train
+        import src.utils.instantiate as wiring
+
+        build = wiring.build
+
+        def build_with_plain_loop(*arguments: Any) -> dict[str, Any]:
+            objects = build(*arguments)
+            objects["trainer"].callbacks.append(plain)
+            return objects
+
+        wiring.build = build_with_plain_loop
+        instantiated(cfg)
+    print(f"{cfg.model.net._target_.rpartition('.')[2]}, batch {cfg.data.batch_size}, {torch.get_num_threads()} threads")
+    for part, pairs in {"training part": plain.training[1:], "whole epoch": plain.epoch[1:]}.items():
+        ratio = statistics.median(run / loop for run, loop in pairs)
+        run, loop = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(f"{part:14s} run {run:.3f} s   plain loop {loop:.3f} s   ratio {ratio:.2f}  ({len(pairs)} pairs, medians)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Pictures in TensorBoard: what the net is shown, what it confuses, where it fails worst."""
+
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_NUMBERED_CLASSES = 20  # above this a confusion matrix has no room for figures and names
+
+
+class ImageReport(L.Callback):
+    """Log a grid of training samples after the first epoch, and confusions and worst mistakes after the test.
+
+    The worst mistakes are those the net was surest of. Under DDP they are those of the first process, while the
+    confusion matrix counts the samples of all.
+
+    Args:
+        num_images: images in a grid.
+    """
+
+    def __init__(self, num_images: int = 36) -> None:
+        if num_images < 1:
+            raise ValueError(f"num_images={num_images} must be at least 1.")
+        self.num_images = num_images
+        self._samples: tuple[Tensor, Tensor] | None = None
+        self._samples_logged = False
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the first images that the net is trained on."""
+        if self._samples is None and not self._samples_logged:
+            images, labels = batch
+            self._samples = images[: self.num_images].cpu(), labels[: self.num_images].cpu()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log them; not before the first step, which they would delay."""
+        if self._samples is not None:
+            images, labels = self._samples
+            names = class_names(trainer)
+            titles = [name_of(label, names) for label in labels.tolist()]
+            self._log(trainer, "train/samples", lambda: image_grid(images, titles))
+            self._samples, self._samples_logged = None, True
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin to count."""
+        self._predicted: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        self._mistakes: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count predictions, and keep the worst mistakes so far. `outputs` are the logits (B, num_classes)."""
+        images, labels = batch
+        confidence, predicted = outputs.softmax(dim=1).max(dim=1)  # (B,) each
+        self._num_classes = outputs.shape[1]
+        self._predicted.append(predicted)
+        self._labels.append(labels)
+        wrong = predicted != labels
+        mistakes = (images[wrong], labels[wrong], predicted[wrong], confidence[wrong])
+        if self._mistakes is not None:
+            old, new = self._mistakes, mistakes
+            mistakes = tuple(torch.cat(pair) for pair in zip(old, new, strict=True))  # type: ignore[assignment]
+        worst = mistakes[3].argsort(descending=True)[: self.num_images]
+        self._mistakes = tuple(part[worst] for part in mistakes)  # type: ignore[assignment]
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the confusion matrix and the worst mistakes."""
+        pairs = torch.cat(self._labels) * self._num_classes + torch.cat(self._predicted)
+        counts = torch.bincount(pairs, minlength=self._num_classes**2).view(self._num_classes, self._num_classes)
+        counts = trainer.strategy.reduce(counts, reduce_op="sum").cpu()  # (num_classes, num_classes), rows: true
+        names = class_names(trainer)
+        self._log(trainer, "test/confusion_matrix", lambda: confusion_figure(counts, names))
+        assert self._mistakes is not None
+        images, labels, predicted, confidence = (part.cpu() for part in self._mistakes)
+        if len(images):
+            titles = [
+                f"{name_of(label, names)}, not\n{name_of(guess, names)} {sure:.0%}"
+                for label, guess, sure in zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
+            ]
+            self._log(trainer, "test/worst_mistakes", lambda: image_grid(images, titles))
+
+    @staticmethod
+    def _log(trainer: L.Trainer, tag: str, draw: Any) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                logger.experiment.add_figure(tag, draw(), global_step=trainer.global_step)
+
+
+def class_names(trainer: L.Trainer) -> list[str] | None:
+    """The names of the classes, where the DataModule tells them."""
+    names = getattr(trainer, "datamodule", None) and trainer.datamodule.class_names  # type: ignore[attr-defined]
+    return list(names) if names else None
+
+
+def name_of(label: int, names: list[str] | None) -> str:
+    """The name of a class, or its number where it has none."""
+    return names[label] if names else str(label)
+
+
+def image_grid(images: Tensor, titles: list[str]) -> "Figure":
+    """Draw (N, C, H, W) of any range, each under its title, in a grid that is about square."""
+    from matplotlib.figure import Figure  # 0.5 s, and only for those who want pictures
+
+    low, high = images.amin(dim=(0, 2, 3), keepdim=True), images.amax(dim=(0, 2, 3), keepdim=True)
+    pictures = ((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
+    columns = max(round(len(images) ** 0.5), 1)
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.3 * columns, 1.6 * rows), layout="tight")
+    for axes, picture, title in zip(figure.subplots(rows, columns, squeeze=False).flat, pictures, titles, strict=False):
+        axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+        axes.set_title(title, fontsize=8)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    return figure
+
+
+def confusion_figure(counts: Tensor, names: list[str] | None) -> "Figure":
+    """Draw a confusion matrix (true, predicted) of counts; a row is coloured by its shares."""
+    from matplotlib.figure import Figure
+
+    size = len(counts)
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    side = min(max(0.6 * size, 4), 10)
+    figure = Figure(figsize=(side + 1, side), layout="tight")
+    axes = figure.subplots()
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if size <= MAX_NUMBERED_CLASSES:
+        labels = [name_of(label, names) for label in range(size)]
+        axes.set_xticks(range(size), labels, rotation=90 if names and max(map(len, names)) > 3 else 0)
+        axes.set_yticks(range(size), labels)
+        for row, column in counts.nonzero().tolist():
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", fontsize=8, color=colour)
+    return figure

@@ -1,0 +1,114 @@
+"""A live bar on a terminal, and a line an epoch anywhere else (a file, a pipe, CI)."""
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+COLUMNS = ("train/loss", "train/acc", "val/loss", "val/acc", "images_per_second", "epoch_seconds")
+
+
+class ProgressBar(LightningProgressBar):
+    """Show how far an epoch is, and after each epoch a line of its figures that stays.
+
+    Args:
+        refresh_per_second: how often the bar is redrawn; steps in between cost a look at the clock.
+    """
+
+    def __init__(self, refresh_per_second: float = 4) -> None:
+        super().__init__()
+        self.console = Console()
+        self._interval = 1 / refresh_per_second
+        self._enabled = True
+        self._bar: Progress | None = None
+        self._last_drawn = 0.0
+        self._lines = 0
+
+    def disable(self) -> None:
+        """Be silent; Lightning calls it in all processes but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Speak again."""
+        self._enabled = True
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Print the figures of the epoch before and start the next one's bar."""
+        self._print_epoch(trainer)
+        self._start(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", self.total_train_batches)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        self._update(batch_idx + 1)
+
+    def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Start the bar of a validation or, before training, of the sanity check."""
+        label = "sanity check" if trainer.sanity_checking else "validation"
+        batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+        self._start(label, sum(batches))
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Move the bar."""
+        self._update(batch_idx + 1)
+
+    def on_test_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Start the bar of the test."""
+        self._start("test", sum(trainer.num_test_batches))
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Move the bar."""
+        self._update(batch_idx + 1)
+
+    def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Print the figures of the last epoch and take the bar away."""
+        self._stop()
+        self._print_epoch(trainer)
+
+    def on_test_end(self, *_: Any) -> None:
+        """Take the bar away."""
+        self._stop()
+
+    def on_exception(self, *_: Any) -> None:
+        """Leave the terminal as it was."""
+        self._stop()
+
+    def _start(self, label: str, total: float) -> None:
+        self._stop()
+        if self._enabled and self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            # no thread of rich's own, which would take time from training: `_update` redraws
+            self._bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
+            self._bar.add_task(label, total=total)
+            self._bar.start()
+
+    def _update(self, done: int) -> None:
+        if self._bar is None:
+            return
+        now = time.monotonic()
+        if now - self._last_drawn >= self._interval:
+            self._last_drawn = now
+            self._bar.update(self._bar.task_ids[0], completed=done, refresh=True)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _print_epoch(self, trainer: L.Trainer) -> None:
+        self._stop()
+        metrics = {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}
+        epoch = trainer.fit_loop.epoch_progress.current.completed
+        if not self._enabled or epoch <= self._lines or not metrics:
+            return
+        self._lines = epoch
+        figures = "  ".join(f"{name} {value:,.0f}" if value >= 100 else f"{name} {value:.4f}" for name, value in metrics.items())
+        self.console.print(f"epoch {epoch}/{trainer.max_epochs}  {figures}", highlight=False, soft_wrap=True)

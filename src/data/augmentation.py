@@ -1,0 +1,106 @@
+"""Augmentation of a whole batch at once: tensor operations only, with a draw of its own for every image."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class BatchAugmentation:
+    """Random crop, flip, affine map and erasing, in that order; each part is off at its default.
+
+    Args:
+        crop_padding: pixels of black border added on each side before cropping back to the image's size.
+        horizontal_flip: probability of mirroring an image left to right.
+        degrees: rotation is drawn from [-degrees, degrees].
+        translate: shift along each axis is drawn from ± this fraction of the image's size.
+        scale: the zoom factor is drawn from [1 - scale, 1 + scale].
+        erasing: probability that a rectangle of 2-33 % of the area takes the image's mean colour
+            (Zhong et al. 2017, arXiv 1708.04896).
+
+    Raises:
+        ValueError: a probability outside [0, 1] or a negative range.
+    """
+
+    def __init__(
+        self,
+        crop_padding: int = 0,
+        horizontal_flip: float = 0.0,
+        degrees: float = 0.0,
+        translate: float = 0.0,
+        scale: float = 0.0,
+        erasing: float = 0.0,
+    ) -> None:
+        for name, probability in {"horizontal_flip": horizontal_flip, "erasing": erasing}.items():
+            if not 0 <= probability <= 1:
+                raise ValueError(f"{name}={probability} is a probability and must lie in [0, 1].")
+        ranges = {"crop_padding": crop_padding, "degrees": degrees, "translate": translate, "scale": scale}
+        for name, value in ranges.items():
+            if value < 0:
+                raise ValueError(f"{name}={value} must not be negative.")
+        self.crop_padding = crop_padding
+        self.horizontal_flip = horizontal_flip
+        self.degrees, self.translate, self.scale = degrees, translate, scale
+        self.erasing = erasing
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a batch (B, C, H, W), uint8 or float; an affine map turns uint8 into float32 in [0, 255]."""
+        if self.crop_padding:
+            images = random_crop(images, self.crop_padding, generator)
+        if self.horizontal_flip:
+            images = random_flip(images, self.horizontal_flip, generator)
+        if self.degrees or self.translate or self.scale:
+            images = random_affine(images, self.degrees, self.translate, self.scale, generator)
+        if self.erasing:
+            images = random_erasing(images, self.erasing, generator)
+        return images
+
+
+def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Pad (B, C, H, W) with black by `padding` on all sides and cut one window a sample."""
+    batch, _, height, width = images.shape
+    padded = F.pad(images, [padding] * 4)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2p+1, 2p+1, H, W), a view
+    top, left = torch.randint(2 * padding + 1, (2, batch), generator=generator)
+    return windows[torch.arange(batch), :, top, left]  # (B, C, H, W)
+
+
+def random_flip(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Mirror each of (B, C, H, W) left to right with the given probability."""
+    flipped = torch.rand(len(images), 1, 1, 1, generator=generator) < probability
+    return torch.where(flipped, images.flip(3), images)
+
+
+def random_affine(
+    images: Tensor, degrees: float, translate: float, scale: float, generator: torch.Generator
+) -> Tensor:
+    """Rotate, shift and zoom each of (B, C, H, W) about its centre; bilinear, black outside."""
+    angle, shift_x, shift_y, zoom = torch.rand(4, len(images), generator=generator) * 2 - 1  # (B,) each
+    angle = angle * math.radians(degrees)
+    zoom = 1 / (1 + zoom * scale)  # the grid maps output to input, hence the inverse
+    cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
+    # grid coordinates run over [-1, 1]: a fraction of the image is twice as long there. In pixels the map is a
+    # rotation; in these coordinates a non-square image needs its axes weighed by the aspect ratio.
+    aspect = images.shape[2] / images.shape[3]
+    rows = [cos, -sin * aspect, 2 * translate * shift_x, sin / aspect, cos, 2 * translate * shift_y]
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3)  # (B, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)  # (B, H, W, 2)
+    return F.grid_sample(images.float(), grid, align_corners=False)
+
+
+def random_erasing(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Fill a rectangle of each of (B, C, H, W), with the given probability, with that image's mean colour."""
+    batch, _, height, width = images.shape
+    chosen, area, aspect, y, x = torch.rand(5, batch, 1, generator=generator)  # (B, 1) each
+    area = 0.02 + 0.31 * area
+    aspect = torch.exp((2 * aspect - 1) * math.log(3.3))
+    rows = (area * aspect).sqrt().clamp(max=1) * height
+    columns = (area / aspect).sqrt().clamp(max=1) * width
+    top, left = y * (height - rows), x * (width - columns)
+    row, column = torch.arange(height), torch.arange(width)
+    in_rows = (row >= top) & (row < top + rows)  # (B, H)
+    in_columns = (column >= left) & (column < left + columns)  # (B, W)
+    erased = (in_rows[:, None, :, None] & in_columns[:, None, None, :]) & (chosen < probability)[..., None, None]
+    mean = images.float().mean(dim=(2, 3), keepdim=True).to(images.dtype)  # (B, C, 1, 1)
+    return torch.where(erased, mean, images)

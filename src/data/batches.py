@@ -1,0 +1,102 @@
+"""Batches cut from one in-memory tensor: one index, one cast, one augmentation, one normalisation each."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class InMemoryLoader:
+    """Iterate over (images, labels) batches; a drop-in for a DataLoader whose data fits in memory.
+
+    The order and the augmentation of an epoch follow from `seed` and the epoch's number alone, never from the global
+    random state, so that an epoch can be replayed. With several processes each takes its own share: every sample is
+    seen once (when training with `drop_last`, all but the remainder), and all processes make the same number of steps.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N, …): one class, or one for each head.
+        batch_size: samples per batch and process.
+        mean: of the pixels, for each channel, in [0, 1].
+        std: of the pixels, for each channel, in [0, 1].
+        shuffle: draw a new order for every epoch.
+        drop_last: leave out the last batch where it is smaller than the others.
+        augmentation: applied to the raw batch, before it is normalised.
+        seed: of the order and the augmentation.
+        pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
+        rank: number of this process.
+        world_size: how many processes share the data.
+
+    Raises:
+        ValueError: a batch size below 1 or larger than this process's share.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        share = len(images) // world_size
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if drop_last and batch_size > share:
+            raise ValueError(
+                f"batch_size={batch_size} is larger than the {share} samples there are for each process: "
+                "lower data.batch_size, or set data.drop_last=false."
+            )
+        self.images, self.labels = images, labels
+        self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
+        self.augmentation, self.seed, self.pin_memory = augmentation, seed, pin_memory
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        std_ = torch.tensor(std).view(-1, 1, 1)
+        self._scale = 1 / (255 * std_)  # (C, 1, 1)
+        self._shift = -torch.tensor(mean).view(-1, 1, 1) / std_  # (C, 1, 1)
+
+    batch_sampler = None  # Lightning asks for both
+
+    @property
+    def sampler(self) -> "InMemoryLoader":
+        """Itself: where Lightning looks for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the augmentation of the next iteration; Lightning calls it before every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.drop_last:
+            return len(self.images) // self.world_size // self.batch_size
+        largest_share = -(-len(self.images) // self.world_size)
+        return -(-largest_share // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # the generator keeps the lower 32 bits of a seed
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**32)
+        count, num_batches = len(self.images), len(self)
+        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
+        seeds = torch.randint(2**32, (num_batches, self.world_size), generator=generator)[:, self.rank].tolist()
+        share = order[self.rank :: self.world_size]
+        batches = share.split(self.batch_size)
+        if len(batches) < num_batches:  # this share is one sample smaller than others: as many steps as they make
+            batches = share.tensor_split(num_batches)
+        for indices, seed in zip(batches, seeds, strict=False):  # `drop_last` leaves one batch without a seed
+            images = self.images[indices]  # (B, C, H, W)
+            if self.augmentation is not None:
+                images = self.augmentation(images, generator.manual_seed(seed))
+            images = images.float().mul_(self._scale).add_(self._shift)
+            labels = self.labels[indices]
+            yield (images.pin_memory(), labels.pin_memory()) if self.pin_memory else (images, labels)

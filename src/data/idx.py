@@ -1,0 +1,40 @@
+"""Reader of the IDX format, in which MNIST and its relatives are published (plain or gzip)."""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+UINT8 = 0x08  # the format's code for unsigned bytes, the only type the data sets use
+MAX_BYTES = 2**31  # 40 times MNIST; a header that claims more is refused before memory is taken for it
+
+
+def read_idx(path: Path, num_dims: int) -> np.ndarray:
+    """Read an IDX file of unsigned bytes with `num_dims` dimensions.
+
+    Raises:
+        ValueError: the file is not what it should be; the message names the file and what is wrong with it.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            header = file.read(4 + 4 * num_dims)
+            expected = bytes([0, 0, UINT8, num_dims])
+            if header[:4] != expected:
+                raise ValueError(
+                    f"{path} starts with {header[:4].hex()}, where IDX data of {num_dims} dimensions starts with "
+                    f"{expected.hex()}: it is damaged or another file; delete it and download it anew."
+                )
+            shape = [int(size) for size in np.frombuffer(header[4:], dtype=">u4")]
+            size = math.prod(shape)
+            data = file.read(size + 1) if size <= MAX_BYTES else b""  # a byte more shows that a file is too long
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or damaged ({error}): delete it and download it anew.") from error
+    if len(shape) != num_dims or len(data) != size:
+        raise ValueError(
+            f"{path} does not hold the {' x '.join(map(str, shape))} bytes that its header claims: "
+            "it is truncated or damaged; delete it and download it anew."
+        )
+    return np.frombuffer(bytearray(data), dtype=np.uint8).reshape(shape)

@@ -1,0 +1,161 @@
+"""Base of the DataModules whose data fits in memory: split, fit to size, normalise, serve batches."""
+
+import logging
+from collections.abc import Sequence
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+from src.data.batches import Augmentation, InMemoryLoader
+
+log = logging.getLogger(__name__)
+
+
+class InMemoryDataModule(L.LightningDataModule):
+    """Keep a data set as uint8 tensors and serve it in batches. A subclass implements `load`.
+
+    Args:
+        num_classes: labels run from 0 to `num_classes - 1`; others are refused.
+        channels: of the images served: grey is repeated to 3, RGB is averaged (ITU-R 601) to 1.
+        image_size: height and width of the images served: smaller images get a black border, larger ones are resized.
+        batch_size: of all processes together; each takes its share.
+        val_size: samples carved from the training set for validation, by `split_seed`; they are never augmented.
+        augmentation: of training batches; see `src.data.augmentation`.
+        mean: of the pixels for each channel, in [0, 1]; measured on the training set where it is not given.
+        std: likewise.
+        shuffle: draw a new order of the training set for every epoch.
+        drop_last: leave out the last training batch where it is smaller than the others.
+        num_workers: for the sake of the convention; batches are cut from memory and need no worker.
+        pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
+        seed: of the order and the augmentation of training batches.
+        split_seed: of the validation split; apart from `seed`, so that runs of several seeds compare on the same images.
+    """
+
+    class_names: Sequence[str] | None = None
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        batch_size: int = 128,
+        val_size: int = 0,
+        augmentation: Augmentation | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
+        if num_workers:
+            log.warning("data.num_workers=%d has no effect: batches are cut from memory.", num_workers)
+        self.num_classes, self.channels, self.image_size = num_classes, channels, image_size
+        self.batch_size, self.val_size = batch_size, val_size
+        self.shuffle, self.drop_last = shuffle, drop_last
+        self.augmentation, self.mean, self.std = augmentation, mean, std
+        self.pin_memory, self.seed, self.split_seed = pin_memory, seed, split_seed
+        self.data_train: TensorDataset | None = None
+        self.data_val: TensorDataset | None = None
+        self.data_test: TensorDataset | None = None
+
+    def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return train images, train labels, test images, test labels: uint8 (N, C, H, W) and int64 (N, …)."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `load`.")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the data, carve the validation set from the training set, and measure the training set's pixels."""
+        if self.data_train is not None:
+            return
+        train_images, train_labels, test_images, test_labels = self.load()
+        for labels in (train_labels, test_labels):
+            if labels.min() < 0 or labels.max() >= self.num_classes:
+                raise ValueError(
+                    f"The labels run from {labels.min()} to {labels.max()}, "
+                    f"but {self.num_classes} classes are numbered from 0 to {self.num_classes - 1}."
+                )
+        if not 0 <= self.val_size < len(train_images):
+            raise ValueError(f"val_size={self.val_size} must be less than the {len(train_images)} training images.")
+        train_images, test_images = self._fit(train_images), self._fit(test_images)
+        order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(self.split_seed))
+        train, val = order[self.val_size :].sort().values, order[: self.val_size].sort().values
+        self.data_train = TensorDataset(train_images[train], train_labels[train])
+        self.data_val = TensorDataset(train_images[val], train_labels[val])
+        self.data_test = TensorDataset(test_images, test_labels)
+        if self.mean is None or self.std is None:
+            self.mean, self.std = channel_statistics(self.data_train.tensors[0])
+
+    def _fit(self, images: Tensor) -> Tensor:
+        """Bring (N, C, H, W) to the channels and the size that were asked for."""
+        if images.shape[1] == 1 and self.channels == 3:
+            images = images.expand(-1, 3, -1, -1)
+        elif images.shape[1] == 3 and self.channels == 1:
+            weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+            images = torch.cat([(part * weights).sum(1, keepdim=True).round().byte() for part in images.split(4096)])
+        height, width = images.shape[2:]
+        if (height, width) == (self.image_size, self.image_size):
+            return images
+        if max(height, width) <= self.image_size:
+            top, left = (self.image_size - height) // 2, (self.image_size - width) // 2
+            bottom, right = self.image_size - height - top, self.image_size - width - left
+            return F.pad(images, (left, right, top, bottom))
+        size = (self.image_size, self.image_size)
+        return torch.cat(
+            [F.interpolate(part, size, mode="bilinear", antialias=True) for part in images.split(4096)]
+        )
+
+    def _loader(self, data: TensorDataset | None, train: bool) -> InMemoryLoader:
+        assert data is not None and self.mean is not None and self.std is not None, "setup() comes first"
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if self.batch_size % world_size:
+            raise ValueError(f"batch_size={self.batch_size} must be a multiple of the {world_size} processes.")
+        return InMemoryLoader(
+            *data.tensors,
+            batch_size=self.batch_size // world_size,
+            mean=self.mean,
+            std=self.std,
+            shuffle=train and self.shuffle,
+            drop_last=train and self.drop_last,
+            augmentation=self.augmentation if train else None,
+            seed=self.seed,
+            pin_memory=self.pin_memory,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def train_dataloader(self) -> InMemoryLoader:
+        """Shuffled and augmented batches of the training set."""
+        return self._loader(self.data_train, train=True)
+
+    def val_dataloader(self) -> InMemoryLoader:
+        """Batches of the validation set."""
+        return self._loader(self.data_val, train=False)
+
+    def test_dataloader(self) -> InMemoryLoader:
+        """Batches of the test set."""
+        return self._loader(self.data_test, train=False)
+
+
+def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of uint8 images (N, C, H, W), in units of [0, 1]."""
+    total = torch.zeros(images.shape[1], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for part in images.split(4096):  # in parts: a float copy of the whole set would take 4 times its memory
+        values = part.float()
+        total += values.sum(dim=(0, 2, 3), dtype=torch.float64)
+        squares += values.square_().sum(dim=(0, 2, 3), dtype=torch.float64)
+    count = images.numel() / images.shape[1]
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=1e-12).sqrt()
+    return (mean / 255).tolist(), (std / 255).tolist()

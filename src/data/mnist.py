@@ -1,0 +1,139 @@
+"""MNIST and Fashion-MNIST, from the IDX files they are published in."""
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.data.idx import read_idx
+from src.data.in_memory import InMemoryDataModule
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+class MNISTDataModule(InMemoryDataModule):
+    """MNIST (LeCun et al. 1998): 60,000 training and 10,000 test digits, 1×28×28, with the official test set.
+
+    The four files are looked for in `data_dir`, then in `system_dir`, then downloaded by torchvision to `data_dir`.
+
+    Args:
+        data_dir: the files lie in `<data_dir>/MNIST/raw`, as torchvision keeps them, or in `data_dir` itself.
+        batch_size: of all processes together.
+        system_dir: where the operating system's packages put the files.
+        options: see `InMemoryDataModule`.
+
+    Raises:
+        FileNotFoundError: the files are not there and cannot be downloaded.
+        ValueError: a file is damaged or its labels are out of range.
+    """
+
+    dataset_name = "MNIST"  # torchvision's name of the class and of the folder
+    class_names: Sequence[str] | None = [str(digit) for digit in range(10)]
+
+    def __init__(
+        self,
+        data_dir: str = "data/",
+        batch_size: int = 128,
+        *,
+        system_dir: str = "/usr/share/datasets/mnist",
+        num_classes: int = 10,
+        channels: int = 1,
+        image_size: int = 28,
+        val_size: int = 5000,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            channels=channels,
+            image_size=image_size,
+            batch_size=batch_size,
+            val_size=val_size,
+            **options,
+        )
+        self.data_dir, self.system_dir = Path(data_dir), Path(system_dir)
+
+    def prepare_data(self) -> None:
+        """Download the files where they are missing. Lightning calls this in one process only."""
+        if any(self._find(name) is None for name in FILES):
+            self._download()
+
+    def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Read and check the four files."""
+        arrays = []
+        for images_name, labels_name in (FILES[:2], FILES[2:]):
+            images_path, labels_path = self._path(images_name), self._path(labels_name)
+            images = torch.from_numpy(read_idx(images_path, num_dims=3)).unsqueeze(1)  # (N, 1, 28, 28)
+            labels = torch.from_numpy(read_idx(labels_path, num_dims=1)).long()  # (N,)
+            if len(images) != len(labels) or not len(labels):
+                raise ValueError(
+                    f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels: "
+                    "delete them and download them anew."
+                )
+            if labels.max() >= self.num_classes:
+                raise ValueError(
+                    f"{labels_path} holds the label {labels.max()}, but labels run from 0 to {self.num_classes - 1}."
+                )
+            arrays += [images, labels]
+        return arrays[0], arrays[1], arrays[2], arrays[3]
+
+    def _find(self, name: str) -> Path | None:
+        folders = (self.data_dir / self.dataset_name / "raw", self.data_dir, self.system_dir)
+        candidates = (folder / (name + suffix) for folder in folders for suffix in ("", ".gz"))
+        return next((path for path in candidates if path.is_file()), None)
+
+    def _path(self, name: str) -> Path:
+        path = self._find(name)
+        if path is None:
+            raise FileNotFoundError(self._missing(name))
+        return path
+
+    def _missing(self, name: str) -> str:
+        return (
+            f"{self.dataset_name} is not here: {name}.gz is missing. Put its four files in "
+            f"{self.data_dir / self.dataset_name / 'raw'}; `data=mnist_5k` works offline."
+        )
+
+    def _download(self) -> None:
+        """Fetch all files to a temporary folder and move them when they are complete and their checksums fit."""
+        from torchvision import datasets  # costs 1 s, and only a first run needs it
+
+        target = self.data_dir / self.dataset_name / "raw"
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.data_dir, prefix=".download-") as folder:
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every mirror
+                    getattr(datasets, self.dataset_name)(folder, download=True)
+            except (OSError, RuntimeError) as error:
+                missing = next(name for name in FILES if self._find(name) is None)
+                raise FileNotFoundError(f"{self._missing(missing)} The download failed: {error_line(error)}") from error
+            for name in FILES:
+                os.replace(Path(folder, self.dataset_name, "raw", name + ".gz"), target / (name + ".gz"))
+
+
+def error_line(error: BaseException) -> str:
+    """The last line of an error's message, which holds the reason where libraries write several."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+
+
+class FashionMNISTDataModule(MNISTDataModule):
+    """Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747): clothes in MNIST's format and sizes.
+
+    Debian's package `dataset-fashion-mnist` installs the files in the default `system_dir`.
+    """
+
+    dataset_name = "FashionMNIST"
+    class_names = (
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    )
+
+    def __init__(
+        self, *args: Any, system_dir: str = "/usr/share/datasets/fashion-mnist", **options: Any
+    ) -> None:
+        super().__init__(*args, system_dir=system_dir, **options)

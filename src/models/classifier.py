@@ -1,0 +1,104 @@
+"""Image classification: one label an image."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from src.models.metrics import LossAndAccuracy
+from src.models.schedulers import Schedule
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Classifier(L.LightningModule):
+    """Train any net that maps images (B, C, H, W) to logits (B, num_classes).
+
+    Args:
+        net: the net.
+        optimizer: called with the parameter groups.
+        scheduler: called with the optimizer, `total_steps` and `steps_per_epoch`; see `src.models.schedulers`.
+        criterion: called with logits (B, num_classes) and labels (B,); returns the mean loss.
+        input_shape: (C, H, W) of an image, for the summary and the graph.
+        compile: compile the net with torch.compile before it is trained.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[[Iterable[Any]], Optimizer],
+        scheduler: Callable[..., Schedule] | None,
+        criterion: nn.Module,
+        input_shape: Sequence[int],
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.criterion = criterion
+        self.example_input_array = torch.zeros(2, *input_shape)  # (2, C, H, W)
+        self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
+        self.metrics = nn.ModuleDict({f"{stage}_metrics": LossAndAccuracy() for stage in ("train", "val", "test")})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to logits (B, num_classes)."""
+        return self.net(images)
+
+    def setup(self, stage: str) -> None:
+        """Compile the net where that is asked for; in place, so that parameters keep their names in checkpoints."""
+        if self._compile and stage == "fit":
+            self.net.compile()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch; its curve is logged as often as the trainer says."""
+        loss, _ = self._step(batch, "train")
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self.log("train/loss_step", loss)  # not at every step: each call costs as much as a layer of a small net
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the validation figures."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Add a batch to the test figures; return its logits (B, num_classes) for callbacks to look at."""
+        return self._step(batch, "test")[1]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean training loss and accuracy of the epoch."""
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation figures."""
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test figures."""
+        self._log_epoch("test")
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer, which decays matrices but not biases and norms, and its schedule."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
+        others = [parameter for parameter in parameters if parameter.ndim < 2]
+        optimizer = self._optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+        if self._scheduler is None:
+            return optimizer
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = max(total_steps // (self.trainer.max_epochs or 1), 1)
+        schedule = self._scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        logits = self.net(images)  # (B, num_classes)
+        loss = self.criterion(logits, labels)
+        self.metrics[f"{stage}_metrics"].update(loss.detach(), logits.detach(), labels)
+        return loss, logits
+
+    def _log_epoch(self, stage: str) -> None:
+        metrics = self.metrics[f"{stage}_metrics"]
+        self.log_dict({f"{stage}/{name}": value for name, value in metrics.compute().items()})
+        metrics.reset()

@@ -1,0 +1,33 @@
+"""The figures of a stage, summed up on the device with a handful of operations a step."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class LossAndAccuracy(Metric):
+    """Mean loss and accuracy over all samples of an epoch and, under DDP, of all processes.
+
+    One metric in place of two generic ones: it costs a third of their time a step, a real share of a small net's.
+    """
+
+    full_state_update = False
+    loss: Tensor
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: its mean loss (), logits (B, num_classes) and labels (B,)."""
+        self.loss += loss * len(labels)
+        self.correct += (logits.argmax(dim=1) == labels).sum()
+        self.count += len(labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return `loss` and `acc`."""
+        return {"loss": self.loss / self.count, "acc": self.correct / self.count}

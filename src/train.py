@@ -1,0 +1,53 @@
+"""Train a net and test it: `python src/train.py model=mnist_cnn_68k data=fashion_mnist trainer.max_epochs=20`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
+
+from omegaconf import DictConfig
+
+from src.utils.checkpoints import check_file
+from src.utils.cli import entry_point
+from src.utils.extras import apply_extras
+
+
+def train(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
+    """Train, then test the best checkpoint, as far as `cfg.train` and `cfg.test` say so.
+
+    Returns:
+        The run's figures, and the objects it was made of.
+    """
+    apply_extras(cfg)
+    ckpt_path = check_file(cfg.ckpt_path) if cfg.ckpt_path else None
+
+    from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
+    from src.utils.results import best_checkpoint, collect_figures, report
+
+    objects = build(cfg, ckpt_path)
+    datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
+    figures: dict[str, float] = {}
+    if cfg.train:
+        trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+        figures |= collect_figures(trainer)
+        ckpt_path = best_checkpoint(trainer)
+    if cfg.test:
+        trainer.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True, verbose=False)
+        figures |= collect_figures(trainer)
+    report(cfg, objects, figures)
+    return figures, objects
+
+
+@entry_point("train")
+def main(cfg: DictConfig) -> float | None:
+    """Train as the command line says, and return the figure that a sweep optimises."""
+    figures, _ = train(cfg)
+    name = cfg.optimized_metric
+    if name and name not in figures:
+        raise ValueError(f"optimized_metric={name} is not a figure of this run; they are {', '.join(sorted(figures))}.")
+    return figures[name] if name else None
+
+
+if __name__ == "__main__":
+    main()

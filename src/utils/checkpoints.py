@@ -1,0 +1,94 @@
+"""Find a checkpoint, read the configuration it was made with, and check that it fits a model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:  # torch costs seconds to import, and a missing file is found without it
+    from torch import nn
+
+CONFIG_KEY = "config"  # where a checkpoint keeps the run's configuration
+
+
+def find_checkpoint(run_dir: str | Path) -> Path:
+    """The best checkpoint of a run, or the last one where none is marked as best.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no checkpoint in it.
+    """
+    folder = Path(run_dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"run_dir={run_dir} is not a folder; runs lie in logs/train/runs/.")
+    best = sorted((folder / "checkpoints").glob("epoch_*.ckpt"), key=lambda path: path.stat().st_mtime)
+    last = folder / "checkpoints" / "last.ckpt"
+    if best:
+        return best[-1]
+    if last.is_file():
+        return last
+    raise FileNotFoundError(f"run_dir={run_dir} holds no run: there is no checkpoint in {folder / 'checkpoints'}.")
+
+
+def check_file(ckpt_path: str | Path) -> Path:
+    """The path of a checkpoint that exists.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(ckpt_path)
+    if not path.is_file():
+        raise FileNotFoundError(f"ckpt_path={ckpt_path} is not a file; checkpoints lie in <run>/checkpoints/.")
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of this project without running code from it.
+
+    Raises:
+        ValueError: the file is truncated, damaged or something else.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} is no checkpoint that can be read: it is truncated or damaged ({reason}).") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is not a checkpoint of a run: it has no state_dict.")
+    return checkpoint
+
+
+def read_run_config(ckpt_path: Path) -> DictConfig:
+    """The configuration of the run that made a checkpoint, with its interpolations.
+
+    It lies in the run directory and, where the checkpoint has been moved away from there, in the checkpoint itself.
+    """
+    in_run_dir = ckpt_path.parent.parent / ".hydra" / "config.yaml"
+    cfg = OmegaConf.load(in_run_dir) if in_run_dir.is_file() else read_checkpoint(ckpt_path).get(CONFIG_KEY)
+    if cfg is None:
+        raise ValueError(f"{ckpt_path} holds no configuration: it was not made by src/train.py.")
+    return OmegaConf.create(cfg)
+
+
+def check_fits(ckpt_path: Path, model: "nn.Module") -> None:
+    """Check that a checkpoint's parameters have the names and shapes of the model's.
+
+    Raises:
+        ValueError: says how many differ, and which come first.
+    """
+    theirs = {name: tuple(value.shape) for name, value in read_checkpoint(ckpt_path)["state_dict"].items()}
+    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    different = [
+        f"{name} is {theirs.get(name, 'missing')} in the checkpoint and {ours.get(name, 'missing')} in the model"
+        for name in [*ours, *(name for name in theirs if name not in ours)]
+        if theirs.get(name) != ours.get(name)
+    ]
+    if different:
+        first = "; ".join(different[:3])
+        raise ValueError(
+            f"{ckpt_path} is of another architecture: {len(different)} of {len(ours)} tensors differ ({first}"
+            f"{'; …' if len(different) > 3 else ''})."
+        )

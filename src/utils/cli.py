@@ -1,0 +1,206 @@
+"""The command line: compose, check, run, and answer a mistake with a sentence instead of a stack trace.
+
+Nothing here imports torch, so that `--help` and most mistakes are answered at once.
+"""
+
+import difflib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
+CONFIGS = ROOT / "configs"
+FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
+
+log = logging.getLogger(__name__)
+
+OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
+
+
+def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a function of a config the program of `configs/<config_name>.yaml`; like `hydra.main`, with clear errors."""
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        full_error = os.environ.get(FULL_ERROR)
+        reported: list[Exception] = []
+
+        def job(cfg: DictConfig) -> Any:
+            with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
+                try:
+                    check_types(config_name, list(HydraConfig.get().overrides.task))
+                    return task(cfg)
+                except Exception as error:
+                    report_failure(error)
+                    reported.append(error)  # the jobs of a sweep that come after this one still run
+                    raise
+
+        job.__module__ = task.__module__
+
+        def main() -> None:
+            try:
+                with set_env(FULL_ERROR, "1"):  # makes Hydra hand errors on instead of printing them
+                    hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
+            except Exception as error:
+                if full_error == "1":
+                    raise
+                if error not in reported:
+                    print_error(describe(error, config_name, sys.argv[1:]))
+                sys.exit(1)
+
+        return main
+
+    return decorate
+
+
+def guarded(action: Callable[[], Any]) -> None:
+    """Do what has to come before Hydra, and answer its mistakes likewise."""
+    try:
+        action()
+    except Exception as error:
+        if os.environ.get(FULL_ERROR) == "1":
+            raise
+        print_error(describe(error))
+        sys.exit(1)
+
+
+@contextmanager
+def set_env(name: str, value: str | None) -> Iterator[None]:
+    """Set an environment variable, or remove it for None, for as long as the context lasts."""
+    before = os.environ.get(name)
+    change_env(name, value)
+    try:
+        yield
+    finally:
+        change_env(name, before)
+
+
+def change_env(name: str, value: str | None) -> None:
+    """Set an environment variable, or remove it for None."""
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def print_error(sentence: str) -> None:
+    """Write an error to the terminal."""
+    sys.stderr.write(f"error: {sentence}\n")
+
+
+def report_failure(error: Exception) -> None:
+    """Say what went wrong with a job, and where what it left behind is."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    sentence = describe(error)
+    try:
+        (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+        log.error("%s\nThe log, the full trace and any checkpoints of this run are in %s", sentence, folder)
+    except OSError:  # a full disk, say: the first error is the one to show
+        print_error(f"{sentence}\nWhat this run has left is in {folder}")
+
+
+def describe(error: BaseException, config_name: str | None = None, overrides: list[str] | None = None) -> str:
+    """Put an error into a sentence: which value is wrong, and what to do."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        return f"There is no {group}={name}.{suggest(name, error.options)}"
+    if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
+        key = error.__cause__.full_key or str(error.__cause__.key)
+        return describe_key(key, config_name, overrides or [])
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        where = str(error).partition("full_key: ")[2].strip()
+        return f"{where}: {describe(error.__cause__)}" if where else describe(error.__cause__)
+    paragraph = str(error).strip().partition("\n\n")[0]
+    sentence = " ".join(line.strip() for line in paragraph.splitlines())
+    if isinstance(error, ValueError | OSError | ImportError | HydraException | OmegaConfBaseException) and sentence:
+        return sentence
+    return f"{type(error).__name__}: {sentence}".removesuffix(": ")
+
+
+def describe_key(key: str, config_name: str | None, overrides: list[str]) -> str:
+    """Say that a key does not exist, and which ones near it do."""
+    sentence = f"There is no {key} in the configuration."
+    if config_name is None:
+        return sentence
+    try:
+        cfg = compose(config_name, [override for override in parse(overrides) if is_choice(override)])
+    except HydraException:
+        return sentence
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    names = [str(option) for option in node] if isinstance(node, DictConfig) else []
+    return f"{sentence}{suggest(name, names, parent)} To add a key that is not there, write +{key}=…"
+
+
+def suggest(name: str, options: list[str], parent: str = "") -> str:
+    """Name the options nearest to what was written, or all of them where none is near."""
+    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    if not near and not options:
+        return ""
+    prefix = f"{parent}." if parent else ""
+    listed = ", ".join(prefix + option for option in near or options)
+    return f" Did you mean {listed}?" if near else f" There is: {listed}."
+
+
+def check_types(config_name: str, overrides: list[str]) -> None:
+    """Refuse a word where the configuration holds a number or a switch.
+
+    Only words are checked: numbers of one kind may stand for another, and `null` for anything.
+
+    Raises:
+        ValueError: names the key, the value, and what is wanted.
+    """
+    words = [
+        override
+        for override in parse(overrides)
+        if override.is_add() is override.is_delete() is False and not is_choice(override)
+        if isinstance(override.value(), str)
+    ]
+    if not words:
+        return
+    defaults = compose(config_name, [override for override in parse(overrides) if is_choice(override)])
+    for override in words:
+        default = OmegaConf.select(defaults, override.key_or_group, throw_on_resolution_failure=False)
+        if isinstance(default, bool):
+            wanted = "true or false"
+        elif isinstance(default, int | float):
+            wanted = "a number"
+        else:
+            continue
+        word = str(override.value())
+        if not word.startswith("${"):  # an interpolation may stand for anything
+            raise ValueError(f"{override.key_or_group}={word}: it must be {wanted}, such as {default}.")
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """Read overrides as Hydra does; its own options, which begin with a dash, are left out."""
+    return OverridesParser.create().parse_overrides([text for text in overrides if not text.startswith("-")])
+
+
+def is_choice(override: Override) -> bool:
+    """Whether an override chooses a file of a config group, such as model=mnist_cnn_68k."""
+    return (CONFIGS / override.key_or_group.partition("@")[0]).is_dir()
+
+
+def compose(config_name: str, overrides: list[Override]) -> DictConfig:
+    """Compose the configuration from a choice of groups alone, with the values that their files hold."""
+    lines = [override.input_line for override in overrides if override.input_line]
+    if GlobalHydra.instance().is_initialized():
+        loader = GlobalHydra.instance().config_loader()
+        return loader.load_configuration(config_name, lines, run_mode=RunMode.RUN)
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(config_name, lines)

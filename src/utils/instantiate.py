@@ -1,0 +1,84 @@
+"""From configuration to objects."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from src.callbacks.run_record import RunRecord
+from src.utils.checkpoints import check_fits
+
+
+def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
+    """Build what a run is made of, seeded, and check that a checkpoint to be loaded fits the model.
+
+    Returns:
+        `cfg`, `datamodule`, `model`, `callbacks`, `logger`, `trainer`, and `record`, the callback that keeps the run's
+        record.
+    """
+    quieten_lightning()
+    if cfg.seed is not None:
+        L.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule: L.LightningDataModule = instantiate(cfg.data)
+    model: L.LightningModule = instantiate(cfg.model)
+    if ckpt_path is not None:
+        check_fits(ckpt_path, model)
+    callbacks = instantiate_all(cfg.get("callbacks"), "callbacks")
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    groups = {group: choices[group] for group in ("model", "data", "experiment", "trainer") if choices.get(group)}
+    record = RunRecord(
+        cfg.paths.output_dir, OmegaConf.to_container(cfg), {"choices": groups, "seed": cfg.seed, "tags": list(cfg.tags)}
+    )
+    loggers = instantiate_all(cfg.get("logger"), "logger")
+    trainer: L.Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers)
+    return {
+        "cfg": cfg,
+        "datamodule": datamodule,
+        "model": model,
+        "callbacks": callbacks,
+        "logger": loggers,
+        "trainer": trainer,
+        "record": record,
+    }
+
+
+def quieten_lightning() -> None:
+    """Let Lightning speak of problems only: not of absent devices, products, or its own use of torch."""
+    logging.getLogger("lightning").handlers.clear()  # Hydra's handlers write what it logs already
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
+
+
+def instantiate(cfg: DictConfig, **options: Any) -> Any:
+    """Build the object that `_target_` names, with plain lists and dicts in place of configuration nodes."""
+    return hydra.utils.instantiate(cfg, _convert_="all", **options)
+
+
+def instantiate_all(group: DictConfig | None, name: str) -> list[Any]:
+    """Build every object of a group, such as `callbacks` or `logger`, that is not switched off with null.
+
+    Raises:
+        ValueError: an entry has no `_target_`.
+        ModuleNotFoundError: an entry needs a package that is not installed.
+    """
+    objects = []
+    for key, cfg in (group or {}).items():
+        if cfg is None:
+            continue
+        if "_target_" not in cfg:
+            raise ValueError(f"{name}.{key} has no _target_: name the class, or switch it off with {name}.{key}=null.")
+        try:
+            objects.append(instantiate(cfg))
+        except InstantiationException as error:
+            if isinstance(error.__cause__, ModuleNotFoundError):
+                raise ModuleNotFoundError(
+                    f"{name}={key} needs a package that is not installed: pip install -e '.[{key}]'"
+                ) from error
+            raise
+    return objects

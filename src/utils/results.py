@@ -1,0 +1,80 @@
+"""What comes out of a run: its figures in `metrics.json`, in the HParams tab, and as a table at the end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from src.callbacks.run_record import RunRecord
+
+SUMMARY = ("test/acc", "val/acc", "params", "epoch_seconds", "images_per_second")
+COMPARED = ("model", "data", "trainer", "seed")  # what the HParams tab shows of the configuration
+
+
+def collect_figures(trainer: L.Trainer) -> dict[str, float]:
+    """The figures of the stage that has just ended, and the best value of what checkpoints are chosen by."""
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    checkpoint = trainer.checkpoint_callback
+    if checkpoint is not None and checkpoint.monitor and checkpoint.best_model_score is not None:  # type: ignore[attr-defined]
+        figures[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)  # type: ignore[attr-defined]
+    return figures
+
+
+def best_checkpoint(trainer: L.Trainer) -> Path | None:
+    """The best checkpoint of a training that has just ended; None where it kept none."""
+    checkpoint = trainer.checkpoint_callback
+    path = checkpoint.best_model_path if checkpoint is not None else ""  # type: ignore[attr-defined]
+    return Path(path) if path else None
+
+
+def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) -> None:
+    """Complete a run's figures with its size and speed, write them down and print them."""
+    record: RunRecord = objects["record"]
+    model, trainer = objects["model"], objects["trainer"]
+    figures["params"] = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    figures |= record.figures()
+    if not trainer.is_global_zero:
+        return
+    record.write("metrics.json", figures)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(hyperparameters(cfg), {k: v for k, v in figures.items() if k != "train/loss_step"})
+            logger.finalize("success")
+    print_summary(cfg, figures)
+
+
+def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
+    """The values that a run may be compared by, under dotted names: `model.optimizer.lr` and its like."""
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    return dict(leaf for key in COMPARED for leaf in leaves(resolved.get(key), key))
+
+
+def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every value below a node of plain dicts, with its dotted name."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from leaves(child, f"{name}.{key}")
+    else:
+        yield name, node if isinstance(node, bool | int | float | str) else str(node)
+
+
+def print_summary(cfg: DictConfig, figures: dict[str, float]) -> None:
+    """Print the main figures, the run directory, and what to try next."""
+    table = Table(show_header=False)
+    for name in SUMMARY:
+        if name in figures:
+            value = figures[name]
+            table.add_row(name, f"{value:.4f}" if name.endswith("acc") else f"{value:,.2f}".removesuffix(".00"))
+    console = Console()
+    console.print(table)
+    console.print(f"run directory: {cfg.paths.output_dir}", highlight=False, soft_wrap=True)
+    if cfg.extras.next_commands:
+        console.print("worth trying next:")
+        for command in cfg.extras.next_commands:
+            console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
