@@ -81,10 +81,24 @@ class PlainLoop(L.Callback):
 def main() -> None:
     """Run both and print the table."""
     has_fashion = Path("/usr/share/datasets/fashion-mnist").is_dir()
-    synthetic = ["data=synthetic", "data.channels=1", "data.image_size=28", "data.train_size=60000", "data.val_size=5000"]
+    synthetic = [
+        "data=synthetic",
+        "data.channels=1",
+        "data.image_size=28",
+        "data.train_size=60000",
+        "data.val_size=5000",
+    ]
     data = ["data=fashion_mnist"] if has_fashion else synthetic
-    with tempfile.TemporaryDirectory() as folder, hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        options = [f"paths.output_dir={folder}", f"trainer.max_epochs={EPOCHS + 2}", "test=false", "trainer=cpu"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"),
+    ):
+        options = [
+            f"paths.output_dir={folder}",
+            f"trainer.max_epochs={EPOCHS + 2}",
+            "test=false",
+            "trainer=cpu",
+        ]
         cfg = hydra.compose("train", [*data, *options, *sys.argv[1:]])
         plain = PlainLoop(instantiate(cfg.model.net))
         instantiated = src.train.train
@@ -99,11 +113,15 @@ def main() -> None:
 
         wiring.build = build_with_plain_loop
         instantiated(cfg)
-    print(f"{cfg.model.net._target_.rpartition('.')[2]}, batch {cfg.data.batch_size}, {torch.get_num_threads()} threads")
+    print(
+        f"{cfg.model.net._target_.rpartition('.')[2]}, batch {cfg.data.batch_size}, {torch.get_num_threads()} threads"
+    )
     for part, pairs in {"training part": plain.training[1:], "whole epoch": plain.epoch[1:]}.items():
         ratio = statistics.median(run / loop for run, loop in pairs)
         run, loop = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"{part:14s} run {run:.3f} s   plain loop {loop:.3f} s   ratio {ratio:.2f}  ({len(pairs)} pairs, medians)")
+        print(
+            f"{part:14s} run {run:.3f} s   plain loop {loop:.3f} s   ratio {ratio:.2f}  ({len(pairs)} pairs, medians)"
+        )
 
 
 if __name__ == "__main__":

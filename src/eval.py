@@ -28,7 +28,13 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
 
     objects = build(cfg, ckpt_path)
     trainer = objects["trainer"]
-    trainer.test(objects["model"], datamodule=objects["datamodule"], ckpt_path=ckpt_path, weights_only=True, verbose=False)
+    trainer.test(
+        objects["model"],
+        datamodule=objects["datamodule"],
+        ckpt_path=ckpt_path,
+        weights_only=True,
+        verbose=False,
+    )
     figures = collect_figures(trainer)
     report(cfg, objects, figures)
     return figures, objects

@@ -74,7 +74,7 @@ class ImageReport(L.Callback):
             old, new = self._mistakes, mistakes
             mistakes = tuple(torch.cat(pair) for pair in zip(old, new, strict=True))  # type: ignore[assignment]
         worst = mistakes[3].argsort(descending=True)[: self.num_images]
-        self._mistakes = tuple(part[worst] for part in mistakes)  # type: ignore[assignment]
+        self._mistakes = tuple(part[worst] for part in mistakes)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the confusion matrix and the worst mistakes."""

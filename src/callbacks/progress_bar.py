@@ -53,7 +53,13 @@ class ProgressBar(LightningProgressBar):
         self._start(label, sum(batches))
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *_: Any,
     ) -> None:
         """Move the bar."""
         self._update(batch_idx + 1)
@@ -63,7 +69,13 @@ class ProgressBar(LightningProgressBar):
         self._start("test", sum(trainer.num_test_batches))
 
     def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *_: Any,
     ) -> None:
         """Move the bar."""
         self._update(batch_idx + 1)
@@ -84,7 +96,12 @@ class ProgressBar(LightningProgressBar):
     def _start(self, label: str, total: float) -> None:
         self._stop()
         if self._enabled and self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
             # no thread of rich's own, which would take time from training: `_update` redraws
             self._bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
             self._bar.add_task(label, total=total)
@@ -110,5 +127,7 @@ class ProgressBar(LightningProgressBar):
         if not self._enabled or epoch <= self._lines or not metrics:
             return
         self._lines = epoch
-        figures = "  ".join(f"{name} {value:,.0f}" if value >= 100 else f"{name} {value:.4f}" for name, value in metrics.items())
+        figures = "  ".join(
+            f"{name} {value:,.0f}" if value >= 100 else f"{name} {value:.4f}" for name, value in metrics.items()
+        )
         self.console.print(f"epoch {epoch}/{trainer.max_epochs}  {figures}", highlight=False, soft_wrap=True)

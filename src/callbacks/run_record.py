@@ -37,9 +37,7 @@ class RunRecord(L.Callback):
         if stage != "test" or not self.epoch_seconds:  # the test after training belongs to the same run
             self.write("run.json", {**environment(), **self.facts})
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let a checkpoint carry all that is needed to rebuild its model and data."""
         checkpoint[CONFIG_KEY] = self.config
 
@@ -70,7 +68,7 @@ class RunRecord(L.Callback):
         self.epoch_seconds.append(seconds)
         self.images_per_second.append(images / (seconds - self._validation_seconds))
         figures = {"epoch_seconds": seconds, "images_per_second": self.images_per_second[-1]}
-        pl_module.log_dict(figures, rank_zero_only=True)
+        pl_module.log_dict(figures, sync_dist=True)
 
     def figures(self) -> dict[str, float]:
         """The median epoch: `epoch_seconds`, validation included, and `images_per_second` in training."""

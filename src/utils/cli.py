@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+)
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -42,17 +47,19 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         def job(cfg: DictConfig) -> Any:
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
-                    check_types(config_name, list(HydraConfig.get().overrides.task))
                     return task(cfg)
                 except Exception as error:
                     report_failure(error)
-                    reported.append(error)  # the jobs of a sweep that come after this one still run
-                    raise
+                    if HydraConfig.get().mode == RunMode.RUN and full_error != "1":
+                        sys.exit(1)  # Hydra would add a line of its own to an exception
+                    reported.append(error)
+                    raise  # within a sweep: Hydra runs the other jobs first
 
         job.__module__ = task.__module__
 
         def main() -> None:
             try:
+                check_types(config_name, sys.argv[1:])
                 with set_env(FULL_ERROR, "1"):  # makes Hydra hand errors on instead of printing them
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
             except Exception as error:
@@ -99,7 +106,7 @@ def change_env(name: str, value: str | None) -> None:
 
 def print_error(sentence: str) -> None:
     """Write an error to the terminal."""
-    sys.stderr.write(f"error: {sentence}\n")
+    sys.stderr.write(f"ERROR: {sentence}\n")
 
 
 def report_failure(error: Exception) -> None:
@@ -146,7 +153,7 @@ def describe_key(key: str, config_name: str | None, overrides: list[str]) -> str
     return f"{sentence}{suggest(name, names, parent)} To add a key that is not there, write +{key}=…"
 
 
-def suggest(name: str, options: list[str], parent: str = "") -> str:
+def suggest(name: str, options: Sequence[str], parent: str = "") -> str:
     """Name the options nearest to what was written, or all of them where none is near."""
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if not near and not options:
@@ -187,8 +194,9 @@ def check_types(config_name: str, overrides: list[str]) -> None:
 
 
 def parse(overrides: list[str]) -> list[Override]:
-    """Read overrides as Hydra does; its own options, which begin with a dash, are left out."""
-    return OverridesParser.create().parse_overrides([text for text in overrides if not text.startswith("-")])
+    """Read overrides as Hydra does; its own options, which begin with a dash, and their values are left out."""
+    texts = [text for text in overrides if not text.startswith("-") and (text.startswith("~") or "=" in text)]
+    return OverridesParser.create().parse_overrides(texts)
 
 
 def is_choice(override: Override) -> bool:

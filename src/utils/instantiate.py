@@ -32,8 +32,11 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     callbacks = instantiate_all(cfg.get("callbacks"), "callbacks")
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     groups = {group: choices[group] for group in ("model", "data", "experiment", "trainer") if choices.get(group)}
+    plain: Any = OmegaConf.to_container(cfg)
     record = RunRecord(
-        cfg.paths.output_dir, OmegaConf.to_container(cfg), {"choices": groups, "seed": cfg.seed, "tags": list(cfg.tags)}
+        cfg.paths.output_dir,
+        plain,
+        {"choices": groups, "seed": cfg.seed, "tags": list(cfg.tags)},
     )
     loggers = instantiate_all(cfg.get("logger"), "logger")
     trainer: L.Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers)
@@ -52,7 +55,9 @@ def quieten_lightning() -> None:
     """Let Lightning speak of problems only: not of absent devices, products, or its own use of torch."""
     logging.getLogger("lightning").handlers.clear()  # Hydra's handlers write what it logs already
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever profiles wants to read it
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
+    warnings.filterwarnings("ignore", message="The dirpath has changed")  # when a checkpoint is tested elsewhere
 
 
 def instantiate(cfg: DictConfig, **options: Any) -> Any:
@@ -68,7 +73,7 @@ def instantiate_all(group: DictConfig | None, name: str) -> list[Any]:
         ModuleNotFoundError: an entry needs a package that is not installed.
     """
     objects = []
-    for key, cfg in (group or {}).items():
+    for key, cfg in {str(key): value for key, value in (group or {}).items()}.items():
         if cfg is None:
             continue
         if "_target_" not in cfg:

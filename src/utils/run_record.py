@@ -60,4 +60,4 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     }
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    temporary.replace(path)

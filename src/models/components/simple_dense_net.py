@@ -1,6 +1,7 @@
 """SimpleDenseNet: a dense net with batch normalisation, for quick baselines (ours; no paper)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -21,7 +22,12 @@ class SimpleDenseNet(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, image_size: int, num_classes: int, hidden_sizes: Sequence[int] = (64, 128, 64)
+        self,
+        *,
+        in_channels: int,
+        image_size: int,
+        num_classes: int,
+        hidden_sizes: Sequence[int] = (64, 128, 64),
     ) -> None:
         super().__init__()
         check_positive(
@@ -29,7 +35,7 @@ class SimpleDenseNet(nn.Module):
         )
         sizes = [in_channels * image_size**2, *hidden_sizes]
         layers: list[nn.Module] = [nn.Flatten()]
-        for in_size, out_size in zip(sizes[:-1], sizes[1:], strict=True):
+        for in_size, out_size in pairwise(sizes):
             layers += [nn.Linear(in_size, out_size), nn.BatchNorm1d(out_size), nn.ReLU()]
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(sizes[-1], num_classes)

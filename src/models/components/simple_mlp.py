@@ -1,6 +1,7 @@
 """SimpleMLP: a multi-layer perceptron without normalisation, so that it trains at batch size 1 (ours; no paper)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -36,7 +37,7 @@ class SimpleMLP(nn.Module):
         )
         sizes = [in_channels * image_size**2, *hidden_sizes]
         layers: list[nn.Module] = [nn.Flatten()]
-        for in_size, out_size in zip(sizes[:-1], sizes[1:], strict=True):
+        for in_size, out_size in pairwise(sizes):
             layers += [nn.Linear(in_size, out_size), nn.ReLU(), nn.Dropout(dropout)]
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(sizes[-1], num_classes)

@@ -1,0 +1,58 @@
+# Run `make` for what there is. ARGS passes anything on: make train ARGS="trainer.max_epochs=3 seed=1"
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+TRAIN := $(RUN) src/train.py
+STAMP := $(VENV)/.installed
+# where torch comes from; https://download.pytorch.org/whl/cpu saves several GB on a machine without a GPU
+TORCH_INDEX ?=
+QUICK := debug=limit trainer.max_epochs=1 data=mnist_5k
+
+.DEFAULT_GOAL := help
+.PHONY: help h setup quickstart train test test-slow format check tb lc clean trc tq tqc
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-zA-Z%_ -]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+h: help
+
+# ---- set-up and daily use
+setup: $(STAMP) ## create .venv and install the project
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.10 is needed, this is " + sys.version if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(RUN) -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision)
+	$(RUN) -m pip install --quiet -e '.[dev]'
+	@touch $(STAMP)
+quickstart: $(STAMP) ## train a small net on real digits, offline, in seconds
+	$(TRAIN) experiment=quickstart $(ARGS)
+train: $(STAMP) ## train the default net on MNIST
+	$(TRAIN) $(ARGS)
+train-%: $(STAMP) ## train a model by its name: make train-mnist_cnn_68k
+	$(TRAIN) model=$* $(ARGS)
+tb: $(STAMP) ## open TensorBoard on all runs
+	$(VENV)/bin/tensorboard --logdir logs $(ARGS)
+lc: ## list the configurations by group
+	@cd configs && find . -mindepth 2 -name '*.yaml' | sed 's|^\./||; s|\.yaml$$||' | sort
+
+# ---- work on the code
+test: $(STAMP) ## run the tests
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+test-slow: $(STAMP) ## run the tests that take minutes
+	$(RUN) -m pytest -m slow $(ARGS)
+format: $(STAMP) ## format the code and mend what can be mended
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+check: $(STAMP) ## check format, style and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+clean: ## remove caches and build leftovers; data and logs stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# ---- shortcuts
+trc: train-mnist_cnn_421k ## train SimpleCNN 421k
+tq: $(STAMP) ## quick test: the default net, one epoch, few batches, offline
+	$(TRAIN) $(QUICK) $(ARGS)
+tqc: $(STAMP) ## quick test: SimpleCNN
+	$(TRAIN) $(QUICK) model=mnist_cnn_68k $(ARGS)
