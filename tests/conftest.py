@@ -1,0 +1,50 @@
+"""What tests share: composed configurations that write to a temporary folder, and data in the real format."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+
+from src.utils.cli import CONFIGS
+
+TINY_RUN = (
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "+trainer.limit_train_batches=3",
+    "+trainer.limit_val_batches=2",
+    "+trainer.limit_test_batches=2",
+    "++data.val_size=100",
+    "data.batch_size=16",
+)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with small MNIST files in the real format: 300 training and 100 test images of noise."""
+    folder = tmp_path_factory.mktemp("data")
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for part, count in {"train": 300, "t10k": 100}.items():
+        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        for name, array in {"images-idx3": images, "labels-idx1": labels}.items():
+            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()
+            (raw / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes(), compresslevel=1))
+    return folder
+
+
+@pytest.fixture
+def compose(tmp_path: Path, data_dir: Path) -> Callable[..., DictConfig]:
+    """Compose a configuration as the command line would, with a run directory of its own."""
+
+    def compose_(*overrides: str, config_name: str = "train") -> DictConfig:
+        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            folders = (f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}", f"paths.log_dir={tmp_path}")
+            return hydra.compose(config_name, [*folders, *overrides])
+
+    return compose_

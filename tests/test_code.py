@@ -1,0 +1,29 @@
+"""Format, style and types; the limits of the house."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from src.utils.cli import ROOT
+
+FILES = [
+    Path(name) for name in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+]
+
+
+@pytest.mark.parametrize(
+    "command", [["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"]], ids=" ".join
+)
+def test_check_passes(command: list[str]) -> None:
+    import sys
+
+    result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_large_file_no_data_no_logs_in_git() -> None:
+    if not FILES:
+        pytest.skip("not a git checkout")
+    assert not [name for name in FILES if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 250_000]
+    assert not [name for name in FILES if name.parts[0] in ("data", "logs") or name.suffix in (".ckpt", ".pt", ".gz")]

@@ -1,0 +1,123 @@
+"""Every configuration file composes, and what it describes can be built."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from src.utils.cli import CONFIGS
+from src.utils.instantiate import instantiate, instantiate_all
+
+FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rglob("*.yaml"))
+# files that are not chosen by themselves, and who includes them
+PARTS = {"data/base", "model/task", "local"}
+MODELS = [path.name for path in FILES if str(path.parent) == "model"]
+COUNTS = {"model": 7, "data": 4, "experiment": 2, "trainer": 6, "callbacks": 8, "logger": 6, "debug": 5}
+EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow"}
+
+
+def choices(group: str) -> list[str]:
+    return [path.name for path in FILES if str(path.parent) == group]
+
+
+def has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def override(path: Path) -> list[str]:
+    """How the command line chooses a file."""
+    if str(path.parent) == "." or str(path.parent) in PARTS:
+        return []
+    return [f"{path.parent}={path.name}"]
+
+
+def test_every_group_has_the_files_it_should() -> None:
+    assert {group: len(choices(group)) for group in COUNTS} == COUNTS
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_file_composes_and_resolves(path: Path, compose: Callable[..., DictConfig]) -> None:
+    if path.name == "eval":
+        pytest.skip("eval.yaml includes a run's configuration: test_eval.py composes it")
+    cfg = compose(*override(path))
+    assert not OmegaConf.missing_keys(cfg)
+    OmegaConf.resolve(cfg)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_what_a_file_describes_can_be_built(path: Path, compose: Callable[..., DictConfig]) -> None:
+    if not override(path):
+        pytest.skip("a part: built with the files that include it")
+    if str(path) in EXTRAS:
+        pytest.importorskip(EXTRAS[str(path)], reason=f"{path} needs the extra [{EXTRAS[str(path)]}]")
+    cfg = compose(*override(path))
+    group = path.parts[0]
+    if group in ("callbacks", "logger"):
+        objects = instantiate_all(cfg[group], group)
+        assert len(objects) == len(cfg[group])  # an entry in the file, an object
+    elif group in ("data", "model"):
+        assert instantiate(cfg[group]) is not None
+    elif group == "trainer":
+        devices = {"gpu": torch.cuda.device_count() >= 1, "ddp": torch.cuda.device_count() >= 2, "mps": has_mps()}
+        if devices.get(path.name, True):
+            assert instantiate(cfg.trainer).max_epochs == 10
+        else:
+            with pytest.raises(InstantiationException, match=r"No supported gpu backend|MPSAccelerator"):
+                instantiate(cfg.trainer)
+    else:
+        for key in ("data", "model"):
+            assert instantiate(cfg[key]) is not None
+
+
+@pytest.mark.parametrize("part", [path for path in FILES if str(path.parent) in PARTS], ids=str)
+def test_a_part_is_included_somewhere(part: Path) -> None:
+    name = re.compile(rf"- (task@_here_: {part.name}|base/{part.name}@_here_)$", re.MULTILINE)
+    users = [path for path in CONFIGS.rglob("*.yaml") if name.search(path.read_text())]
+    assert users or part.parent.name == "local"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_number_in_a_models_name_is_its_parameter_count(name: str, compose: Callable[..., DictConfig]) -> None:
+    model = instantiate(compose(f"model={name}").model)
+    count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    said = re.search(r"_(\d+)([km])$", name)
+    if said is None:
+        assert name in ("simple_mlp", "simple_mlp_256_128"), f"{name} does not say its size"
+        assert count == 235_146
+    else:
+        assert count == pytest.approx(int(said[1]) * {"k": 1e3, "m": 1e6}[said[2]], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "data"),
+    [
+        (["model=mnist_cnn_68k"], "MNISTDataModule"),
+        (["model=mnist_cnn_68k", "data=synthetic"], "SyntheticDataModule"),
+        (["experiment=quickstart"], "MNIST5kDataModule"),
+        (["experiment=quickstart", "model=simple_mlp"], "MNIST5kDataModule"),
+        (["experiment=quickstart", "data=fashion_mnist"], "FashionMNISTDataModule"),
+    ],
+)
+def test_data_named_by_the_user_or_an_experiment_wins_over_the_models(
+    overrides: list[str], data: str, compose: Callable[..., DictConfig]
+) -> None:
+    assert compose(*overrides).data._target_.endswith(f".{data}")
+
+
+def test_what_a_net_needs_of_the_data_follows_from_the_data(compose: Callable[..., DictConfig]) -> None:
+    cfg = compose("model=simple_mlp", "data=synthetic", "data.num_classes=7", "data.channels=3", "data.image_size=20")
+    net = instantiate(cfg.model.net)
+    assert net.features[1].in_features == 3 * 20 * 20
+    assert net.head.out_features == 7
+
+
+@pytest.mark.parametrize("group", ["optimizer", "scheduler", "criterion"])
+def test_every_part_of_a_model_can_be_swapped(group: str, compose: Callable[..., DictConfig]) -> None:
+    names = choices(f"model/{group}")
+    built: list[Any] = [compose(f"model/{group}={name}").model[group] for name in names]
+    assert len({str(cfg) for cfg in built}) == len(names) >= 1

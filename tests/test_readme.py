@@ -1,0 +1,87 @@
+"""The README tells the truth: its commands run, its steps work as written, what it names exists."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from src.train import train
+from src.utils.cli import CONFIGS, ROOT
+from tests.conftest import TINY_RUN
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for language, block in BLOCKS
+    if language == "bash"
+    for line in block.splitlines()
+    if line.strip()
+]
+TRAINING = [command for command in COMMANDS if command.startswith("python src/train.py")]
+NEW_FILES = {
+    re.match(r"# (\S+)\n", block)[1]: block  # type: ignore[index]
+    for _, block in BLOCKS
+    if re.match(r"# (src|configs)/\S+\n", block)
+}
+NEW_NAMES = [Path(name).stem for name in NEW_FILES]
+
+
+def test_the_readme_is_short_and_its_commands_are_found() -> None:
+    assert len(README.splitlines()) < 200
+    assert len(COMMANDS) >= 15 and len(TRAINING) >= 9 and len(NEW_FILES) == 4
+
+
+@pytest.mark.parametrize("command", [c for c in TRAINING if not any(name in c for name in NEW_NAMES)])
+def test_a_training_command_trains(command: str, compose: Callable[..., DictConfig]) -> None:
+    arguments = [argument for argument in shlex.split(command)[2:] if argument != "-m"]
+    arguments = [argument.split(",")[0] for argument in arguments]  # the first job of a sweep
+    if "data=fashion_mnist" in arguments and not Path("/usr/share/datasets/fashion-mnist").is_dir():
+        pytest.skip("Fashion-MNIST is not installed: apt-get install dataset-fashion-mnist")
+    tiny = [override for override in TINY_RUN if "debug=limit" not in arguments or not override.startswith("+trainer")]
+    figures, _ = train(compose(*arguments, *tiny))
+    assert 0 <= figures["test/acc"] <= 1
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith("python src/train.py")])
+def test_any_other_command_exists(command: str) -> None:
+    program, argument, *_ = shlex.split(command)
+    if program == "make":
+        result = subprocess.run(["make", "-n", argument], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+    else:  # test_eval.py runs src/eval.py; benchmarks print figures and are no tests
+        assert program == "python" and (ROOT / argument).is_file()
+
+
+def test_the_steps_for_a_net_and_a_data_set_work_as_written(tmp_path: Path) -> None:
+    """Copy the project, write the files of the steps, run their commands and the tests that find configurations."""
+    for name in ("src", "configs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / ".project-root").touch()
+    for name, content in NEW_FILES.items():
+        assert not (tmp_path / name).exists()
+        (tmp_path / name).write_text(content)
+    commands = [command for command in TRAINING if any(name in command for name in NEW_NAMES)]
+    assert len(commands) == 2
+    for command in commands:
+        result = subprocess.run(
+            [sys.executable, *shlex.split(command)[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert result.returncode == 0, result.stderr
+        assert "test/acc" in result.stdout
+    assert len(list((tmp_path / "logs" / "train" / "runs").glob("*/metrics.json"))) == 2
+
+
+def test_the_choices_and_files_it_names_exist() -> None:
+    for row in re.findall(r"^\| .* \| `(\S+?)=….*?` .*\| (.*) \|$", README, re.MULTILINE):
+        group, choices = row
+        for choice in re.findall(r"`(\w+)`", choices):
+            assert list(CONFIGS.glob(f"{group}*/**/{choice}.yaml")) or list((CONFIGS / "model").rglob(f"{choice}.yaml"))
+    for name in re.findall(r"`?((?:src|configs|benchmarks|tests)/[\w/]+\.\w+)", README):
+        assert (ROOT / name).exists() or name in NEW_FILES, name

