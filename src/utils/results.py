@@ -13,7 +13,9 @@ from rich.table import Table
 from src.callbacks.run_record import RunRecord
 
 SUMMARY = ("test/acc", "val/acc", "params", "epoch_seconds", "images_per_second")
-COMPARED = ("model", "data", "trainer", "seed")  # what the HParams tab shows of the configuration
+# what the HParams tab shows of the configuration, and of the figures
+COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
+COMPARED_BY = (*SUMMARY, "val/acc_best", "val/loss", "test/loss")
 
 
 def collect_figures(trainer: L.Trainer) -> dict[str, float]:
@@ -43,23 +45,23 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
     record.write("metrics.json", figures)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(hyperparameters(cfg), {k: v for k, v in figures.items() if k != "train/loss_step"})
+            shown = {name: figures[name] for name in COMPARED_BY if name in figures}
+            logger.log_hyperparams({**record.facts["choices"], **hyperparameters(cfg)}, shown)
             logger.finalize("success")
     print_summary(cfg, figures)
 
 
 def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
     """The values that a run may be compared by, under dotted names: `model.optimizer.lr` and its like."""
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(resolved, dict)
-    return dict(leaf for key in COMPARED for leaf in leaves(resolved.get(key), key))
+    return {name: value for key in COMPARED for name, value in leaves(OmegaConf.select(cfg, key), key)}
 
 
 def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Every value below a node of plain dicts, with its dotted name."""
-    if isinstance(node, dict):
-        for key, child in node.items():
-            yield from leaves(child, f"{name}.{key}")
+    """Every value below a node, with its dotted name; but for Hydra's own keys, which begin with an underscore."""
+    if isinstance(node, DictConfig):
+        for key in node:
+            if not str(key).startswith("_"):
+                yield from leaves(node[key], f"{name}.{key!s}")
     else:
         yield name, node if isinstance(node, bool | int | float | str) else str(node)
 
