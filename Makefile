@@ -6,10 +6,18 @@ TRAIN := $(RUN) src/train.py
 STAMP := $(VENV)/.installed
 # where torch comes from; https://download.pytorch.org/whl/cpu saves several GB on a machine without a GPU
 TORCH_INDEX ?=
-QUICK := debug=limit trainer.max_epochs=1 data=mnist_5k
+
+# what `make ca` compares, and on what
+FAMILIES := sdn mlp cnn convnext vit efficientnet hybrid
+DATA ?= cifar10
+DATA_32 := data=$(DATA) data.image_size=32 data.channels=3
+comma := ,
+space := $(subst ,, )
+
+SHORTCUTS := trc trcns trcnm trcnl emhcm evit tq tqc tqv tqcn tqe tqh tqa
 
 .DEFAULT_GOAL := help
-.PHONY: help h setup quickstart train test test-slow format check tb lc clean trc tq tqc
+.PHONY: help h setup quickstart train test test-slow format check tb lc ca clean $(SHORTCUTS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-zA-Z%_ -]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,9 +58,23 @@ clean: ## remove caches and build leftovers; data and logs stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-# ---- shortcuts
+# ---- shortcuts: t… trains a model, tq… tests a family quickly, e… runs an experiment
 trc: train-mnist_cnn_421k ## train SimpleCNN 421k
-tq: $(STAMP) ## quick test: the default net, one epoch, few batches, offline
-	$(TRAIN) $(QUICK) $(ARGS)
-tqc: $(STAMP) ## quick test: SimpleCNN
-	$(TRAIN) $(QUICK) model=mnist_cnn_68k $(ARGS)
+trcns: train-mnist_convnext_73k ## train ConvNeXt-V2, small
+trcnm: train-mnist_convnext_288k ## train ConvNeXt-V2, medium
+trcnl: train-mnist_convnext_725k ## train ConvNeXt-V2, large
+emhcm: experiment-multihead_cnn_mnist ## digit, thickness and smoothness at once
+evit: experiment-vit_mnist_995 ## the ViT meant to reach 99.5 % on MNIST
+experiment-%: $(STAMP)
+	$(TRAIN) experiment=$* $(ARGS)
+ca: $(STAMP) ## compare the families at 210k parameters, 3 epochs each: make ca DATA=cifar10
+	$(TRAIN) -m model=$(subst $(space),$(comma),$(FAMILIES:%=cifar10_%_210k)) $(DATA_32) trainer.max_epochs=3 $(ARGS)
+tq: quick-mnist_sdn_68k ## quick test: one epoch of few batches, offline; tqc tqv tqcn tqe tqh: other families
+tqc: quick-mnist_cnn_68k
+tqv: quick-mnist_vit_210k
+tqcn: quick-mnist_convnext_68k
+tqe: quick-mnist_efficientnet_66k
+tqh: quick-mnist_hybrid_210k
+tqa: tq tqc tqv tqcn tqe tqh ## quick test of all families
+quick-%: $(STAMP)
+	$(TRAIN) debug=limit trainer.max_epochs=1 extras.print_config=false data=mnist_5k model=$* $(ARGS)

@@ -13,6 +13,32 @@ if TYPE_CHECKING:
 MAX_NUMBERED_CLASSES = 20  # above this a confusion matrix has no room for figures and names
 
 
+class HeadResults:
+    """Counts the predictions of one head and keeps its worst mistakes.
+
+    Args:
+        num_mistakes: how many mistakes to keep.
+    """
+
+    def __init__(self, num_mistakes: int) -> None:
+        self.num_mistakes = num_mistakes
+        self.counts: Tensor | int = 0  # (num_classes, num_classes), rows: true
+        self.mistakes: list[Tensor] = []  # images (M, C, H, W), labels, predictions and confidences (M,)
+
+    def update(self, images: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: images (B, C, H, W), logits (B, num_classes), labels (B,)."""
+        num_classes = logits.shape[1]
+        confidence, predicted = logits.float().softmax(dim=1).max(dim=1)  # (B,) each
+        pairs = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+        self.counts = self.counts + pairs.view(num_classes, num_classes)
+        wrong = predicted != labels
+        mistakes = [images[wrong], labels[wrong], predicted[wrong], confidence[wrong]]
+        if self.mistakes:
+            mistakes = [torch.cat(pair) for pair in zip(self.mistakes, mistakes, strict=True)]
+        worst = mistakes[3].argsort(descending=True)[: self.num_mistakes]
+        self.mistakes = [part[worst] for part in mistakes]
+
+
 class ImageReport(L.Callback):
     """Log a grid of training samples after the first epoch, and confusions and worst mistakes after the test.
 
@@ -29,13 +55,14 @@ class ImageReport(L.Callback):
         self.num_images = num_images
         self._samples: tuple[Tensor, Tensor] | None = None
         self._samples_logged = False
+        self._results: dict[str, HeadResults] = {}
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the first images that the net is trained on."""
         if self._samples is None and not self._samples_logged:
-            images, labels = batch
+            images, *_, labels = batch
             self._samples = images[: self.num_images].cpu(), labels[: self.num_images].cpu()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -43,15 +70,16 @@ class ImageReport(L.Callback):
         if self._samples is not None:
             images, labels = self._samples
             names = class_names(trainer)
-            titles = [name_of(label, names) for label in labels.tolist()]
+            titles = [
+                " / ".join([name_of(first, names), *map(str, others)])  # one label, or one for each head
+                for first, *others in labels.view(len(labels), -1).tolist()
+            ]
             self._log(trainer, "train/samples", lambda: image_grid(images, titles))
             self._samples, self._samples_logged = None, True
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count."""
-        self._predicted: list[Tensor] = []
-        self._labels: list[Tensor] = []
-        self._mistakes: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self._results = {}
 
     def on_test_batch_end(
         self,
@@ -62,35 +90,28 @@ class ImageReport(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count predictions, and keep the worst mistakes so far. `outputs` are the logits (B, num_classes)."""
-        images, labels = batch
-        confidence, predicted = outputs.softmax(dim=1).max(dim=1)  # (B,) each
-        self._num_classes = outputs.shape[1]
-        self._predicted.append(predicted)
-        self._labels.append(labels)
-        wrong = predicted != labels
-        mistakes = (images[wrong], labels[wrong], predicted[wrong], confidence[wrong])
-        if self._mistakes is not None:
-            old, new = self._mistakes, mistakes
-            mistakes = tuple(torch.cat(pair) for pair in zip(old, new, strict=True))  # type: ignore[assignment]
-        worst = mistakes[3].argsort(descending=True)[: self.num_images]
-        self._mistakes = tuple(part[worst] for part in mistakes)
+        """Look at a batch. `outputs` are the logits (B, num_classes), or a dict of each head's."""
+        images, *_, labels = batch
+        heads = outputs if isinstance(outputs, dict) else {"": outputs}
+        columns = labels.view(len(labels), -1).unbind(dim=1)  # (B,) each
+        for (name, logits), head_labels in zip(heads.items(), columns, strict=True):
+            self._results.setdefault(name, HeadResults(self.num_images)).update(images, logits, head_labels)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the confusion matrix and the worst mistakes."""
-        pairs = torch.cat(self._labels) * self._num_classes + torch.cat(self._predicted)
-        counts = torch.bincount(pairs, minlength=self._num_classes**2).view(self._num_classes, self._num_classes)
-        counts = trainer.strategy.reduce(counts, reduce_op="sum").cpu()  # (num_classes, num_classes), rows: true
-        names = class_names(trainer)
-        self._log(trainer, "test/confusion_matrix", lambda: confusion_figure(counts, names))
-        assert self._mistakes is not None
-        images, labels, predicted, confidence = (part.cpu() for part in self._mistakes)
-        if len(images):
-            titles = [
-                f"{name_of(label, names)}, not\n{name_of(guess, names)} {sure:.0%}"
-                for label, guess, sure in zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
-            ]
-            self._log(trainer, "test/worst_mistakes", lambda: image_grid(images, titles))
+        """Log the confusion matrix and the worst mistakes, of each head where there are several."""
+        for number, (head, results) in enumerate(self._results.items()):
+            prefix = f"test/{head}/" if head else "test/"
+            names = class_names(trainer) if number == 0 else None  # further heads number their classes
+            assert isinstance(results.counts, Tensor)
+            counts = trainer.strategy.reduce(results.counts, reduce_op="sum").cpu()
+            self._log(trainer, f"{prefix}confusion_matrix", lambda c=counts, n=names: confusion_figure(c, n))
+            images, labels, predicted, confidence = (part.cpu() for part in results.mistakes)
+            if len(images):
+                titles = [
+                    f"{name_of(label, names)}, not\n{name_of(guess, names)} {sure:.0%}"
+                    for label, guess, sure in zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
+                ]
+                self._log(trainer, f"{prefix}worst_mistakes", lambda i=images, t=titles: image_grid(i, t))
 
     @staticmethod
     def _log(trainer: L.Trainer, tag: str, draw: Any) -> None:

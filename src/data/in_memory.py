@@ -1,7 +1,7 @@
 """Base of the DataModules whose data fits in memory: split, fit to size, normalise, serve batches."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lightning as L
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
+from src.data.attributes import AttributeLabels
 from src.data.batches import Augmentation, InMemoryLoader
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,8 @@ class InMemoryDataModule(L.LightningDataModule):
     """Keep a data set as uint8 tensors and serve it in batches. A subclass implements `load`.
 
     Args:
-        num_classes: labels run from 0 to `num_classes - 1`; others are refused.
+        num_classes: labels run from 0 to `num_classes - 1`; others are refused. Or a mapping of heads to numbers of
+            classes: the first is the data set's own label, the others are attributes of `src.data.attributes`.
         channels: of the images served: grey is repeated to 3, RGB is averaged (ITU-R 601) to 1.
         image_size: height and width of the images served: smaller images get a black border, larger ones are resized.
         batch_size: of all processes together; each takes its share.
@@ -39,7 +41,7 @@ class InMemoryDataModule(L.LightningDataModule):
     def __init__(
         self,
         *,
-        num_classes: int,
+        num_classes: int | Mapping[str, int],
         channels: int,
         image_size: int,
         batch_size: int = 128,
@@ -57,6 +59,8 @@ class InMemoryDataModule(L.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if min(num_classes.values() if isinstance(num_classes, Mapping) else [num_classes]) < 1:
+            raise ValueError(f"num_classes={num_classes} must be at least 1.")
         if channels not in (1, 3):
             raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
         if num_workers:
@@ -79,22 +83,33 @@ class InMemoryDataModule(L.LightningDataModule):
         if self.data_train is not None:
             return
         train_images, train_labels, test_images, test_labels = self.load()
+        count = self.num_own_classes
         for labels in (train_labels, test_labels):
-            if labels.min() < 0 or labels.max() >= self.num_classes:
+            if labels.min() < 0 or labels.max() >= count:
                 raise ValueError(
                     f"The labels run from {labels.min()} to {labels.max()}, "
-                    f"but {self.num_classes} classes are numbered from 0 to {self.num_classes - 1}."
+                    f"but {count} classes are numbered from 0 to {count - 1}."
                 )
         if not 0 <= self.val_size < len(train_images):
             raise ValueError(f"val_size={self.val_size} must be less than the {len(train_images)} training images.")
-        train_images, test_images = self._fit(train_images), self._fit(test_images)
         order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(self.split_seed))
         train, val = order[self.val_size :].sort().values, order[: self.val_size].sort().values
+        if isinstance(self.num_classes, Mapping):
+            _, *attributes = self.num_classes
+            measured = AttributeLabels({name: self.num_classes[name] for name in attributes}, train_images[train])
+            train_labels = torch.cat([train_labels[:, None], measured(train_images)], dim=1)  # (N, heads)
+            test_labels = torch.cat([test_labels[:, None], measured(test_images)], dim=1)
+        train_images, test_images = self._fit(train_images), self._fit(test_images)
         self.data_train = TensorDataset(train_images[train], train_labels[train])
         self.data_val = TensorDataset(train_images[val], train_labels[val])
         self.data_test = TensorDataset(test_images, test_labels)
         if self.mean is None or self.std is None:
             self.mean, self.std = channel_statistics(self.data_train.tensors[0])
+
+    @property
+    def num_own_classes(self) -> int:
+        """Classes of the data set's own label: the first head's where there are several."""
+        return next(iter(self.num_classes.values())) if isinstance(self.num_classes, Mapping) else self.num_classes
 
     def _fit(self, images: Tensor) -> Tensor:
         """Bring (N, C, H, W) to the channels and the size that were asked for."""

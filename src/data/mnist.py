@@ -1,15 +1,13 @@
 """MNIST and Fashion-MNIST, from the IDX files they are published in."""
 
-import contextlib
-import io
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from src.data.download import download
 from src.data.idx import read_idx
 from src.data.in_memory import InMemoryDataModule
 
@@ -46,7 +44,7 @@ class MNISTDataModule(InMemoryDataModule):
         batch_size: int = 128,
         *,
         system_dir: str = "/usr/share/datasets/mnist",
-        num_classes: int = 10,
+        num_classes: int | Mapping[str, int] = 10,
         channels: int = 1,
         image_size: int = 28,
         val_size: int = 5000,
@@ -64,14 +62,17 @@ class MNISTDataModule(InMemoryDataModule):
 
     def prepare_data(self) -> None:
         """Download the files where they are missing. Lightning calls this in one process only."""
-        if any(self._find(name) is None for name in FILES):
-            self._download()
+        missing = [name for name in FILES if self._find(name) is None]
+        if missing:
+            folder, files = Path(self.dataset_name, "raw"), [name + ".gz" for name in FILES]
+            download(self.dataset_name, self.data_dir, folder, files, missing[0] + ".gz")
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read and check the four files."""
         arrays = []
         for images_name, labels_name in (FILES[:2], FILES[2:]):
-            images_path, labels_path = self._path(images_name), self._path(labels_name)
+            images_path, labels_path = self._find(images_name), self._find(labels_name)
+            assert images_path and labels_path, "prepare_data() comes first"
             images = torch.from_numpy(read_idx(images_path, num_dims=3)).unsqueeze(1)  # (N, 1, 28, 28)
             labels = torch.from_numpy(read_idx(labels_path, num_dims=1)).long()  # (N,)
             if len(images) != len(labels) or not len(labels):
@@ -79,9 +80,9 @@ class MNISTDataModule(InMemoryDataModule):
                     f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels: "
                     "delete them and download them anew."
                 )
-            if labels.max() >= self.num_classes:
+            if labels.max() >= self.num_own_classes:
                 raise ValueError(
-                    f"{labels_path} holds the label {labels.max()}, but labels run from 0 to {self.num_classes - 1}."
+                    f"{labels_path} holds the label {labels.max()}, but they run from 0 to {self.num_own_classes - 1}."
                 )
             arrays += [images, labels]
         return arrays[0], arrays[1], arrays[2], arrays[3]
@@ -90,40 +91,6 @@ class MNISTDataModule(InMemoryDataModule):
         folders = (self.data_dir / self.dataset_name / "raw", self.data_dir, self.system_dir)
         candidates = (folder / (name + suffix) for folder in folders for suffix in ("", ".gz"))
         return next((path for path in candidates if path.is_file()), None)
-
-    def _path(self, name: str) -> Path:
-        path = self._find(name)
-        if path is None:
-            raise FileNotFoundError(self._missing(name))
-        return path
-
-    def _missing(self, name: str) -> str:
-        return (
-            f"{self.dataset_name} is not here: {name}.gz is missing. Put its four files in "
-            f"{self.data_dir / self.dataset_name / 'raw'}; `data=mnist_5k` works offline."
-        )
-
-    def _download(self) -> None:
-        """Fetch all files to a temporary folder and move them when they are complete and their checksums fit."""
-        from torchvision import datasets  # costs 1 s, and only a first run needs it
-
-        target = self.data_dir / self.dataset_name / "raw"
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.data_dir, prefix=".download-") as folder:
-            try:
-                with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every mirror
-                    getattr(datasets, self.dataset_name)(folder, download=True)
-            except (OSError, RuntimeError) as error:
-                missing = next(name for name in FILES if self._find(name) is None)
-                raise FileNotFoundError(f"{self._missing(missing)} The download failed: {error_line(error)}") from error
-            target.mkdir(parents=True, exist_ok=True)
-            for name in FILES:
-                Path(folder, self.dataset_name, "raw", name + ".gz").replace(target / (name + ".gz"))
-
-
-def error_line(error: BaseException) -> str:
-    """The last line of an error's message, which holds the reason where libraries write several."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
 
 
 class FashionMNISTDataModule(MNISTDataModule):

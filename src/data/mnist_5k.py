@@ -1,6 +1,6 @@
 """5,000 real MNIST digits that come with a Python package: nothing to download."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class MNIST5kDataModule(InMemoryDataModule):
         self,
         *,
         test_size: int = 1000,
-        num_classes: int = 10,
+        num_classes: int | Mapping[str, int] = 10,
         channels: int = 1,
         image_size: int = 28,
         val_size: int = 500,

@@ -1,5 +1,6 @@
 """Images drawn by a seed: any shape, any number of classes, learnable; for benchmarks and smoke tests."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ class SyntheticDataModule(InMemoryDataModule):
         train_size: int = 2048,
         test_size: int = 512,
         data_seed: int = 0,
-        num_classes: int = 10,
+        num_classes: int | Mapping[str, int] = 10,
         channels: int = 3,
         image_size: int = 32,
         val_size: int = 512,
@@ -46,10 +47,10 @@ class SyntheticDataModule(InMemoryDataModule):
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Draw patterns, labels and noise."""
         generator = torch.Generator().manual_seed(self.data_seed)
-        coarse = torch.randn(self.num_classes, self.channels, 4, 4, generator=generator)
+        coarse = torch.randn(self.num_own_classes, self.channels, 4, 4, generator=generator)
         patterns = 128 + 40 * F.interpolate(coarse, (self.image_size, self.image_size), mode="bilinear")
         count = self.train_size + self.test_size
-        labels = torch.randint(self.num_classes, (count,), generator=generator)  # (N,)
+        labels = torch.randint(self.num_own_classes, (count,), generator=generator)  # (N,)
         images = torch.empty(count, self.channels, self.image_size, self.image_size, dtype=torch.uint8)
         for part, part_labels in zip(images.split(256), labels.split(256), strict=True):
             noise = 40 * torch.randn(part.shape, generator=generator)

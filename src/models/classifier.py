@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from src.models.metrics import LossAndAccuracy
 from src.models.schedulers import Schedule
 
-Batch = tuple[Tensor, Tensor]
+Batch = Sequence[Tensor]  # images (B, C, H, W), perhaps further inputs (B, …), and labels last
 
 
 class Classifier(L.LightningModule):
@@ -40,11 +40,15 @@ class Classifier(L.LightningModule):
         self.criterion = criterion
         self.example_input_array = torch.zeros(2, *input_shape)  # (2, C, H, W)
         self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
-        self.train_metrics, self.val_metrics, self.test_metrics = (LossAndAccuracy() for _ in range(3))
+        self.train_metrics, self.val_metrics, self.test_metrics = (self.make_metrics() for _ in range(3))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to logits (B, num_classes)."""
-        return self.net(images)
+    def make_metrics(self) -> Any:
+        """The figures of one stage."""
+        return LossAndAccuracy()
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Map images (B, C, H, W), and further inputs where the net takes them, to logits (B, num_classes)."""
+        return self.net(*inputs)
 
     def setup(self, stage: str) -> None:
         """Compile the net where that is asked for; in place, so that parameters keep their names in checkpoints."""
@@ -63,7 +67,7 @@ class Classifier(L.LightningModule):
         """Add a batch to the validation figures."""
         self._step(batch, self.val_metrics)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Add a batch to the test figures; return its logits (B, num_classes) for callbacks to look at."""
         return self._step(batch, self.test_metrics)[1]
 
@@ -92,13 +96,13 @@ class Classifier(L.LightningModule):
         schedule = self._scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _step(self, batch: Batch, metrics: LossAndAccuracy) -> tuple[Tensor, Tensor]:
-        images, labels = batch
-        logits = self.net(images)  # (B, num_classes)
+    def _step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:
+        *inputs, labels = batch
+        logits = self.net(*inputs)  # (B, num_classes)
         loss = self.criterion(logits, labels)
         metrics.update(loss.detach(), logits.detach(), labels)
         return loss, logits
 
-    def _log_epoch(self, stage: str, metrics: LossAndAccuracy) -> None:
+    def _log_epoch(self, stage: str, metrics: Any) -> None:
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.compute().items()}, sync_dist=True)
         metrics.reset()

@@ -1,7 +1,9 @@
 """The figures of a stage, summed up on the device with a handful of operations a step."""
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 
@@ -31,3 +33,28 @@ class LossAndAccuracy(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return `loss` and `acc`."""
         return {"loss": self.loss / self.count, "acc": self.correct / self.count}
+
+
+class MultiheadLossAndAccuracy(nn.ModuleDict):
+    """`LossAndAccuracy` for each of several heads, and over all: the weighted sum of losses and the mean accuracy.
+
+    Args:
+        loss_weights: of each head.
+    """
+
+    def __init__(self, loss_weights: Mapping[str, float]) -> None:
+        super().__init__({name: LossAndAccuracy() for name in loss_weights})
+        self.loss_weights = dict(loss_weights)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return `<head>/loss` and `<head>/acc` for each head, `loss` and `acc`."""
+        heads = {name: metric.compute() for name, metric in self.items()}  # type: ignore[operator]
+        values = {f"{name}/{key}": value for name, pair in heads.items() for key, value in pair.items()}
+        values["loss"] = torch.stack([self.loss_weights[name] * pair["loss"] for name, pair in heads.items()]).sum()
+        values["acc"] = torch.stack([pair["acc"] for pair in heads.values()]).mean()
+        return values
+
+    def reset(self) -> None:
+        """Begin a new epoch."""
+        for metric in self.values():
+            metric.reset()  # type: ignore[operator]

@@ -59,3 +59,8 @@ def plateau(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, mon
 def cosine_warm_restarts(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, **options: Any) -> Schedule:
     """Fall along a cosine, restart, in epochs (SGDR, arXiv 1608.03983); `options` are those of torch's class."""
     return {"scheduler": lr_scheduler.CosineAnnealingWarmRestarts(optimizer, **options), "interval": "epoch"}
+
+
+def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> Schedule:
+    """Leave the rate as it is."""
+    return {"scheduler": lr_scheduler.ConstantLR(optimizer, factor=1.0), "interval": "epoch"}

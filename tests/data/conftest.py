@@ -11,11 +11,9 @@ from torch import Tensor
 
 from src.data.in_memory import InMemoryDataModule
 
-WriteIdx = Callable[[Path, np.ndarray], Path]
-
 
 @pytest.fixture(scope="session")
-def write_idx() -> WriteIdx:
+def write_idx() -> Callable[[Path, np.ndarray], Path]:
     """Write an array of bytes as an IDX file, compressed where the name ends in .gz."""
 
     def write(path: Path, array: np.ndarray) -> Path:
@@ -45,5 +43,6 @@ class GivenTensors(InMemoryDataModule):
 
 
 @pytest.fixture(scope="session")
-def given_tensors() -> type[GivenTensors]:
+def given_tensors() -> type[InMemoryDataModule]:
+    """The class of a DataModule that serves the four tensors it is given."""
     return GivenTensors

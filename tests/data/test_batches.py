@@ -129,9 +129,7 @@ def test_every_batch_and_every_epoch_has_its_own_draws() -> None:
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("count", [22, 23, 24, 25])
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_every_sample_exactly_once_in_as_many_steps(
-    world_size: int, count: int, shuffle: bool
-) -> None:
+def test_processes_share_every_sample_exactly_once_in_as_many_steps(world_size: int, count: int, shuffle: bool) -> None:
     ranks = [loader(count, 4, shuffle=shuffle, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert sorted(label for rank in ranks for label in epoch_of(rank, 5)) == list(range(count))
     # a process that made a step less would leave the others waiting for ever
@@ -198,3 +196,4 @@ def test_an_epoch_without_a_single_full_batch_is_refused(batch_size: int, world_
     with pytest.raises(ValueError, match=f"batch_size={batch_size} is larger than the {share} samples"):
         loader(23, batch_size, drop_last=True, world_size=world_size)
     assert len(loader(23, batch_size, drop_last=False, world_size=world_size)) == 1
+    assert len(loader(23, share, drop_last=True, world_size=world_size)) == 1

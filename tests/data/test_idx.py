@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.data.idx import read_idx
+
 VECTOR = bytes([0, 0, 8, 1])  # magic number of bytes in one dimension
 NOISE = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()  # does not compress
-
-from src.data.idx import read_idx
 
 
 def size(number: int) -> bytes:
@@ -34,8 +34,9 @@ def test_a_file_reads_back_as_it_was_written(
 DAMAGED = {
     "empty": b"",
     "another kind of file": b"\x89PNG\r\n\x1a\n" + NOISE,
-    "floats in place of bytes": bytes([0, 0, 0x0D, 1]) + size(2) + bytes(8),
-    "three dimensions in place of one": bytes([0, 0, 8, 3]) + size(2) * 3 + bytes(8),
+    "signed bytes": bytes([0, 0, 9, 1]) + size(5) + bytes(5),
+    "text of the right length": b"text" + size(5) + b"abcde",
+    "three dimensions": bytes([0, 0, 8, 3]) + size(8) + size(0) + size(0),  # as one dimension it would fit
     "ends after the magic number": VECTOR,
     "a byte short": VECTOR + size(100) + bytes(99),
     "a byte long": VECTOR + size(100) + bytes(101),
@@ -72,6 +73,13 @@ def test_a_damaged_file_is_named(name: str, content: bytes, tmp_path: Path) -> N
     path.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(str(path))):
         read_idx(path, num_dims=1)
+
+
+def test_a_header_without_all_its_sizes_is_no_empty_array(tmp_path: Path) -> None:
+    path = tmp_path / "short"
+    path.write_bytes(bytes([0, 0, 8, 3]) + size(0))
+    with pytest.raises(ValueError, match=str(path)):
+        read_idx(path, num_dims=3)
 
 
 @pytest.mark.parametrize("name", ["huge", "huge.gz"])

@@ -1,6 +1,12 @@
-"""What several nets share."""
+"""What several nets share: the head, attention, and the checks of sizes and inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NumClasses = int | Mapping[str, int]  # one head, or several under their names
+Logits = Tensor | dict[str, Tensor]  # likewise
 
 
 def check_positive(**sizes: int | Sequence[int]) -> None:
@@ -12,3 +18,93 @@ def check_positive(**sizes: int | Sequence[int]) -> None:
     for name, value in sizes.items():
         if min([value] if isinstance(value, int) else [*value, 1]) < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
+
+
+def check_divisible(whole: str, parts: str, **sizes: int) -> None:
+    """Check that the size named `whole` is a multiple of the one named `parts`.
+
+    Raises:
+        ValueError: names both with their values.
+    """
+    if sizes[whole] % sizes[parts]:
+        raise ValueError(f"{whole}={sizes[whole]} must be a multiple of {parts}={sizes[parts]}.")
+
+
+def check_images(x: Tensor, in_channels: int, image_size: int | None = None) -> None:
+    """Check that x is a batch of images (B, in_channels, image_size, image_size); of any size for None.
+
+    Raises:
+        ValueError: says what shape came and what shape the net was built for.
+    """
+    sizes = (image_size, image_size) if image_size else tuple(x.shape[2:])
+    if x.ndim != 4 or x.shape[1] != in_channels or tuple(x.shape[2:]) != sizes:
+        size = image_size or "any"
+        raise ValueError(f"The input is {tuple(x.shape)}, but the net takes (batch, {in_channels}, {size}, {size}).")
+
+
+class Heads(nn.ModuleDict):
+    """A linear head for each name, on the same features."""
+
+    def __init__(self, in_features: int, num_classes: Mapping[str, int]) -> None:
+        super().__init__({name: nn.Linear(in_features, count) for name, count in num_classes.items()})
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Map features (B, in_features) to logits (B, classes of the head) under each head's name."""
+        return {name: head(features) for name, head in self.items()}
+
+
+def make_head(in_features: int, num_classes: NumClasses) -> nn.Linear | Heads:
+    """One linear head for a number of classes, or several for a mapping of names to numbers.
+
+    Raises:
+        ValueError: a head without classes, or a mapping without heads.
+    """
+    if isinstance(num_classes, int):
+        check_positive(num_classes=num_classes)
+        return nn.Linear(in_features, num_classes)
+    if not num_classes:
+        raise ValueError("num_classes={} names no head.")
+    check_positive(**{f"num_classes.{name}": count for name, count in num_classes.items()})
+    return Heads(in_features, num_classes)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017, arXiv 1706.03762).
+
+    Args:
+        embed_dim: width of a token, a multiple of `num_heads`.
+        num_heads: heads, each of width `embed_dim / num_heads`.
+        dropout: probability of zeroing an attention weight.
+
+    Raises:
+        ValueError: the width cannot be divided among the heads.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        check_positive(embed_dim=embed_dim, num_heads=num_heads)
+        check_divisible("embed_dim", "num_heads", embed_dim=embed_dim, num_heads=num_heads)
+        self.num_heads, self.dropout = num_heads, dropout
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, N, D) to tokens (B, N, D)."""
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, -1)  # (B, N, 3, heads, D / heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, D / heads) each
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        return self.proj(x.transpose(1, 2).reshape(batch, tokens, dim))  # (B, N, D)
+
+
+class MLP(nn.Sequential):
+    """The two dense layers of a transformer block: Linear → GELU → Dropout → Linear → Dropout, on (B, N, D)."""
+
+    def __init__(self, embed_dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
+        super().__init__(
+            nn.Linear(embed_dim, hidden_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_dim, embed_dim),
+            nn.Dropout(dropout),
+        )

@@ -1,8 +1,11 @@
 """SimpleCNN: two convolutions and two dense layers, the classic first net for small images (ours; no paper)."""
 
+import torch
 from torch import Tensor, nn
 
-from src.models.components.layers import check_positive
+from src.models.components.layers import Logits, NumClasses, check_images, check_positive, make_head
+
+AUXILIARY_SIZE = 16  # features made of the scalars
 
 
 class SimpleCNN(nn.Module):
@@ -11,12 +14,14 @@ class SimpleCNN(nn.Module):
     Args:
         in_channels: of the image.
         image_size: height and width of the image; at least 4, for each pooling halves it.
-        num_classes: size of the output.
+        num_classes: size of the output, or of each head's.
         conv1_channels: of the first convolution.
         conv2_channels: of the second convolution.
         pool_size: height and width of the grid that the features are pooled to.
         hidden_size: width of the dense layer.
         dropout: probability of zeroing a value of the dense layer.
+        auxiliary_input_size: scalars that come with each image; they pass through two small dense layers and join the
+            features before the head.
 
     Raises:
         ValueError: a size below its least.
@@ -27,17 +32,17 @@ class SimpleCNN(nn.Module):
         *,
         in_channels: int,
         image_size: int,
-        num_classes: int,
+        num_classes: NumClasses,
         conv1_channels: int = 32,
         conv2_channels: int = 64,
         pool_size: int = 7,
         hidden_size: int = 128,
         dropout: float = 0.25,
+        auxiliary_input_size: int = 0,
     ) -> None:
         super().__init__()
         check_positive(
             in_channels=in_channels,
-            num_classes=num_classes,
             conv1_channels=conv1_channels,
             conv2_channels=conv2_channels,
             pool_size=pool_size,
@@ -45,6 +50,7 @@ class SimpleCNN(nn.Module):
         )
         if image_size < 4:
             raise ValueError(f"image_size={image_size} must be at least 4: it is halved twice.")
+        self.in_channels = in_channels
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, conv1_channels, kernel_size=3, padding=1),
             nn.BatchNorm2d(conv1_channels),
@@ -60,9 +66,27 @@ class SimpleCNN(nn.Module):
             nn.ReLU(),
             nn.Dropout(dropout),
         )
-        self.head = nn.Linear(hidden_size, num_classes)
+        self.auxiliary: nn.Module | None = None
+        if auxiliary_input_size:
+            self.auxiliary = nn.Sequential(
+                nn.Linear(auxiliary_input_size, AUXILIARY_SIZE),
+                nn.ReLU(),
+                nn.Linear(AUXILIARY_SIZE, AUXILIARY_SIZE),
+                nn.ReLU(),
+            )
+            hidden_size += AUXILIARY_SIZE
+        self.head = make_head(hidden_size, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to logits (B, num_classes)."""
+    def forward(self, x: Tensor, auxiliary: Tensor | None = None) -> Logits:
+        """Map images (B, C, H, W), and scalars (B, auxiliary_input_size) where the net takes them, to logits.
+
+        Raises:
+            ValueError: scalars are missing, or there are some and the net takes none.
+        """
+        check_images(x, self.in_channels)
+        if (auxiliary is None) != (self.auxiliary is None):
+            raise ValueError("The net takes scalars beside the image exactly if auxiliary_input_size is not 0.")
         x = self.features(x)  # (B, hidden_size)
+        if self.auxiliary is not None:
+            x = torch.cat([x, self.auxiliary(auxiliary)], dim=1)  # (B, hidden_size + AUXILIARY_SIZE)
         return self.head(x)  # (B, num_classes)

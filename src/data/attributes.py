@@ -1,0 +1,89 @@
+"""Further labels for images of handwriting, measured from the image itself: how thick and how smooth the strokes are.
+
+Both are deterministic, need no label, and are computed for thousands of images at once.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def stroke_thickness(images: Tensor) -> Tensor:
+    """Mean width of the strokes in pixels: twice the ink's area over the length of its outline.
+
+    A stroke of width w and length l has the area w·l and an outline of about 2·l. Area and outline are those of the
+    grey values: their sum, and the sum of their gradient's length (the total variation).
+
+    Args:
+        images: uint8 (N, 1, H, W), light strokes on black.
+
+    Returns:
+        float32 (N,); 0 for an empty image.
+    """
+    ink = F.pad(images.float() / 255, (0, 1, 0, 1))  # (N, 1, H + 1, W + 1)
+    down = ink[..., 1:, :-1] - ink[..., :-1, :-1]
+    right = ink[..., :-1, 1:] - ink[..., :-1, :-1]
+    outline = torch.hypot(down, right).sum(dim=(1, 2, 3))
+    return 2 * ink.sum(dim=(1, 2, 3)) / outline.clamp(min=1e-6)
+
+
+def outline_smoothness(images: Tensor) -> Tensor:
+    """How little the outline turns: minus the mean curvature, by amount, of the grey values' level lines.
+
+    The curvature of a level line is the divergence of the gradient's direction, here of the image blurred by a
+    binomial filter of 5×5; each pixel counts as much as its gradient is long, so that only outlines count.
+
+    Args:
+        images: uint8 (N, 1, H, W), light strokes on black.
+
+    Returns:
+        float32 (N,), in radians a pixel, 0 at most; near 0 for straight outlines.
+    """
+    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    blurred = F.conv2d(images.float() / 255, torch.outer(row, row)[None, None], padding=4)  # (N, 1, H + 4, W + 4)
+    y = (blurred[..., 2:, 1:-1] - blurred[..., :-2, 1:-1]) / 2
+    x = (blurred[..., 1:-1, 2:] - blurred[..., 1:-1, :-2]) / 2
+    length = torch.hypot(y, x)
+    y, x = y / length.clamp(min=1e-6), x / length.clamp(min=1e-6)
+    turn = (y[..., 2:, 1:-1] - y[..., :-2, 1:-1] + x[..., 1:-1, 2:] - x[..., 1:-1, :-2]) / 2
+    weight = length[..., 1:-1, 1:-1]
+    return -(turn.abs() * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp(min=1e-6)
+
+
+ATTRIBUTES = {"thickness": stroke_thickness, "smoothness": outline_smoothness}
+
+
+class AttributeLabels:
+    """Turn attributes into classes of equal size, with edges at the quantiles of the training images.
+
+    Args:
+        num_classes: classes of each attribute, by its name in `ATTRIBUTES`.
+        train_images: uint8 (N, 1, H, W) that the edges are measured on.
+
+    Raises:
+        ValueError: an attribute that is not known, or images that are not grey.
+    """
+
+    def __init__(self, num_classes: Mapping[str, int], train_images: Tensor) -> None:
+        for name in num_classes:
+            if name not in ATTRIBUTES:
+                raise ValueError(f"num_classes.{name} is no head: attributes are {', '.join(ATTRIBUTES)}.")
+        if train_images.shape[1] != 1:
+            raise ValueError(
+                f"Attributes are measured on grey images, but these have {train_images.shape[1]} channels."
+            )
+        self.edges = {
+            name: torch.quantile(measure(name, train_images), torch.linspace(0, 1, count + 1)[1:-1])
+            for name, count in num_classes.items()
+        }
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Classes (N, attributes), int64, of uint8 images (N, 1, H, W)."""
+        return torch.stack([torch.bucketize(measure(name, images), e) for name, e in self.edges.items()], dim=1)
+
+
+def measure(name: str, images: Tensor) -> Tensor:
+    """An attribute (N,) of uint8 images (N, 1, H, W), in parts that fit in a cache."""
+    return torch.cat([ATTRIBUTES[name](part) for part in images.split(1024)])

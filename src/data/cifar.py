@@ -1,0 +1,144 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the Python archives they are published in."""
+
+import hashlib
+import io
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.data.download import download
+from src.data.in_memory import InMemoryDataModule
+
+
+class CIFAR10DataModule(InMemoryDataModule):
+    """CIFAR-10: 50,000 training and 10,000 test images, 3×32×32, with the official test set.
+
+    The batch files are looked for in `<data_dir>/cifar-10-batches-py`, where torchvision keeps them, and downloaded by
+    torchvision where they are missing. Each file's checksum is verified before anything is read from it.
+
+    Args:
+        data_dir: folder that holds the archive's folder.
+        batch_size: of all processes together.
+        options: see `InMemoryDataModule`.
+
+    Raises:
+        FileNotFoundError: the files are not there and cannot be downloaded.
+        ValueError: a file is not the published one.
+    """
+
+    dataset_name = "CIFAR10"  # torchvision's name of the class
+    folder = "cifar-10-batches-py"
+    label_key = "labels"
+    # the published files and their MD5 sums: training files first, the test file last
+    files: Sequence[tuple[str, str]] = (
+        ("data_batch_1", "c99cafc152244af753f735de768cd75f"),
+        ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
+        ("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
+        ("data_batch_4", "634d18415352ddfa80567beed471001a"),
+        ("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+        ("test_batch", "40351d587109b95175f43aff81a1287e"),
+    )
+    class_names: Sequence[str] | None = (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
+
+    def __init__(
+        self,
+        data_dir: str = "data/",
+        batch_size: int = 128,
+        *,
+        num_classes: int = 10,
+        channels: int = 3,
+        image_size: int = 32,
+        val_size: int = 5000,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            channels=channels,
+            image_size=image_size,
+            batch_size=batch_size,
+            val_size=val_size,
+            **options,
+        )
+        self.data_dir = Path(data_dir)
+
+    def prepare_data(self) -> None:
+        """Download the archive where a file of it is missing. Lightning calls this in one process only."""
+        names = [name for name, _ in self.files]
+        folder = self.data_dir / self.folder
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            download(self.dataset_name, self.data_dir, Path(self.folder), names, missing[0])
+
+    def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Verify and read the files."""
+        parts = [self._read(name, checksum) for name, checksum in self.files]
+        *train, (test_images, test_labels) = parts
+        train_images = torch.cat([images for images, _ in train])
+        return train_images, torch.cat([labels for _, labels in train]), test_images, test_labels
+
+    def _read(self, name: str, checksum: str) -> tuple[Tensor, Tensor]:
+        path = self.data_dir / self.folder / name
+        content = path.read_bytes()
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != checksum:
+            raise ValueError(f"{path} is not the published file: its checksum differs; delete it and download it anew.")
+        batch = ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+        images = torch.from_numpy(np.array(batch["data"], dtype=np.uint8)).view(-1, 3, 32, 32)
+        return images, torch.tensor(batch[self.label_key])
+
+
+class CIFAR100DataModule(CIFAR10DataModule):
+    """CIFAR-100: 100 fine classes, or the 20 coarse ones that the authors grouped them into.
+
+    Args:
+        args: see `CIFAR10DataModule`.
+        coarse: serve the 20 superclasses.
+        num_classes: 100, or 20 for the coarse classes.
+        options: see `CIFAR10DataModule`.
+
+    Raises:
+        ValueError: `num_classes` is not the number of the classes served.
+    """
+
+    dataset_name = "CIFAR100"
+    folder = "cifar-100-python"
+    files = (("train", "16019d7e3df5f24257cddd939b257f8d"), ("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"))
+    class_names = None  # they stand in the file `meta`, which training has no need of
+
+    def __init__(self, *args: Any, coarse: bool = False, num_classes: int = 100, **options: Any) -> None:
+        expected = 20 if coarse else 100
+        if num_classes != expected:
+            raise ValueError(f"num_classes={num_classes} must be {expected} with coarse={str(coarse).lower()}.")
+        super().__init__(*args, num_classes=num_classes, **options)
+        self.label_key = "coarse_labels" if coarse else "fine_labels"
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Read a pickle of dicts, lists, strings, numbers and NumPy arrays; refuse everything that could run code."""
+
+    ALLOWED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Look up a class that the pickle names.
+
+        Raises:
+            pickle.UnpicklingError: it is not one of those that arrays are made of.
+        """
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"The file asks for {module}.{name}, which data have no need of: refused.")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)

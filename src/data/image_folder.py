@@ -1,0 +1,202 @@
+"""A user's own photographs: a folder for each class; read from disk as they are needed."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset(Image.registered_extensions())  # all that Pillow reads
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SPLITS = ("train", "val", "test")
+
+
+class ImageFiles(Dataset[tuple[torch.Tensor, int]]):
+    """Image files with their classes, converted and transformed when one is asked for."""
+
+    def __init__(self, samples: Sequence[tuple[Path, int]], mode: str, transform: v2.Transform) -> None:
+        self.samples, self.mode, self.transform = samples, mode, transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        path, label = self.samples[index]
+        with Image.open(path) as image:
+            return self.transform(image.convert(self.mode)), label
+
+
+class ImageFolderDataModule(L.LightningDataModule):
+    """Photographs in `<folder>/train|val|test/<class>/`, or in `<folder>/<class>/`, split by a seed.
+
+    Without a `val` folder, `val_fraction` of `train` is set apart; without the three folders, `test_fraction` as well.
+    Every file is opened once before training, so that a file that is no image is named then, not an hour later.
+
+    Args:
+        folder: of the photographs.
+        num_classes: how many class folders there are.
+        channels: 3 for RGB, 1 for grey.
+        image_size: height and width of the images served: the shorter side is resized to 8/7 of it and the centre cut
+            out; in training a random part is resized to it and mirrored at random.
+        batch_size: of all processes together.
+        val_fraction: share of the training images set apart for validation.
+        test_fraction: share of all images set apart for the test.
+        min_scale: least share of a photograph that training sees at once.
+        skip_unreadable: leave out files that are no images, and list them; else they are an error.
+        num_workers: processes that read and transform.
+        pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
+        mean: of the pixels for each channel, in [0, 1]; ImageNet's where it is not given.
+        std: likewise.
+        seed: of the split.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no image in it.
+        ValueError: unreadable files, another number of classes, splits that hold different ones.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        num_classes: int,
+        channels: int = 3,
+        image_size: int = 224,
+        batch_size: int = 16,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        min_scale: float = 0.35,
+        skip_unreadable: bool = False,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
+        for name, fraction in {"val_fraction": val_fraction, "test_fraction": test_fraction}.items():
+            if not 0 < fraction < 1:
+                raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
+        self.folder, self.num_classes, self.batch_size = Path(folder), num_classes, batch_size
+        self.val_fraction, self.test_fraction, self.seed = val_fraction, test_fraction, seed
+        self.skip_unreadable, self.num_workers, self.pin_memory = skip_unreadable, num_workers, pin_memory
+        self.mode = "L" if channels == 1 else "RGB"
+        grey = channels == 1
+        self.mean = mean or (IMAGENET_MEAN if not grey else IMAGENET_MEAN[1:2])
+        self.std = std or (IMAGENET_STD if not grey else IMAGENET_STD[1:2])
+        to_tensor = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
+        random = [v2.RandomResizedCrop(image_size, scale=(min_scale, 1)), v2.RandomHorizontalFlip()]
+        self.train_transform = v2.Compose([*random, *to_tensor])
+        self.test_transform = v2.Compose([v2.Resize(image_size * 8 // 7), v2.CenterCrop(image_size), *to_tensor])
+        self.class_names: list[str] | None = None
+        self.data_train: ImageFiles | None = None
+        self.data_val: ImageFiles | None = None
+        self.data_test: ImageFiles | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """List, check and split the files."""
+        if self.data_train is not None:
+            return
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"data.folder={self.folder} is not a folder; name the one that holds your images.")
+        present = [split for split in SPLITS if (self.folder / split).is_dir()]
+        if present and not {"train", "test"} <= set(present):
+            raise ValueError(f"{self.folder} holds {', '.join(present)}: it needs train and test, or neither.")
+        roots = {split: self.folder / split for split in present} or {"all": self.folder}
+        self.class_names = class_folders(next(iter(roots.values())))
+        if len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"{self.folder} holds {len(self.class_names)} classes ({', '.join(self.class_names[:5])}, …), "
+                f"but data.num_classes={self.num_classes}."
+            )
+        splits = {split: self._samples(root) for split, root in roots.items()}
+        if "all" in splits:
+            splits["test"], splits["train"] = self._split(splits.pop("all"), self.test_fraction)
+        if "val" not in splits:
+            splits["val"], splits["train"] = self._split(splits["train"], self.val_fraction)
+        self.data_train = ImageFiles(splits["train"], self.mode, self.train_transform)
+        self.data_val = ImageFiles(splits["val"], self.mode, self.test_transform)
+        self.data_test = ImageFiles(splits["test"], self.mode, self.test_transform)
+        if self.batch_size > len(self.data_train):
+            raise ValueError(f"batch_size={self.batch_size} is larger than the {len(self.data_train)} training images.")
+
+    def _samples(self, root: Path) -> list[tuple[Path, int]]:
+        names = class_folders(root)
+        if names != self.class_names:
+            raise ValueError(f"{root} holds the classes {names}, but another split holds {self.class_names}.")
+        samples = [
+            (path, label)
+            for label, name in enumerate(names)
+            for path in sorted((root / name).rglob("*"))
+            if path.suffix.lower() in SUFFIXES
+        ]
+        reasons = {path: reason for path, _ in samples if (reason := unreadable(path))}
+        if reasons and not self.skip_unreadable:
+            listed = "; ".join(f"{path}: {reason}" for path, reason in list(reasons.items())[:5])
+            raise ValueError(
+                f"{len(reasons)} of {len(samples)} files cannot be read as images ({listed}): mend or delete them, or "
+                "leave them out with data.skip_unreadable=true."
+            )
+        for path, reason in reasons.items():
+            log.warning("left out: %s: %s", path, reason)
+        samples = [sample for sample in samples if sample[0] not in reasons]
+        if not samples:
+            raise FileNotFoundError(f"{root} holds no image.")
+        return samples
+
+    def _split(self, samples: list[tuple[Path, int]], fraction: float) -> tuple[list[Any], list[Any]]:
+        count = max(round(len(samples) * fraction), 1)
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        return [samples[i] for i in sorted(order[:count])], [samples[i] for i in sorted(order[count:])]
+
+    def _loader(self, data: ImageFiles | None, train: bool) -> DataLoader[tuple[torch.Tensor, int]]:
+        assert data is not None, "setup() comes first"
+        world_size = self.trainer.world_size if self.trainer else 1
+        if self.batch_size % world_size:
+            raise ValueError(f"batch_size={self.batch_size} must be a multiple of the {world_size} processes.")
+        return DataLoader(
+            data,
+            batch_size=self.batch_size // world_size,
+            shuffle=train,
+            drop_last=train,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.pin_memory,
+        )
+
+    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, int]]:
+        """Shuffled and augmented batches of the training images."""
+        return self._loader(self.data_train, train=True)
+
+    def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, int]]:
+        """Batches of the validation images."""
+        return self._loader(self.data_val, train=False)
+
+    def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, int]]:
+        """Batches of the test images."""
+        return self._loader(self.data_test, train=False)
+
+
+def class_folders(root: Path) -> list[str]:
+    """The names of the folders below `root`, sorted: the classes."""
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def unreadable(path: Path) -> str | None:
+    """Why a file cannot be read as an image; None where it can."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+    return None

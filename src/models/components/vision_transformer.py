@@ -1,0 +1,102 @@
+"""VisionTransformer: An Image is Worth 16x16 Words (Dosovitskiy et al. 2021, arXiv 2010.11929).
+
+What differs from the paper: the mean of the tokens is classified instead of a class token, as in the authors' later
+work (Beyer et al. 2022, arXiv 2205.01580), and stochastic depth may be switched on.
+"""
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+
+from src.models.components.layers import (
+    MLP,
+    Attention,
+    Logits,
+    NumClasses,
+    check_divisible,
+    check_images,
+    check_positive,
+    make_head,
+)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then MLP, each added to its input."""
+
+    def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int, dropout: float, drop_path_rate: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.attention = Attention(embed_dim, num_heads, dropout)
+        self.norm2 = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.mlp = MLP(embed_dim, hidden_dim, dropout)
+        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, N, D) to tokens (B, N, D)."""
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class VisionTransformer(nn.Module):
+    """Cut the image into patches, embed each, let them attend to each other, classify their mean.
+
+    Args:
+        in_channels: of the image.
+        image_size: height and width of the image, a multiple of `patch_size`.
+        num_classes: size of the output, or of each head's.
+        patch_size: height and width of a patch.
+        embed_dim: width of a token, a multiple of `num_heads`.
+        depth: number of blocks.
+        num_heads: heads of attention in a block.
+        mlp_ratio: hidden width of a block's MLP in units of `embed_dim`.
+        dropout: probability of zeroing a value in attention, MLP and embedding.
+        drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
+
+    Raises:
+        ValueError: a size below 1, a patch that does not divide the image, heads that do not divide the width.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        image_size: int,
+        num_classes: NumClasses,
+        patch_size: int = 4,
+        embed_dim: int = 64,
+        depth: int = 6,
+        num_heads: int = 4,
+        mlp_ratio: float = 2.0,
+        dropout: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_positive(in_channels=in_channels, image_size=image_size, patch_size=patch_size, depth=depth)
+        check_divisible("image_size", "patch_size", image_size=image_size, patch_size=patch_size)
+        self.in_channels, self.image_size = in_channels, image_size
+        num_tokens = (image_size // patch_size) ** 2
+        self.patch_embed = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
+        self.position = nn.Parameter(torch.empty(1, num_tokens, embed_dim))
+        self.dropout = nn.Dropout(dropout)
+        rates = [drop_path_rate * block / max(depth - 1, 1) for block in range(depth)]
+        hidden_dim = int(embed_dim * mlp_ratio)
+        self.blocks = nn.Sequential(*(Block(embed_dim, num_heads, hidden_dim, dropout, rate) for rate in rates))
+        self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
+        self.head = make_head(embed_dim, num_classes)
+        nn.init.trunc_normal_(self.position, std=0.02)
+        self.apply(init_weights)
+
+    def forward(self, x: Tensor) -> Logits:
+        """Map images (B, C, H, W) to logits (B, num_classes)."""
+        check_images(x, self.in_channels, self.image_size)
+        x = self.patch_embed(x).flatten(2).transpose(1, 2)  # (B, N, D)
+        x = self.dropout(x + self.position)  # (B, N, D)
+        x = self.norm(self.blocks(x))  # (B, N, D)
+        return self.head(x.mean(dim=1))  # (B, num_classes)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Start as the authors' code does: Xavier for matrices, zero for biases."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

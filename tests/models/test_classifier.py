@@ -1,0 +1,209 @@
+"""The classifier: what it learns, what it logs, and what its optimizer is given."""
+
+import csv
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from src.models.classifier import Classifier
+from src.models.components.simple_cnn import SimpleCNN
+from src.models.components.simple_mlp import SimpleMLP
+from src.models.schedulers import Schedule
+
+adamw = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1)
+
+
+def small_net() -> SimpleMLP:
+    return SimpleMLP(in_channels=1, image_size=4, num_classes=3, hidden_sizes=[16], dropout=0)
+
+
+def classifier(
+    net: nn.Module | None = None,
+    optimizer: Callable[..., Any] = adamw,
+    scheduler: Callable[..., Schedule] | None = None,
+    **options: Any,
+) -> Classifier:
+    return Classifier(net or small_net(), optimizer, scheduler, nn.CrossEntropyLoss(), (1, 4, 4), **options)
+
+
+def trainer(max_epochs: int = 1, **options: Any) -> L.Trainer:
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return L.Trainer(accelerator="cpu", max_epochs=max_epochs, **{**quiet, **options})
+
+
+def batches(count: int, batch_size: int, seed: int = 0) -> "DataLoader[Any]":
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 1, 4, 4, generator=generator)
+    return DataLoader(TensorDataset(images, torch.arange(count) % 3), batch_size=batch_size)
+
+
+def by_hand(net: nn.Module, data: "DataLoader[Any]") -> dict[str, float]:
+    """Loss and accuracy over all samples at once, image by image."""
+    with torch.no_grad():
+        pairs = [(net.eval()(image[None]), label[None]) for image, label in data.dataset]
+    losses = [F.cross_entropy(logits, label).item() for logits, label in pairs]
+    right = [logits.argmax().item() == label.item() for logits, label in pairs]
+    return {"loss": sum(losses) / len(losses), "acc": sum(right) / len(right)}
+
+
+# ---- learning and logging
+
+
+@pytest.mark.parametrize("net", [small_net, partial(SimpleCNN, in_channels=1, image_size=4, num_classes=3)])
+def test_it_learns_a_handful_of_images_by_heart(net: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    run = trainer(max_epochs=60)
+    model = classifier(net())
+    data = batches(12, 12)
+    run.fit(model, data)
+    assert run.callback_metrics["train/acc"] > 0.9
+    figures = by_hand(model.net, data)
+    assert figures["acc"] == 1
+    assert figures["loss"] < 0.1
+
+
+def test_the_figures_of_each_stage_are_the_means_over_its_samples() -> None:
+    torch.manual_seed(0)
+    # nothing is learnt, so that the net of the first step is that of the last; batches are uneven: 8, 8, 4
+    model = classifier(optimizer=partial(torch.optim.SGD, lr=0.0))
+    train, val, test = (batches(20, 8, seed) for seed in range(3))
+    run = trainer(max_epochs=2)
+    run.fit(model, train, val)
+    logged = dict(run.callback_metrics)
+    run.test(model, test, verbose=False)
+    logged |= run.callback_metrics
+    for stage, data in {"train": train, "val": val, "test": test}.items():
+        for name, expected in by_hand(model.net, data).items():
+            assert logged[f"{stage}/{name}"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_of_a_step_is_logged_as_often_as_the_trainer_says(tmp_path: Path) -> None:
+    run = trainer(max_epochs=2, logger=CSVLogger(tmp_path, name="", version=""), log_every_n_steps=2)
+    run.fit(classifier(), batches(20, 8))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    steps = {int(row["step"]): float(row["train/loss_step"]) for row in rows if row["train/loss_step"]}
+    assert list(steps) == [1, 3, 5]  # counted from 0: the second, fourth and sixth
+    assert all(0 < loss < 10 for loss in steps.values())
+
+
+def test_the_loss_of_a_step_is_that_of_its_batch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = classifier(optimizer=partial(torch.optim.SGD, lr=0.0))
+    run = trainer(logger=CSVLogger(tmp_path, name="", version=""), log_every_n_steps=1)
+    data = batches(20, 8)
+    run.fit(model, data)
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    logged = [float(row["train/loss_step"]) for row in rows if row["train/loss_step"]]
+    expected = [F.cross_entropy(model.net(images), labels).item() for images, labels in data]
+    assert logged == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_is_the_net_and_hands_test_logits_to_callbacks() -> None:
+    class Keeper(L.Callback):
+        def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
+            kept.append(outputs)
+
+    kept: list[Tensor] = []
+    model = classifier()
+    data = batches(20, 8)
+    trainer(callbacks=[Keeper()]).test(model, data, verbose=False)
+    expected = torch.cat([model.net(images) for images, _ in data])
+    torch.testing.assert_close(torch.cat(kept), expected)
+    torch.testing.assert_close(model(data.dataset[:][0]), expected)
+    assert model(model.example_input_array).shape == (2, 3)  # the summary and the graph are drawn with it
+
+
+# ---- optimizer and schedule
+
+
+def optimizer_of(model: Classifier) -> torch.optim.Optimizer:
+    optimizer = model.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    return optimizer
+
+
+def test_weights_decay_and_biases_and_norms_do_not() -> None:
+    net = SimpleCNN(in_channels=1, image_size=4, num_classes=3)
+    for parameter in net.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)  # leaves the decay alone to act
+    optimizer_of(classifier(net)).step()
+    for name, parameter in net.named_parameters():
+        expected = 1 - 0.01 * 0.1 if parameter.ndim >= 2 else 1
+        torch.testing.assert_close(parameter.data, torch.full_like(parameter, expected), msg=name)
+
+
+def test_every_parameter_is_optimized_once_unless_it_is_frozen() -> None:
+    net = small_net()
+    net.head.bias.requires_grad_(False)
+    groups = optimizer_of(classifier(net)).param_groups
+    given = [id(parameter) for group in groups for parameter in group["params"]]
+    wanted = [id(parameter) for parameter in net.parameters() if parameter is not net.head.bias]
+    assert sorted(given) == sorted(wanted)
+
+
+def test_the_rate_is_the_same_throughout_without_a_schedule() -> None:
+    model = classifier()
+    run = trainer(max_epochs=2)
+    before = model.net.head.weight.clone()  # type: ignore[operator, union-attr]
+    run.fit(model, batches(20, 8))
+    assert run.lr_scheduler_configs == []
+    assert [group["lr"] for group in run.optimizers[0].param_groups] == [0.01, 0.01]
+    assert not torch.equal(before, model.net.head.weight)  # type: ignore[arg-type, union-attr]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"max_epochs": 3}, {"total_steps": 18, "steps_per_epoch": 6}),
+        ({"max_epochs": 3, "accumulate_grad_batches": 2}, {"total_steps": 9, "steps_per_epoch": 3}),
+        ({"max_epochs": 2, "limit_train_batches": 4}, {"total_steps": 8, "steps_per_epoch": 4}),
+    ],
+    ids=str,
+)
+def test_a_schedule_is_told_how_many_optimizer_steps_the_run_has(
+    options: dict[str, Any], expected: dict[str, int]
+) -> None:
+    told = []
+
+    def schedule(optimizer: torch.optim.Optimizer, **numbers: int) -> Schedule:
+        told.append(numbers)
+        return {"scheduler": torch.optim.lr_scheduler.ConstantLR(optimizer), "interval": "step"}
+
+    run = trainer(**options)
+    run.fit(classifier(scheduler=schedule), batches(24, 4))
+    assert told == [expected]
+    assert run.global_step == expected["total_steps"]
+
+
+# ---- compilation
+
+
+@pytest.mark.parametrize(("compile", "stage", "count"), [(True, "fit", 1), (True, "test", 0), (False, "fit", 0)])
+def test_the_net_is_compiled_in_place_before_training_only(
+    compile: bool, stage: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, calls = small_net(), []
+    compile_net = net.compile
+    monkeypatch.setattr(net, "compile", lambda: [calls.append(stage), compile_net()])  # compiles at the first batch
+    names = list(classifier(net).state_dict())
+    model = classifier(net, compile=compile)
+    model.setup(stage)
+    assert len(calls) == count
+    assert model.net is net
+    assert list(model.state_dict()) == names
+    assert names[0] == "net.features.1.weight"

@@ -1,0 +1,146 @@
+"""Every named model, found by its configuration: it learns with all its parameters, sees all of the image, exports."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from src.utils.cli import CONFIGS
+from src.utils.instantiate import instantiate
+
+MODELS = sorted(path.stem for path in CONFIGS.glob("model/*.yaml"))
+LARGE = {"hybrid_light", "hybrid_base", "hybrid_heavy"}  # 224 px: covered by hybrid_light, the others are slow
+TESTED = [name for name in MODELS if name not in {"hybrid_base", "hybrid_heavy", "simple_mlp_256_128"}]
+
+
+@pytest.fixture(params=TESTED)
+def built(request: pytest.FixtureRequest, compose: Callable[..., DictConfig]) -> tuple[str, nn.Module, Tensor]:
+    """A model's name, its net, and a batch of noise in its data's shape."""
+    if request.param == "timm":
+        pytest.importorskip("timm", reason="model=timm needs the extra [timm]")
+    torch.manual_seed(0)
+    cfg = compose(f"model={request.param}")
+    shape = (cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
+    return request.param, instantiate(cfg.model.net), torch.randn(3, *shape)
+
+
+def total(output: Any) -> Tensor:
+    """All logits added up, of all heads."""
+    return sum(head.sum() for head in output.values()) if isinstance(output, dict) else output.sum()
+
+
+def joined(output: Any) -> Tensor:
+    return torch.cat(list(output.values()), dim=1) if isinstance(output, dict) else output
+
+
+def settle(net: nn.Module, images: Tensor) -> None:
+    """Give norms some statistics, and parameters that start at zero a value, so that nothing is hidden by them."""
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+        net.train()(torch.cat([images] * 2))
+    net.eval()
+
+
+def test_there_are_as_many_models_as_the_specification_names() -> None:
+    assert len(MODELS) == 42
+
+
+def test_every_parameter_gets_a_finite_gradient(built: tuple[str, nn.Module, Tensor]) -> None:
+    name, net, images = built
+    with torch.no_grad():
+        for parameter in net.parameters():  # GRN's scale starts at zero, and would hide what lies before it
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    logits = joined(net.train()(images))
+    (logits * torch.randn_like(logits)).sum().backward()
+    for key, parameter in net.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), f"{name}: {key}"
+        assert parameter.grad.any(), f"{name}: {key} gets no gradient"
+
+
+def test_a_batch_gives_what_its_images_give_one_by_one(built: tuple[str, nn.Module, Tensor]) -> None:
+    _, net, images = built
+    settle(net, images)
+    with torch.no_grad():
+        one_by_one = torch.cat([joined(net(image[None])) for image in images])
+        torch.testing.assert_close(joined(net(images)), one_by_one, atol=1e-4, rtol=1e-4)
+
+
+def test_every_region_of_the_image_counts(built: tuple[str, nn.Module, Tensor]) -> None:
+    _, net, images = built
+    settle(net, images)
+    images = images[:1].requires_grad_()
+    logits = joined(net(images))
+    (logits * torch.randn_like(logits)).sum().backward()
+    assert images.grad is not None
+    regions = nn.functional.max_pool2d(images.grad.abs().amax(dim=1, keepdim=True), 4)
+    assert (regions > 0).all(), "some region of 4×4 pixels does not reach the output"
+
+
+def test_a_batch_of_one_trains_where_the_net_allows_it(built: tuple[str, nn.Module, Tensor]) -> None:
+    name, net, images = built
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm1d)]
+    net.train()
+    if norms or name == "timm":  # normalising one vector by itself leaves nothing
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+            net(images[:1])
+    else:
+        total(net(images[:1])).backward()
+        assert all(parameter.grad.isfinite().all() for parameter in net.parameters() if parameter.grad is not None)
+
+
+def test_it_exports_with_any_batch_size_and_computes_the_same(built: tuple[str, nn.Module, Tensor]) -> None:
+    _, net, images = built
+    settle(net, images)
+    batch = torch.export.Dim("batch", min=1)
+    with torch.no_grad():
+        exported = torch.export.export(net, (images,), dynamic_shapes=({0: batch},)).module()
+        torch.testing.assert_close(joined(exported(images[:2])), joined(net(images[:2])), atol=1e-5, rtol=1e-4)
+
+
+def test_it_compiles_without_a_graph_break(built: tuple[str, nn.Module, Tensor]) -> None:
+    """Traced whole; `aot_eager` leaves out the code generation, which costs a minute a net and is not ours."""
+    _, net, images = built
+    settle(net, images)
+    torch.compiler.reset()
+    with torch.no_grad():
+        compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(joined(compiled(images)), joined(net(images)), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "millions"), [("light", 14.7), ("base", 53.1), ("heavy", 116.3)]
+)
+def test_the_hybrids_of_224_px_have_the_specified_sizes(
+    variant: str, millions: float, compose: Callable[..., DictConfig]
+) -> None:
+    cfg = compose(f"model=hybrid_{variant}", "data.num_classes=1000")
+    with torch.device("meta"):
+        net = instantiate(cfg.model.net)
+    assert sum(parameter.numel() for parameter in net.parameters()) == pytest.approx(millions * 1e6, rel=0.02)
+
+
+def test_the_hybrids_six_parts_give_the_specified_shapes(compose: Callable[..., DictConfig]) -> None:
+    net = instantiate(compose("model=hybrid_base", "data.num_classes=1000").model.net).eval()
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in ("stem", "backbone", "gate", "global_embed", "encoder", "head"):
+        hook = lambda _m, _i, output, part=part: shapes.__setitem__(part, tuple(output.shape))  # noqa: E731
+        net.get_submodule(part).register_forward_hook(hook)
+    with torch.no_grad():
+        net(torch.randn(2, 3, 224, 224))
+    assert shapes == {
+        "stem": (2, 64, 56, 56),
+        "backbone": (2, 512, 7, 7),
+        "gate": (2, 512, 7, 7),
+        "global_embed": (2, 768),
+        "encoder": (2, 49, 768),
+        "head": (2, 1000),
+    }
+    assert net.position.shape == (49, 768)
+    assert math.isclose(net.encoder[0].attention.qkv.weight.shape[0] / 3 / net.encoder[0].attention.num_heads, 96)
