@@ -38,7 +38,6 @@ class SyntheticDataModule(InMemoryDataModule):
         for name, value in {
             "train_size": train_size,
             "test_size": test_size,
-            "num_classes": num_classes,
         }.items():
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")

@@ -1,6 +1,6 @@
 """What the tests of callbacks share: a run of a second, and a net whose answers are known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,15 @@ class AnswersByNumber(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.logits[x[:, 0, 0, 0].round().long()]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """What is computed here is so small that threads cost more than they bring, above all beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -234,7 +234,9 @@ def test_a_validation_set_that_leaves_nothing_to_train_on_is_refused(val_size: i
         given_tensors(*tensors(), num_classes=50, val_size=val_size).setup()
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("batch_size", -3), ("channels", 2)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 0), ("batch_size", -3), ("channels", 2), ("num_classes", 0)]
+)
 def test_an_impossible_value_is_refused(name: str, value: int, given_tensors: DataModule) -> None:
     with pytest.raises(ValueError, match=f"{name}={value} must be"):
         given_tensors(*tensors(), **{name: value})

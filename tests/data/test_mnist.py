@@ -149,11 +149,6 @@ def test_without_files_and_network_one_sentence_says_what_is_missing_and_what_to
     assert list((tmp_path / "data").rglob("*")) == []
 
 
-def test_a_setup_without_files_says_the_same(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=f"{FILES[0]}.gz is missing"):
-        small(tmp_path).setup()
-
-
 def download_to(write_mnist: WriteMNIST, names: tuple[str, ...], error: BaseException | None) -> Callable[..., None]:
     """A download that brings some files, packed and unpacked as torchvision leaves them, and then fails or not."""
 
@@ -252,7 +247,7 @@ def test_a_label_out_of_range_names_the_file(
 ) -> None:
     write_mnist(tmp_path)
     path = write_idx(tmp_path / f"{name}.gz", np.arange(count) % 10 + (np.arange(count) == 15) * 5)
-    with pytest.raises(ValueError, match=f"{path} holds the label 10, but labels run from 0 to 9"):
+    with pytest.raises(ValueError, match=f"{path} holds the label 10, but .* 0 to 9"):
         small(tmp_path).setup()
 
 

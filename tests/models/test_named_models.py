@@ -13,8 +13,16 @@ from src.utils.cli import CONFIGS
 from src.utils.instantiate import instantiate
 
 MODELS = sorted(path.stem for path in CONFIGS.glob("model/*.yaml"))
-LARGE = {"hybrid_light", "hybrid_base", "hybrid_heavy"}  # 224 px: covered by hybrid_light, the others are slow
+# the larger hybrids differ from the light one in sizes alone, and take long
 TESTED = [name for name in MODELS if name not in {"hybrid_base", "hybrid_heavy", "simple_mlp_256_128"}]
+
+
+# compiling and exporting takes a second or more: one net of a kind at each commit, all of them in `make test-slow`
+KINDS = {"mnist_sdn_8k", "simple_mlp", "mnist_cnn_8k", "mnist_convnext_18k", "mnist_vit_38k", "mnist_efficientnet_22k"}
+KINDS |= {"mnist_hybrid_210k", "mnist_mh_cnn_422k", "hybrid_light"}
+ONE_OF_A_KIND = pytest.mark.parametrize(
+    "built", [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in TESTED], indirect=True
+)
 
 
 @pytest.fixture(params=TESTED)
@@ -95,6 +103,7 @@ def test_a_batch_of_one_trains_where_the_net_allows_it(built: tuple[str, nn.Modu
         assert all(parameter.grad.isfinite().all() for parameter in net.parameters() if parameter.grad is not None)
 
 
+@ONE_OF_A_KIND
 def test_it_exports_with_any_batch_size_and_computes_the_same(built: tuple[str, nn.Module, Tensor]) -> None:
     _, net, images = built
     settle(net, images)
@@ -104,6 +113,7 @@ def test_it_exports_with_any_batch_size_and_computes_the_same(built: tuple[str, 
         torch.testing.assert_close(joined(exported(images[:2])), joined(net(images[:2])), atol=1e-5, rtol=1e-4)
 
 
+@ONE_OF_A_KIND
 def test_it_compiles_without_a_graph_break(built: tuple[str, nn.Module, Tensor]) -> None:
     """Traced whole; `aot_eager` leaves out the code generation, which costs a minute a net and is not ours."""
     _, net, images = built
@@ -114,9 +124,7 @@ def test_it_compiles_without_a_graph_break(built: tuple[str, nn.Module, Tensor])
         torch.testing.assert_close(joined(compiled(images)), joined(net(images)), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("variant", "millions"), [("light", 14.7), ("base", 53.1), ("heavy", 116.3)]
-)
+@pytest.mark.parametrize(("variant", "millions"), [("light", 14.7), ("base", 53.1), ("heavy", 116.3)])
 def test_the_hybrids_of_224_px_have_the_specified_sizes(
     variant: str, millions: float, compose: Callable[..., DictConfig]
 ) -> None:
