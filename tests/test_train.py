@@ -53,7 +53,7 @@ def test_an_experiment_trains_for_a_few_steps(name: str, compose: Callable[..., 
 
 
 def test_there_are_as_many_experiments_as_we_know_of() -> None:
-    assert len(EXPERIMENTS) == 2
+    assert len(EXPERIMENTS) == 17
 
 
 @pytest.mark.parametrize("name", DEBUGS)
@@ -80,6 +80,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(compose: C
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
+
+
+def test_a_seed_that_is_not_given_is_drawn_and_recorded(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    seeds = []
+    for _ in range(2):
+        train(compose(*TINY_RUN, "seed=null", "test=false"))
+        seeds.append(json.loads((tmp_path / "run.json").read_text())["seed"])
+    assert all(isinstance(seed, int) for seed in seeds) and seeds[0] != seeds[1]
 
 
 def test_training_goes_on_from_a_checkpoint(compose: Callable[..., DictConfig], tmp_path: Path) -> None:

@@ -122,13 +122,14 @@ class ImageReport(L.Callback):
 
 def class_names(trainer: L.Trainer) -> list[str] | None:
     """The names of the classes, where the DataModule tells them."""
-    names = getattr(trainer, "datamodule", None) and trainer.datamodule.class_names  # type: ignore[attr-defined]
+    datamodule = getattr(trainer, "datamodule", None)  # Lightning sets it out of mypy's sight
+    names = getattr(datamodule, "class_names", None)  # and a DataModule need not name its classes
     return list(names) if names else None
 
 
 def name_of(label: int, names: list[str] | None) -> str:
     """The name of a class, or its number where it has none."""
-    return names[label] if names else str(label)
+    return names[label] if names and label < len(names) else str(label)
 
 
 def image_grid(images: Tensor, titles: list[str]) -> "Figure":

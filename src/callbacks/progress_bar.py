@@ -38,7 +38,7 @@ class ProgressBar(LightningProgressBar):
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Print the figures of the epoch before and start the next one's bar."""
         self._print_epoch(trainer)
-        self._start(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", self.total_train_batches)
+        self._start_epoch(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -63,6 +63,12 @@ class ProgressBar(LightningProgressBar):
     ) -> None:
         """Move the bar."""
         self._update(batch_idx + 1)
+
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Take the bar away, and amid an epoch give that its own back."""
+        self._stop()
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fit_loop.epoch_loop.done:
+            self._start_epoch(trainer)
 
     def on_test_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Start the bar of the test."""
@@ -92,6 +98,9 @@ class ProgressBar(LightningProgressBar):
     def on_exception(self, *_: Any) -> None:
         """Leave the terminal as it was."""
         self._stop()
+
+    def _start_epoch(self, trainer: L.Trainer) -> None:
+        self._start(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", self.total_train_batches)
 
     def _start(self, label: str, total: float) -> None:
         self._stop()

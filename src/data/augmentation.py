@@ -39,6 +39,8 @@ class BatchAugmentation:
         for name, value in ranges.items():
             if value < 0:
                 raise ValueError(f"{name}={value} must not be negative.")
+        if scale >= 1:
+            raise ValueError(f"scale={scale} must be less than 1: images are zoomed by 1 ± scale.")
         self.crop_padding = crop_padding
         self.horizontal_flip = horizontal_flip
         self.degrees, self.translate, self.scale = degrees, translate, scale
@@ -96,7 +98,7 @@ def random_erasing(images: Tensor, probability: float, generator: torch.Generato
     rows = (area * aspect).sqrt().clamp(max=1) * height
     columns = (area / aspect).sqrt().clamp(max=1) * width
     top, left = y * (height - rows), x * (width - columns)
-    row, column = torch.arange(height), torch.arange(width)
+    row, column = torch.arange(height) + 0.5, torch.arange(width) + 0.5  # the pixels' centres
     in_rows = (row >= top) & (row < top + rows)  # (B, H)
     in_columns = (column >= left) & (column < left + columns)  # (B, W)
     erased = (in_rows[:, None, :, None] & in_columns[:, None, None, :]) & (chosen < probability)[..., None, None]

@@ -1,5 +1,6 @@
 """Batches cut from one in-memory tensor: one index, one cast, one augmentation, one normalisation each."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -52,6 +53,8 @@ class InMemoryLoader:
         share = len(images) // world_size
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if 0 < len(images) < world_size:
+            raise ValueError(f"{len(images)} samples cannot be shared by {world_size} processes.")
         if drop_last and batch_size > share:
             raise ValueError(
                 f"batch_size={batch_size} is larger than the {share} samples there are for each process: "
@@ -78,10 +81,8 @@ class InMemoryLoader:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        if self.drop_last:
-            return len(self.images) // self.world_size // self.batch_size
-        largest_share = -(-len(self.images) // self.world_size)
-        return -(-largest_share // self.batch_size)
+        smallest_share = len(self.images) // self.world_size
+        return smallest_share // self.batch_size if self.drop_last else math.ceil(smallest_share / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # the generator keeps the lower 32 bits of a seed
@@ -91,9 +92,9 @@ class InMemoryLoader:
         seeds = torch.randint(2**32, (num_batches, self.world_size), generator=generator)[:, self.rank].tolist()
         share = order[self.rank :: self.world_size]
         batches = share.split(self.batch_size)
-        if len(batches) < num_batches:  # this share is one sample smaller than others: as many steps as they make
+        if not self.drop_last and len(batches) > num_batches:  # a sample more than others have: as many steps as theirs
             batches = share.tensor_split(num_batches)
-        for indices, seed in zip(batches, seeds, strict=False):  # `drop_last` leaves one batch without a seed
+        for indices, seed in zip(batches, seeds, strict=False):  # `drop_last` leaves a batch without a seed
             images = self.images[indices]  # (B, C, H, W)
             if self.augmentation is not None:
                 images = self.augmentation(images, generator.manual_seed(seed))

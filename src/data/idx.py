@@ -27,12 +27,14 @@ def read_idx(path: Path, num_dims: int) -> np.ndarray:
                     f"{path} starts with {header[:4].hex()}, where IDX data of {num_dims} dimensions starts with "
                     f"{expected.hex()}: it is damaged or another file; delete it and download it anew."
                 )
+            if len(header) < 4 + 4 * num_dims:
+                raise EOFError("it ends within its header")
             shape = [int(size) for size in np.frombuffer(header[4:], dtype=">u4")]
             size = math.prod(shape)
             data = file.read(size + 1) if size <= MAX_BYTES else b""  # a byte more shows that a file is too long
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or damaged ({error}): delete it and download it anew.") from error
-    if len(shape) != num_dims or len(data) != size:
+    if len(data) != size:
         raise ValueError(
             f"{path} does not hold the {' x '.join(map(str, shape))} bytes that its header claims: "
             "it is truncated or damaged; delete it and download it anew."

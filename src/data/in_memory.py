@@ -63,6 +63,10 @@ class InMemoryDataModule(L.LightningDataModule):
             raise ValueError(f"num_classes={num_classes} must be at least 1.")
         if channels not in (1, 3):
             raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
+        if (mean is None) != (std is None):
+            raise ValueError(f"mean={mean} and std={std} must both be given, or neither.")
+        if mean is not None and std is not None and not len(mean) == len(std) == channels:
+            raise ValueError(f"mean={mean} and std={std} must have a value for each of channels={channels}.")
         if num_workers:
             log.warning("data.num_workers=%d has no effect: batches are cut from memory.", num_workers)
         self.num_classes, self.channels, self.image_size = num_classes, channels, image_size

@@ -72,7 +72,8 @@ class MNISTDataModule(InMemoryDataModule):
         arrays = []
         for images_name, labels_name in (FILES[:2], FILES[2:]):
             images_path, labels_path = self._find(images_name), self._find(labels_name)
-            assert images_path and labels_path, "prepare_data() comes first"
+            if images_path is None or labels_path is None:
+                raise FileNotFoundError(f"{self.dataset_name} is not in {self.data_dir}: prepare_data() fetches it.")
             images = torch.from_numpy(read_idx(images_path, num_dims=3)).unsqueeze(1)  # (N, 1, 28, 28)
             labels = torch.from_numpy(read_idx(labels_path, num_dims=1)).long()  # (N,)
             if len(images) != len(labels) or not len(labels):

@@ -1,5 +1,6 @@
 """Image classification: one label an image."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -91,9 +92,11 @@ class Classifier(L.LightningModule):
         optimizer = self._optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
         if self._scheduler is None:
             return optimizer
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        steps_per_epoch = max(total_steps // (self.trainer.max_epochs or 1), 1)
-        schedule = self._scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        total_steps = self.trainer.estimated_stepping_batches
+        if math.isinf(total_steps):
+            raise ValueError("A schedule must know when the run ends: set trainer.max_epochs, or model.scheduler=null.")
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def _step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:

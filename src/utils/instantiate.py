@@ -1,6 +1,8 @@
 """From configuration to objects."""
 
 import logging
+import os
+import random
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         record.
     """
     quieten_lightning()
-    if cfg.seed is not None:
-        L.seed_everything(cfg.seed, workers=True, verbose=False)
+    cfg.seed = L.seed_everything(choose_seed(cfg.seed), workers=True, verbose=False)
     datamodule: L.LightningDataModule = instantiate(cfg.data)
     model: L.LightningModule = instantiate(cfg.model)
     if ckpt_path is not None:
@@ -49,6 +50,15 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         "trainer": trainer,
         "record": record,
     }
+
+
+def choose_seed(seed: int | None) -> int:
+    """The seed that is given, or one drawn anew; the processes of a DDP run take that of the first."""
+    if seed is not None:
+        return seed
+    if "LOCAL_RANK" in os.environ and "PL_GLOBAL_SEED" in os.environ:  # Lightning started this process
+        return int(os.environ["PL_GLOBAL_SEED"])
+    return random.SystemRandom().randrange(2**31)
 
 
 def quieten_lightning() -> None:

@@ -146,11 +146,11 @@ def test_mean_and_deviation_that_are_given_are_used(given_tensors: DataModule) -
         assert images.item() == pytest.approx((51 / 255 - 0.1) / 0.5)
 
 
-@pytest.mark.xfail(strict=True, reason="a mean without a std is replaced by the measured one, and nobody is told")
-def test_a_mean_that_is_given_alone_is_used(given_tensors: DataModule) -> None:
-    datamodule = given_tensors(*tensors(), num_classes=50, mean=[0.1])
-    datamodule.setup()
-    assert datamodule.mean == [0.1]
+def test_a_mean_without_a_std_or_of_the_wrong_length_is_refused(given_tensors: DataModule) -> None:
+    with pytest.raises(ValueError, match="must both be given"):
+        given_tensors(*tensors(), num_classes=50, mean=[0.1])
+    with pytest.raises(ValueError, match="a value for each of channels=1"):
+        given_tensors(*tensors(), num_classes=50, mean=[0.1, 0.2], std=[0.1, 0.2])
 
 
 def test_images_of_one_colour_are_served_as_finite_numbers(given_tensors: DataModule) -> None:

@@ -168,13 +168,13 @@ class Regression(L.LightningModule):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("warmup_cosine", rates(warmup_cosine, 9, 3)),
-        ("one_cycle", rates(one_cycle, 9, 3)),
+        ("warmup_cosine", None),
+        ("one_cycle", None),
         ("plateau", [1, 1, 1, 1, 1, 1, 0.5, 0.5, 0.5]),
         ("cosine_warm_restarts", [1, 1, 1, 0.5, 0.5, 0.5, 1, 1, 1]),
     ],
 )
-def test_lightning_steps_a_schedule_as_often_as_it_is_meant_to_be(name: str, expected: list[float]) -> None:
+def test_lightning_steps_a_schedule_as_often_as_it_is_meant_to_be(name: str, expected: list[float] | None) -> None:
     model = Regression(SCHEDULES[name], total_steps=9, steps_per_epoch=3)
     trainer = L.Trainer(
         accelerator="cpu",
@@ -187,7 +187,7 @@ def test_lightning_steps_a_schedule_as_often_as_it_is_meant_to_be(name: str, exp
     )
     batches = DataLoader(torch.zeros(6, 1), batch_size=2)  # type: ignore[arg-type]
     trainer.fit(model, batches, batches)
-    assert [lr / 2.0 for lr in model.lrs] == pytest.approx(expected)
+    assert [lr / 2.0 for lr in model.lrs] == pytest.approx(expected or rates(SCHEDULES[name], 9, 3))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -1,11 +1,13 @@
 """EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan & Le 2019, arXiv 1905.11946).
 
-What differs from the paper: below 64 px the stem and the second stage keep the resolution, so that small images are
-halved three times instead of five; and the table of stages is an argument, so that small nets may have fewer.
+What differs from the paper: below 64 px the second stage keeps the resolution, so that small images are halved four
+times instead of five, or three in nets of four stages; the table of stages is an argument, so that small nets may have
+fewer; and tensors are kept channels-last, in which depthwise convolutions on a CPU take about half the time.
 """
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
@@ -62,7 +64,7 @@ class EfficientNet(nn.Module):
 
     Args:
         in_channels: of the image.
-        image_size: height and width of the image; below 64 the net halves it less often.
+        image_size: height and width of the image; below 64 the second stage does not halve it.
         num_classes: size of the output, or of each head's.
         stages: expansion, kernel size, stride, channels and layers of each stage, before scaling.
         width_mult: factor of all channels.
@@ -104,8 +106,7 @@ class EfficientNet(nn.Module):
         def scaled(channels: int) -> int:
             return scale_channels(channels, width_mult, channel_divisor)
 
-        small = image_size < 64
-        self.stem = conv_norm(in_channels, scaled(stem_channels), 3, stride=1 if small else 2)
+        self.stem = conv_norm(in_channels, scaled(stem_channels), 3, stride=2)
         depths = [-(-layers * depth_mult // 1) for *_, layers in stages]  # rounded up
         blocks: list[nn.Module] = []
         channels = scaled(stem_channels)
@@ -113,7 +114,7 @@ class EfficientNet(nn.Module):
             zip(stages, depths, strict=True)
         ):
             for layer in range(int(depth)):
-                step = 1 if layer or (small and number == 1) else stride
+                step = 1 if layer or (image_size < 64 and number == 1) else stride
                 rate = drop_path_rate * len(blocks) / sum(depths)
                 blocks.append(InvertedResidual(channels, scaled(out_channels), expansion, kernel_size, step, rate))
                 channels = scaled(out_channels)
@@ -126,7 +127,8 @@ class EfficientNet(nn.Module):
     def forward(self, x: Tensor) -> Logits:
         """Map images (B, C, H, W) to logits (B, num_classes)."""
         check_images(x, self.in_channels)
-        x = self.last(self.blocks(self.stem(x)))  # (B, D, H / 8, W / 8), or / 32 from 64 px up
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))  # (B, stem_channels, H / 2, W / 2)
+        x = self.last(self.blocks(x))  # (B, head_channels, H / 16, W / 16), or / 32 from 64 px up
         return self.head(self.dropout(x.mean(dim=(2, 3))))  # (B, num_classes)
 
 
