@@ -92,7 +92,9 @@ class InMemoryLoader:
         seeds = torch.randint(2**32, (num_batches, self.world_size), generator=generator)[:, self.rank].tolist()
         share = order[self.rank :: self.world_size]
         batches = share.split(self.batch_size)
-        if not self.drop_last and len(batches) > num_batches:  # a sample more than others have: as many steps as theirs
+        if (
+            not self.drop_last and len(batches) > num_batches > 0
+        ):  # a sample more than others have: as many steps as theirs
             batches = share.tensor_split(num_batches)
         for indices, seed in zip(batches, seeds, strict=False):  # `drop_last` leaves a batch without a seed
             images = self.images[indices]  # (B, C, H, W)
