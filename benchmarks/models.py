@@ -9,6 +9,7 @@ median of 5 blocks of at least 0.3 s each.
 import re
 import statistics
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,8 +27,8 @@ BEGIN, END = "<!-- models: written by benchmarks/models.py -->", "<!-- end of mo
 SKIPPED = ("timm", "simple_mlp_256_128")  # any net of timm; the same net as simple_mlp
 
 
-def row(name: str) -> str:
-    """Measure a model and format its row."""
+def measure(name: str) -> tuple[str, tuple[str, ...]]:
+    """A model's family, and its name, data, parameters, MACs and speed."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", [f"model={name}"])
     net = instantiate(cfg.model.net)
@@ -39,13 +40,11 @@ def row(name: str) -> str:
     speed = images_per_second(net.train(), shape, batch=16 if shape[1] >= 224 else 128)
     family = cfg.model.net._target_.rpartition(".")[2]
     data = cfg.data._target_.rpartition(".")[2].removesuffix("DataModule")
-    return f"| `{name}` | {family} | {data} | {parameters:,} | {macs / 1e6:,.1f} M | {speed:,.0f} |"
+    return family, (f"`{name}`", data, f"{parameters:,}", f"{macs / 1e6:,.1f} M", f"{speed:,.0f}")
 
 
 def images_per_second(net: torch.nn.Module, shape: tuple[int, ...], batch: int) -> float:
     """Median speed of a train step on noise."""
-    import time
-
     images = torch.randn(batch, *shape)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
     speeds = []
@@ -67,8 +66,15 @@ def images_per_second(net: torch.nn.Module, shape: tuple[int, ...], batch: int) 
 def main() -> None:
     """Print the table and put it into the README."""
     names = sorted(path.stem for path in CONFIGS.glob("model/*.yaml") if path.stem not in SKIPPED)
-    head = ["| name | family | data | parameters | MACs | train images/s |", "|---|---|---|---:|---:|---:|"]
-    table = "\n".join([*head, *(row(name) for name in names)])
+    groups: dict[str, list[tuple[str, ...]]] = {}
+    for name in names:
+        family, figures = measure(name)
+        groups.setdefault(family, []).append(figures)
+    lines = ["| family | name | data | parameters | MACs | train images/s |", "|---|---|---|---:|---:|---:|"]
+    for family, models in sorted(groups.items()):  # a line for each family, for a short README
+        cells = ["<br>".join(column) for column in zip(*models, strict=True)]
+        lines.append(f"| {family} | {' | '.join(cells)} |")
+    table = "\n".join(lines)
     print(table)
     readme = ROOT / "README.md"
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)

@@ -59,7 +59,7 @@ class ProgressBar(LightningProgressBar):
         outputs: Any,
         batch: Any,
         batch_idx: int,
-        *_: Any,
+        dataloader_idx: int = 0,
     ) -> None:
         """Move the bar."""
         self._update(batch_idx + 1)
@@ -74,17 +74,7 @@ class ProgressBar(LightningProgressBar):
         """Start the bar of the test."""
         self._start("test", sum(trainer.num_test_batches))
 
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        *_: Any,
-    ) -> None:
-        """Move the bar."""
-        self._update(batch_idx + 1)
+    on_test_batch_end = on_validation_batch_end
 
     def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Print the figures of the last epoch and take the bar away."""
