@@ -1,6 +1,8 @@
 """What tests share: composed configurations that write to a temporary folder, and data in the real format."""
 
 import gzip
+import hashlib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from src.data.cifar import CIFAR10DataModule, CIFAR100DataModule
 from src.utils.cli import CONFIGS
 
 TINY_RUN = (
@@ -24,7 +27,7 @@ TINY_RUN = (
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with small MNIST files in the real format: 300 training and 100 test images of noise."""
+    """A data folder with small files of MNIST and CIFAR in the real formats: some hundred images of noise each."""
     folder = tmp_path_factory.mktemp("data")
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -35,11 +38,34 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, array in {"images-idx3": images, "labels-idx1": labels}.items():
             header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()
             (raw / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes(), compresslevel=1))
+    for name, _ in CIFAR10DataModule.files:
+        write_cifar(folder / CIFAR10DataModule.folder / name, count=60, labels=[i % 10 for i in range(60)])
+    for name, _ in CIFAR100DataModule.files:
+        classes = {"fine_labels": list(range(100)) * 3, "coarse_labels": list(range(20)) * 15}
+        write_cifar(folder / CIFAR100DataModule.folder / name, count=300, **classes)
     return folder
 
 
+def write_cifar(path: Path, count: int, **labels: list[int]) -> tuple[str, str]:
+    """Write a batch file as CIFAR's authors did; return its name and checksum."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(len(path.name) + count)
+    images = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
+    path.write_bytes(pickle.dumps({"data": images, "filenames": ["x.png"] * count, **labels}, protocol=2))
+    return path.name, hashlib.md5(path.read_bytes()).hexdigest()
+
+
 @pytest.fixture
-def compose(tmp_path: Path, data_dir: Path) -> Callable[..., DictConfig]:
+def cifar_checksums(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expect the checksums of the small files in place of the published ones."""
+    for module in (CIFAR10DataModule, CIFAR100DataModule):
+        paths = [data_dir / module.folder / name for name, _ in module.files]
+        files = tuple((path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in paths)
+        monkeypatch.setattr(module, "files", files)
+
+
+@pytest.fixture
+def compose(tmp_path: Path, data_dir: Path, cifar_checksums: None) -> Callable[..., DictConfig]:
     """Compose a configuration as the command line would, with a run directory of its own."""
 
     def compose_(*overrides: str, config_name: str = "train") -> DictConfig:

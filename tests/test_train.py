@@ -16,6 +16,7 @@ from src.utils.cli import CONFIGS, ROOT
 from tests.conftest import TINY_RUN
 
 EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob("experiment/*.yaml"))
+MODELS = sorted(path.stem for path in CONFIGS.glob("model/*.yaml"))
 DEBUGS = sorted(path.stem for path in CONFIGS.glob("debug/*.yaml"))
 
 
@@ -49,6 +50,17 @@ def test_the_default_run_returns_and_leaves_behind_what_it_promises(
 def test_an_experiment_trains_for_a_few_steps(name: str, compose: Callable[..., DictConfig]) -> None:
     figures, objects = train(compose(f"experiment={name}", *TINY_RUN))
     assert 0 <= figures["test/acc"] <= 1
+    assert objects["trainer"].global_step == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_a_named_model_trains_for_a_few_steps(name: str, compose: Callable[..., DictConfig]) -> None:
+    if name == "timm":
+        pytest.importorskip("timm", reason="model=timm needs the extra [timm]")
+    photographs = ["data=synthetic", "data.image_size=224", "data.train_size=150", "data.test_size=40"]
+    data = photographs if name.startswith("hybrid_") else []
+    _, objects = train(compose(f"model={name}", *data, *TINY_RUN, "logger=none"))
     assert objects["trainer"].global_step == 3
 
 

@@ -5,25 +5,11 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torchvision
 
 from src.data.cifar import CIFAR10DataModule, CIFAR100DataModule
-
-
-def write(folder: Path, name: str, count: int, **labels: list[int]) -> str:
-    """Write a batch file as the authors did, and return its checksum."""
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(len(name) + count)
-    batch = {
-        "data": generator.integers(0, 256, (count, 3072), dtype=np.uint8),
-        "filenames": ["x.png"] * count,
-        **labels,
-    }
-    content = pickle.dumps(batch, protocol=2)
-    (folder / name).write_bytes(content)
-    return hashlib.md5(content).hexdigest()
+from tests.conftest import write_cifar
 
 
 @pytest.fixture
@@ -31,7 +17,7 @@ def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder with 5 × 40 training and 20 test images, and their checksums in place of the published ones."""
     folder = tmp_path / CIFAR10DataModule.folder
     counts = {**{f"data_batch_{number}": 40 for number in range(1, 6)}, "test_batch": 20}
-    files = tuple((name, write(folder, name, n, labels=[i % 10 for i in range(n)])) for name, n in counts.items())
+    files = tuple(write_cifar(folder / name, n, labels=[i % 10 for i in range(n)]) for name, n in counts.items())
     monkeypatch.setattr(CIFAR10DataModule, "files", files)
     return tmp_path
 
@@ -42,7 +28,7 @@ def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files = []
     for name, count in {"train": 100, "test": 100}.items():
         labels = {"fine_labels": list(range(count)), "coarse_labels": [i % 20 for i in range(count)]}
-        files.append((name, write(folder, name, count, **labels)))
+        files.append(write_cifar(folder / name, count, **labels))
     monkeypatch.setattr(CIFAR100DataModule, "files", tuple(files))
     return tmp_path
 
