@@ -14,7 +14,7 @@ DATA_32 := data=$(DATA) data.image_size=32 data.channels=3
 comma := ,
 space := $(subst ,, )
 
-SHORTCUTS := trc trcns trcnm trcnl emhcm evit tq tqc tqv tqcn tqe tqh tqa
+SHORTCUTS := trc trcns trcnm trcnl emhcm evit tq tqm tqc tqv tqcn tqe tqh tqa
 
 .DEFAULT_GOAL := help
 .PHONY: help h setup quickstart train test test-slow format check tb lc ca clean $(SHORTCUTS)
@@ -69,12 +69,13 @@ experiment-%: $(STAMP)
 	$(TRAIN) experiment=$* $(ARGS)
 ca: $(STAMP) ## compare the families at 210k parameters, 3 epochs each: make ca DATA=cifar10
 	$(TRAIN) -m model=$(subst $(space),$(comma),$(FAMILIES:%=cifar10_%_210k)) $(DATA_32) trainer.max_epochs=3 $(ARGS)
-tq: quick-mnist_sdn_68k ## quick test: one epoch of few batches, offline; tqc tqv tqcn tqe tqh: other families
+tq: quick-mnist_sdn_68k ## quick test: one epoch of few batches, offline; tqm tqc tqv tqcn tqe tqh: other families
 tqc: quick-mnist_cnn_68k
 tqv: quick-mnist_vit_210k
 tqcn: quick-mnist_convnext_68k
 tqe: quick-mnist_efficientnet_66k
 tqh: quick-mnist_hybrid_210k
-tqa: tq tqc tqv tqcn tqe tqh ## quick test of all families
+tqm: quick-simple_mlp
+tqa: tq tqm tqc tqv tqcn tqe tqh ## quick test of all families
 quick-%: $(STAMP)
 	$(TRAIN) debug=limit trainer.max_epochs=1 extras.print_config=false data=mnist_5k model=$* $(ARGS)

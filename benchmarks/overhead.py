@@ -24,7 +24,6 @@ from torch.nn import functional as F
 
 import src.train
 from src.utils.cli import CONFIGS
-from src.utils.instantiate import instantiate
 
 EPOCHS = 8  # pairs that count, after one that does not
 
@@ -99,28 +98,18 @@ def main() -> None:
             "test=false",
             "trainer=cpu",
         ]
-        cfg = hydra.compose("train", [*data, *options, *sys.argv[1:]])
-        plain = PlainLoop(instantiate(cfg.model.net))
-        instantiated = src.train.train
-        import src.utils.instantiate as wiring
-
-        build = wiring.build
-
-        def build_with_plain_loop(*arguments: Any) -> dict[str, Any]:
-            objects = build(*arguments)
-            objects["trainer"].callbacks.append(plain)
-            return objects
-
-        wiring.build = build_with_plain_loop
-        instantiated(cfg)
+        comparison = ["+callbacks.plain._target_=benchmarks.overhead.PlainLoop", "+callbacks.plain.net=${model.net}"]
+        cfg = hydra.compose("train", [*data, *options, *comparison, *sys.argv[1:]])
+        _, objects = src.train.train(cfg)
+    loop = next(callback for callback in objects["callbacks"] if type(callback).__name__ == "PlainLoop")
     print(
         f"{cfg.model.net._target_.rpartition('.')[2]}, batch {cfg.data.batch_size}, {torch.get_num_threads()} threads"
     )
-    for part, pairs in {"training part": plain.training[1:], "whole epoch": plain.epoch[1:]}.items():
-        ratio = statistics.median(run / loop for run, loop in pairs)
-        run, loop = (statistics.median(column) for column in zip(*pairs, strict=True))
+    for part, pairs in {"training part": loop.training[1:], "whole epoch": loop.epoch[1:]}.items():
+        ratio = statistics.median(ours / plain for ours, plain in pairs)
+        ours, plain = (statistics.median(column) for column in zip(*pairs, strict=True))
         print(
-            f"{part:14s} run {run:.3f} s   plain loop {loop:.3f} s   ratio {ratio:.2f}  ({len(pairs)} pairs, medians)"
+            f"{part:14s} run {ours:.3f} s   plain loop {plain:.3f} s   ratio {ratio:.2f}  ({len(pairs)} pairs, medians)"
         )
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py
 
-The first is compared with a bare script that imports torch and lightning and makes one step of the same net; both run
+The first is compared with a bare script that imports torch and lightning and makes one step of a small net; both run
 in turn as whole processes. The run uses Fashion-MNIST where it lies on this machine, else synthetic images.
 """
 
@@ -31,11 +31,13 @@ COMMANDS = {
 }
 
 
-def seconds(*command: str) -> float:
-    """The wall time of a process."""
+def seconds(*command: str, status: int = 0) -> float:
+    """The wall time of a process, which must end with the given exit status."""
     start = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, capture_output=True)
-    return time.perf_counter() - start
+    result = subprocess.run(command, cwd=ROOT, capture_output=True)
+    elapsed = time.perf_counter() - start
+    assert result.returncode == status, result.stderr.decode()
+    return elapsed
 
 
 def main() -> None:
@@ -50,7 +52,7 @@ def main() -> None:
         f"to the first step: src/train.py {ours:.2f} s   bare script {bare:.2f} s   ratio {ratio:.2f}  ({PAIRS} pairs)"
     )
     for name, arguments in COMMANDS.items():
-        times = [seconds(sys.executable, "src/train.py", *arguments) for _ in range(3)]
+        times = [seconds(sys.executable, "src/train.py", *arguments, status=int(name != "--help")) for _ in range(3)]
         print(f"{name:14s} answered in {statistics.median(times):.2f} s")
 
 

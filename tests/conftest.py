@@ -17,9 +17,9 @@ from src.utils.cli import CONFIGS
 TINY_RUN = (
     "trainer.max_epochs=1",
     "trainer.accelerator=cpu",
-    "+trainer.limit_train_batches=3",
-    "+trainer.limit_val_batches=2",
-    "+trainer.limit_test_batches=2",
+    "trainer.limit_train_batches=3",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2",
     "++data.val_size=100",
     "data.batch_size=16",
 )

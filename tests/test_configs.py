@@ -15,9 +15,10 @@ from src.utils.instantiate import instantiate, instantiate_all
 
 FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rglob("*.yaml"))
 # files that are not chosen by themselves, and who includes them
-PARTS = {"data/base", "model/base", "model/task", "local"}
+PARTS = {"data/base", "model/base", "model/task", "experiment/base", "local"}
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
-COUNTS = {"model": 42, "data": 9, "experiment": 17, "trainer": 6, "callbacks": 8, "logger": 6, "debug": 5}
+COUNTS = {"model": 42, "data": 9, "experiment": 16, "trainer": 6, "callbacks": 8, "logger": 6, "debug": 5}
+COUNTS |= {"model/optimizer": 3, "model/scheduler": 5, "model/criterion": 1, "model/task": 2, "data/augmentation": 5}
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
 # of the models whose names do not say it; the hybrids' with the 10 classes of their data's configuration
 SIZES = {"simple_mlp": 235_146, "simple_mlp_256_128": 235_146, "timm": 11_181_642}
@@ -79,7 +80,7 @@ def test_what_a_file_describes_can_be_built(path: Path, compose: Callable[..., D
 
 @pytest.mark.parametrize("part", [path for path in FILES if str(path.parent) in PARTS], ids=str)
 def test_a_part_is_included_somewhere(part: Path) -> None:
-    name = re.compile(rf"- (.*task@_here_: {part.name}|base/{part.name}@_here_|{part.name}@_here_)$", re.MULTILINE)
+    name = re.compile(rf"- (.*task@_here_: {part.name}|(base/)?{part.name}(@_here_)?)$", re.MULTILINE)
     users = [path for path in CONFIGS.rglob("*.yaml") if name.search(path.read_text())]
     assert users or part.parent.name == "local"
 
@@ -124,5 +125,13 @@ def test_what_a_net_needs_of_the_data_follows_from_the_data(compose: Callable[..
 @pytest.mark.parametrize("group", ["optimizer", "scheduler", "criterion"])
 def test_every_part_of_a_model_can_be_swapped(group: str, compose: Callable[..., DictConfig]) -> None:
     names = choices(f"model/{group}")
-    built: list[Any] = [compose(f"model/{group}={name}").model[group] for name in names]
-    assert len({str(cfg) for cfg in built}) == len(names) >= 1
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    for name in names:
+        built: Any = instantiate(compose(f"model/{group}={name}").model[group])
+        if group == "optimizer":
+            assert built([weight]).param_groups[0]["params"] == [weight]
+        elif group == "scheduler":
+            optimizer = torch.optim.SGD([weight], lr=0.1)
+            assert built(optimizer, total_steps=10, steps_per_epoch=5)["scheduler"].optimizer is optimizer
+        else:
+            assert built(torch.zeros(1, 3), torch.tensor([1])) > 0

@@ -43,6 +43,14 @@ def test_a_run_directory_is_enough(run_dir: Path, tmp_path: Path) -> None:
     assert figures(tmp_path)["test/loss"] == pytest.approx(figures(run_dir)["test/loss"])
 
 
+def test_the_runs_data_folder_is_kept(data_dir: Path, tmp_path: Path) -> None:
+    train = [sys.executable, str(ROOT / "src" / "train.py"), *TINY_RUN, f"paths.data_dir={data_dir}"]
+    subprocess.run([*train, f"hydra.run.dir={tmp_path}/run"], check=True, capture_output=True)
+    result = run_eval(f"run_dir={tmp_path}/run", f"hydra.run.dir={tmp_path}/eval")
+    assert result.returncode == 0, result.stderr
+    assert figures(tmp_path / "eval")["test/acc"] == figures(tmp_path / "run")["test/acc"]
+
+
 def test_a_checkpoint_alone_is_enough_and_overrides_win(run_dir: Path, tmp_path: Path) -> None:
     alone = shutil.copy(run_dir / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt")
     result = run_eval(f"ckpt_path={alone}", "data.batch_size=7", f"hydra.run.dir={tmp_path}/eval")

@@ -44,7 +44,9 @@ def test_a_training_command_trains(command: str, compose: Callable[..., DictConf
     arguments = [argument.split(",")[0] for argument in arguments]  # the first job of a sweep
     if "data=fashion_mnist" in arguments and not Path("/usr/share/datasets/fashion-mnist").is_dir():
         pytest.skip("Fashion-MNIST is not installed: apt-get install dataset-fashion-mnist")
-    tiny = [override for override in TINY_RUN if "debug=limit" not in arguments or not override.startswith("+trainer")]
+    tiny = [
+        override for override in TINY_RUN if "debug=limit" not in arguments or not override.startswith("trainer.limit")
+    ]
     figures, _ = train(compose(*arguments, *tiny))
     assert 0 <= figures["test/acc"] <= 1
 

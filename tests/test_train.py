@@ -65,7 +65,7 @@ def test_a_named_model_trains_for_a_few_steps(name: str, compose: Callable[..., 
 
 
 def test_there_are_as_many_experiments_as_we_know_of() -> None:
-    assert len(EXPERIMENTS) == 17
+    assert len(EXPERIMENTS) == 16
 
 
 @pytest.mark.parametrize("name", DEBUGS)
@@ -111,6 +111,21 @@ def test_training_goes_on_from_a_checkpoint(compose: Callable[..., DictConfig], 
     assert train(cfg)[1]["trainer"].global_step == 12
 
 
+@pytest.mark.parametrize("left_out", ["logger=none", "callbacks=none", "logger=csv"])
+def test_a_group_can_be_left_out(left_out: str, compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    figures, objects = train(compose(*TINY_RUN, left_out))
+    assert figures["test/loss"] > 0
+    assert (tmp_path / "checkpoints").exists() == (left_out != "callbacks=none")
+    assert len(objects["trainer"].loggers) == (left_out != "logger=none")
+
+
+@pytest.mark.slow
+def test_a_compiled_net_trains_and_keeps_plain_names(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    train(compose(*TINY_RUN, "model.compile=true"))
+    names = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert "net.head.weight" in names and not any("_orig_mod" in name for name in names)
+
+
 def test_mlp_trains_at_batch_size_1(compose: Callable[..., DictConfig]) -> None:
     figures, _ = train(compose("model=simple_mlp", *TINY_RUN, "data.batch_size=1"))
     assert figures["train/loss"] > 0
@@ -118,7 +133,7 @@ def test_mlp_trains_at_batch_size_1(compose: Callable[..., DictConfig]) -> None:
 
 def test_ddp_tests_each_sample_once_and_finds_what_one_process_finds(tmp_path: Path, data_dir: Path) -> None:
     common = ["model=mnist_cnn_8k", "data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=101"]
-    common += ["data.batch_size=32", "trainer.max_epochs=1", "+trainer.limit_train_batches=4", "data.val_size=51"]
+    common += ["data.batch_size=32", "trainer.max_epochs=1", "trainer.limit_train_batches=4", "data.val_size=51"]
     ddp = run_command(*common, "trainer=ddp_sim", f"hydra.run.dir={tmp_path}/ddp")
     assert ddp.returncode == 0, ddp.stderr
     best = tmp_path / "ddp" / "checkpoints" / "epoch_000.ckpt"
@@ -154,6 +169,7 @@ MISTAKES = {
     "unknown data": (["data=mnist5k"], ["There is no data=mnist5k.", "mnist_5k"]),
     "unknown key": (["trainer.max_epoch=3"], ["There is no trainer.max_epoch ", "trainer.max_epochs"]),
     "wrong type": (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "a number", "10"]),
+    "wrong type in a sweep": (["-m", "model.optimizer.lr=0.1,abc"], ["model.optimizer.lr=abc", "a number"]),
     "wrong switch": (["model.compile=yes"], ["model.compile=yes", "true or false"]),
     "no checkpoint": (["ckpt_path=no.ckpt"], ["ckpt_path=no.ckpt is not a file"]),
     "no tags": (["extras.enforce_tags=true", "tags=[]"], ["tags=[] is empty"]),
@@ -199,6 +215,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         (["data.batch_size=5000"], "batch_size=5000 is larger than"),
         (["data.val_size=99999"], "val_size=99999"),
         (["trainer.accelerator=abacus"], "abacus"),
+        (["trainer.devices=many"], "many"),
         (["callbacks.model_checkpoint._target_=no.such.Class"], "no.such.Class"),
         (["+callbacks.mine.patience=3"], "callbacks.mine has no _target_"),
     ],

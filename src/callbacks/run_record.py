@@ -41,6 +41,10 @@ class RunRecord(L.Callback):
         """Let a checkpoint carry all that is needed to rebuild its model and data."""
         checkpoint[CONFIG_KEY] = self.config
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clocks; resuming amid an epoch, Lightning does not start that again."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clocks."""
         self._epoch_start = time.perf_counter()

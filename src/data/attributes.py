@@ -22,7 +22,7 @@ def stroke_thickness(images: Tensor) -> Tensor:
     Returns:
         float32 (N,); 0 for an empty image.
     """
-    ink = F.pad(images.float() / 255, (0, 1, 0, 1))  # (N, 1, H + 1, W + 1)
+    ink = F.pad(images.float() / 255, (1, 1, 1, 1))  # (N, 1, H + 2, W + 2)
     down = ink[..., 1:, :-1] - ink[..., :-1, :-1]
     right = ink[..., :-1, 1:] - ink[..., :-1, :-1]
     outline = torch.hypot(down, right).sum(dim=(1, 2, 3))

@@ -13,7 +13,6 @@ from torchvision.transforms import v2
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset(Image.registered_extensions())  # all that Pillow reads
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPLITS = ("train", "val", "test")
 
@@ -37,24 +36,25 @@ class ImageFolderDataModule(L.LightningDataModule):
     """Photographs in `<folder>/train|val|test/<class>/`, or in `<folder>/<class>/`, split by a seed.
 
     Without a `val` folder, `val_fraction` of `train` is set apart; without the three folders, `test_fraction` as well.
-    Every file is opened once before training, so that a file that is no image is named then, not an hour later.
+    Every file is opened once before training, so that a file that is no image is named then, not an hour later. Under
+    DDP, Lightning's sampler repeats some test images, so that all processes have as many.
 
     Args:
         folder: of the photographs.
         num_classes: how many class folders there are.
         channels: 3 for RGB, 1 for grey.
-        image_size: height and width of the images served: the shorter side is resized to 8/7 of it and the centre cut
-            out; in training a random part is resized to it and mirrored at random.
+        image_size: height and width of the images served: the shorter side is resized to 8/7 of it, the centre cut out.
         batch_size: of all processes together.
         val_fraction: share of the training images set apart for validation.
         test_fraction: share of all images set apart for the test.
-        min_scale: least share of a photograph that training sees at once.
+        augmentation: turns a photograph into a training image, such as `random_view`; None: as for validation.
+        shuffle: draw a new order of the training images for every epoch.
         skip_unreadable: leave out files that are no images, and list them; else they are an error.
         num_workers: processes that read and transform.
         pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
         mean: of the pixels for each channel, in [0, 1]; ImageNet's where it is not given.
         std: likewise.
-        seed: of the split.
+        split_seed: of the split.
 
     Raises:
         FileNotFoundError: there is no such folder, or no image in it.
@@ -71,13 +71,14 @@ class ImageFolderDataModule(L.LightningDataModule):
         batch_size: int = 16,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
-        min_scale: float = 0.35,
+        augmentation: v2.Transform | None = None,
+        shuffle: bool = True,
         skip_unreadable: bool = False,
         num_workers: int = 0,
         pin_memory: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        seed: int = 0,
+        split_seed: int = 0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -88,16 +89,17 @@ class ImageFolderDataModule(L.LightningDataModule):
             if not 0 < fraction < 1:
                 raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
         self.folder, self.num_classes, self.batch_size = Path(folder), num_classes, batch_size
-        self.val_fraction, self.test_fraction, self.seed = val_fraction, test_fraction, seed
+        self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.skip_unreadable, self.num_workers, self.pin_memory = skip_unreadable, num_workers, pin_memory
         self.mode = "L" if channels == 1 else "RGB"
         grey = channels == 1
         self.mean = mean or (IMAGENET_MEAN if not grey else IMAGENET_MEAN[1:2])
         self.std = std or (IMAGENET_STD if not grey else IMAGENET_STD[1:2])
         to_tensor = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
-        random = [v2.RandomResizedCrop(image_size, scale=(min_scale, 1)), v2.RandomHorizontalFlip()]
-        self.train_transform = v2.Compose([*random, *to_tensor])
-        self.test_transform = v2.Compose([v2.Resize(image_size * 8 // 7), v2.CenterCrop(image_size), *to_tensor])
+        centre = v2.Compose([v2.Resize(image_size * 8 // 7), v2.CenterCrop(image_size)])
+        self.train_transform = v2.Compose([augmentation or centre, *to_tensor])
+        self.test_transform = v2.Compose([centre, *to_tensor])
+        self.shuffle = shuffle
         self.class_names: list[str] | None = None
         self.data_train: ImageFiles | None = None
         self.data_val: ImageFiles | None = None
@@ -115,8 +117,9 @@ class ImageFolderDataModule(L.LightningDataModule):
         roots = {split: self.folder / split for split in present} or {"all": self.folder}
         self.class_names = class_folders(next(iter(roots.values())))
         if len(self.class_names) != self.num_classes:
+            listed = ", ".join(self.class_names[:5]) + (", …" if len(self.class_names) > 5 else "")
             raise ValueError(
-                f"{self.folder} holds {len(self.class_names)} classes ({', '.join(self.class_names[:5])}, …), "
+                f"{self.folder} holds {len(self.class_names)} folders of classes ({listed or 'none'}), "
                 f"but data.num_classes={self.num_classes}."
             )
         splits = {split: self._samples(root) for split, root in roots.items()}
@@ -128,7 +131,9 @@ class ImageFolderDataModule(L.LightningDataModule):
         self.data_val = ImageFiles(splits["val"], self.mode, self.test_transform)
         self.data_test = ImageFiles(splits["test"], self.mode, self.test_transform)
         if self.batch_size > len(self.data_train):
-            raise ValueError(f"batch_size={self.batch_size} is larger than the {len(self.data_train)} training images.")
+            raise ValueError(
+                f"batch_size={self.batch_size} is larger than the {len(self.data_train)} training images: lower it."
+            )
 
     def _samples(self, root: Path) -> list[tuple[Path, int]]:
         names = class_folders(root)
@@ -138,7 +143,7 @@ class ImageFolderDataModule(L.LightningDataModule):
             (path, label)
             for label, name in enumerate(names)
             for path in sorted((root / name).rglob("*"))
-            if path.suffix.lower() in SUFFIXES
+            if path.is_file() and not path.name.startswith(".")
         ]
         reasons = {path: reason for path, _ in samples if (reason := unreadable(path))}
         if reasons and not self.skip_unreadable:
@@ -156,7 +161,7 @@ class ImageFolderDataModule(L.LightningDataModule):
 
     def _split(self, samples: list[tuple[Path, int]], fraction: float) -> tuple[list[Any], list[Any]]:
         count = max(round(len(samples) * fraction), 1)
-        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(self.split_seed)).tolist()
         return [samples[i] for i in sorted(order[:count])], [samples[i] for i in sorted(order[count:])]
 
     def _loader(self, data: ImageFiles | None, train: bool) -> DataLoader[tuple[torch.Tensor, int]]:
@@ -167,7 +172,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         return DataLoader(
             data,
             batch_size=self.batch_size // world_size,
-            shuffle=train,
+            shuffle=train and self.shuffle,
             drop_last=train,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -185,6 +190,11 @@ class ImageFolderDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, int]]:
         """Batches of the test images."""
         return self._loader(self.data_test, train=False)
+
+
+def random_view(image_size: int, min_scale: float) -> v2.Transform:
+    """A random part of a photograph, at least `min_scale` of its area, resized to `image_size`, mirrored at random."""
+    return v2.Compose([v2.RandomResizedCrop(image_size, scale=(min_scale, 1)), v2.RandomHorizontalFlip()])
 
 
 def class_folders(root: Path) -> list[str]:

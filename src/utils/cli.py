@@ -17,7 +17,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -31,6 +31,8 @@ from omegaconf.errors import OmegaConfBaseException
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
+
+WORDS_ALLOWED = {"trainer.devices"}  # a number or a word: "auto", "0,1"
 
 log = logging.getLogger(__name__)
 
@@ -174,8 +176,9 @@ def check_types(config_name: str, overrides: list[str]) -> None:
     words = [
         override
         for override in parse(overrides)
+        if override.key_or_group not in WORDS_ALLOWED
         if override.is_add() is override.is_delete() is False and not is_choice(override)
-        if isinstance(override.value(), str)
+        if any(isinstance(value, str) for value in values(override))
     ]
     if not words:
         return
@@ -188,8 +191,9 @@ def check_types(config_name: str, overrides: list[str]) -> None:
             wanted = "a number"
         else:
             continue
-        word = str(override.value())
-        if not word.startswith("${"):  # an interpolation may stand for anything
+        strings = [str(value) for value in values(override) if isinstance(value, str)]
+        word = next((word for word in strings if not word.startswith("${")), None)  # an interpolation may be anything
+        if word is not None:
             raise ValueError(f"{override.key_or_group}={word}: it must be {wanted}, such as {default}.")
 
 
@@ -197,6 +201,12 @@ def parse(overrides: list[str]) -> list[Override]:
     """Read overrides as Hydra does; its own options, which begin with a dash, and their values are left out."""
     texts = [text for text in overrides if not text.startswith("-") and (text.startswith("~") or "=" in text)]
     return OverridesParser.create().parse_overrides(texts)
+
+
+def values(override: Override) -> list[Any]:
+    """The value of an override, or each of those that a sweep such as lr=0.1,0.01 goes through."""
+    value = override.value()
+    return list(value.list) if isinstance(value, ChoiceSweep) else [value]
 
 
 def is_choice(override: Override) -> bool:

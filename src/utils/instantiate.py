@@ -11,10 +11,13 @@ import hydra
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from src.callbacks.run_record import RunRecord
 from src.utils.checkpoints import check_fits
+
+EXTRAS = ("wandb", "mlflow")  # loggers that are extras of the same name
 
 
 def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
@@ -40,7 +43,10 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         {"choices": groups, "seed": cfg.seed, "tags": list(cfg.tags)},
     )
     loggers = instantiate_all(cfg.get("logger"), "logger")
-    trainer: L.Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers)
+    # where a group was left out on purpose, Lightning would put its own in its place
+    kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
+    left_out = {key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)}
+    trainer: L.Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, **left_out)
     return {
         "cfg": cfg,
         "datamodule": datamodule,
@@ -91,7 +97,7 @@ def instantiate_all(group: DictConfig | None, name: str) -> list[Any]:
         try:
             objects.append(instantiate(cfg))
         except InstantiationException as error:
-            if isinstance(error.__cause__, ModuleNotFoundError):
+            if isinstance(error.__cause__, ModuleNotFoundError) and key in EXTRAS:
                 raise ModuleNotFoundError(
                     f"{name}={key} needs a package that is not installed: pip install -e '.[{key}]'"
                 ) from error

@@ -44,10 +44,12 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
         return
     record.write("metrics.json", figures)
     for logger in trainer.loggers:
+        compared = {**record.facts["choices"], **hyperparameters(cfg)}
         if isinstance(logger, TensorBoardLogger):
-            shown = {name: figures[name] for name in COMPARED_BY if name in figures}
-            logger.log_hyperparams({**record.facts["choices"], **hyperparameters(cfg)}, shown)
-            logger.finalize("success")
+            logger.log_hyperparams(compared, {name: figures[name] for name in COMPARED_BY if name in figures})
+        else:
+            logger.log_hyperparams(compared)
+        logger.finalize("success")
     print_summary(cfg, figures)
 
 

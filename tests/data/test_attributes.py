@@ -28,6 +28,11 @@ def test_thickness_of_a_bar_is_about_its_width(width: int) -> None:
     assert stroke_thickness(bar(width)).item() == pytest.approx(exact, rel=0.03)
 
 
+def test_thickness_does_not_depend_on_where_the_stroke_is() -> None:
+    images = torch.cat([bar(3).roll(shift, dims=3) for shift in (-10, 0, 15)])  # at the left edge, amid, at the right
+    assert stroke_thickness(images).tolist() == pytest.approx([stroke_thickness(bar(3)).item()] * 3, rel=0.02)
+
+
 def test_an_empty_image_has_no_thickness_and_no_outline() -> None:
     empty = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     assert stroke_thickness(empty).item() == outline_smoothness(empty).item() == 0

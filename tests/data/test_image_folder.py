@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.image_folder import ImageFolderDataModule
+from src.data.image_folder import ImageFolderDataModule, random_view
 
 
 def fill(folder: Path, count: int, classes: tuple[str, ...] = ("cats", "dogs")) -> None:
@@ -44,7 +44,7 @@ def test_one_folder_is_split_by_a_seed_without_overlap(tmp_path: Path) -> None:
     fill(tmp_path, 20)
     parts = []
     for seed in (0, 0, 1):
-        data = module(tmp_path, seed=seed, val_fraction=0.25, test_fraction=0.2)
+        data = module(tmp_path, split_seed=seed, val_fraction=0.25, test_fraction=0.2)
         data.setup()
         parts.append([[path for path, _ in part.samples] for part in (data.data_train, data.data_val, data.data_test)])
     assert [len(part) for part in parts[0]] == [24, 8, 8]
@@ -54,7 +54,7 @@ def test_one_folder_is_split_by_a_seed_without_overlap(tmp_path: Path) -> None:
 
 def test_evaluation_images_are_not_augmented(tmp_path: Path) -> None:
     fill(tmp_path, 10)
-    data = module(tmp_path)
+    data = module(tmp_path, augmentation=random_view(24, min_scale=0.35))
     data.setup()
     assert torch.equal(data.data_test[0][0], data.data_test[0][0])
     assert not torch.equal(data.data_train[0][0], data.data_train[0][0])
@@ -66,22 +66,22 @@ def test_unreadable_images_are_refused_or_left_out_with_their_names(
     fill(tmp_path, 10)
     whole = (tmp_path / "cats" / "0.jpg").read_bytes()
     (tmp_path / "cats" / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "dogs" / "text.png").write_text("not an image")
+    (tmp_path / "dogs" / "text").write_text("not an image")
     with pytest.raises(ValueError, match="2 of 22 files cannot be read") as caught:
         module(tmp_path).setup()
-    assert all(word in str(caught.value) for word in ("truncated.jpg", "text.png", "data.skip_unreadable=true"))
+    assert all(word in str(caught.value) for word in ("truncated.jpg", "dogs/text", "data.skip_unreadable=true"))
     with caplog.at_level(logging.WARNING):
         data = module(tmp_path, skip_unreadable=True)
         data.setup()
     assert sum(len(part) for part in (data.data_train, data.data_val, data.data_test)) == 20
-    assert "truncated.jpg" in caplog.text and "text.png" in caplog.text
+    assert "truncated.jpg" in caplog.text and "dogs/text" in caplog.text
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         module(tmp_path / "none").setup()
     fill(tmp_path / "a", 4)
-    with pytest.raises(ValueError, match=r"holds 2 classes \(cats, dogs, …\), but data.num_classes=3"):
+    with pytest.raises(ValueError, match=r"holds 2 folders of classes \(cats, dogs\), but data.num_classes=3"):
         module(tmp_path / "a", num_classes=3).setup()
     with pytest.raises(ValueError, match="batch_size=100 is larger than"):
         module(tmp_path / "a", batch_size=100).setup()

@@ -9,7 +9,7 @@ from src.train import train
 
 LINEAR, STATED = 0.91, 0.925  # what a linear model stays below, and what every family gets beyond
 SHORT = ("callbacks=none", "logger=none", "data=mnist_5k", "data.batch_size=50", "model.optimizer.lr=0.003", "seed=0")
-SHORT += ("+trainer.enable_progress_bar=false", "+trainer.enable_checkpointing=false", "+trainer.limit_val_batches=0")
+SHORT += ("trainer.limit_val_batches=0",)
 RGB = ("data.image_size=32", "data.channels=3")  # the real digits in CIFAR's shape
 
 FAMILIES = {

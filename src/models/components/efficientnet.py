@@ -5,6 +5,7 @@ times instead of five, or three in nets of four stages; the table of stages is a
 fewer; and tensors are kept channels-last, in which depthwise convolutions on a CPU take about half the time.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -107,15 +108,15 @@ class EfficientNet(nn.Module):
             return scale_channels(channels, width_mult, channel_divisor)
 
         self.stem = conv_norm(in_channels, scaled(stem_channels), 3, stride=2)
-        depths = [-(-layers * depth_mult // 1) for *_, layers in stages]  # rounded up
+        depths = [math.ceil(layers * depth_mult) for *_, layers in stages]
         blocks: list[nn.Module] = []
         channels = scaled(stem_channels)
         for number, ((expansion, kernel_size, stride, out_channels, _), depth) in enumerate(
             zip(stages, depths, strict=True)
         ):
-            for layer in range(int(depth)):
+            for layer in range(depth):
                 step = 1 if layer or (image_size < 64 and number == 1) else stride
-                rate = drop_path_rate * len(blocks) / sum(depths)
+                rate = drop_path_rate * len(blocks) / max(sum(depths) - 1, 1)
                 blocks.append(InvertedResidual(channels, scaled(out_channels), expansion, kernel_size, step, rate))
                 channels = scaled(out_channels)
         self.blocks = nn.Sequential(*blocks)

@@ -48,6 +48,8 @@ class SimpleCNN(nn.Module):
             pool_size=pool_size,
             hidden_size=hidden_size,
         )
+        if auxiliary_input_size < 0:
+            raise ValueError(f"auxiliary_input_size={auxiliary_input_size} must not be negative.")
         if image_size < 4:
             raise ValueError(f"image_size={image_size} must be at least 4: it is halved twice.")
         self.in_channels = in_channels

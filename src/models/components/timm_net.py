@@ -10,8 +10,7 @@ def timm_net(*, in_channels: int, image_size: int, num_classes: int, model_name:
 
     Args:
         in_channels: of the image.
-        image_size: of the image; most of timm's nets take any. Those that do not, the transformers, want it as an
-            option: `+model.net.img_size=32`.
+        image_size: of the image; told to those of timm's nets that are built for one size.
         num_classes: size of the output.
         model_name: timm's name, such as `resnet18`.
         options: handed on to `timm.create_model`.
@@ -29,4 +28,7 @@ def timm_net(*, in_channels: int, image_size: int, num_classes: int, model_name:
     if model_name not in timm.list_models():
         near = timm.list_models(f"*{model_name[:6]}*")[:5]
         raise ValueError(f"timm has no model_name={model_name}; near it: {', '.join(near) or 'none'}.")
+    published = timm.get_pretrained_cfg(model_name)
+    if published is not None and published.fixed_input_size:
+        options.setdefault("img_size", image_size)
     return timm.create_model(model_name, in_chans=in_channels, num_classes=num_classes, **options)
