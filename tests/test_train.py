@@ -215,7 +215,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         (["data.batch_size=5000"], "batch_size=5000 is larger than"),
         (["data.val_size=99999"], "val_size=99999"),
         (["trainer.accelerator=abacus"], "abacus"),
-        (["trainer.devices=many"], "many"),
+        (["trainer.devices=many"], "devices"),
         (["callbacks.model_checkpoint._target_=no.such.Class"], "no.such.Class"),
         (["+callbacks.mine.patience=3"], "callbacks.mine has no _target_"),
     ],
