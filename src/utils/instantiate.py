@@ -14,8 +14,8 @@ from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
-from src.callbacks.run_record import RunRecord
 from src.utils.checkpoints import check_fits
+from src.utils.run_record import RunRecord
 
 EXTRAS = ("wandb", "mlflow")  # loggers that are extras of the same name
 

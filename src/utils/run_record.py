@@ -1,24 +1,30 @@
-"""The record of a run: what it ran on, and what came out."""
+"""The record of a run: what it ran on, how long it took, and what came out."""
 
 import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+from src.utils.checkpoints import CONFIG_KEY
+
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
 def environment() -> dict[str, Any]:
     """What a run's result depends on beside its configuration: code, command, packages, processor, threads."""
-    import torch
-
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join(sys.argv),
@@ -61,3 +67,75 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n")
     temporary.replace(path)
+
+
+class RunRecord(L.Callback):
+    """Write `run.json` at the start, put the configuration into every checkpoint, and time the epochs.
+
+    Args:
+        folder: the run directory.
+        config: the run's configuration as plain dicts and lists, with its interpolations.
+        facts: further entries of `run.json`.
+    """
+
+    def __init__(self, folder: str, config: dict[str, Any], facts: dict[str, Any]) -> None:
+        self.folder, self.config, self.facts = Path(folder), config, facts
+        self.epoch_seconds: list[float] = []
+        self.images_per_second: list[float] = []
+
+    @rank_zero_only
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Write a JSON file to the run directory."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / name, content)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write down what this run runs on, before anything can go wrong."""
+        if stage != "test" or not self.epoch_seconds:  # the test after training belongs to the same run
+            self.write("run.json", {**environment(), **self.facts})
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let a checkpoint carry all that is needed to rebuild its model and data."""
+        checkpoint[CONFIG_KEY] = self.config
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clocks; resuming amid an epoch, Lightning does not start that again."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clocks."""
+        self._epoch_start = time.perf_counter()
+        self._validation_seconds, self._images = 0.0, 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count images."""
+        self._images += len(batch[0])
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of the validation."""
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock of the validation."""
+        if not trainer.sanity_checking:
+            self._validation_seconds += time.perf_counter() - self._validation_start
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the seconds of the whole epoch, validation included, and the speed of its training part."""
+        seconds = time.perf_counter() - self._epoch_start
+        images = self._images * trainer.world_size
+        self.epoch_seconds.append(seconds)
+        self.images_per_second.append(images / (seconds - self._validation_seconds))
+        figures = {"epoch_seconds": seconds, "images_per_second": self.images_per_second[-1]}
+        pl_module.log_dict(figures, sync_dist=True)
+
+    def figures(self) -> dict[str, float]:
+        """The median epoch: `epoch_seconds`, validation included, and `images_per_second` in training."""
+        if not self.epoch_seconds:
+            return {}
+        return {
+            "epoch_seconds": statistics.median(self.epoch_seconds),
+            "images_per_second": statistics.median(self.images_per_second),
+        }

@@ -12,8 +12,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from src.callbacks import run_record
-from src.callbacks.run_record import RunRecord
+from src.utils import run_record
+from src.utils.run_record import RunRecord
 
 Trainer = Callable[..., L.Trainer]
 CONFIG = {"model": {"net": {"sizes": [1, 2.5]}}, "seed": 42, "tags": ["a"], "path": "${paths.data_dir}", "none": None}
