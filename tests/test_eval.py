@@ -78,6 +78,7 @@ MISTAKES = {
     "no folder": (["run_dir={tmp}/none"], "is not a folder"),
     "no file": (["ckpt_path={tmp}/none.ckpt"], "is not a file"),
     "truncated": (["ckpt_path={tmp}/truncated.ckpt"], "truncated or damaged"),
+    "a bit flipped": (["ckpt_path={tmp}/flipped.ckpt"], "the checksum of"),
     "no checkpoint": (["ckpt_path={tmp}/other.ckpt"], "is not a checkpoint of a run"),
     "unknown key": (["run_dir={run}", "data.batch=3"], "data.batch_size"),
     "another architecture": (["run_dir={run}", "model.net.hidden_size=9"], "is of another architecture: 3 of"),
@@ -88,6 +89,9 @@ MISTAKES = {
 def test_a_mistake_is_answered_with_a_sentence(name: str, run_dir: Path, tmp_path: Path) -> None:
     arguments, words = MISTAKES[name]
     (tmp_path / "truncated.ckpt").write_bytes((run_dir / "checkpoints" / "last.ckpt").read_bytes()[:5000])
+    content = bytearray((run_dir / "checkpoints" / "last.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "flipped.ckpt").write_bytes(content)
     torch.save({"weights": 1}, tmp_path / "other.ckpt")
     result = run_eval(*(text.format(tmp=tmp_path, run=run_dir) for text in arguments), f"hydra.run.dir={tmp_path}/eval")
     assert result.returncode == 1

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -229,6 +231,25 @@ def test_what_only_the_code_can_know_is_refused_with_the_value(
         train(compose(*TINY_RUN, *overrides))
     assert words in describe(caught.value)
     assert "\n" not in describe(caught.value)
+
+
+@pytest.mark.parametrize("amid", ["import", "training"])
+def test_an_interrupted_run_says_how_to_go_on(amid: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "src" / "train.py"), "data=synthetic", "trainer.max_epochs=100000"]
+    process = subprocess.Popen(
+        [*command, f"hydra.run.dir={tmp_path}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    awaited = tmp_path / ("train.log" if amid == "import" else "checkpoints/last.ckpt")
+    while not awaited.exists():
+        assert process.poll() is None, "the run ended by itself"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Interrupted" in errors and "Traceback" not in errors
+    if amid == "training":
+        assert f"ckpt_path={awaited}" in errors
+        assert torch.load(awaited, weights_only=True)["global_step"] > 0
 
 
 def test_an_unknown_figure_to_optimise_is_named_with_those_there_are(tmp_path: Path, data_dir: Path) -> None:

@@ -1,5 +1,7 @@
 """Find a checkpoint, read the configuration it was made with, and check that it fits a model."""
 
+import pickle
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +49,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is truncated, damaged or something else.
     """
-    import pickle
-
     import torch
 
     try:
+        with zipfile.ZipFile(path) as archive:  # a checkpoint is an archive with a checksum for each tensor
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} is no checkpoint that can be read: it is truncated or damaged ({reason}).") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:

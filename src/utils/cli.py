@@ -32,6 +32,7 @@ ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "
 CONFIGS = ROOT / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
 
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 WORDS_ALLOWED = {"trainer.devices"}  # a number or a word: "auto", "0,1"
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,12 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
                     return task(cfg)
+                except SystemExit:  # how Lightning ends a run that was interrupted
+                    folder = HydraConfig.get().runtime.output_dir
+                    print_error(
+                        f"Interrupted; to go on: the same command with ckpt_path={folder}/checkpoints/last.ckpt"
+                    )
+                    sys.exit(INTERRUPTED)
                 except Exception as error:
                     report_failure(error)
                     if HydraConfig.get().mode == RunMode.RUN and full_error != "1":
@@ -64,6 +71,9 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                 check_types(config_name, sys.argv[1:])
                 with set_env(FULL_ERROR, "1"):  # makes Hydra hand errors on instead of printing them
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
+            except KeyboardInterrupt:
+                print_error("Interrupted.")
+                sys.exit(INTERRUPTED)
             except Exception as error:
                 if full_error == "1":
                     raise
