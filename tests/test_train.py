@@ -237,7 +237,11 @@ def test_what_only_the_code_can_know_is_refused_with_the_value(
 def test_an_interrupted_run_says_how_to_go_on(amid: str, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "src" / "train.py"), "data=synthetic", "trainer.max_epochs=100000"]
     process = subprocess.Popen(
-        [*command, f"hydra.run.dir={tmp_path}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, f"hydra.run.dir={tmp_path}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     awaited = tmp_path / ("train.log" if amid == "import" else "checkpoints/last.ckpt")
     while not awaited.exists():
