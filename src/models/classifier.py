@@ -58,7 +58,7 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch; its curve is logged as often as the trainer says."""
-        loss, _ = self._step(batch, self.train_metrics)
+        loss, _ = self.step(batch, self.train_metrics)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         if every and (self.trainer.global_step + 1) % every == 0:  # each call costs as much as a layer of a small net
             self.log("train/loss_step", loss)
@@ -66,11 +66,11 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation figures."""
-        self._step(batch, self.val_metrics)
+        self.step(batch, self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Add a batch to the test figures; return its logits (B, num_classes) for callbacks to look at."""
-        return self._step(batch, self.test_metrics)[1]
+        return self.step(batch, self.test_metrics)[1]
 
     def on_train_epoch_end(self) -> None:
         """Log the mean training loss and accuracy of the epoch."""
@@ -84,12 +84,16 @@ class Classifier(L.LightningModule):
         """Log the test figures."""
         self._log_epoch("test", self.test_metrics)
 
-    def configure_optimizers(self) -> Any:
-        """Build the optimizer, which decays matrices but not biases and norms, and its schedule."""
+    def make_optimizer(self) -> Optimizer:
+        """Build the optimizer, which decays matrices but not biases and norms."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
         others = [parameter for parameter in parameters if parameter.ndim < 2]
-        optimizer = self._optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+        return self._optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and its schedule."""
+        optimizer = self.make_optimizer()
         if self._scheduler is None:
             return optimizer
         total_steps = self.trainer.estimated_stepping_batches
@@ -99,7 +103,8 @@ class Classifier(L.LightningModule):
         schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def _step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:
+    def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:
+        """Return the loss of a batch and its logits (B, num_classes), and add it to the figures of a stage."""
         *inputs, labels = batch
         logits = self.net(*inputs)  # (B, num_classes)
         loss = self.criterion(logits, labels)

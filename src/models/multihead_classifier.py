@@ -37,7 +37,8 @@ class MultiheadClassifier(Classifier):
         """The figures of one stage, for each head and over all."""
         return MultiheadLossAndAccuracy(self.loss_weights)
 
-    def _step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:
+    def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:
+        """Return the weighted loss of a batch and the logits of each head, and add it to the figures of a stage."""
         *inputs, labels = batch  # labels: (B, heads)
         logits = self.net(*inputs)  # (B, classes of the head) each
         losses = []

@@ -92,7 +92,16 @@ class RunRecord(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write down what this run runs on, before anything can go wrong."""
         if stage != "test" or not self.epoch_seconds:  # the test after training belongs to the same run
-            self.write("run.json", {**environment(), **self.facts})
+            self.facts = {**environment(), **self.facts}
+            self.write("run.json", self.facts)
+
+    @staticmethod
+    def note(trainer: L.Trainer, **facts: Any) -> None:
+        """Add facts to the `run.json` of a trainer's run, if it keeps one."""
+        for record in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+            if isinstance(record, RunRecord):
+                record.facts |= facts
+                record.write("run.json", record.facts)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Let a checkpoint carry all that is needed to rebuild its model and data."""

@@ -1,0 +1,128 @@
+"""Speed and memory, measured: what tuning, `src/benchmark.py` and the benchmarks have in common."""
+
+import gc
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+Step = Callable[[], Any]
+Context = Callable[[], AbstractContextManager[Any]]
+
+
+def train_step(model: Any, batch: Any, context: Context = nullcontext) -> Step:
+    """The train step of a task: forward, loss, metrics, backward, optimizer; always on the same batch.
+
+    The learning rate is next to nothing: a net that has learnt a batch by heart has gradients among the denormal
+    numbers, which a CPU computes slowly.
+
+    Args:
+        model: a task, such as `src.models.classifier.Classifier`; its weights and metrics are changed.
+        batch: what its loader yields.
+        context: the forward pass is computed in, such as torch.autocast.
+    """
+    optimizer = model.make_optimizer()
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-8
+    model.train()
+
+    def step() -> None:
+        with context():
+            loss, _ = model.step(batch, model.train_metrics)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def inference_step(net: nn.Module, images: Tensor, context: Context = nullcontext) -> Step:
+    """A forward pass without gradients."""
+    net.eval()
+
+    def step() -> None:
+        with torch.inference_mode(), context():
+            net(images)
+
+    return step
+
+
+def seconds_per_step(step: Step, seconds: float) -> float:
+    """The mean time of a step over a block of at least that many seconds and at least one step."""
+    start, steps = time.perf_counter(), 0
+    while True:
+        step()
+        steps += 1
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds:
+            return elapsed / steps
+
+
+def blocks_in_turn(steps: dict[str, Step], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Seconds per step of each, `rounds` times, in turn, so that a change of the machine's speed meets all of them."""
+    for step in steps.values():
+        step()  # warms up
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            times[name].append(seconds_per_step(step, seconds))
+    return times
+
+
+def latencies(step: Step, seconds: float) -> list[float]:
+    """The seconds of single steps, for about as long as given, at least 5 of them."""
+    step()
+    samples: list[float] = []
+    while len(samples) < 5 or sum(samples) < seconds:
+        start = time.perf_counter()
+        step()
+        samples.append(time.perf_counter() - start)
+    return samples
+
+
+def count_macs(net: nn.Module, images: Tensor) -> float:
+    """Multiply-accumulate operations of a forward pass: of convolutions, dense layers and attention."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net.eval()(images)
+    return counter.get_total_flops() / 2
+
+
+def matmul_peak(seconds: float = 0.5, size: int = 1024) -> float:
+    """The best rate, in operations a second, at which this machine multiplies float32 matrices with its threads."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2 * size**3 / min(latencies(lambda: a @ b, seconds))
+
+
+def spread(values: list[float]) -> float:
+    """Half the distance between the quartiles, relative to the median; 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2 / statistics.median(values)
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """Yield a list that holds, when the context has ended, the process's peak memory within it, in bytes.
+
+    Where the system cannot set the peak back (anywhere but on Linux), it is that of the process so far.
+    """
+    peak: list[float] = []
+    gc.collect()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew (man 5 proc)
+    yield peak
+    status = Path("/proc/self/status")
+    if status.is_file():
+        peak.append(next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) * 1024)
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
