@@ -16,25 +16,18 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import Optimizer
 
-from src.utils.cpu import allowed_cpus, has_native_bf16, thread_share
-from src.utils.measure import seconds_per_step, train_step
+from src.utils.cpu import allowed_cpus, check_threads, has_native_bf16, thread_share
+from src.utils.measure import MEMORY_FORMATS, PRECISIONS, seconds_per_step, train_step
 from src.utils.run_record import RunRecord
 from src.utils.tuning import Settings, choose, compare, paired_gain, powers_of_two
 
 log = logging.getLogger(__name__)
 
-MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-PRECISIONS = ("32-true", "bf16-mixed")
-
 
 import logging
 
-import torch
-
 log = logging.getLogger(__name__)
 
-MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-PRECISIONS = ("32-true", "bf16-mixed")
 BLOCK_SECONDS = 0.1  # a candidate is timed for as long at a time
 COMPILED_ROUNDS = 3
 
@@ -233,20 +226,6 @@ class CpuTuning(L.Callback):
         self._undo.append(partial(setattr, trainer.strategy, "precision_plugin", before))
         if settings.compiled:
             pl_module.net.compile()
-
-
-def check_threads(name: str, value: int | str, words: tuple[str, ...]) -> None:
-    """Check a number of threads, or one of the words that may stand for it.
-
-    Raises:
-        ValueError: names the value and what is allowed.
-    """
-    if isinstance(value, str) and value in words:
-        return
-    allowed = allowed_cpus()
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= allowed:
-        others = "".join(f", or {word}" for word in words)
-        raise ValueError(f"{name}={value}: this process can use 1 to {allowed} threads{others}.")
 
 
 def check_choice(name: str, value: str | None, choices: Sequence[str | None]) -> None:

@@ -225,8 +225,15 @@ def is_choice(override: Override) -> bool:
 
 
 def compose(config_name: str, overrides: list[Override]) -> DictConfig:
-    """Compose the configuration from a choice of groups alone, with the values that their files hold."""
-    lines = [override.input_line for override in overrides if override.input_line]
+    """Compose the configuration from a choice of groups alone, with the values that their files hold.
+
+    Of a sweep over choices the first is taken.
+    """
+    lines = [
+        f"{override.get_key_element()}={values(override)[0]}" if override.is_sweep_override() else override.input_line
+        for override in overrides
+        if override.input_line
+    ]
     if GlobalHydra.instance().is_initialized():
         loader = GlobalHydra.instance().config_loader()
         return loader.load_configuration(config_name, lines, run_mode=RunMode.RUN)

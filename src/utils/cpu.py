@@ -92,6 +92,20 @@ def thread_share(processes: int = 1, root: Path = Path("/")) -> int:
     return share
 
 
+def check_threads(name: str, value: int | str, words: tuple[str, ...]) -> None:
+    """Check a number of threads, or one of the words that may stand for it.
+
+    Raises:
+        ValueError: names the value and what is allowed.
+    """
+    if isinstance(value, str) and value in words:
+        return
+    allowed = allowed_cpus()
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= allowed:
+        others = "".join(f", or {word}" for word in words)
+        raise ValueError(f"{name}={value}: this process can use 1 to {allowed} threads{others}.")
+
+
 def has_native_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 numbers itself; elsewhere torch emulates it, slowly."""
     flags = ("avx512_bf16", "amx_bf16", "bf16")  # of x86 and of Arm

@@ -17,6 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 from src.utils.checkpoints import check_fits
 from src.utils.run_record import RunRecord
 
+STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_validation_batch_start",
+    "on_validation_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
 EXTRAS = ("wandb", "mlflow")  # loggers that are extras of the same name
 
 
@@ -47,6 +57,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     left_out = {key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)}
     trainer: L.Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, **left_out)
+    skip_unused_hooks(trainer)
     return {
         "cfg": cfg,
         "datamodule": datamodule,
@@ -56,6 +67,18 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         "trainer": trainer,
         "record": record,
     }
+
+
+def skip_unused_hooks(trainer: L.Trainer) -> None:
+    """Spare every step the calls of hooks that do nothing.
+
+    Lightning calls each hook of each callback within a context of its profiler, which costs a small net a tenth of its
+    step; a hook that is not callable it passes over.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        for hook in STEP_HOOKS:
+            if getattr(type(callback), hook) is getattr(L.Callback, hook):
+                setattr(callback, hook, None)
 
 
 def choose_seed(seed: int | None) -> int:

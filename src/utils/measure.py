@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 Step = Callable[[], Any]
 Context = Callable[[], AbstractContextManager[Any]]
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+PRECISIONS = ("32-true", "bf16-mixed")  # Lightning's names
 
 
 def train_step(model: Any, batch: Any, context: Context = nullcontext) -> Step:
@@ -55,6 +58,17 @@ def inference_step(net: nn.Module, images: Tensor, context: Context = nullcontex
     return step
 
 
+def autocast(precision: str) -> Context:
+    """The context in which a forward pass is computed with a precision.
+
+    Raises:
+        ValueError: a precision that is none of `PRECISIONS`.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision} must be one of {', '.join(PRECISIONS)}.")
+    return partial(torch.autocast, "cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
 def seconds_per_step(step: Step, seconds: float) -> float:
     """The mean time of a step over a block of at least that many seconds and at least one step."""
     start, steps = time.perf_counter(), 0
@@ -66,7 +80,7 @@ def seconds_per_step(step: Step, seconds: float) -> float:
             return elapsed / steps
 
 
-def blocks_in_turn(steps: dict[str, Step], rounds: int, seconds: float) -> dict[str, list[float]]:
+def blocks(steps: dict[str, Step], rounds: int, seconds: float) -> dict[str, list[float]]:
     """Seconds per step of each, `rounds` times, in turn, so that a change of the machine's speed meets all of them."""
     for step in steps.values():
         step()  # warms up

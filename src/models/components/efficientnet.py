@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
-from src.models.components.layers import Logits, NumClasses, check_images, check_positive, make_head
+from src.models.components.layers import Dropout, Logits, NumClasses, check_images, check_positive, make_head
 
 # B0, table 1 of the paper: expansion, kernel size, stride, channels, layers
 B0_STAGES = (
@@ -121,7 +121,7 @@ class EfficientNet(nn.Module):
                 channels = scaled(out_channels)
         self.blocks = nn.Sequential(*blocks)
         self.last = conv_norm(channels, scaled(head_channels), 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = make_head(scaled(head_channels), num_classes)
         self.apply(init_weights)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from src.models.components.layers import (
     MLP,
     Attention,
+    Dropout,
     Logits,
     NumClasses,
     check_images,
@@ -67,14 +68,13 @@ class EncoderBlock(nn.Module):
     def __init__(self, embed_dim: int, num_heads: int, hidden_dim: int, dropout: float) -> None:
         super().__init__()
         self.attention = Attention(embed_dim, num_heads, dropout)
-        self.dropout = nn.Dropout(dropout)
         self.norm1 = nn.LayerNorm(embed_dim)
         self.mlp = MLP(embed_dim, hidden_dim, dropout)
         self.norm2 = nn.LayerNorm(embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, N, D) to tokens (B, N, D)."""
-        x = self.norm1(x + self.dropout(self.attention(x)))
+        x = self.norm1(x + self.attention(x))
         return self.norm2(x + self.mlp(x))
 
 
@@ -142,7 +142,7 @@ class HybridCNNTransformer(nn.Module):
             nn.Linear(channels[-1] * global_size**2, global_dim),
             nn.LayerNorm(global_dim),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(global_dim, embed_dim),
         )
         halvings = len(channels) - 1 + (0 if small else 2)  # by the residual blocks, and by the large stem
@@ -156,10 +156,10 @@ class HybridCNNTransformer(nn.Module):
             nn.Linear(embed_dim, head_dims[0]),
             nn.LayerNorm(head_dims[0]),
             nn.ReLU(inplace=True),
-            nn.Dropout(head_dropout),
+            Dropout(head_dropout),
             nn.Linear(head_dims[0], head_dims[1]),
             nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
         self.head = make_head(head_dims[1], num_classes)
 

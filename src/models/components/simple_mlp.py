@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from src.models.components.layers import Logits, NumClasses, check_images, check_positive, make_head
+from src.models.components.layers import Dropout, Logits, NumClasses, check_images, check_positive, make_head
 
 
 class SimpleMLP(nn.Module):
@@ -37,7 +37,7 @@ class SimpleMLP(nn.Module):
         sizes = [in_channels * image_size**2, *hidden_sizes]
         layers: list[nn.Module] = [nn.Flatten()]
         for in_size, out_size in pairwise(sizes):
-            layers += [nn.Linear(in_size, out_size), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(in_size, out_size), nn.ReLU(), Dropout(dropout)]
         self.features = nn.Sequential(*layers)
         self.head = make_head(sizes[-1], num_classes)
 

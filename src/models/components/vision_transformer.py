@@ -11,6 +11,7 @@ from torchvision.ops import StochasticDepth
 from src.models.components.layers import (
     MLP,
     Attention,
+    Dropout,
     Logits,
     NumClasses,
     check_divisible,
@@ -49,7 +50,7 @@ class VisionTransformer(nn.Module):
         depth: number of blocks.
         num_heads: heads of attention in a block.
         mlp_ratio: hidden width of a block's MLP in units of `embed_dim`.
-        dropout: probability of zeroing a value in attention, MLP and embedding.
+        dropout: probability of zeroing a value of the embedding, of attention's result and in the MLP.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
 
     Raises:
@@ -77,7 +78,7 @@ class VisionTransformer(nn.Module):
         num_tokens = (image_size // patch_size) ** 2
         self.patch_embed = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
         self.position = nn.Parameter(torch.empty(1, num_tokens, embed_dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         rates = [drop_path_rate * block / max(depth - 1, 1) for block in range(depth)]
         hidden_dim = int(embed_dim * mlp_ratio)
         self.blocks = nn.Sequential(*(Block(embed_dim, num_heads, hidden_dim, dropout, rate) for rate in rates))

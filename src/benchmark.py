@@ -1,0 +1,48 @@
+"""Measure a net's speed and size: `python src/benchmark.py -m model=mnist_cnn_68k,mnist_vit_38k` gives one table."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from src.utils.cli import entry_point
+from src.utils.extras import apply_extras
+
+
+def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measure the model of `cfg`, and add its line to the table, `benchmark.json` and the plot in a folder.
+
+    Returns:
+        The figures of the model, and the objects they were measured on.
+    """
+    apply_extras(cfg)
+
+    import lightning as L  # here, so that mistakes above are answered at once
+
+    from src.utils.benchmark_report import add_to_report
+    from src.utils.instantiate import instantiate, quieten_lightning
+    from src.utils.speed import measure_model
+
+    quieten_lightning()
+    L.seed_everything(cfg.seed, verbose=False)
+    model = instantiate(cfg.model)
+    name = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else cfg.model.net._target_
+    figures = {"model": name} | measure_model(model, cfg)
+    add_to_report(figures, folder, Path(cfg.paths.log_dir))
+    return figures, {"cfg": cfg, "model": model}
+
+
+@entry_point("benchmark")
+def main(cfg: DictConfig) -> None:
+    """Measure as the command line says; the jobs of a sweep share one table."""
+    hydra = HydraConfig.get()
+    benchmark(cfg, Path(hydra.sweep.dir if hydra.mode == RunMode.MULTIRUN else hydra.runtime.output_dir))
+
+
+if __name__ == "__main__":
+    main()
