@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from src.utils.cpu import allowed_cpus, check_threads, has_native_bf16, thread_share
-from src.utils.measure import MEMORY_FORMATS, PRECISIONS, seconds_per_step, train_step
+from src.utils.measure import MEMORY_FORMATS, PRECISIONS, first_line, seconds_per_step, train_step
 from src.utils.run_record import RunRecord
 from src.utils.tuning import Settings, choose, compare, paired_gain, powers_of_two
 
@@ -103,7 +103,7 @@ class CpuTuning(L.Callback):
             return
         default, candidates = self.candidates(trainer, pl_module)
         if self.chosen is None:
-            if len(candidates) > 1:
+            if len(candidates) > 1 or self.compile == "tune":
                 self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, default, candidates))
             else:
                 self.chosen = candidates[0]
@@ -262,8 +262,3 @@ def contiguous(node: Any) -> Any:
     if isinstance(node, dict):
         return type(node)((key, contiguous(value)) for key, value in node.items())
     return [contiguous(value) for value in node] if isinstance(node, list) else node
-
-
-def first_line(error: Exception) -> str:
-    """The kind of an error and the first line of what it says."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -1,5 +1,6 @@
 """Image classification: one label an image."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,6 +12,9 @@ from torch.optim import Optimizer
 
 from src.models.metrics import LossAndAccuracy
 from src.models.schedulers import Schedule
+from src.utils.measure import why_not_compilable
+
+log = logging.getLogger(__name__)
 
 Batch = Sequence[Tensor]  # images (B, C, H, W), perhaps further inputs (B, …), and labels last
 
@@ -24,7 +28,7 @@ class Classifier(L.LightningModule):
         scheduler: called with the optimizer, `total_steps` and `steps_per_epoch`; see `src.models.schedulers`.
         criterion: called with logits (B, num_classes) and labels (B,); returns the mean loss.
         input_shape: (C, H, W) of an image, for the summary and the graph.
-        compile: compile the net with torch.compile before it is trained.
+        compile: compile the net with torch.compile before it is trained; "auto": if that works on this machine.
     """
 
     def __init__(
@@ -34,12 +38,14 @@ class Classifier(L.LightningModule):
         scheduler: Callable[..., Schedule] | None,
         criterion: nn.Module,
         input_shape: Sequence[int],
-        compile: bool = False,
+        compile: bool | str = False,
     ) -> None:
         super().__init__()
         self.net = net
         self.criterion = criterion
         self.example_input_array = torch.zeros(2, *input_shape)  # (2, C, H, W)
+        if compile not in (True, False, "auto"):
+            raise ValueError(f"compile={compile} must be true, false or auto.")
         self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
         self.train_metrics, self.val_metrics, self.test_metrics = (self.make_metrics() for _ in range(3))
 
@@ -53,8 +59,13 @@ class Classifier(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Compile the net where that is asked for; in place, so that parameters keep their names in checkpoints."""
-        if self._compile and stage == "fit":
+        if not self._compile or stage != "fit":
+            return
+        reason = why_not_compilable(self.net, self.example_input_array) if self._compile == "auto" else None
+        if reason is None:
             self.net.compile()
+        else:
+            log.warning("The net runs uncompiled, for compiling fails here: %s", reason)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch; its curve is logged as often as the trainer says."""

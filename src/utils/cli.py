@@ -33,7 +33,7 @@ CONFIGS = ROOT / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
-WORDS_ALLOWED = {"trainer.devices"}  # a number or a word: "auto", "0,1"
+WORDS_ALLOWED = {"trainer.devices", "model.compile"}  # a number, a switch, or a word: "auto"
 
 log = logging.getLogger(__name__)
 

@@ -34,13 +34,14 @@ def compare(
 ) -> dict[Settings, list[float]]:
     """Speeds of the candidates in several rounds; the slow ones leave early, the first, which is the default, never.
 
-    In rounds, so that a change of the machine's speed meets all of them.
+    In rounds, so that a change of the machine's speed meets all of them. After the deadline nothing more is measured,
+    but for the default's first speed.
     """
     speeds: dict[Settings, list[float]] = {settings: [] for settings in candidates}
     alive = list(candidates)
     for number in range(ROUNDS):
         for settings in alive:
-            if time.perf_counter() < deadline:
+            if time.perf_counter() < deadline or not speeds[candidates[0]]:
                 speeds[settings].append(speed(settings))
         fastest = max(statistics.median(speeds[settings]) for settings in alive if speeds[settings])
         least = fastest * KEPT[min(number, len(KEPT) - 1)]

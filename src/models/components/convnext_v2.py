@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from src.models.components.layers import Logits, NumClasses, check_images, check_positive, make_head
+from src.models.components.layers import DepthwiseConv2d, Logits, NumClasses, check_images, check_positive, make_head
 
 
 class GlobalResponseNorm(nn.Module):
@@ -44,7 +44,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, drop_path_rate: float) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(dim, dim, kernel_size=7, padding=3, groups=dim)
+        self.depthwise = DepthwiseConv2d(dim, kernel_size=7)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.expand = nn.Linear(dim, 4 * dim)
         self.activation = nn.GELU()

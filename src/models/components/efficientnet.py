@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
-from src.models.components.layers import Dropout, Logits, NumClasses, check_images, check_positive, make_head
+from src.models.components.layers import (
+    DepthwiseConv2d,
+    Dropout,
+    Logits,
+    NumClasses,
+    check_images,
+    check_positive,
+    make_head,
+)
 
 # B0, table 1 of the paper: expansion, kernel size, stride, channels, layers
 B0_STAGES = (
@@ -27,12 +35,17 @@ B0_STAGES = (
 
 
 def conv_norm(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1, activate: bool = True
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, activate: bool = True
 ) -> nn.Sequential:
     """Convolution that keeps the size at stride 1 → BatchNorm → SiLU, the last where `activate` says so."""
     padding = (kernel_size - 1) // 2
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
-    layers: list[nn.Module] = [conv, nn.BatchNorm2d(out_channels)]
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+    return norm_after(conv, activate)
+
+
+def norm_after(conv: nn.Conv2d, activate: bool = True) -> nn.Sequential:
+    """A convolution → BatchNorm → SiLU, the last where `activate` says so."""
+    layers: list[nn.Module] = [conv, nn.BatchNorm2d(conv.out_channels)]
     return nn.Sequential(*layers, nn.SiLU(inplace=True)) if activate else nn.Sequential(*layers)
 
 
@@ -47,7 +60,7 @@ class InvertedResidual(nn.Module):
         layers: list[nn.Module] = [conv_norm(in_channels, hidden, 1)] if expansion > 1 else []
         self.layers = nn.Sequential(
             *layers,
-            conv_norm(hidden, hidden, kernel_size, stride, groups=hidden),
+            norm_after(DepthwiseConv2d(hidden, kernel_size, stride, bias=False)),
             SqueezeExcitation(hidden, max(1, in_channels // 4), activation=nn.SiLU),
             conv_norm(hidden, out_channels, 1, activate=False),
         )

@@ -43,6 +43,25 @@ def check_images(x: Tensor, in_channels: int, image_size: int | None = None) -> 
         raise ValueError(f"The input is {tuple(x.shape)}, but the net takes (batch, {in_channels}, {size}, {size}).")
 
 
+def autocast_on_cpu(x: Tensor) -> bool:
+    """Whether x is computed with on the CPU, in bfloat16 where torch's autocast thinks it suffices."""
+    return x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A convolution of each channel by itself, which trains in float32 on a CPU: its backward is slow in bfloat16."""
+
+    def __init__(self, channels: int, kernel_size: int, stride: int = 1, bias: bool = True) -> None:
+        super().__init__(channels, channels, kernel_size, stride, (kernel_size - 1) // 2, groups=channels, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H / stride, W / stride)."""
+        if self.training and autocast_on_cpu(input):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(input.float())
+        return super().forward(input)
+
+
 class Dropout(nn.Dropout):
     """torch's dropout, several times as fast on a CPU: 16 random bits a value in place of a number.
 
@@ -115,7 +134,7 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(
             2, 0, 3, 1, 4
         ).contiguous()  # (B, heads, N, D / heads) each; one copy speeds up the kernel
-        if self.training and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        if self.training and autocast_on_cpu(x):
             with torch.autocast("cpu", enabled=False):  # the backward kernel is several times slower in bfloat16
                 x = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
         else:

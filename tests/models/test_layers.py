@@ -1,0 +1,62 @@
+"""Layers that several nets share: fast on a CPU, and the same function as torch's."""
+
+import pytest
+import torch
+from torch import nn
+
+from src.models.components.layers import Attention, DepthwiseConv2d, Dropout
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(1000, 1001, dtype=dtype, requires_grad=True)
+    y = Dropout(p)(x)
+    assert y.dtype == dtype
+    assert (y == 0).float().mean().item() == pytest.approx(p, abs=0.002)
+    assert y.unique().numel() == 2
+    assert y.float().mean().item() == pytest.approx(1, abs=0.01)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+
+
+def test_dropout_draws_anew_follows_the_seed_and_does_nothing_in_evaluation() -> None:
+    layer, x = Dropout(0.5), torch.randn(3, 33)
+    torch.manual_seed(0)
+    first, second = layer(x), layer(x)
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), first)
+    assert layer.eval()(x) is x
+    assert Dropout(0.0)(x).equal(x) and not Dropout(1.0)(x).any()
+    assert layer.train()(torch.zeros(0, 3)).shape == (0, 3)
+
+
+def test_dropout_is_even_over_places() -> None:
+    torch.manual_seed(0)
+    zeros = torch.stack([Dropout(0.5)(torch.ones(67)) == 0 for _ in range(4000)]).float().mean(dim=0)  # (67,)
+    assert zeros.min() > 0.45 and zeros.max() < 0.55
+
+
+@pytest.mark.parametrize("layer", [Attention(16, 2), DepthwiseConv2d(16, 3)], ids=lambda layer: type(layer).__name__)
+def test_what_is_slow_in_bfloat16_trains_in_float32(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 16) if isinstance(layer, Attention) else torch.randn(2, 16, 5, 5)
+    exact = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+        y.float().sum().backward()
+        assert all(torch.isfinite(parameter.grad).all() for parameter in layer.parameters())
+        if isinstance(layer, DepthwiseConv2d):
+            assert torch.equal(y, exact)
+            assert layer.eval()(x).dtype == torch.bfloat16  # nothing is slow forward
+    torch.testing.assert_close(y.float(), exact, atol=0.05, rtol=0.05)
+
+
+def test_a_depthwise_convolution_is_torchs() -> None:
+    torch.manual_seed(0)
+    ours, x = DepthwiseConv2d(6, 5, stride=2, bias=False), torch.randn(2, 6, 9, 9)
+    published = nn.Conv2d(6, 6, 5, stride=2, padding=2, groups=6, bias=False)
+    published.load_state_dict(ours.state_dict())
+    assert torch.equal(ours(x), published(x)) and ours(x).shape == (2, 6, 5, 5)

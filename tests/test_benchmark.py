@@ -1,0 +1,75 @@
+"""`src/benchmark.py` measures any net, and jobs of a sweep share one table."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from src.benchmark import benchmark
+from src.utils.benchmark_report import recorded_accuracy
+from src.utils.cli import ROOT
+
+SMALL = ("seconds=0.05", "train_batch_size=4", "inference_batch_sizes=[2]", "threads=1")
+
+
+@pytest.mark.parametrize("model", ["mnist_sdn_8k", "mnist_mh_cnn_422k"])
+def test_a_net_is_measured(model: str, compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    data = ["data=mnist_multihead"] if "mh" in model else []
+    cfg = compose(f"model={model}", *data, *SMALL, config_name="benchmark")
+    figures, _ = benchmark(cfg, tmp_path)
+    benchmark(compose("model=mnist_sdn_8k", *SMALL, "precision=bf16-mixed", config_name="benchmark"), tmp_path)
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    assert [row["precision"] for row in report["models"]] == ["32-true", "bf16-mixed"]
+    assert report["models"][0]["params"] == figures["params"] == {"mnist_sdn_8k": 7_973}.get(model, 422_866)
+    assert report["environment"]["cpu"]
+    for row in report["models"]:
+        assert row["train_images_per_second"] > 0 and row["inference_images_per_second"]["2"] > 0
+        assert 0 < row["latency_ms_p50"] <= row["latency_ms_p95"]
+        assert row["train_share_of_peak"] > 0 and row["train_spread"] >= 0 and row["train_peak_memory_mb"] > 50
+    assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_accuracy_is_that_of_the_latest_run_that_tested_the_model(tmp_path: Path) -> None:
+    assert recorded_accuracy("a_net", tmp_path) == {"accuracy": None, "accuracy_data": None}
+    for number, (model, metrics) in enumerate([("a_net", {"test/acc": 0.5}), ("a_net", {}), ("b", {"test/acc": 0.9})]):
+        folder = tmp_path / "runs" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"choices": {"model": model, "data": "mnist"}}))
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert recorded_accuracy("a_net", tmp_path) == {"accuracy": 0.5, "accuracy_data": "mnist"}
+
+
+def test_a_sweep_from_the_command_line_gives_one_table(tmp_path: Path) -> None:
+    arguments = ["-m", "model=mnist_sdn_8k,mnist_cnn_8k", "precision=32-true", f"hydra.sweep.dir={tmp_path}", *SMALL]
+    result = subprocess.run(
+        [sys.executable, "src/benchmark.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={"COLUMNS": "300", "PATH": "/usr/bin:/bin"},
+    )
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["models"]
+    assert [row["model"] for row in rows] == ["mnist_sdn_8k", "mnist_cnn_8k"]
+    table = result.stdout.rpartition("images/s:")[2]
+    assert "mnist_sdn_8k" in table and "mnist_cnn_8k" in table and "7,978" in table
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("threads=0", "threads=0: this process can use"),
+        ("precision=fp8", "precision=fp8 must be one of 32-true, bf16-mixed"),
+        ("memory_format=nhwc", "memory_format=nhwc must be one of contiguous, channels_last"),
+    ],
+)
+def test_a_wrong_setting_is_answered_with_a_sentence(
+    setting: str, sentence: str, compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        benchmark(compose(*SMALL, setting, config_name="benchmark"), tmp_path)
