@@ -1,7 +1,7 @@
 """What the framework costs: epochs of a real run against epochs of a plain PyTorch loop, in turn, in one process.
 
     python benchmarks/overhead.py                       # the default net on images of MNIST's number and size
-    python benchmarks/overhead.py model=mnist_cnn_421k
+    python benchmarks/overhead.py model=cifar10_cnn_210k data.train_size=12000 data.val_size=1000
 
 The run is `src/train.py`'s own, with all metrics, callbacks, logger and progress bar on. After each of its epochs the
 plain loop makes one over the same tensors: index, cast, normalise, forward, backward, fused AdamW, loss and correct
@@ -79,19 +79,16 @@ class PlainLoop(L.Callback):
 
 def main() -> None:
     """Run both and print the table."""
-    has_fashion = Path("/usr/share/datasets/fashion-mnist").is_dir()
-    synthetic = [
-        "data=synthetic",
-        "data.channels=1",
-        "data.image_size=28",
-        "data.train_size=60000",
-        "data.val_size=5000",
-    ]
-    data = ["data=fashion_mnist"] if has_fashion else synthetic
     with (
         tempfile.TemporaryDirectory() as folder,
         hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"),
     ):
+        own = hydra.compose("train", [argument for argument in sys.argv[1:] if argument.startswith("model=")]).data
+        if Path("/usr/share/datasets/fashion-mnist").is_dir() and own.image_size == 28:
+            data = ["data=fashion_mnist"]
+        else:
+            shape = [f"data.{key}={own[key]}" for key in ("channels", "image_size", "num_classes", "batch_size")]
+            data = ["data=synthetic", *shape, "data.train_size=60000", "data.val_size=5000"]
         options = [
             f"paths.output_dir={folder}",
             f"trainer.max_epochs={EPOCHS + 2}",
