@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from src.utils.checkpoints import check_file, find_checkpoint, read_run_config
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
+from src.utils.targets import check_targets
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
@@ -22,6 +23,7 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
     """
     apply_extras(cfg)
     ckpt_path = chosen_checkpoint(cfg)
+    check_targets(cfg, cfg.allowed_targets)
 
     from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.utils.results import collect_figures, report

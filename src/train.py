@@ -9,8 +9,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of thi
 from omegaconf import DictConfig
 
 from src.utils.checkpoints import check_file
-from src.utils.cli import entry_point
+from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
+from src.utils.rerun import expand
+from src.utils.targets import check_targets
 
 
 def train(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
@@ -21,7 +23,10 @@ def train(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
     """
     apply_extras(cfg)
     ckpt_path = check_file(cfg.ckpt_path) if cfg.ckpt_path else None
+    if cfg.resume or cfg.reproduce:
+        check_targets(cfg, cfg.allowed_targets)
 
+    from src.callbacks.last_checkpoint import restored_figures
     from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.utils.results import best_checkpoint, collect_figures, report
 
@@ -30,7 +35,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
     figures: dict[str, float] = {}
     if cfg.train:
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
-        figures |= collect_figures(trainer)
+        figures |= restored_figures(trainer) | collect_figures(trainer)
         ckpt_path = best_checkpoint(trainer)
     if cfg.test:
         trainer.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True, verbose=False)
@@ -50,4 +55,5 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    guarded(lambda: sys.argv.__setitem__(slice(1, None), expand(sys.argv[1:])))
     main()

@@ -1,5 +1,6 @@
 """A user's own photographs: a folder for each class; read from disk as they are needed."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import lightning as L
 import torch
 from PIL import Image, UnidentifiedImageError
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
+
+from src.data.resumable_loader import ResumableLoader, SeededSampler
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +29,11 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, int]:
+        index, seed = place
         path, label = self.samples[index]
-        with Image.open(path) as image:
+        with Image.open(path) as image, torch.random.fork_rng(devices=[]):  # transforms draw from the global state
+            torch.manual_seed(seed)
             return self.transform(image.convert(self.mode)), label
 
 
@@ -36,8 +41,8 @@ class ImageFolderDataModule(L.LightningDataModule):
     """Photographs in `<folder>/train|val|test/<class>/`, or in `<folder>/<class>/`, split by a seed.
 
     Without a `val` folder, `val_fraction` of `train` is set apart; without the three folders, `test_fraction` as well.
-    Every file is opened once before training, so that a file that is no image is named then, not an hour later. Under
-    DDP, Lightning's sampler repeats some test images, so that all processes have as many.
+    Every file is opened once before training, so that a file that is no image is named then, not an hour later. Order
+    and augmentation follow from `seed`, the epoch and the image alone, so that an epoch can be replayed.
 
     Args:
         folder: of the photographs.
@@ -54,6 +59,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
         mean: of the pixels for each channel, in [0, 1]; ImageNet's where it is not given.
         std: likewise.
+        seed: of the order and the augmentation of training images.
         split_seed: of the split.
 
     Raises:
@@ -78,6 +84,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         pin_memory: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        seed: int = 0,
         split_seed: int = 0,
     ) -> None:
         super().__init__()
@@ -99,7 +106,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         centre = v2.Compose([v2.Resize(image_size * 8 // 7), v2.CenterCrop(image_size)])
         self.train_transform = v2.Compose([augmentation or centre, *to_tensor])
         self.test_transform = v2.Compose([centre, *to_tensor])
-        self.shuffle = shuffle
+        self.shuffle, self.seed = shuffle, seed
         self.class_names: list[str] | None = None
         self.data_train: ImageFiles | None = None
         self.data_val: ImageFiles | None = None
@@ -135,6 +142,15 @@ class ImageFolderDataModule(L.LightningDataModule):
                 f"batch_size={self.batch_size} is larger than the {len(self.data_train)} training images: lower it."
             )
 
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the names and sizes of each split's files, for the record of a run; the files are not read."""
+        digests = {}
+        for name, split in {"train": self.data_train, "val": self.data_val, "test": self.data_test}.items():
+            samples = split.samples if split else []
+            files = [(str(path.relative_to(self.folder)), path.stat().st_size) for path, _ in samples]
+            digests[name] = hashlib.sha256(repr(files).encode()).hexdigest()
+        return digests
+
     def _samples(self, root: Path) -> list[tuple[Path, int]]:
         names = class_folders(root)
         if names != self.class_names:
@@ -164,30 +180,30 @@ class ImageFolderDataModule(L.LightningDataModule):
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(self.split_seed)).tolist()
         return [samples[i] for i in sorted(order[:count])], [samples[i] for i in sorted(order[count:])]
 
-    def _loader(self, data: ImageFiles | None, train: bool) -> DataLoader[tuple[torch.Tensor, int]]:
+    def _loader(self, data: ImageFiles | None, train: bool) -> ResumableLoader:
         assert data is not None, "setup() comes first"
-        world_size = self.trainer.world_size if self.trainer else 1
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if self.batch_size % world_size:
             raise ValueError(f"batch_size={self.batch_size} must be a multiple of the {world_size} processes.")
-        return DataLoader(
+        return ResumableLoader(
             data,
             batch_size=self.batch_size // world_size,
-            shuffle=train and self.shuffle,
+            sampler=SeededSampler(len(data), train and self.shuffle, train, self.seed, rank, world_size),
             drop_last=train,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
         )
 
-    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, int]]:
+    def train_dataloader(self) -> ResumableLoader:
         """Shuffled and augmented batches of the training images."""
         return self._loader(self.data_train, train=True)
 
-    def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, int]]:
+    def val_dataloader(self) -> ResumableLoader:
         """Batches of the validation images."""
         return self._loader(self.data_val, train=False)
 
-    def test_dataloader(self) -> DataLoader[tuple[torch.Tensor, int]]:
+    def test_dataloader(self) -> ResumableLoader:
         """Batches of the test images."""
         return self._loader(self.data_test, train=False)
 

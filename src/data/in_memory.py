@@ -1,5 +1,6 @@
 """Base of the DataModules whose data fits in memory: split, fit to size, normalise, serve batches."""
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -110,6 +111,11 @@ class InMemoryDataModule(L.LightningDataModule):
         if self.mean is None or self.std is None:
             self.mean, self.std = channel_statistics(self.data_train.tensors[0])
 
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of the images and labels of each split, as they are served; for the record of a run."""
+        splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
+        return {name: checksum(*split.tensors) for name, split in splits.items() if split is not None}
+
     @property
     def num_own_classes(self) -> int:
         """Classes of the data set's own label: the first head's where there are several."""
@@ -164,6 +170,14 @@ class InMemoryDataModule(L.LightningDataModule):
     def test_dataloader(self) -> InMemoryLoader:
         """Batches of the test set."""
         return self._loader(self.data_test, train=False)
+
+
+def checksum(*tensors: Tensor) -> str:
+    """SHA-256 of the bytes of some tensors."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:

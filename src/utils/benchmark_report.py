@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from src.utils.run_record import environment, write_json
+from src.utils.json_files import write_json
+from src.utils.run_record import environment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

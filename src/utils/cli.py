@@ -28,6 +28,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.utils.checkpoint_names import LAST
+from src.utils.interruption import RESUMABLE, Interrupted
+
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
@@ -51,12 +54,17 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
                     return task(cfg)
-                except SystemExit:  # how Lightning ends a run that was interrupted
-                    folder = HydraConfig.get().runtime.output_dir
-                    print_error(
-                        f"Interrupted; to go on: the same command with ckpt_path={folder}/checkpoints/last.ckpt"
-                    )
+                except SystemExit:  # how Lightning ends a run at Ctrl-C
+                    folder = Path(HydraConfig.get().runtime.output_dir)
+                    has_checkpoint = (folder / "checkpoints" / LAST).is_file()
+                    print_error(f"Interrupted{f'; to go on: resume={folder}' if has_checkpoint else ''}.")
                     sys.exit(INTERRUPTED)
+                except Interrupted as interruption:
+                    log.error("%s", interruption)
+                    if HydraConfig.get().mode == RunMode.RUN:
+                        sys.exit(RESUMABLE)
+                    reported.append(interruption)
+                    raise  # within a sweep: the other jobs run
                 except Exception as error:
                     report_failure(error)
                     if HydraConfig.get().mode == RunMode.RUN and full_error != "1":
@@ -145,7 +153,12 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
         return f"{where}: {describe(error.__cause__)}" if where else describe(error.__cause__)
     paragraph = str(error).strip().partition("\n\n")[0]
     sentence = " ".join(line.strip() for line in paragraph.splitlines())
-    if isinstance(error, ValueError | OSError | ImportError | HydraException | OmegaConfBaseException) and sentence:
+    if (
+        isinstance(
+            error, ValueError | OSError | ImportError | FloatingPointError | HydraException | OmegaConfBaseException
+        )
+        and sentence
+    ):
         return sentence
     return f"{type(error).__name__}: {sentence}".removesuffix(": ")
 

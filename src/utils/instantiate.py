@@ -14,7 +14,8 @@ from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
-from src.utils.checkpoints import check_fits
+from src.utils.checkpoint_io import SafeCheckpointIO
+from src.utils.checkpoints import check_fits, read_checkpoint
 from src.utils.run_record import RunRecord
 
 STEP_HOOKS = (
@@ -51,12 +52,16 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         cfg.paths.output_dir,
         plain,
         {"choices": groups, "seed": cfg.seed, "tags": list(cfg.tags)},
+        resumed=bool(cfg.get("resume")),
+        compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
-    loggers = instantiate_all(cfg.get("logger"), "logger")
+    loggers = instantiate_all(go_on_logging(cfg, ckpt_path) if cfg.get("resume") else cfg.get("logger"), "logger")
     # where a group was left out on purpose, Lightning would put its own in its place
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     left_out = {key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)}
-    trainer: L.Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, **left_out)
+    trainer: L.Trainer = instantiate(
+        cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=[SafeCheckpointIO()], **left_out
+    )
     skip_unused_hooks(trainer)
     return {
         "cfg": cfg,
@@ -69,6 +74,27 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     }
 
 
+def go_on_logging(cfg: DictConfig, ckpt_path: Path | None) -> DictConfig | None:
+    """The loggers of a run that is resumed: their curves go on after the step of the checkpoint.
+
+    TensorBoard is told to forget what the interrupted run logged after it; Lightning's CSV logger would delete the file
+    that is there, which is therefore kept under another name.
+    """
+    if not cfg.get("logger"):
+        return None
+    step = read_checkpoint(ckpt_path)["global_step"] if ckpt_path else 0
+    group: Any = OmegaConf.create(OmegaConf.to_container(cfg.logger, resolve=True))
+    for logger in group.values():
+        if logger and str(logger.get("_target_")).endswith("TensorBoardLogger"):
+            logger.purge_step = step
+        if logger and str(logger.get("_target_")).endswith("CSVLogger"):
+            former = Path(logger.save_dir) / logger.name / "metrics.csv"
+            if former.is_file():
+                number = len(list(former.parent.parent.glob("metrics_before_*.csv")))
+                former.replace(former.parent.parent / f"metrics_before_{number}.csv")
+    return group
+
+
 def skip_unused_hooks(trainer: L.Trainer) -> None:
     """Spare every step the calls of hooks that do nothing.
 
@@ -77,7 +103,8 @@ def skip_unused_hooks(trainer: L.Trainer) -> None:
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         for hook in STEP_HOOKS:
-            if getattr(type(callback), hook) is getattr(L.Callback, hook):
+            overridden = getattr(type(callback), hook) is not getattr(L.Callback, hook) or hook in vars(callback)
+            if not overridden:
                 setattr(callback, hook, None)
 
 
@@ -98,6 +125,7 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
     warnings.filterwarnings("ignore", message="The dirpath has changed")  # when a checkpoint is tested elsewhere
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # when it is resumed
 
 
 def instantiate(cfg: DictConfig, **options: Any) -> Any:

@@ -1,14 +1,11 @@
 """The record of a run: what it ran on, how long it took, and what came out."""
 
-import json
-import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +16,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.utils.checkpoints import CONFIG_KEY
+from src.utils.json_files import read_json, write_json
+from src.utils.rerun import tell_differences
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
@@ -59,16 +58,6 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all; NaN and infinity, which JSON does not know, become null."""
-    plain = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()
-    }
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    temporary.replace(path)
-
-
 class RunRecord(L.Callback):
     """Write `run.json` at the start, put the configuration into every checkpoint, and time the epochs.
 
@@ -76,10 +65,20 @@ class RunRecord(L.Callback):
         folder: the run directory.
         config: the run's configuration as plain dicts and lists, with its interpolations.
         facts: further entries of `run.json`.
+        compared_with: the folder of a recorded run; what is different from it is told.
+        resumed: this run goes on with the one of the folder, whose `run.json` is added to.
     """
 
-    def __init__(self, folder: str, config: dict[str, Any], facts: dict[str, Any]) -> None:
-        self.folder, self.config, self.facts = Path(folder), config, facts
+    def __init__(
+        self,
+        folder: str,
+        config: dict[str, Any],
+        facts: dict[str, Any],
+        resumed: bool = False,
+        compared_with: str | None = None,
+    ) -> None:
+        self.folder, self.config, self.facts, self.resumed = Path(folder), config, facts, resumed
+        self.compared_with, self._written = compared_with, False
         self.epoch_seconds: list[float] = []
         self.images_per_second: list[float] = []
 
@@ -91,9 +90,27 @@ class RunRecord(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write down what this run runs on, before anything can go wrong."""
-        if stage != "test" or not self.epoch_seconds:  # the test after training belongs to the same run
-            self.facts = {**environment(), **self.facts}
-            self.write("run.json", self.facts)
+        if self._written:  # the test after training belongs to the same run
+            return
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        data = datamodule.checksums() if hasattr(datamodule, "checksums") else {}
+        now = {**self.facts, **environment(), "data": data}
+        if self.compared_with:
+            tell_differences(self.config, Path(self.compared_with), now)
+        before = read_json(self.folder / "run.json") if self.resumed else {}
+        self.facts = {**before, "resumed": [*before.get("resumed", []), now]} if before else now
+        self.write("run.json", self.facts)
+        self._written = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The times of the epochs, for checkpoints."""
+        return {"epoch_seconds": self.epoch_seconds, "images_per_second": self.images_per_second}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the times of the interrupted run."""
+        self.epoch_seconds, self.images_per_second = map(
+            list, (state_dict["epoch_seconds"], state_dict["images_per_second"])
+        )
 
     @staticmethod
     def note(trainer: L.Trainer, **facts: Any) -> None:

@@ -1,0 +1,160 @@
+"""The checkpoint that a run can be resumed from, as if it had never been interrupted."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from torch import nn
+from torchmetrics import Metric
+
+from src.utils.checkpoint_names import LAST
+from src.utils.interruption import Interrupted
+from src.utils.random_state import random_state, set_random_state
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+KEY = "exact_resume"  # where a checkpoint keeps what Lightning leaves out
+
+
+class LastCheckpoint(Checkpoint):
+    """Write `last.ckpt` after every epoch, in between where that is asked for, and when a signal ends the run.
+
+    Every checkpoint of the run then holds what Lightning leaves out of it: the random state, the running figures of the
+    epoch, and whether the run was about to stop. On SIGTERM or SIGINT the batch is finished, `last.ckpt` written, and
+    the run ends with `Interrupted`; a second signal ends it at once.
+
+    Args:
+        dirpath: folder of the checkpoints.
+        every_n_train_steps: also after so many steps of the optimizer.
+        every_n_minutes: also when the last one is older than that.
+    """
+
+    def __init__(
+        self, dirpath: str, every_n_train_steps: int | None = None, every_n_minutes: float | None = None
+    ) -> None:
+        for name, value in {"every_n_train_steps": every_n_train_steps, "every_n_minutes": every_n_minutes}.items():
+            if value is not None and value <= 0:
+                raise ValueError(f"last_checkpoint.{name}={value} must be more than 0.")
+        self.path = Path(dirpath) / LAST
+        self.every_n_train_steps, self.every_n_minutes = every_n_train_steps, every_n_minutes
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+        self._restored: dict[str, Any] | None = None
+        self._saved_step, self._saved_at = 0, time.monotonic()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add to every checkpoint what Lightning leaves out."""
+        checkpoint[KEY] = {
+            "random": random_state(),
+            "metrics": metric_states(pl_module),
+            "loader": loader.state_dict() if (loader := resumable_loader(trainer)) else None,
+            "figures": {name: float(value) for name, value in trainer.callback_metrics.items()},
+            "should_stop": trainer.should_stop,
+        }
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what has to be set when the training starts; by then others have drawn random numbers."""
+        self._restored = checkpoint.get(KEY)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take up where the checkpoint was written, and listen to signals."""
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        if self._restored is not None:
+            set_metric_states(pl_module, self._restored["metrics"])
+            trainer.should_stop = self._restored["should_stop"]
+            if self._restored["loader"] is not None and (loader := resumable_loader(trainer)):
+                loader.load_state_dict(self._restored["loader"])
+            set_random_state(self._restored["random"])
+            self._restored = None
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._note_signal) for number in SIGNALS}
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save amid an epoch, where it is time to; its last batch leaves that to the end of the epoch."""
+        if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
+            return
+        signalled = self._signalled(trainer)
+        if signalled or self._is_time(trainer):
+            self._save(trainer)
+        if signalled:
+            raise Interrupted(self._signal, self.path)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save after the epoch, when all figures are in and every other callback has seen them."""
+        self._save(trainer)
+        if self._signalled(trainer):
+            raise Interrupted(self._signal, self.path)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen to signals no more."""
+        self._restore_handlers()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Listen to signals no more."""
+        self._restore_handlers()
+
+    def _save(self, trainer: L.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+    def _is_time(self, trainer: L.Trainer) -> bool:
+        steps, minutes = trainer.global_step - self._saved_step, (time.monotonic() - self._saved_at) / 60
+        due = bool(self.every_n_train_steps and steps >= self.every_n_train_steps)
+        due |= bool(self.every_n_minutes and minutes >= self.every_n_minutes)
+        return self._any_process(trainer, due) if self.every_n_minutes else due
+
+    def _signalled(self, trainer: L.Trainer) -> bool:
+        return self._any_process(trainer, self._signal is not None)
+
+    def _any_process(self, trainer: L.Trainer, decision: bool) -> bool:
+        """All processes save together, if any of them would."""
+        return trainer.strategy.reduce_boolean_decision(decision, all=False) if trainer.world_size > 1 else decision
+
+    def _note_signal(self, number: int, frame: Any) -> None:
+        self._signal = number
+        self._restore_handlers()  # the next one ends the run at once
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler if number != signal.SIGTERM else signal.SIG_DFL)
+        self._handlers = {}
+
+
+def restored_figures(trainer: L.Trainer) -> dict[str, float]:
+    """The figures that came with the checkpoint, where the training had nothing left to do."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, LastCheckpoint) and callback._restored is not None:
+            return callback._restored["figures"]
+    return {}
+
+
+def resumable_loader(trainer: L.Trainer) -> Any:
+    """The loader of training batches, if it can tell where it is and go there."""
+    loader = trainer.train_dataloader
+    return loader if hasattr(loader, "load_state_dict") else None
+
+
+def metric_states(module: nn.Module) -> dict[str, dict[str, Any]]:
+    """The running figures of every metric within a module."""
+    return {
+        name: {"updates": metric._update_count} | {key: getattr(metric, key) for key in metric._defaults}
+        for name, metric in module.named_modules()
+        if isinstance(metric, Metric)
+    }
+
+
+def set_metric_states(module: nn.Module, states: dict[str, dict[str, Any]]) -> None:
+    """Set the metrics within a module to running figures that `metric_states` has returned."""
+    for name, state in states.items():
+        metric = module.get_submodule(name)
+        assert isinstance(metric, Metric)
+        metric._update_count = state["updates"]
+        for key in metric._defaults:
+            value = state[key]
+            setattr(metric, key, value.to(metric.device) if isinstance(value, torch.Tensor) else value)

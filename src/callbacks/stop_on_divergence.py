@@ -1,0 +1,57 @@
+"""End a run whose loss is no number any more, while its weights still are."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class StopOnDivergence(L.Callback):
+    """Stop when the training loss is NaN or infinite, before the optimizer spoils the weights with it.
+
+    The weights from before that step are saved as `before_divergence.ckpt`, if they are all finite; `last.ckpt` stays.
+
+    Args:
+        dirpath: folder of the checkpoints.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        self.path = Path(dirpath) / "before_divergence.ckpt"
+        self._loss: Tensor | None = None
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """Remember the loss."""
+        self._loss = loss.detach()
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """Stop here if the loss is not finite.
+
+        Raises:
+            FloatingPointError: says where, and what a look at it needs.
+        """
+        assert self._loss is not None
+        if self._loss.isfinite():
+            return
+        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        rates = ", ".join(f"{group['lr']:.3g}" for group in optimizer.param_groups[:1])
+        finite = all(parameter.isfinite().all() for parameter in pl_module.parameters())
+        kept = "the weights had been spoilt before"
+        if finite:
+            trainer.save_checkpoint(self.path)
+            kept = f"the weights from before are in {self.path}"
+        batch_idx = trainer.fit_loop.batch_idx
+        raise FloatingPointError(
+            f"The training loss is {self._loss.item()} at step {trainer.global_step} (epoch {trainer.current_epoch}, "
+            f"batch {batch_idx}, batch seed {batch_seed(trainer, batch_idx)}, learning rate {rates}, gradient norm "
+            f"{norm.item():.3g}); {kept}. Try a lower model.optimizer.lr, or clipping=norm."
+        )
+
+
+def batch_seed(trainer: L.Trainer, batch_idx: int) -> Any:
+    """The seed that a batch was augmented with, where the loader knows it."""
+    loader: Any = trainer.train_dataloader
+    return loader.batch_seeds()[batch_idx] if hasattr(loader, "batch_seeds") else "unknown"

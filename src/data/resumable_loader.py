@@ -1,0 +1,65 @@
+"""Batches of what does not fit in memory, in an order that can be replayed and gone on with."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
+
+class SeededSampler(DistributedSampler[Any]):  # by this Lightning knows that processes share the data already
+    """Yields (index, seed) for each sample of this process; both follow from `seed` and the epoch alone.
+
+    Every sample is seen once in an epoch, but for the remainder that `drop_last` leaves out so that all processes have
+    as many.
+
+    Args:
+        count: of samples.
+        shuffle: draw a new order for every epoch.
+        drop_last: leave out the remainder.
+        seed: of the order, and of what is drawn for each sample.
+        rank: number of this process.
+        world_size: how many processes share the data.
+    """
+
+    def __init__(self, count: int, shuffle: bool, drop_last: bool, seed: int, rank: int, world_size: int) -> None:
+        self.count, self.shuffle, self.drop_last, self.seed = count, shuffle, drop_last, seed
+        self.rank, self.num_replicas = rank, world_size
+        self.epoch, self.start = 0, 0  # `start` leaves out the first samples of an iteration
+
+    def __len__(self) -> int:
+        return (
+            self.count // self.num_replicas if self.drop_last else len(range(self.rank, self.count, self.num_replicas))
+        )
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**32)
+        order = torch.randperm(self.count, generator=generator) if self.shuffle else torch.arange(self.count)
+        seeds = torch.randint(2**32, (self.count,), generator=generator)
+        places = list(zip(order.tolist(), seeds.tolist(), strict=True))[self.rank :: self.num_replicas]
+        return iter(places[self.start : len(self)])
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A DataLoader over a `SeededSampler` that can tell how far it has come in an epoch, and go on there."""
+
+    sampler: SeededSampler
+    batches, resumed = 0, (-1, 0)
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the present iteration has come, for checkpoints."""
+        return {"epoch": self.sampler.epoch, "batches": self.batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next iteration, if it is of the same epoch, begin where the one of the state had come to."""
+        self.resumed = (state_dict["epoch"], state_dict["batches"])
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator: it begins once the epoch is set
+        epoch, batches = self.resumed
+        self.batches, self.resumed = batches if epoch == self.sampler.epoch else 0, (-1, 0)
+        assert self.batch_size is not None
+        self.sampler.start = self.batches * self.batch_size
+        for batch in super().__iter__():
+            self.batches += 1
+            yield batch

@@ -1,0 +1,134 @@
+"""Run again what a run directory records: `resume=<run_dir>` goes on in it, `reproduce=<run_dir>` starts anew."""
+
+import logging
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from src.utils.checkpoint_names import LAST, PREVIOUS
+from src.utils.json_files import read_json
+
+log = logging.getLogger(__name__)
+
+OWN = ("resume", "reproduce", "ckpt_path", "seed")  # what differs by the nature of the thing
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """Put the command line of the recorded run in the place of `resume=` or `reproduce=`; further words come after.
+
+    Raises:
+        ValueError: both are given, or the record asks for more than values and groups of the configuration.
+        FileNotFoundError: the folder is not that of a run.
+    """
+    asked = [argument for argument in arguments if argument.startswith(("resume=", "reproduce="))]
+    if not asked or asked[0].endswith(("=", "=null")):
+        return arguments
+    if len(asked) > 1:
+        raise ValueError(f"{' '.join(asked)}: one at a time.")
+    kind, _, name = asked[0].partition("=")
+    folder = Path(name)
+    if not (folder / ".hydra" / "overrides.yaml").is_file():
+        raise FileNotFoundError(f"{asked[0]}: this is not the folder of a run; they lie in logs/train/runs/.")
+    recorded = [
+        override
+        for override in recorded_overrides(folder)
+        if override.lstrip("+~").partition("=")[0] not in (*OWN, "paths.output_dir")
+    ]
+    further = [argument for argument in arguments if argument != asked[0]]
+    quoted = str(folder.resolve()).replace("'", "\\'")
+    expanded = [*recorded, f"{kind}='{quoted}'"]
+    if (seed := read_json(folder / "run.json").get("seed")) is not None:
+        expanded.append(f"seed={seed}")
+    if kind == "resume":
+        expanded += [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+        ckpt_path = newest_good_checkpoint(folder)
+        if ckpt_path is not None:
+            expanded.append(f"ckpt_path='{quoted}/checkpoints/{ckpt_path.name}'")
+    return [*expanded, *further]
+
+
+def recorded_overrides(folder: Path) -> list[str]:
+    """The overrides that a run was started with.
+
+    Raises:
+        ValueError: the file is damaged, or wants to change Hydra itself.
+    """
+    path = folder / ".hydra" / "overrides.yaml"
+    try:
+        overrides = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: it is damaged.") from error
+    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
+        raise ValueError(f"{path} is damaged: it is no list of overrides.")
+    for override in overrides:
+        if override.startswith("-") or override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra@")):
+            raise ValueError(f"{path} is refused: {override} would change how Hydra itself runs.")
+    return overrides
+
+
+def newest_good_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint of a run or, where that is damaged, the one before; None where there is none yet.
+
+    Raises:
+        ValueError: all that there are are damaged.
+    """
+    found = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
+    found = [path for path in found if path.is_file()]
+    for path in found:
+        damage = damage_of(path)
+        if damage is None:
+            return path
+        log.warning("%s is damaged (%s) and is left alone.", path, damage)
+    if found:
+        raise ValueError(f"{folder} cannot be resumed: {' and '.join(path.name for path in found)} are damaged.")
+    return None
+
+
+def damage_of(path: Path) -> str | None:
+    """What is wrong with a checkpoint file, by the checksums that it holds for each part; None if nothing is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # whatever a damaged archive may do to its reader
+        return str(error) or type(error).__name__
+    return f"the checksum of {damaged} differs" if damaged else None
+
+
+def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) -> None:
+    """Say what is different from the recorded run: configuration, code, packages, processor, threads, data.
+
+    Args:
+        config: of this run, as plain dicts and lists.
+        folder: of the recorded run.
+        now: what this run runs on, as its `run.json` will say.
+    """
+    saved = folder / ".hydra" / "config.yaml"
+    before = flat(OmegaConf.to_container(OmegaConf.load(saved))) if saved.is_file() else {}
+    after = flat(config)
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in OWN]
+    lines = [f"  {key}: {before.get(key, 'not there')} -> {after.get(key, 'not there')}" for key in keys]
+    recorded = flat(read_json(folder / "run.json"))
+    environment = flat(now)
+    same = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "threads")
+    for key in sorted({*recorded, *environment}):
+        compared = key in same or key.startswith(("packages.", "data."))
+        if compared and recorded.get(key) != environment.get(key):
+            lines.append(f"  {key}: {recorded.get(key, 'not there')} -> {environment.get(key, 'not there')}")
+    if lines:
+        log.warning("Different from %s:\n%s", folder, "\n".join(lines))
+    else:
+        log.info("Nothing differs from %s: configuration, code, packages, processor, threads and data.", folder)
+
+
+def flat(node: Any, key: str = "") -> dict[str, Any]:
+    """The values of nested dicts under dotted keys."""
+    if not isinstance(node, dict):
+        return {key: node}
+    return {
+        name: value
+        for child, content in node.items()
+        for name, value in flat(content, f"{key}.{child}" if key else str(child)).items()
+    }

@@ -1,0 +1,43 @@
+"""A folder of its own for every run, however many start at once."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, flag_override
+
+
+class ExclusiveFolder(Callback):
+    """Create the folder of a run or a sweep before Hydra does, and never take one that exists.
+
+    Creating a folder either succeeds or finds that it exists, in one step, on a shared file system too. A folder that
+    the command line names, with hydra.run.dir or hydra.sweep.dir, is used as it is.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Choose the folder of a run."""
+        self._choose(config, "run")
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Choose the folder of a sweep."""
+        self._choose(config, "sweep")
+
+    def _choose(self, config: DictConfig, kind: str) -> None:
+        if any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
+            return
+        with flag_override(config, "readonly", False):
+            config.hydra[kind].dir = str(create_folder(Path(config.hydra[kind].dir)))
+
+
+def create_folder(wanted: Path) -> Path:
+    """Create a folder that did not exist: the one that is wanted, or that with the first free number after it."""
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder

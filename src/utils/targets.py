@@ -1,0 +1,57 @@
+"""Which classes a configuration that came with a checkpoint may name: reading a file must not run what it likes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+ALLOWED = (
+    "src.callbacks.",
+    "src.data.",
+    "src.models.",
+    "torch.nn.",
+    "torch.optim.",
+    "lightning.pytorch.callbacks.",
+    "lightning.pytorch.loggers.",
+    "lightning.pytorch.trainer.",
+)
+
+
+def check_targets(cfg: DictConfig, allowed: Sequence[str] = ()) -> None:
+    """Check everything that a configuration would instantiate.
+
+    The object is looked up, which imports a module of an allowed package, and must be defined in one itself: a name
+    such as `src.data.mnist.os.system` leads out of them.
+
+    Args:
+        cfg: as read from a run directory or a checkpoint.
+        allowed: further packages or modules.
+
+    Raises:
+        ValueError: names the first target that is not allowed.
+    """
+    prefixes = (*ALLOWED, *(f"{name.rstrip('.')}." for name in allowed))
+    for key, target in targets(OmegaConf.to_container(cfg)):
+        module = ""
+        if isinstance(target, str) and f"{target}.".startswith((*prefixes, "lightning.pytorch.Trainer.")):
+            found = get_object(target)
+            module = f"{getattr(found, '__module__', None)}." if callable(found) else ""
+        if not module.startswith(prefixes):
+            packages = ", ".join(prefix.rstrip(".") for prefix in prefixes)
+            raise ValueError(
+                f"{key}._target_={target} is refused: a run that is read from a file may only build classes of "
+                f"{packages}. For code that you trust: allowed_targets=[package]"
+            )
+
+
+def targets(node: Any, key: str = "config") -> Iterator[tuple[str, Any]]:
+    """Every `_target_` within a configuration, with the dotted key of its block."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, node["_target_"]
+        for name, value in node.items():
+            yield from targets(value, name if key == "config" else f"{key}.{name}")
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from targets(value, f"{key}.{number}")
