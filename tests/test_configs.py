@@ -17,8 +17,15 @@ FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rgl
 # files that are not chosen by themselves, and who includes them
 PARTS = {"data/base", "model/base", "model/task", "experiment/base", "local"}
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
-COUNTS = {"model": 42, "data": 9, "experiment": 16, "trainer": 7, "callbacks": 11, "logger": 6, "debug": 5}
-COUNTS |= {"model/optimizer": 3, "model/scheduler": 5, "model/criterion": 1, "model/task": 2, "data/augmentation": 5}
+COUNTS = {"model": 42, "data": 9, "experiment": 16, "trainer": 7, "callbacks": 12, "logger": 6, "debug": 5}
+COUNTS |= {
+    "clipping": 3,
+    "model/optimizer": 3,
+    "model/scheduler": 5,
+    "model/criterion": 1,
+    "model/task": 2,
+    "data/augmentation": 5,
+}
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
 # of the models whose names do not say it; the hybrids' with the 10 classes of their data's configuration
 SIZES = {"simple_mlp": 235_146, "simple_mlp_256_128": 235_146, "timm": 11_181_642}

@@ -16,7 +16,8 @@ from src.utils.cli import CONFIGS, ROOT
 from tests.conftest import TINY_RUN
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+DOCS = README + (ROOT / "docs" / "extend.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", DOCS, re.DOTALL)
 COMMANDS = [
     re.split(r"\s+# ", line)[0].strip()
     for language, block in BLOCKS

@@ -12,11 +12,12 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from src.utils.cpu import allowed_cpus, check_threads, has_native_bf16, thread_share
+from src.utils.cpu import check_threads, thread_share, warn_if_emulated
 from src.utils.measure import MEMORY_FORMATS, PRECISIONS, first_line, seconds_per_step, train_step
 from src.utils.run_record import RunRecord
 from src.utils.tuning import Settings, choose, compare, paired_gain, powers_of_two
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 import logging
 
 log = logging.getLogger(__name__)
+rank_zero_info = rank_zero_only(log.info)
 
 BLOCK_SECONDS = 0.1  # a candidate is timed for as long at a time
 COMPILED_ROUNDS = 3
@@ -79,9 +81,8 @@ class CpuTuning(L.Callback):
         return asdict(self.chosen) if self.chosen else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the settings that the interrupted run chose, where this machine has as many CPUs."""
-        if state_dict["threads"] <= allowed_cpus():
-            self.chosen = Settings(**state_dict)
+        """Remember what the interrupted run chose."""
+        self.chosen = Settings(**state_dict)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Set the threads, as far as they are known without a measurement."""
@@ -91,6 +92,8 @@ class CpuTuning(L.Callback):
         self._default_threads = torch.get_num_threads()
         self._undo.append(partial(torch.set_num_threads, self._default_threads))
         torch.set_num_threads(self.threads if isinstance(self.threads, int) else self._share)
+        if trainer.world_size > 1 and self.memory_format in MEMORY_FORMATS and stage == "fit":  # before DDP lays out
+            pl_module.net.to(memory_format=MEMORY_FORMATS[self.memory_format])
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Choose and apply the settings; weights have been restored by now, optimizers not yet.
@@ -102,13 +105,15 @@ class CpuTuning(L.Callback):
             log.warning("cpu_tuning sets the threads only: the net is on %s.", trainer.strategy.root_device)
             return
         default, candidates = self.candidates(trainer, pl_module)
-        if self.chosen is None:
+        remembered = self.chosen and replace(self.chosen, compiled=default.compiled)
+        if remembered not in candidates:  # nothing chosen before, or what was told or the machine has changed since
+            self.chosen = candidates[0]
             if len(candidates) > 1 or self.compile == "tune":
                 self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, default, candidates))
-            else:
-                self.chosen = candidates[0]
+        assert self.chosen is not None
         self.apply(self.chosen, trainer, pl_module)
-        log.info("training with %s", self.chosen)
+        RunRecord.note(trainer, threads=self.chosen.threads, cpu_settings=asdict(self.chosen))
+        rank_zero_info("training with %s", self.chosen)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lay the restored state of optimizers out as the weights are: torch's fused kernels do not look at strides."""
@@ -141,20 +146,31 @@ class CpuTuning(L.Callback):
                 torch.get_num_interop_threads(),
             )
 
-    def candidates(self, trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[Settings, list[Settings]]:
+    def candidates(self, trainer: L.Trainer, pl_module: Any) -> tuple[Settings, list[Settings]]:
         """What the training would run with untuned, and all that is to be compared, in which fixed settings hold."""
         precision = str(trainer.precision) if self.precision in (None, "tune") else str(self.precision)
         memory_format = "contiguous" if self.memory_format in (None, "tune") else str(self.memory_format)
         fixed = self.threads if isinstance(self.threads, int) else self._share
-        default = Settings(self._default_threads if self.threads == "tune" else fixed, memory_format, precision)
+        compiled = is_compiled(pl_module.net)
+        default = Settings(
+            self._default_threads if self.threads == "tune" else fixed, memory_format, precision, compiled
+        )
         threads = sorted({default.threads, *powers_of_two(self._share)}) if self.threads == "tune" else [fixed]
         formats, precisions = [memory_format], [precision]
-        if self.memory_format == "tune" and any(parameter.ndim == 4 for parameter in pl_module.parameters()):
+        has_filters = any(parameter.ndim == 4 for parameter in pl_module.parameters())
+        if (
+            self.memory_format == "tune" and has_filters and trainer.world_size == 1
+        ):  # DDP has laid out its buckets by now
             formats = list(MEMORY_FORMATS)
         if self.precision == "tune" and precision in PRECISIONS:
             precisions = list(PRECISIONS)
-        eager = [Settings(count, form, kind) for count in reversed(threads) for form in formats for kind in precisions]
-        others = [settings for settings in eager if settings != default]
+        every = [
+            Settings(count, form, kind, compiled)
+            for count in reversed(threads)
+            for form in formats
+            for kind in precisions
+        ]
+        others = [settings for settings in every if settings != default]
         return default, [default, *others]
 
     def tune(self, trainer: L.Trainer, pl_module: Any, default: Settings, candidates: Sequence[Settings]) -> Settings:
@@ -164,7 +180,10 @@ class CpuTuning(L.Callback):
         start = time.perf_counter()
         with isolate_rng():
             batch = next(iter(trainer.datamodule.train_dataloader()))  # type: ignore[attr-defined]
-            copies = {False: copy.deepcopy(pl_module, {id(trainer): None})}  # the trainer stays out of the copy
+            batch = trainer.precision_plugin.convert_input(batch)
+            copies = {default.compiled: copy.deepcopy(pl_module, {id(trainer): None})}  # without the trainer
+            if default.compiled:
+                copies[True].net.compile()  # a copy is not
 
             def speed(settings: Settings) -> float:
                 torch.set_num_threads(settings.threads)
@@ -176,7 +195,7 @@ class CpuTuning(L.Callback):
 
             speeds = compare(candidates, speed, start + self.max_seconds)
             best = choose(speeds, default)
-            if self.compile == "tune":
+            if self.compile == "tune" and not default.compiled:
                 copies[True] = copy.deepcopy(copies[False])
                 copies[True].net.compile()
                 compiled = replace(best, compiled=True)
@@ -193,6 +212,7 @@ class CpuTuning(L.Callback):
         self.report(trainer, speeds, default, best, time.perf_counter() - start)
         return best
 
+    @rank_zero_only
     def report(
         self, trainer: L.Trainer, speeds: dict[Settings, list[float]], default: Settings, best: Settings, seconds: float
     ) -> None:
@@ -208,8 +228,6 @@ class CpuTuning(L.Callback):
             lines.append(f"  {unmeasured} not measured within max_seconds={self.max_seconds:g}")
         lines.append(f"gain over the default: {gain:.2f}x")
         log.info("\n".join(lines))
-        if best.precision == "bf16-mixed" and not has_native_bf16():
-            log.warning("This CPU emulates bfloat16; it was the fastest here nonetheless.")
         candidates = [asdict(settings) | {"images_per_second": round(speed, 1)} for settings, speed in medians.items()]
         RunRecord.note(
             trainer, cpu_tuning={"candidates": candidates, "chosen": asdict(best), "gain": gain, "seconds": seconds}
@@ -219,13 +237,17 @@ class CpuTuning(L.Callback):
         """Let the training run with these settings."""
         torch.set_num_threads(settings.threads)
         if self.memory_format is not None:
-            pl_module.net.to(memory_format=MEMORY_FORMATS[settings.memory_format])
+            if trainer.world_size == 1:  # setup() has done it for several processes
+                pl_module.net.to(memory_format=MEMORY_FORMATS[settings.memory_format])
             self._undo.append(partial(pl_module.net.to, memory_format=torch.contiguous_format))
         before = trainer.strategy.precision_plugin
         trainer.strategy.precision_plugin = plugin(settings.precision, trainer)
         self._undo.append(partial(setattr, trainer.strategy, "precision_plugin", before))
-        if settings.compiled:
+        if settings.precision == "bf16-mixed":
+            warn_if_emulated()
+        if settings.compiled and not is_compiled(pl_module.net):
             pl_module.net.compile()
+            self._undo.append(partial(setattr, pl_module.net, "_compiled_call_impl", None))
 
 
 def check_choice(name: str, value: str | None, choices: Sequence[str | None]) -> None:
@@ -236,6 +258,11 @@ def check_choice(name: str, value: str | None, choices: Sequence[str | None]) ->
     """
     if value not in choices:
         raise ValueError(f"{name}={value} must be one of {', '.join(str(choice or 'null') for choice in choices)}.")
+
+
+def is_compiled(net: nn.Module) -> bool:
+    """Whether a net's calls go through torch.compile."""
+    return net._compiled_call_impl is not None
 
 
 def plugin(precision: str, trainer: L.Trainer) -> Any:
@@ -260,5 +287,8 @@ def contiguous(node: Any) -> Any:
     if isinstance(node, Tensor):
         return node.contiguous()
     if isinstance(node, dict):
-        return type(node)((key, contiguous(value)) for key, value in node.items())
+        result = type(node)((key, contiguous(value)) for key, value in node.items())
+        if hasattr(node, "_metadata"):  # the versions of a state_dict's modules
+            result._metadata = node._metadata  # type: ignore[attr-defined]
+        return result
     return [contiguous(value) for value in node] if isinstance(node, list) else node

@@ -50,10 +50,15 @@ class OperatorProfile(L.Callback):
         """End it after so many steps, or with the epoch, and report."""
         if self._profile is None or not (batch_idx + 1 >= self.skip + self.steps or trainer.is_last_batch):
             return
+        steps, finished = batch_idx + 1 - self.skip, self._profile
         self.stop()
-        steps = batch_idx + 1 - self.skip
-        self.table = markdown(self._finished.function_events, steps, self.rows)
+        self.table = markdown(finished.function_events, steps, self.rows)
         self.report(trainer, steps)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say why there is no table, where there is none."""
+        if not self.table:
+            log.warning("op_profile: no epoch has more than skip=%d batches, so that none was profiled.", self.skip)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave no hook behind when the run fails."""
@@ -63,7 +68,7 @@ class OperatorProfile(L.Callback):
         """End the profile and take the marks off the modules."""
         if self._profile is not None:
             self._profile.__exit__(None, None, None)
-            self._finished, self._profile = self._profile, None
+            self._profile = None
         while self._hooks:
             self._hooks.pop().remove()
 

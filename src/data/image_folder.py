@@ -190,6 +190,7 @@ class ImageFolderDataModule(L.LightningDataModule):
             batch_size=self.batch_size // world_size,
             sampler=SeededSampler(len(data), train and self.shuffle, train, self.seed, rank, world_size),
             drop_last=train,
+            generator=torch.Generator(),  # of its workers' seeds, which nothing follows from: not the global state
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,

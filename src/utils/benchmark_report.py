@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def add_to_report(figures: dict[str, Any], folder: Path, log_dir: Path) -> None:
     rows.append(figures | recorded_accuracy(figures["model"], log_dir))
     write_json(path, {"environment": environment(), "models": rows})
     plot(rows, path.with_suffix(".png"))
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 220)
     console.print(table(rows))
     console.print(f"figures and plot: {path}, {path.with_suffix('.png')}", highlight=False, soft_wrap=True)
 
@@ -42,7 +43,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         result.add_row(
             row["model"],
-            f"{row['threads']} threads {row['memory_format']} {row['precision']}",
+            " ".join(
+                [f"{row['threads']} threads", row["memory_format"], row["precision"], "compiled" * row["compiled"]]
+            ).strip(),
             f"{row['params']:,}",
             f"{row['macs'] / 1e6:,.1f} M",
             f"{row['train_images_per_second']:,.0f} ± {row['train_spread']:.0%}",
@@ -58,7 +61,10 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def recorded_accuracy(model: str, log_dir: Path) -> dict[str, Any]:
     """The test accuracy of the latest run of a named model under a folder, and its data; None where there is none."""
     for path in sorted(runs(log_dir), key=lambda path: path.stat().st_mtime, reverse=True):
-        choices = json.loads(path.read_text()).get("choices", {})
+        record = json.loads(path.read_text())
+        choices = record.get("choices", {})
+        if choices.get("debug"):
+            continue
         accuracy = json.loads((path.parent / "metrics.json").read_text()).get("test/acc")
         if choices.get("model") == model and accuracy is not None:
             return {"accuracy": accuracy, "accuracy_data": choices["data"]}

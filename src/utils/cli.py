@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,8 @@ CONFIGS = ROOT / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
-WORDS_ALLOWED = {"trainer.devices", "model.compile"}  # a number, a switch, or a word: "auto"
+# words that may stand for a number or a switch; None: any, such as "auto" or "0,1"
+WORDS_ALLOWED: dict[str, set[str] | None] = defaultdict(set, {"trainer.devices": None, "model.compile": {"auto"}})
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +201,7 @@ def check_types(config_name: str, overrides: list[str]) -> None:
     words = [
         override
         for override in parse(overrides)
-        if override.key_or_group not in WORDS_ALLOWED
+        if WORDS_ALLOWED[override.key_or_group] is not None
         if override.is_add() is override.is_delete() is False and not is_choice(override)
         if any(isinstance(value, str) for value in values(override))
     ]
@@ -215,8 +217,9 @@ def check_types(config_name: str, overrides: list[str]) -> None:
         else:
             continue
         strings = [str(value) for value in values(override) if isinstance(value, str)]
-        word = next((word for word in strings if not word.startswith("${")), None)  # an interpolation may be anything
-        if word is not None:
+        for word in strings:
+            if word.startswith("${") or word in (WORDS_ALLOWED[override.key_or_group] or ()):  # interpolation: anything
+                continue
             raise ValueError(f"{override.key_or_group}={word}: it must be {wanted}, such as {default}.")
 
 

@@ -1,10 +1,14 @@
 """What this process may use of the machine's processor."""
 
+import logging
 import math
 import os
+import time
 from pathlib import Path
 
 import torch
+
+log = logging.getLogger(__name__)
 
 SYSFS, PROC = "sys/fs/cgroup", "proc/self/cgroup"
 
@@ -113,4 +117,23 @@ def has_native_bf16() -> bool:
     if cpuinfo.is_file():
         words = cpuinfo.read_text().split()
         return any(flag in words for flag in flags)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def warn_if_emulated() -> None:
+    """Measure what bfloat16 costs on a CPU that does not have it, and say so."""
+    if has_native_bf16():
+        return
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(512, 512, dtype=dtype)
+        a @ a
+        start = time.perf_counter()
+        for _ in range(5):
+            a @ a
+        seconds[dtype] = time.perf_counter() - start
+    ratio = seconds[torch.bfloat16] / seconds[torch.float32]
+    log.warning(
+        "This CPU emulates bfloat16: a matrix product takes %.1f times as long as in float32 (precision=32-true).",
+        ratio,
+    )

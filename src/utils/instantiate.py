@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.utils.checkpoint_io import SafeCheckpointIO
 from src.utils.checkpoints import check_fits, read_checkpoint
+from src.utils.cpu import warn_if_emulated
 from src.utils.run_record import RunRecord
 
 STEP_HOOKS = (
@@ -46,7 +47,9 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         check_fits(ckpt_path, model)
     callbacks = instantiate_all(cfg.get("callbacks"), "callbacks")
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    groups = {group: choices[group] for group in ("model", "data", "experiment", "trainer") if choices.get(group)}
+    groups = {
+        group: choices[group] for group in ("model", "data", "experiment", "trainer", "debug") if choices.get(group)
+    }
     plain: Any = OmegaConf.to_container(cfg)
     record = RunRecord(
         cfg.paths.output_dir,
@@ -63,6 +66,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=[SafeCheckpointIO()], **left_out
     )
     skip_unused_hooks(trainer)
+    if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
+        warn_if_emulated()
     return {
         "cfg": cfg,
         "datamodule": datamodule,

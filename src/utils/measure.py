@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import resource
 import statistics
 import sys
 import time
@@ -97,6 +96,10 @@ def why_not_compilable(net: nn.Module, *inputs: Any) -> str | None:
     """What goes wrong when a copy of a net is compiled and run forward and backward; None if nothing does."""
     with isolate_rng():
         copied = copy.deepcopy(net)
+        try:
+            copied(*inputs)
+        except Exception:  # what cannot be run like this at all says nothing of compiling
+            return None
         copied.compile()
         try:
             outputs = copied.train()(*inputs)
@@ -158,5 +161,7 @@ def peak_memory() -> Iterator[list[float]]:
     if status.is_file():
         peak.append(next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) * 1024)
     else:
+        import resource  # not on Windows
+
         unit = 1 if sys.platform == "darwin" else 1024
         peak.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

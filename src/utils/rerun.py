@@ -1,7 +1,6 @@
 """Run again what a run directory records: `resume=<run_dir>` goes on in it, `reproduce=<run_dir>` starts anew."""
 
 import logging
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from src.utils.checkpoint_names import LAST, PREVIOUS
+from src.utils.checkpoints import read_checkpoint
 from src.utils.json_files import read_json
 
 log = logging.getLogger(__name__)
@@ -78,23 +78,15 @@ def newest_good_checkpoint(folder: Path) -> Path | None:
     found = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
     found = [path for path in found if path.is_file()]
     for path in found:
-        damage = damage_of(path)
-        if damage is None:
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            log.warning("%s It is left alone.", error)
+        else:
             return path
-        log.warning("%s is damaged (%s) and is left alone.", path, damage)
     if found:
         raise ValueError(f"{folder} cannot be resumed: {' and '.join(path.name for path in found)} are damaged.")
     return None
-
-
-def damage_of(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, by the checksums that it holds for each part; None if nothing is."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except Exception as error:  # whatever a damaged archive may do to its reader
-        return str(error) or type(error).__name__
-    return f"the checksum of {damaged} differs" if damaged else None
 
 
 def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) -> None:

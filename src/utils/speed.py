@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from src.utils.cpu import check_threads, has_native_bf16, thread_share
+from src.utils.cpu import check_threads, thread_share, warn_if_emulated
 from src.utils.measure import (
     MEMORY_FORMATS,
     autocast,
@@ -41,6 +41,10 @@ def measure_model(model: Any, cfg: DictConfig) -> dict[str, Any]:
     if cfg.memory_format not in MEMORY_FORMATS:
         raise ValueError(f"memory_format={cfg.memory_format} must be one of {', '.join(MEMORY_FORMATS)}.")
     context = autocast(cfg.precision)
+    if cfg.precision == "bf16-mixed":
+        warn_if_emulated()
+    if cfg.model.compile:
+        model.net.compile()
     before = torch.get_num_threads()
     torch.set_num_threads(thread_share() if cfg.threads == "auto" else cfg.threads)
     try:
@@ -48,7 +52,7 @@ def measure_model(model: Any, cfg: DictConfig) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "memory_format": cfg.memory_format,
             "precision": cfg.precision,
-            "native_bf16": has_native_bf16(),
+            "compiled": bool(cfg.model.compile),
             **train_figures(model, cfg, context),
             **inference_figures(model, cfg, context),
         }

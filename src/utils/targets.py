@@ -1,9 +1,9 @@
 """Which classes a configuration that came with a checkpoint may name: reading a file must not run what it likes."""
 
+import pydoc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 ALLOWED = (
@@ -35,7 +35,7 @@ def check_targets(cfg: DictConfig, allowed: Sequence[str] = ()) -> None:
     for key, target in targets(OmegaConf.to_container(cfg)):
         module = ""
         if isinstance(target, str) and f"{target}.".startswith((*prefixes, "lightning.pytorch.Trainer.")):
-            found = get_object(target)
+            found = pydoc.locate(target)
             module = f"{getattr(found, '__module__', None)}." if callable(found) else ""
         if not module.startswith(prefixes):
             packages = ", ".join(prefix.rstrip(".") for prefix in prefixes)

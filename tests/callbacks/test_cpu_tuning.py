@@ -104,9 +104,8 @@ def test_a_tuned_run_equals_one_with_the_settings_fixed_bit_for_bit(
     fixed = train(trainer, CpuTuning(2, memory_format=memory_format, precision=precision))
     assert_equal(tuned, fixed)
     untouched = train(trainer, CpuTuning(1))
-    assert any(not torch.equal(a, b) for a, b in zip(tuned.parameters(), untouched.parameters(), strict=True)) or (
-        chosen == Settings(1, "contiguous", "32-true")
-    )
+    if chosen != Settings(2, "contiguous", "32-true"):  # threads alone may well give the same sums
+        assert any(not torch.equal(a, b) for a, b in zip(tuned.parameters(), untouched.parameters(), strict=True))
 
 
 def test_the_default_stays_where_nothing_is_faster(trainer: Callable[..., L.Trainer], fastest: Any) -> None:

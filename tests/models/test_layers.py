@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from src.models.components.layers import Attention, DepthwiseConv2d, Dropout
 
@@ -40,13 +41,23 @@ def test_dropout_is_even_over_places() -> None:
 
 
 @pytest.mark.parametrize("layer", [Attention(16, 2), DepthwiseConv2d(16, 3)], ids=lambda layer: type(layer).__name__)
-def test_what_is_slow_in_bfloat16_trains_in_float32(layer: nn.Module) -> None:
+def test_what_is_slow_in_bfloat16_trains_in_float32(layer: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
+    seen = []  # the kinds of numbers that attention computes with
+    attend = F.scaled_dot_product_attention
+
+    def watched(*qkv: torch.Tensor) -> torch.Tensor:
+        result = attend(*qkv)
+        seen.append(result.dtype)
+        return result
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
     x = torch.randn(2, 5, 16) if isinstance(layer, Attention) else torch.randn(2, 16, 5, 5)
     exact = layer(x)
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x)
         y.float().sum().backward()
+        assert seen == ([torch.float32] * 2 if isinstance(layer, Attention) else [])
         assert all(torch.isfinite(parameter.grad).all() for parameter in layer.parameters())
         if isinstance(layer, DepthwiseConv2d):
             assert torch.equal(y, exact)

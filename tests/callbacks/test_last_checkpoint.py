@@ -1,0 +1,169 @@
+"""A run that is broken off and resumed ends as if nothing had happened, bit for bit."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+from src.callbacks.last_checkpoint import LastCheckpoint
+from src.train import train
+from src.utils.checkpoints import read_checkpoint
+from src.utils.interruption import Interrupted
+
+SMALL = (
+    "data=synthetic",
+    "data.channels=1",
+    "data.image_size=28",
+    "data.train_size=160",
+    "data.val_size=32",
+    "data.test_size=32",
+    "data.batch_size=16",
+    "trainer=cpu",
+    "trainer.max_epochs=3",
+    "logger=none",
+    "callbacks.progress_bar=null",
+    "callbacks.model_summary=null",
+    "callbacks.image_report=null",
+)
+NETS = {
+    "MLP": ["model=simple_mlp", "callbacks.early_stopping.patience=1"],
+    "CNN with BatchNorm, dropout, augmentation": ["model=mnist_cnn_8k", "data/augmentation=digits"],
+    "ViT with dropout": ["model=mnist_vit_38k", "+model.net.dropout=0.1", "+model.net.drop_path_rate=0.1"],
+    "plateau schedule, gradients gathered": [
+        "model=simple_mlp",
+        "model/scheduler=plateau",
+        "trainer.accumulate_grad_batches=2",
+    ],
+}
+STEP = "callbacks.last_checkpoint.every_n_train_steps"
+
+
+class Break(L.Callback):
+    """Stop a run after a batch, in the way that is asked for."""
+
+    def __init__(self, batches: int, how: str = "fault") -> None:
+        self.batches, self.how = batches, how
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self.batches -= 1
+        if self.batches == 0:
+            if self.how == "fault":
+                raise RuntimeError("broken off")
+            os.kill(os.getpid(), getattr(signal, self.how))
+
+
+@pytest.fixture
+def run(compose: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., tuple[dict[str, float], dict[str, Any]]]:
+    """Train in a folder of the given name; figures without times, and the state at the end."""
+
+    def run_(name: str, *overrides: str, broken_after: int = 0, how: str = "fault") -> tuple[dict[str, float], Any]:
+        broken = [
+            "+callbacks.broken._target_=tests.callbacks.test_last_checkpoint.Break",
+            f"+callbacks.broken.batches={broken_after}",
+            f"+callbacks.broken.how={how}",
+        ]
+        options = [*SMALL, *overrides, *(broken if broken_after else [])]
+        figures, _ = train(compose(*options, f"paths.output_dir={tmp_path / name}"))
+        plain = {key: value for key, value in figures.items() if "second" not in key}
+        return plain, read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"]
+
+    return run_
+
+
+def assert_equal(a: tuple[dict[str, float], Any], b: tuple[dict[str, float], Any]) -> None:
+    assert a[0] == b[0]
+    assert a[1].keys() == b[1].keys()
+    assert all(torch.equal(value, b[1][name]) for name, value in a[1].items())
+
+
+@pytest.mark.parametrize("options", NETS.values(), ids=NETS.keys())
+def test_broken_off_anywhere_and_resumed_it_ends_the_same(
+    options: list[str], run: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = run("whole", *options)
+    last = f"ckpt_path={tmp_path}/parts/checkpoints/last.ckpt"
+    with pytest.raises(RuntimeError, match="broken off"):
+        run("parts", *options, f"{STEP}=1", broken_after=4)  # amid the first epoch
+    with pytest.raises(RuntimeError, match="broken off"):
+        run("parts", *options, f"{STEP}=2", last, broken_after=8)  # after its last batch, before the validation
+    with pytest.raises(RuntimeError, match="broken off"):
+        run("parts", *options, last, broken_after=12)  # amid the second, with the checkpoint of the first
+    assert_equal(run("parts", *options, last), whole)
+    assert_equal(run("parts", *options, last), whole)  # nothing left to train: the same figures again
+
+
+def test_photographs_are_resumed_exactly_too(run: Callable[..., Any], tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for number in range(60):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(torch.randint(256, (40, 36, 3), dtype=torch.uint8, generator=generator).numpy()).save(path)
+    options = [
+        "model=simple_mlp",
+        "data=image_folder",
+        f"data.folder={tmp_path}/photos",
+        "data.num_classes=2",
+        "data.image_size=28",
+        "data.batch_size=8",
+        "data/augmentation=photos",
+        "data.num_workers=2",
+    ]
+    synthetic = ("data=synthetic", "data.train_size", "data.val_size", "data.test_size")
+    own = [one for one in SMALL if not one.startswith(synthetic)]
+    globals_ = run.__globals__  # type: ignore[attr-defined]
+    before = globals_["SMALL"]
+    globals_["SMALL"] = tuple(own)
+    try:
+        whole = run("whole", *options)
+        with pytest.raises(RuntimeError, match="broken off"):
+            run("parts", *options, f"{STEP}=1", broken_after=9)
+        assert_equal(run("parts", *options, f"ckpt_path={tmp_path}/parts/checkpoints/last.ckpt"), whole)
+    finally:
+        globals_["SMALL"] = before
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_ends_the_run_which_can_be_resumed(
+    how: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    options = NETS["MLP"]
+    whole = run("whole", *options)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with pytest.raises(Interrupted, match=rf"{how}; resumable: python src/train.py resume={tmp_path}/parts"):
+        run("parts", *options, broken_after=14, how=how)
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    assert read_checkpoint(last)["global_step"] == 14
+    assert_equal(run("parts", *options, f"ckpt_path={last}"), whole)
+
+
+def test_checkpoints_hold_plain_values_only(run: Callable[..., Any], tmp_path: Path) -> None:
+    run("run", *NETS["MLP"])
+
+    def kinds(node: Any) -> set[type]:
+        if isinstance(node, dict):
+            return {type(key) for key in node}.union(*(kinds(value) for value in node.values()))
+        return set().union(*(kinds(value) for value in node)) if isinstance(node, list | tuple) else {type(node)}
+
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        checkpoint = torch.load(path, weights_only=True)
+        assert kinds(checkpoint) <= {str, int, float, bool, type(None), torch.Tensor}, path
+
+
+@pytest.mark.parametrize("options", [{"every_n_train_steps": 0}, {"every_n_minutes": -1}])
+def test_a_wrong_interval_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"last_checkpoint\.every_n_\w+=(0|-1) must be more than 0"):
+        LastCheckpoint("x", **options)
+
+
+def test_an_old_checkpoint_is_replaced_by_time(run: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="broken off"):
+        run("run", *NETS["MLP"], "callbacks.last_checkpoint.every_n_minutes=1e-9", broken_after=4)
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] >= 3

@@ -1,0 +1,106 @@
+"""`resume=` and `reproduce=` find the recorded run, and take nothing from it that they should not."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from src.utils.rerun import expand, newest_good_checkpoint, tell_differences
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a run, with two checkpoints."""
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    overrides = ["model=mnist_cnn_8k", "seed=null", "ckpt_path=old.ckpt", "+trainer.x=1"]
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    (tmp_path / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"model": {"lr": 1, "old": 2}, "seed": None}))
+    (tmp_path / "run.json").write_text(json.dumps({"seed": 17, "cpus": 2, "packages": {"torch": "1"}}))
+    for name in ("last", "previous"):
+        torch.save({"state_dict": {"weight": torch.randn(100)}}, tmp_path / "checkpoints" / f"{name}.ckpt")
+    return tmp_path
+
+
+def test_resuming_is_the_recorded_command_in_the_same_folder(folder: Path) -> None:
+    assert expand([f"resume={folder}", "trainer.max_epochs=9"]) == [
+        "model=mnist_cnn_8k",
+        "+trainer.x=1",
+        f"resume='{folder}'",
+        "seed=17",
+        f"hydra.run.dir='{folder}'",
+        "hydra.output_subdir=null",
+        f"ckpt_path='{folder}/checkpoints/last.ckpt'",
+        "trainer.max_epochs=9",
+    ]
+
+
+def test_reproducing_is_the_recorded_command_anew(folder: Path) -> None:
+    assert expand([f"reproduce={folder}"]) == ["model=mnist_cnn_8k", "+trainer.x=1", f"reproduce='{folder}'", "seed=17"]
+
+
+def test_other_command_lines_are_left_alone(folder: Path) -> None:
+    for arguments in ([], ["model=x", "-m"], ["resume=null"], ["resume="]):
+        assert expand(arguments) == arguments
+
+
+def test_a_run_without_a_checkpoint_yet_starts_over(folder: Path) -> None:
+    shutil.rmtree(folder / "checkpoints")
+    assert not [argument for argument in expand([f"resume={folder}"]) if argument.startswith("ckpt_path")]
+
+
+def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last, previous = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous"))
+    good = last.read_bytes()
+    middle = len(good) // 2
+    for bad in (good[:-10], good[:middle], b"", good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]):
+        last.write_bytes(bad)
+        caplog.clear()
+        assert newest_good_checkpoint(folder) == previous
+        assert f"{last} is no checkpoint that can be read: it is truncated or damaged" in caplog.text
+    previous.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"cannot be resumed: last.ckpt and previous.ckpt are damaged"):
+        newest_good_checkpoint(folder)
+
+
+WRONG: list[Any] = [
+    ["hydra.callbacks.x._target_=os.system"],
+    ["+hydra.job.env_set.X=1"],
+    ["hydra/launcher=joblib"],
+    ["--config-dir=/tmp"],
+    {"a": 1},
+    [1, 2],
+    None,
+]
+
+
+@pytest.mark.parametrize("overrides", WRONG, ids=str)
+def test_a_record_that_wants_more_than_values_is_refused(overrides: Any, folder: Path) -> None:
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    with pytest.raises(ValueError, match=r"overrides.yaml is (refused|damaged)"):
+        expand([f"resume={folder}"])
+
+
+def test_what_is_no_run_is_answered_with_a_sentence(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="not the folder of a run"):
+        expand([f"resume={tmp_path}/nowhere"])
+    with pytest.raises(ValueError, match="one at a time"):
+        expand([f"resume={folder}", f"reproduce={folder}"])
+
+
+def test_differences_are_told_one_by_one_and_none_too(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    same = {"model": {"lr": 1, "old": 2}, "seed": 3}
+    with caplog.at_level(logging.INFO):
+        tell_differences(same, folder, {"cpus": 2, "packages": {"torch": "1"}, "started": "now"})
+        assert "Nothing differs" in caplog.text
+        caplog.clear()
+        tell_differences({"model": {"lr": 5, "new": 1}}, folder, {"cpus": 4, "packages": {"torch": "1"}})
+    lines = {line.strip() for line in caplog.text.splitlines()[1:]}
+    assert lines == {"model.lr: 1 -> 5", "model.old: 2 -> not there", "model.new: not there -> 1", "cpus: 2 -> 4"}
