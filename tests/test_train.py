@@ -285,3 +285,25 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_keeps_the_last_checkpoint(
         train(compose(*TINY_RUN, "trainer.max_epochs=3"))
     assert "No space left on device" in describe(caught.value)
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_the_environment_never_lands_in_what_a_run_leaves_behind(tmp_path: Path) -> None:
+    secret = "hunter2-hunter2"
+    result = run_command(
+        "data=synthetic",
+        "trainer.max_epochs=1",
+        "data.train_size=256",
+        "data.val_size=64",
+        f"hydra.run.dir={tmp_path}",
+        "+token='${oc.env:MY_TOKEN}'",
+        "+model.optimizer.foreach='${oc.decode:${oc.env:MY_SWITCH}}'",
+        "tags=['${oc.env:MY_TOKEN}']",
+        "extras.print_config=true",
+        MY_TOKEN=secret,
+        MY_SWITCH="null",
+    )
+    assert result.returncode == 0, result.stderr
+    assert secret not in result.stdout + result.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"run.json", "metrics.json", "last.ckpt", "config.yaml"} <= {path.name for path in files}
+    assert not [path for path in files if secret.encode() in path.read_bytes()]

@@ -19,4 +19,5 @@ def apply_extras(cfg: DictConfig) -> None:
         from rich import print as rich_print
         from rich.syntax import Syntax
 
-        rich_print(Syntax(OmegaConf.to_yaml(cfg, resolve=True), "yaml", background_color="default"))
+        # as it is written: resolved, a reference to the environment would put a secret into the log
+        rich_print(Syntax(OmegaConf.to_yaml(cfg), "yaml", background_color="default"))

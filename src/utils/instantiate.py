@@ -54,7 +54,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     record = RunRecord(
         cfg.paths.output_dir,
         plain,
-        {"choices": groups, "seed": cfg.seed, "tags": list(cfg.tags)},
+        {"choices": groups, "seed": cfg.seed, "tags": plain["tags"]},
         resumed=bool(cfg.get("resume")),
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )

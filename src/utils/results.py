@@ -62,7 +62,8 @@ def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Every value below a node, with its dotted name; but for Hydra's own keys, which begin with an underscore."""
     if isinstance(node, DictConfig):
         for key in node:
-            if not str(key).startswith("_"):
+            secret = "oc.env" in str(node._get_node(key))  # the environment is nobody's business
+            if not str(key).startswith("_") and not secret:
                 yield from leaves(node[key], f"{name}.{key!s}")
     else:
         yield name, node if isinstance(node, bool | int | float | str) else str(node)
