@@ -89,7 +89,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                     raise
                 if error not in reported:
                     print_error(describe(error, config_name, sys.argv[1:]))
-                sys.exit(1)
+                sys.exit(RESUMABLE if isinstance(error, Interrupted) else 1)
 
         return main
 

@@ -230,6 +230,44 @@ def test_a_net_that_cannot_be_compiled_runs_uncompiled(
     assert "runs uncompiled, for compiling fails here: ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["plain net", "net compiled already"])
+def test_compiling_is_chosen_where_it_is_faster_and_taken_back(
+    before: bool, trainer: Callable[..., L.Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compilation is played by torch's own eager call, to save half a minute."""
+    measured: list[bool] = []
+
+    def train_step(model: Any, batch: Any, context: Any) -> Callable[[], None]:
+        measured.append(cpu_tuning.is_compiled(model.net))
+        return measure.train_step(model, batch, context)
+
+    monkeypatch.setattr(nn.Module, "compile", lambda self: setattr(self, "_compiled_call_impl", self._call_impl))
+    monkeypatch.setattr(cpu_tuning, "train_step", train_step)
+    monkeypatch.setattr(cpu_tuning, "seconds_per_step", lambda *_: 1.0 if measured[-1] else 2.0)
+    tuning, model, seen = CpuTuning(1, compile="tune"), make_model(), []
+    if before:
+        model.net.compile()
+    step = model.training_step
+    model.training_step = lambda *batch: seen.append(cpu_tuning.is_compiled(model.net)) or step(*batch)  # type: ignore
+    trainer(tuning).fit(model, make_data())
+    assert tuning.chosen == Settings(1, "contiguous", "32-true", compiled=True)
+    assert set(measured) == ({True} if before else {False, True})
+    assert set(seen) == {True} and cpu_tuning.is_compiled(model.net) == before
+
+
+def test_what_is_told_anew_beats_what_a_checkpoint_remembers(trainer: Callable[..., L.Trainer]) -> None:
+    tuning = CpuTuning(1, memory_format="channels_last")
+    tuning.load_state_dict({"threads": 2, "memory_format": "contiguous", "precision": "bf16-mixed", "compiled": False})
+    train(trainer, tuning)
+    assert tuning.chosen == Settings(1, "channels_last", "32-true")
+
+
+def test_weights_of_another_precision_are_measured_as_they_are(trainer: Callable[..., L.Trainer]) -> None:
+    tuning = CpuTuning("tune", memory_format="tune", precision="tune")
+    train(trainer, tuning, precision="bf16-true")
+    assert tuning.chosen is not None and tuning.chosen.precision == "bf16-true"
+
+
 WRONG = [
     ({"threads": 0}, "threads=0: this process can use 1 to 2 threads, or auto, or tune"),
     ({"threads": 3}, "threads=3: this process can use 1 to 2 threads"),
