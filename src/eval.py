@@ -64,6 +64,8 @@ def load_run_config(arguments: list[str]) -> None:
     run_config: Any = {}
     if not any(flag in arguments for flag in ("--help", "-h", "--hydra-help")):
         run_config = read_run_config(chosen_checkpoint(given))
+        for key in ("hydra", "defaults"):  # a file from elsewhere has no say in how Hydra itself runs
+            run_config.pop(key, None)
         for group in set(given) & set(run_config):
             if group in GROUPS:
                 del run_config[group]

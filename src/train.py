@@ -12,6 +12,7 @@ from src.utils.checkpoints import check_file
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
 from src.utils.rerun import expand
+from src.utils.run_directory import locked
 from src.utils.targets import check_targets
 
 
@@ -47,7 +48,8 @@ def train(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
 @entry_point("train")
 def main(cfg: DictConfig) -> float | None:
     """Train as the command line says, and return the figure that a sweep optimises."""
-    figures, _ = train(cfg)
+    with locked(Path(cfg.paths.output_dir)):
+        figures, _ = train(cfg)
     name = cfg.optimized_metric
     if name and name not in figures:
         raise ValueError(f"optimized_metric={name} is not a figure of this run; they are {', '.join(sorted(figures))}.")

@@ -42,16 +42,21 @@ class LastCheckpoint(Checkpoint):
         self.path = Path(dirpath) / LAST
         self.every_n_train_steps, self.every_n_minutes = every_n_train_steps, every_n_minutes
         self._signal: int | None = None
+        self._ending = False
+        self.figures: dict[str, float] = {}  # of the checkpoint that was loaded
         self._handlers: dict[int, Any] = {}
         self._restored: dict[str, Any] | None = None
         self._saved_step, self._saved_at = 0, time.monotonic()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add to every checkpoint what Lightning leaves out."""
-        checkpoint[KEY] = {
+        own = {
             "random": random_state(),
             "metrics": metric_states(pl_module),
             "loader": loader.state_dict() if (loader := resumable_loader(trainer)) else None,
+        }
+        checkpoint[KEY] = {
+            "processes": gather(own, trainer.world_size),
             "figures": {name: float(value) for name, value in trainer.callback_metrics.items()},
             "should_stop": trainer.should_stop,
         }
@@ -59,16 +64,23 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what has to be set when the training starts; by then others have drawn random numbers."""
         self._restored = checkpoint.get(KEY)
+        self.figures = self._restored["figures"] if self._restored else {}
+        if trainer.ckpt_path and Path(trainer.ckpt_path).parent.resolve() == self.path.parent.resolve():
+            for state in checkpoint.get("callbacks", {}).values():
+                if "best_model_path" in state:
+                    move_paths(state, self.path.parent)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up where the checkpoint was written, and listen to signals."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         if self._restored is not None:
-            set_metric_states(pl_module, self._restored["metrics"])
+            processes = self._restored["processes"]
+            own = processes[trainer.global_rank % len(processes)]
+            set_metric_states(pl_module, own["metrics"])
             trainer.should_stop = self._restored["should_stop"]
-            if self._restored["loader"] is not None and (loader := resumable_loader(trainer)):
-                loader.load_state_dict(self._restored["loader"])
-            set_random_state(self._restored["random"])
+            if own["loader"] is not None and (loader := resumable_loader(trainer)):
+                loader.load_state_dict(own["loader"])
+            set_random_state(own["random"])
             self._restored = None
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._note_signal) for number in SIGNALS}
@@ -82,14 +94,20 @@ class LastCheckpoint(Checkpoint):
         signalled = self._signalled(trainer)
         if signalled or self._is_time(trainer):
             self._save(trainer)
-        if signalled:
-            raise Interrupted(self._signal, self.path)
+        self._ending = signalled
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """End the run that was told to, now that the figures of its last step have been logged."""
+        if self._ending:
+            raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save after the epoch, when all figures are in and every other callback has seen them."""
         self._save(trainer)
         if self._signalled(trainer):
-            raise Interrupted(self._signal, self.path)
+            raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen to signals no more."""
@@ -127,11 +145,25 @@ class LastCheckpoint(Checkpoint):
 
 
 def restored_figures(trainer: L.Trainer) -> dict[str, float]:
-    """The figures that came with the checkpoint, where the training had nothing left to do."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, LastCheckpoint) and callback._restored is not None:
-            return callback._restored["figures"]
-    return {}
+    """The figures that came with the checkpoint; a training that has anything left to do makes new ones."""
+    return next((one.figures for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), {})
+
+
+def gather(own: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
+    """What each process of the run has of its own, in the order of their ranks."""
+    if world_size == 1:
+        return [own]
+    everyone: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(everyone, own)
+    return everyone
+
+
+def move_paths(state: dict[str, Any], folder: Path) -> None:
+    """Let the state of Lightning's ModelCheckpoint speak of a folder that has been moved or copied."""
+    state["dirpath"] = str(folder)
+    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+        state[key] = str(folder / Path(state[key]).name) if state[key] else ""
+    state["best_k_models"] = {str(folder / Path(path).name): score for path, score in state["best_k_models"].items()}
 
 
 def resumable_loader(trainer: L.Trainer) -> Any:

@@ -23,8 +23,8 @@ class StopOnDivergence(L.Callback):
         self._loss: Tensor | None = None
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Remember the loss."""
-        self._loss = loss.detach()
+        """Remember the loss, or the sum of those that are gathered for one step."""
+        self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
         """Stop here if the loss is not finite.
@@ -33,7 +33,11 @@ class StopOnDivergence(L.Callback):
             FloatingPointError: says where, and what a look at it needs.
         """
         assert self._loss is not None
-        if self._loss.isfinite():
+        loss, self._loss = self._loss, None
+        diverged = not loss.isfinite()
+        if trainer.world_size > 1:  # all processes stop together
+            diverged = trainer.strategy.reduce_boolean_decision(diverged, all=False)
+        if not diverged:
             return
         gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -45,7 +49,7 @@ class StopOnDivergence(L.Callback):
             kept = f"the weights from before are in {self.path}"
         batch_idx = trainer.fit_loop.batch_idx
         raise FloatingPointError(
-            f"The training loss is {self._loss.item()} at step {trainer.global_step} (epoch {trainer.current_epoch}, "
+            f"The training loss is {loss.item()} at step {trainer.global_step} (epoch {trainer.current_epoch}, "
             f"batch {batch_idx}, batch seed {batch_seed(trainer, batch_idx)}, learning rate {rates}, gradient norm "
             f"{norm.item():.3g}); {kept}. Try a lower model.optimizer.lr, or clipping=norm."
         )

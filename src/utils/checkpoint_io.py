@@ -34,6 +34,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
             if target.name == LAST and target.is_file():
                 target.replace(target.with_name(PREVIOUS))
             temporary.replace(target)
+            for stale in target.parent.glob(f".{target.name}.*.tmp"):  # of a process that was killed while it wrote
+                stale.unlink(missing_ok=True)
             flush_folder(target.parent)
         except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
             temporary.unlink(missing_ok=True)

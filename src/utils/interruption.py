@@ -1,5 +1,6 @@
 """What a run raises that was told to end, and has saved its state."""
 
+import shlex
 import signal
 from pathlib import Path
 
@@ -11,9 +12,9 @@ class Interrupted(Exception):
 
     Args:
         number: of the signal, in this process or, for None, in another of the same run.
-        ckpt_path: the checkpoint, `<run>/checkpoints/last.ckpt`.
+        run_dir: the folder of the run.
     """
 
-    def __init__(self, number: int | None, ckpt_path: Path) -> None:
+    def __init__(self, number: int | None, run_dir: str | Path) -> None:
         name = signal.Signals(number).name if number is not None else "a signal in another process"
-        super().__init__(f"Interrupted by {name}; resumable: python src/train.py resume={ckpt_path.parent.parent}")
+        super().__init__(f"Interrupted by {name}; resumable: python src/train.py {shlex.quote(f'resume={run_dir}')}")

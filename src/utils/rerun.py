@@ -1,19 +1,23 @@
 """Run again what a run directory records: `resume=<run_dir>` goes on in it, `reproduce=<run_dir>` starts anew."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from src.utils.checkpoint_names import LAST, PREVIOUS
 from src.utils.checkpoints import read_checkpoint
+from src.utils.cli import is_choice
 from src.utils.json_files import read_json
 
 log = logging.getLogger(__name__)
 
-OWN = ("resume", "reproduce", "ckpt_path", "seed")  # what differs by the nature of the thing
+OWN = ("resume", "reproduce", "seed")  # what differs by the nature of the thing
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -23,12 +27,14 @@ def expand(arguments: list[str]) -> list[str]:
         ValueError: both are given, or the record asks for more than values and groups of the configuration.
         FileNotFoundError: the folder is not that of a run.
     """
-    asked = [argument for argument in arguments if argument.startswith(("resume=", "reproduce="))]
+    asked = [argument for argument in arguments if argument.lstrip("+").startswith(("resume=", "reproduce="))]
     if not asked or asked[0].endswith(("=", "=null")):
         return arguments
     if len(asked) > 1:
         raise ValueError(f"{' '.join(asked)}: one at a time.")
-    kind, _, name = asked[0].partition("=")
+    if {"-m", "--multirun"} & set(arguments):
+        raise ValueError(f"{asked[0]}: a sweep's jobs are run again one by one, without -m: resume=<sweep>/0")
+    kind, _, name = asked[0].lstrip("+").partition("=")
     folder = Path(name)
     if not (folder / ".hydra" / "overrides.yaml").is_file():
         raise FileNotFoundError(f"{asked[0]}: this is not the folder of a run; they lie in logs/train/runs/.")
@@ -46,8 +52,22 @@ def expand(arguments: list[str]) -> list[str]:
         expanded += [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
         ckpt_path = newest_good_checkpoint(folder)
         if ckpt_path is not None:
+            expanded = [override for override in expanded if not override.startswith("ckpt_path=")]
             expanded.append(f"ckpt_path='{quoted}/checkpoints/{ckpt_path.name}'")
-    return [*expanded, *further]
+        else:
+            log.warning("There is no checkpoint in %s/checkpoints yet: the run starts over.", folder)
+    return [*(word for word in further if word.startswith("-")), *expanded, *(w for w in further if w[0] != "-")]
+
+
+def remember(config: dict[str, Any], folder: Path, overrides: list[str]) -> None:
+    """Let the record of a resumed run tell what was changed when it was, for the next time that it is resumed."""
+    own = (*OWN, "ckpt_path")
+    kept = [override for override in overrides if override.lstrip("+~").partition("=")[0] not in own]
+    kept += [override for override in recorded_overrides(folder) if override.startswith("ckpt_path=")]
+    for name, content in {"overrides.yaml": kept, "config.yaml": config}.items():
+        temporary = folder / ".hydra" / f".{name}.tmp"
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False))
+        temporary.replace(temporary.with_name(name))
 
 
 def recorded_overrides(folder: Path) -> list[str]:
@@ -63,9 +83,17 @@ def recorded_overrides(folder: Path) -> list[str]:
         raise ValueError(f"{path} cannot be read: it is damaged.") from error
     if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
         raise ValueError(f"{path} is damaged: it is no list of overrides.")
-    for override in overrides:
-        if override.startswith("-") or override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra@")):
-            raise ValueError(f"{path} is refused: {override} would change how Hydra itself runs.")
+    for text in overrides:
+        if text.startswith("-"):
+            raise ValueError(f"{path} is refused: {text} would change how Hydra itself runs.")
+        try:
+            (override,) = OverridesParser.create().parse_overrides([text])
+        except HydraException as error:
+            raise ValueError(f"{path} is damaged: {text} is no override.") from error
+        if re.split(r"[./@]", override.key_or_group)[0] == "hydra":
+            raise ValueError(f"{path} is refused: {text} would change how Hydra itself runs.")
+        if ".." in override.key_or_group or (is_choice(override) and re.search(r"\.\.|(^|[\[,=\s'\"])/", text)):
+            raise ValueError(f"{path} is refused: {text} would read a configuration from outside of configs/.")
     return overrides
 
 
@@ -81,7 +109,8 @@ def newest_good_checkpoint(folder: Path) -> Path | None:
         try:
             read_checkpoint(path)
         except ValueError as error:
-            log.warning("%s It is left alone.", error)
+            aside = path.replace(path.with_name(f"{path.name}.damaged"))
+            log.warning("%s It is set aside as %s.", error, aside.name)
         else:
             return path
     if found:
@@ -100,7 +129,8 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
     saved = folder / ".hydra" / "config.yaml"
     before = flat(OmegaConf.to_container(OmegaConf.load(saved))) if saved.is_file() else {}
     after = flat(config)
-    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in OWN]
+    own = (*OWN, "ckpt_path") if config.get("resume") else OWN
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in own]
     lines = [f"  {key}: {before.get(key, 'not there')} -> {after.get(key, 'not there')}" for key in keys]
     recorded = flat(read_json(folder / "run.json"))
     environment = flat(now)

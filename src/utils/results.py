@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -21,17 +22,22 @@ COMPARED_BY = (*SUMMARY, "val/acc_best", "val/loss", "test/loss")
 def collect_figures(trainer: L.Trainer) -> dict[str, float]:
     """The figures of the stage that has just ended, and the best value of what checkpoints are chosen by."""
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    checkpoint = trainer.checkpoint_callback
-    if checkpoint is not None and checkpoint.monitor and checkpoint.best_model_score is not None:  # type: ignore[attr-defined]
-        figures[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)  # type: ignore[attr-defined]
+    checkpoint = chooser(trainer)
+    if checkpoint is not None and checkpoint.best_model_score is not None:
+        figures[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)
     return figures
 
 
 def best_checkpoint(trainer: L.Trainer) -> Path | None:
     """The best checkpoint of a training that has just ended; None where it kept none."""
-    checkpoint = trainer.checkpoint_callback
-    path = checkpoint.best_model_path if checkpoint is not None else ""  # type: ignore[attr-defined]
-    return Path(path) if path else None
+    checkpoint = chooser(trainer)
+    return Path(checkpoint.best_model_path) if checkpoint is not None and checkpoint.best_model_path else None
+
+
+def chooser(trainer: L.Trainer) -> ModelCheckpoint | None:
+    """The callback that keeps the best checkpoint, by what it monitors."""
+    found = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint) and one.monitor)
+    return next(found, None)
 
 
 def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) -> None:

@@ -1,5 +1,8 @@
 """A folder of its own for every run, however many start at once."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,27 @@ class ExclusiveFolder(Callback):
             return
         with flag_override(config, "readonly", False):
             config.hydra[kind].dir = str(create_folder(Path(config.hydra[kind].dir)))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to the folder of a run, for as long as the context lasts.
+
+    Raises:
+        ValueError: another process is at it.
+    """
+    if os.name != "posix" or "LOCAL_RANK" in os.environ:  # Windows has no such lock; the first process holds it
+        yield
+        return
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{folder} is in use: another process is training there.") from error
+        yield
 
 
 def create_folder(wanted: Path) -> Path:

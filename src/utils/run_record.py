@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -13,11 +14,12 @@ from typing import Any
 
 import lightning as L
 import torch
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.utils.checkpoints import CONFIG_KEY
 from src.utils.json_files import read_json, write_json
-from src.utils.rerun import tell_differences
+from src.utils.rerun import remember, tell_differences
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
@@ -26,7 +28,7 @@ def environment() -> dict[str, Any]:
     """What a run's result depends on beside its configuration: code, command, packages, processor, threads."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "git_commit": git("rev-parse", "HEAD"),
         "git_dirty": bool(git("status", "--porcelain")),
         "python": platform.python_version(),
@@ -97,6 +99,8 @@ class RunRecord(L.Callback):
         now = {**self.facts, **environment(), "data": data}
         if self.compared_with:
             tell_differences(self.config, Path(self.compared_with), now)
+        if self.resumed and trainer.is_global_zero and HydraConfig.initialized():
+            remember(self.config, self.folder, list(HydraConfig.get().overrides.task))
         before = read_json(self.folder / "run.json") if self.resumed else {}
         self.facts = {**before, "resumed": [*before.get("resumed", []), now]} if before else now
         self.write("run.json", self.facts)

@@ -1,6 +1,7 @@
 """Which classes a configuration that came with a checkpoint may name: reading a file must not run what it likes."""
 
 import pydoc
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ ALLOWED = (
     "lightning.pytorch.loggers.",
     "lightning.pytorch.trainer.",
 )
+RESOLVERS = ("hydra", "now", "project_root", "oc.env")  # none of them can make an object
 
 
 def check_targets(cfg: DictConfig, allowed: Sequence[str] = ()) -> None:
@@ -29,10 +31,14 @@ def check_targets(cfg: DictConfig, allowed: Sequence[str] = ()) -> None:
         allowed: further packages or modules.
 
     Raises:
-        ValueError: names the first target that is not allowed.
+        ValueError: names the first target that is not allowed, or a resolver that could make one.
     """
+    plain = OmegaConf.to_container(cfg)
+    for resolver in re.findall(r"\$\{\s*([\w.]+)\s*:", repr(plain)):
+        if resolver not in RESOLVERS:
+            raise ValueError(f"${{{resolver}:…}} is refused: a run that is read from a file may not compute values.")
     prefixes = (*ALLOWED, *(f"{name.rstrip('.')}." for name in allowed))
-    for key, target in targets(OmegaConf.to_container(cfg)):
+    for key, target in targets(plain):
         module = ""
         if isinstance(target, str) and f"{target}.".startswith((*prefixes, "lightning.pytorch.Trainer.")):
             found = pydoc.locate(target)

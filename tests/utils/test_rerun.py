@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from src.utils.rerun import expand, newest_good_checkpoint, tell_differences
+from src.utils.rerun import expand, newest_good_checkpoint, recorded_overrides, remember, tell_differences
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
     """The folder of a run, with two checkpoints."""
     (tmp_path / ".hydra").mkdir()
     (tmp_path / "checkpoints").mkdir()
-    overrides = ["model=mnist_cnn_8k", "seed=null", "ckpt_path=old.ckpt", "+trainer.x=1"]
+    overrides = ["model=mnist_cnn_8k", "seed=null", "+trainer.x=1", "ckpt_path=old.ckpt"]
     (tmp_path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
     (tmp_path / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"model": {"lr": 1, "old": 2}, "seed": None}))
     (tmp_path / "run.json").write_text(json.dumps({"seed": 17, "cpus": 2, "packages": {"torch": "1"}}))
@@ -41,7 +41,13 @@ def test_resuming_is_the_recorded_command_in_the_same_folder(folder: Path) -> No
 
 
 def test_reproducing_is_the_recorded_command_anew(folder: Path) -> None:
-    assert expand([f"reproduce={folder}"]) == ["model=mnist_cnn_8k", "+trainer.x=1", f"reproduce='{folder}'", "seed=17"]
+    assert expand([f"reproduce={folder}"]) == [
+        "model=mnist_cnn_8k",
+        "+trainer.x=1",
+        "ckpt_path=old.ckpt",  # where it had begun
+        f"reproduce='{folder}'",
+        "seed=17",
+    ]
 
 
 def test_other_command_lines_are_left_alone(folder: Path) -> None:
@@ -49,9 +55,11 @@ def test_other_command_lines_are_left_alone(folder: Path) -> None:
         assert expand(arguments) == arguments
 
 
-def test_a_run_without_a_checkpoint_yet_starts_over(folder: Path) -> None:
+def test_a_run_without_a_checkpoint_yet_starts_over(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.rmtree(folder / "checkpoints")
-    assert not [argument for argument in expand([f"resume={folder}"]) if argument.startswith("ckpt_path")]
+    given = [argument for argument in expand([f"resume={folder}"]) if argument.startswith("ckpt_path")]
+    assert given == ["ckpt_path=old.ckpt"]  # where it had begun
+    assert "There is no checkpoint" in caplog.text and "starts over" in caplog.text
 
 
 def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
@@ -64,8 +72,10 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
         last.write_bytes(bad)
         caplog.clear()
         assert newest_good_checkpoint(folder) == previous
+        assert not last.exists() and last.with_name("last.ckpt.damaged").read_bytes() == bad
         assert f"{last} is no checkpoint that can be read: it is truncated or damaged" in caplog.text
-    previous.write_bytes(b"nothing")
+    for path in (last, previous):
+        path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot be resumed: last.ckpt and previous.ckpt are damaged"):
         newest_good_checkpoint(folder)
 
@@ -75,6 +85,11 @@ WRONG: list[Any] = [
     ["+hydra.job.env_set.X=1"],
     ["hydra/launcher=joblib"],
     ["--config-dir=/tmp"],
+    ["+hydra={callbacks:{x:1}}"],
+    ["experiment=../../elsewhere"],
+    ["callbacks=[default,/tmp/elsewhere]"],
+    ["data/../x=evil"],
+    ["no override"],
     {"a": 1},
     [1, 2],
     None,
@@ -86,6 +101,20 @@ def test_a_record_that_wants_more_than_values_is_refused(overrides: Any, folder:
     (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
     with pytest.raises(ValueError, match=r"overrides.yaml is (refused|damaged)"):
         expand([f"resume={folder}"])
+
+
+def test_what_is_changed_when_a_run_is_resumed_is_remembered(folder: Path) -> None:
+    overrides = ["model=mnist_cnn_8k", "resume='x'", "seed=17", "ckpt_path='x/last.ckpt'", "trainer.max_epochs=9"]
+    remember({"trainer": {"max_epochs": 9}}, folder, overrides)
+    assert recorded_overrides(folder) == ["model=mnist_cnn_8k", "trainer.max_epochs=9", "ckpt_path=old.ckpt"]
+    assert "trainer.max_epochs=9" in expand([f"resume={folder}"])
+    assert yaml.safe_load((folder / ".hydra" / "config.yaml").read_text()) == {"trainer": {"max_epochs": 9}}
+
+
+def test_a_sweep_cannot_be_resumed_as_one_and_flags_come_first(folder: Path) -> None:
+    with pytest.raises(ValueError, match="one by one"):
+        expand(["-m", f"resume={folder}"])
+    assert expand([f"+resume={folder}", "trainer.max_epochs=3", "--cfg=job"])[0] == "--cfg=job"
 
 
 def test_what_is_no_run_is_answered_with_a_sentence(tmp_path: Path, folder: Path) -> None:

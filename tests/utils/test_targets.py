@@ -56,6 +56,13 @@ def test_every_choice_of_a_group_is_allowed(group: str, compose: Callable[..., D
         check_targets(compose(f"{group}={name}" if not custom else custom[0], *folder))
 
 
+@pytest.mark.parametrize("value", ["${oc.create:{_target_: os.mkdir}}", "a ${oc.decode:'{}'}", "${ oc.dict.values:x}"])
+def test_values_that_could_be_made_into_anything_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=r"\$\{oc\.\S+:…\} is refused"):
+        check_targets(OmegaConf.create({"callbacks": {"x": value}}))
+    check_targets(OmegaConf.create({"a": "${b}", "b": "${hydra:runtime.output_dir}/${oc.env:HOME}"}))
+
+
 def test_a_package_that_the_user_trusts_is_allowed() -> None:
     cfg = OmegaConf.create({"net": {"_target_": "collections.OrderedDict"}})
     with pytest.raises(ValueError, match=r"net\._target_=collections.OrderedDict is refused.*allowed_targets"):

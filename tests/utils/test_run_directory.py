@@ -1,0 +1,28 @@
+"""Folders of runs: their own, and one process's at a time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.utils.cli import ROOT
+from src.utils.run_directory import create_folder, locked
+
+
+def test_a_folder_that_exists_is_never_taken(tmp_path: Path) -> None:
+    wanted = tmp_path / "runs" / "now"
+    assert [create_folder(wanted).name for _ in range(3)] == ["now", "now_2", "now_3"]
+
+
+def test_a_folder_is_locked_for_other_processes_and_free_afterwards(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from src.utils.run_directory import locked\nwith locked(pathlib.Path(sys.argv[1])): pass"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with locked(tmp_path):
+        with pytest.raises(ValueError, match="in use"), locked(tmp_path):
+            pass
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode != 0 and "is in use: another process is training there" in result.stderr
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
