@@ -117,6 +117,25 @@ def test_kill_9_at_random_moments_costs_nothing(
     tell(f"{name}: kills survived: {kills} of {kills}; weights and metrics.json equal (seed of the moments {seed})")
 
 
+@LONG
+def test_two_processes_are_stopped_and_resumed_exactly(tmp_path: Path) -> None:
+    options = [*SMALL, *NETS["MLP"], "trainer=ddp_sim"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    process = start(*options, f"hydra.run.dir={whole}")
+    assert process.wait(timeout=600) == 0, process.stderr.read()  # type: ignore[union-attr]
+    process = start(*options, f"hydra.run.dir={parts}")
+    while process.poll() is None and not (parts / "checkpoints" / "last.ckpt").is_file():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and f"resume={parts}" in errors
+    process = start(f"resume={parts}")
+    assert process.wait(timeout=600) == 0, process.stderr.read()  # type: ignore[union-attr]
+    (metrics, weights), (metrics_whole, weights_whole) = outcome(parts), outcome(whole)
+    assert metrics == metrics_whole
+    assert all(torch.equal(value, weights_whole[name]) for name, value in weights.items())
+
+
 def create(folder: Path, barrier: Any, queue: Any) -> None:
     barrier.wait()
     queue.put(str(create_folder(folder)))

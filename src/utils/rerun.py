@@ -28,7 +28,7 @@ def expand(arguments: list[str]) -> list[str]:
         FileNotFoundError: the folder is not that of a run.
     """
     asked = [argument for argument in arguments if argument.lstrip("+").startswith(("resume=", "reproduce="))]
-    if not asked or asked[0].endswith(("=", "=null")):
+    if not asked or asked[0].endswith(("=", "=null", "'")):  # quoted: expanded by the process that started this one
         return arguments
     if len(asked) > 1:
         raise ValueError(f"{' '.join(asked)}: one at a time.")
