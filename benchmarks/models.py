@@ -6,7 +6,6 @@ A train step is forward, loss, backward and fused AdamW at batch 128 (16 at 224 
 median of 5 blocks of at least 0.3 s each.
 """
 
-import re
 import statistics
 import sys
 import time
@@ -18,12 +17,12 @@ sys.path.insert(0, str(ROOT))
 import hydra
 import torch
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.readme import write_table
 from src.utils.cli import CONFIGS
 from src.utils.instantiate import instantiate
+from src.utils.measure import count_macs, count_parameters
 
-BEGIN, END = "<!-- models: written by benchmarks/models.py -->", "<!-- end of models -->"
 SKIPPED = ("timm", "simple_mlp_256_128")  # any net of timm; the same net as simple_mlp
 
 
@@ -32,15 +31,12 @@ def measure(name: str) -> tuple[str, tuple[str, ...]]:
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", [f"model={name}"])
     net = instantiate(cfg.model.net)
-    parameters = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
     shape = (cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net.eval()(torch.zeros(1, *shape))
-    macs = counter.get_total_flops() / 2
+    macs = count_macs(net, torch.zeros(1, *shape))
     speed = images_per_second(net.train(), shape, batch=16 if shape[1] >= 224 else 128)
     family = cfg.model.net._target_.rpartition(".")[2]
     data = cfg.data._target_.rpartition(".")[2].removesuffix("DataModule")
-    return family, (f"`{name}`", data, f"{parameters:,}", f"{macs / 1e6:,.1f} M", f"{speed:,.0f}")
+    return family, (f"`{name}`", data, f"{count_parameters(net):,}", f"{macs / 1e6:,.1f} M", f"{speed:,.0f}")
 
 
 def images_per_second(net: torch.nn.Module, shape: tuple[int, ...], batch: int) -> float:
@@ -70,15 +66,11 @@ def main() -> None:
     for name in names:
         family, figures = measure(name)
         groups.setdefault(family, []).append(figures)
-    lines = ["| family | name | data | parameters | MACs | train images/s |", "|---|---|---|---:|---:|---:|"]
+    rows = [["family", "name", "data", "parameters", "MACs", "train images/s"]]
+    rows.append(["---", "---", "---", "---:", "---:", "---:"])
     for family, models in sorted(groups.items()):  # a line for each family, for a short README
-        cells = ["<br>".join(column) for column in zip(*models, strict=True)]
-        lines.append(f"| {family} | {' | '.join(cells)} |")
-    table = "\n".join(lines)
-    print(table)
-    readme = ROOT / "README.md"
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    readme.write_text(pattern.sub(f"{BEGIN}\n{table}\n{END}", readme.read_text()))
+        rows.append([family, *("<br>".join(column) for column in zip(*models, strict=True))])
+    write_table("models", rows)
 
 
 if __name__ == "__main__":

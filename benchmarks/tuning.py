@@ -8,7 +8,6 @@ real train step is timed anew (forward, loss, metrics, backward, fused AdamW; on
 untuned and tuned in turn, nine blocks each: the medians of the speeds and of the blocks' ratios are printed.
 """
 
-import re
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import hydra
 import torch
 
 import src.train
+from benchmarks.readme import write_table
 from src.callbacks.cpu_tuning import CpuTuning
 from src.utils.cli import CONFIGS
 from src.utils.instantiate import instantiate
@@ -29,7 +29,6 @@ from src.utils.speed import noise
 from src.utils.tuning import Settings
 
 FAMILIES = ("sdn", "mlp", "cnn", "convnext", "vit", "efficientnet", "hybrid")
-BEGIN, END = "<!-- tuning: written by benchmarks/tuning.py -->", "<!-- end of tuning -->"
 BLOCKS, SECONDS = 9, 0.7
 
 
@@ -71,10 +70,7 @@ def main() -> None:
     if sys.argv[1:]:
         return
     head = ["net", "chosen", "untuned images/s", "tuned", "gain"]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---", "---", "---:", "---:", "---:"], *rows])
-    readme = ROOT / "README.md"
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    readme.write_text(pattern.sub(f"{BEGIN}\n{table}\n{END}", readme.read_text()))
+    write_table("tuning", [head, ["---", "---", "---:", "---:", "---:"], *rows])
 
 
 if __name__ == "__main__":

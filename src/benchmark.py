@@ -24,16 +24,22 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
 
     import lightning as L  # here, so that mistakes above are answered at once
 
-    from src.utils.benchmark_report import add_to_report
+    from src.utils.benchmark_report import add_to_report, recorded_accuracy
     from src.utils.instantiate import instantiate, quieten_lightning
-    from src.utils.speed import measure_model
+    from src.utils.predictor import read_card
+    from src.utils.speed import measure_exported, measure_model, threads_of
 
     quieten_lightning()
     L.seed_everything(cfg.seed, verbose=False)
     model = instantiate(cfg.model)
     name = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else cfg.model.net._target_
-    figures = {"model": name} | measure_model(model, cfg)
-    add_to_report(figures, folder, Path(cfg.paths.log_dir))
+    for path in cfg.exported:
+        read_card(path)  # mistakes are answered before anything is measured
+    with threads_of(cfg):
+        figures = {"model": name} | measure_model(model, cfg)
+        figures |= recorded_accuracy(name, Path(cfg.paths.log_dir))
+        rows = [figures, *(measure_exported(path, cfg) for path in cfg.exported)]
+    add_to_report(rows, folder)
     return figures, {"cfg": cfg, "model": model}
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from src.utils.checkpoints import check_file
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
-from src.utils.rerun import expand
+from src.utils.rerun import expand_command_line
 from src.utils.run_directory import locked
 from src.utils.targets import check_targets
 
@@ -57,5 +57,5 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    guarded(lambda: sys.argv.__setitem__(slice(1, None), expand(sys.argv[1:])))
+    guarded(expand_command_line)
     main()

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
@@ -74,3 +74,14 @@ def compose(tmp_path: Path, data_dir: Path, cifar_checksums: None) -> Callable[.
             return hydra.compose(config_name, [*folders, *overrides])
 
     return compose_
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """What tests compute is mostly so small that threads cost more than they bring, above all beside other work."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -7,13 +7,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from src.benchmark import benchmark
+from src.deploy.exporting import export
 from src.utils.benchmark_report import recorded_accuracy
 from src.utils.cli import ROOT
+from src.utils.instantiate import instantiate
 
 SMALL = ("seconds=0.05", "train_batch_size=4", "inference_batch_sizes=[2]", "threads=1")
+
+
+def test_an_exported_model_joins_the_table(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    cfg = compose("model=mnist_sdn_8k", *SMALL, "inference_batch_sizes=[2,3]", config_name="benchmark")
+    net = instantiate(cfg.model.net)
+    card = {"mode": "L", "resize": "pad_or_stretch", "image_size": 28, "mean": [0.5], "std": [0.5]}
+    card |= {"heads": {"class": [str(label) for label in range(10)]}}
+    images = [(torch.randn(8, 1, 28, 28), torch.arange(8))]
+    export(net, card, lambda: images, tmp_path / "exported", "openvino", "fp32", max_drop=100)
+    cfg.exported = [str(tmp_path / "exported")]
+    benchmark(cfg, tmp_path)
+    own, exported = json.loads((tmp_path / "benchmark.json").read_text())["models"]
+    assert exported["params"] == own["params"] == 7_973
+    assert (exported["memory_format"], exported["precision"], exported["threads"]) == ("openvino", "fp32", 1)
+    assert set(exported["inference_images_per_second"]) == {"2", "3"} and exported["latency_ms_p50"] > 0
+    assert exported["accuracy"] is not None and "train_images_per_second" not in exported
 
 
 @pytest.mark.parametrize("model", ["mnist_sdn_8k", "mnist_mh_cnn_422k"])

@@ -15,11 +15,13 @@ from src.utils.instantiate import instantiate, instantiate_all
 
 FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rglob("*.yaml"))
 # files that are not chosen by themselves, and who includes them
-PARTS = {"data/base", "model/base", "model/task", "experiment/base", "local"}
+PARTS = {"data/base", "model/base", "model/task", "experiment/base", "local", "quantization"}
+OF_A_RUN = ("eval", "export", "predict")
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
-COUNTS = {"model": 42, "data": 9, "experiment": 16, "trainer": 7, "callbacks": 12, "logger": 6, "debug": 5}
+COUNTS = {"model": 42, "data": 9, "experiment": 16, "trainer": 7, "callbacks": 13, "logger": 6, "debug": 5}
 COUNTS |= {
     "clipping": 3,
+    "quantization": 1,
     "model/optimizer": 3,
     "model/scheduler": 5,
     "model/criterion": 1,
@@ -53,8 +55,8 @@ def test_every_group_has_the_files_it_should() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_file_composes_and_resolves(path: Path, compose: Callable[..., DictConfig]) -> None:
-    if path.name == "eval":
-        pytest.skip("eval.yaml includes a run's configuration: test_eval.py composes it")
+    if path.name in OF_A_RUN:
+        pytest.skip(f"{path}.yaml includes a run's configuration: test_eval.py and test_export.py compose them")
     cfg = compose(*override(path))
     assert not OmegaConf.missing_keys(cfg)
     OmegaConf.resolve(cfg)
@@ -87,7 +89,7 @@ def test_what_a_file_describes_can_be_built(path: Path, compose: Callable[..., D
 
 @pytest.mark.parametrize("part", [path for path in FILES if str(path.parent) in PARTS], ids=str)
 def test_a_part_is_included_somewhere(part: Path) -> None:
-    name = re.compile(rf"- (.*task@_here_: {part.name}|(base/)?{part.name}(@_here_)?)$", re.MULTILINE)
+    name = re.compile(rf"- (.*(task@_here_|quantization): {part.name}|(base/)?{part.name}(@_here_)?)$", re.MULTILINE)
     users = [path for path in CONFIGS.rglob("*.yaml") if name.search(path.read_text())]
     assert users or part.parent.name == "local"
 

@@ -18,14 +18,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from src.utils.cpu import check_threads, thread_share, warn_if_emulated
-from src.utils.measure import MEMORY_FORMATS, PRECISIONS, first_line, seconds_per_step, train_step
+from src.utils.measure import MEMORY_FORMATS, PRECISIONS, check_choice, first_line, seconds_per_step, train_step
 from src.utils.run_record import RunRecord
 from src.utils.tuning import Settings, choose, compare, paired_gain, powers_of_two
-
-log = logging.getLogger(__name__)
-
-
-import logging
 
 log = logging.getLogger(__name__)
 rank_zero_info = rank_zero_only(log.info)
@@ -158,9 +153,7 @@ class CpuTuning(L.Callback):
         threads = sorted({default.threads, *powers_of_two(self._share)}) if self.threads == "tune" else [fixed]
         formats, precisions = [memory_format], [precision]
         has_filters = any(parameter.ndim == 4 for parameter in pl_module.parameters())
-        if (
-            self.memory_format == "tune" and has_filters and trainer.world_size == 1
-        ):  # DDP has laid out its buckets by now
+        if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP has laid out its buckets
             formats = list(MEMORY_FORMATS)
         if self.precision == "tune" and precision in PRECISIONS:
             precisions = list(PRECISIONS)
@@ -248,16 +241,6 @@ class CpuTuning(L.Callback):
         if settings.compiled and not is_compiled(pl_module.net):
             pl_module.net.compile()
             self._undo.append(partial(setattr, pl_module.net, "_compiled_call_impl", None))
-
-
-def check_choice(name: str, value: str | None, choices: Sequence[str | None]) -> None:
-    """Check that a value is one of the choices.
-
-    Raises:
-        ValueError: names the value and the choices.
-    """
-    if value not in choices:
-        raise ValueError(f"{name}={value} must be one of {', '.join(str(choice or 'null') for choice in choices)}.")
 
 
 def is_compiled(net: nn.Module) -> bool:

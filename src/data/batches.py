@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from src.data.resumable_loader import Resumable, draw
+
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 
-class InMemoryLoader:
+class InMemoryLoader(Resumable):
     """Iterate over (images, labels) batches; a drop-in for a DataLoader whose data fits in memory.
 
     The order and the augmentation of an epoch follow from `seed` and the epoch's number alone, never from the global
@@ -65,7 +67,6 @@ class InMemoryLoader:
         self.augmentation, self.seed, self.pin_memory = augmentation, seed, pin_memory
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
-        self._batches, self._resumed = 0, (-1, 0)
         std_ = torch.tensor(std).view(-1, 1, 1)
         self._scale = 1 / (255 * std_)  # (C, 1, 1)
         self._shift = -torch.tensor(mean).view(-1, 1, 1) / std_  # (C, 1, 1)
@@ -81,14 +82,6 @@ class InMemoryLoader:
         """Choose the order and the augmentation of the next iteration; Lightning calls it before every epoch."""
         self.epoch = epoch
 
-    def state_dict(self) -> dict[str, int]:
-        """How far the present iteration has come, for checkpoints."""
-        return {"epoch": self.epoch, "batches": self._batches}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next iteration, if it is of the same epoch, begin where the one of the state had come to."""
-        self._resumed = (state_dict["epoch"], state_dict["batches"])
-
     def batch_seeds(self) -> list[int]:
         """The seeds of the augmentation, for each batch of the epoch and this process."""
         return self._draw()[1]
@@ -103,22 +96,16 @@ class InMemoryLoader:
         batches = order.split(self.batch_size)
         if not self.drop_last and len(batches) > len(seeds) > 0:
             batches = order.tensor_split(len(seeds))  # a sample more than others have: as many steps as theirs
-        epoch, start = self._resumed
-        self._batches, self._resumed = start if epoch == self.epoch else 0, (-1, 0)
-        for indices, seed in list(zip(batches, seeds, strict=False))[self._batches :]:  # `drop_last`: one has no seed
+        for indices, seed in list(zip(batches, seeds, strict=False))[self.begin() :]:  # `drop_last`: one has no seed
             images = self.images[indices]  # (B, C, H, W)
             if self.augmentation is not None:
                 images = self.augmentation(images, generator.manual_seed(seed))
             images = images.float().mul_(self._scale).add_(self._shift)
             labels = self.labels[indices]
-            self._batches += 1
+            self.batches += 1
             yield (images.pin_memory(), labels.pin_memory()) if self.pin_memory else (images, labels)
 
     def _draw(self) -> tuple[Tensor, list[int]]:
         """The samples of this process in the epoch's order, and a seed for each of its batches."""
-        # the generator keeps the lower 32 bits of a seed
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**32)
-        count = len(self.images)
-        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
-        seeds = torch.randint(2**32, (len(self), self.world_size), generator=generator)[:, self.rank]
-        return order[self.rank :: self.world_size], seeds.tolist()
+        order, seeds = draw(len(self.images), self.shuffle, self.seed, self.epoch, (len(self), self.world_size))
+        return order[self.rank :: self.world_size], seeds[:, self.rank].tolist()

@@ -3,20 +3,22 @@
 import hashlib
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from src.data.resumable_loader import ResumableLoader, SeededSampler
+from src.utils.predictor import fit_image, read_image
 
 log = logging.getLogger(__name__)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESIZE = "centre_crop"
 SPLITS = ("train", "val", "test")
 
 
@@ -32,9 +34,9 @@ class ImageFiles(Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, int]:
         index, seed = place
         path, label = self.samples[index]
-        with Image.open(path) as image, torch.random.fork_rng(devices=[]):  # transforms draw from the global state
+        with torch.random.fork_rng(devices=[]):  # transforms draw from the global state
             torch.manual_seed(seed)
-            return self.transform(image.convert(self.mode)), label
+            return self.transform(read_image(path, self.mode)), label
 
 
 class ImageFolderDataModule(L.LightningDataModule):
@@ -103,10 +105,10 @@ class ImageFolderDataModule(L.LightningDataModule):
         self.mean = mean or (IMAGENET_MEAN if not grey else IMAGENET_MEAN[1:2])
         self.std = std or (IMAGENET_STD if not grey else IMAGENET_STD[1:2])
         to_tensor = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
-        centre = v2.Compose([v2.Resize(image_size * 8 // 7), v2.CenterCrop(image_size)])
+        centre = partial(fit_image, resize=RESIZE, image_size=image_size)
         self.train_transform = v2.Compose([augmentation or centre, *to_tensor])
         self.test_transform = v2.Compose([centre, *to_tensor])
-        self.shuffle, self.seed = shuffle, seed
+        self.image_size, self.shuffle, self.seed = image_size, shuffle, seed
         self.class_names: list[str] | None = None
         self.data_train: ImageFiles | None = None
         self.data_val: ImageFiles | None = None
@@ -151,6 +153,18 @@ class ImageFolderDataModule(L.LightningDataModule):
             digests[name] = hashlib.sha256(repr(files).encode()).hexdigest()
         return digests
 
+    def input_card(self) -> dict[str, Any]:
+        """How an image becomes an input, and the names of the classes; see `InMemoryDataModule.input_card`."""
+        assert self.class_names is not None, "setup() comes first"
+        return {
+            "mode": self.mode,
+            "resize": RESIZE,
+            "image_size": self.image_size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "heads": {"class": self.class_names},
+        }
+
     def _samples(self, root: Path) -> list[tuple[Path, int]]:
         names = class_folders(root)
         if names != self.class_names:
@@ -163,13 +177,13 @@ class ImageFolderDataModule(L.LightningDataModule):
         ]
         reasons = {path: reason for path, _ in samples if (reason := unreadable(path))}
         if reasons and not self.skip_unreadable:
-            listed = "; ".join(f"{path}: {reason}" for path, reason in list(reasons.items())[:5])
+            listed = "; ".join(list(reasons.values())[:5])
             raise ValueError(
                 f"{len(reasons)} of {len(samples)} files cannot be read as images ({listed}): mend or delete them, or "
                 "leave them out with data.skip_unreadable=true."
             )
-        for path, reason in reasons.items():
-            log.warning("left out: %s: %s", path, reason)
+        for reason in reasons.values():
+            log.warning("left out: %s", reason)
         samples = [sample for sample in samples if sample[0] not in reasons]
         if not samples:
             raise FileNotFoundError(f"{root} holds no image.")
@@ -222,8 +236,7 @@ def class_folders(root: Path) -> list[str]:
 def unreadable(path: Path) -> str | None:
     """Why a file cannot be read as an image; None where it can."""
     try:
-        with Image.open(path) as image:
-            image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error) or type(error).__name__
+        read_image(path, "RGB")
+    except ValueError as error:
+        return str(error)
     return None

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import lightning as L
 import torch
@@ -115,6 +116,26 @@ class InMemoryDataModule(L.LightningDataModule):
         """SHA-256 of the images and labels of each split, as they are served; for the record of a run."""
         splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
         return {name: checksum(*split.tensors) for name, split in splits.items() if split is not None}
+
+    def input_card(self) -> dict[str, Any]:
+        """How an image becomes an input, and the names of each head's classes, for programs that use a trained net.
+
+        Returns:
+            `mode`, `resize`, `image_size`, `mean`, `std` and `heads`; see `src.utils.predictor`.
+        """
+        assert self.mean is not None and self.std is not None, "setup() comes first"
+        counts = dict(self.num_classes) if isinstance(self.num_classes, Mapping) else {"class": self.num_classes}
+        heads = {head: [str(label) for label in range(count)] for head, count in counts.items()}
+        if self.class_names is not None:
+            heads[next(iter(heads))] = list(self.class_names)
+        return {
+            "mode": "L" if self.channels == 1 else "RGB",
+            "resize": "pad_or_stretch",
+            "image_size": self.image_size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "heads": heads,
+        }
 
     @property
     def num_own_classes(self) -> int:

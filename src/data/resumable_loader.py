@@ -8,6 +8,37 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 
+class Resumable:
+    """How far a loader has come in an epoch, for checkpoints; it goes on there if `sampler.epoch` is still the same."""
+
+    sampler: Any
+    batches, resumed = 0, (-1, 0)
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the present iteration has come."""
+        return {"epoch": self.sampler.epoch, "batches": self.batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next iteration, if it is of the same epoch, begin where the one of the state had come to."""
+        self.resumed = (state_dict["epoch"], state_dict["batches"])
+
+    def begin(self) -> int:
+        """The number of the batch that an iteration begins with."""
+        epoch, batches = self.resumed
+        self.batches, self.resumed = batches if epoch == self.sampler.epoch else 0, (-1, 0)
+        return self.batches
+
+
+def draw(
+    count: int, shuffle: bool, seed: int, epoch: int, seeds_shape: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The order of `count` samples in an epoch, and seeds for what is drawn in it; both follow from seed and epoch."""
+    # the generator keeps the lower 32 bits of a seed
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**32)
+    order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
+    return order, torch.randint(2**32, seeds_shape, generator=generator)
+
+
 class SeededSampler(DistributedSampler[Any]):  # by this Lightning knows that processes share the data already
     """Yields (index, seed) for each sample of this process; both follow from `seed` and the epoch alone.
 
@@ -34,32 +65,19 @@ class SeededSampler(DistributedSampler[Any]):  # by this Lightning knows that pr
         )
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**32)
-        order = torch.randperm(self.count, generator=generator) if self.shuffle else torch.arange(self.count)
-        seeds = torch.randint(2**32, (self.count,), generator=generator)
+        order, seeds = draw(self.count, self.shuffle, self.seed, self.epoch, (self.count,))
         places = list(zip(order.tolist(), seeds.tolist(), strict=True))[self.rank :: self.num_replicas]
         return iter(places[self.start : len(self)])
 
 
-class ResumableLoader(DataLoader[Any]):
+class ResumableLoader(Resumable, DataLoader[Any]):
     """A DataLoader over a `SeededSampler` that can tell how far it has come in an epoch, and go on there."""
 
     sampler: SeededSampler
-    batches, resumed = 0, (-1, 0)
-
-    def state_dict(self) -> dict[str, int]:
-        """How far the present iteration has come, for checkpoints."""
-        return {"epoch": self.sampler.epoch, "batches": self.batches}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next iteration, if it is of the same epoch, begin where the one of the state had come to."""
-        self.resumed = (state_dict["epoch"], state_dict["batches"])
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator: it begins once the epoch is set
-        epoch, batches = self.resumed
-        self.batches, self.resumed = batches if epoch == self.sampler.epoch else 0, (-1, 0)
         assert self.batch_size is not None
-        self.sampler.start = self.batches * self.batch_size
+        self.sampler.start = self.begin() * self.batch_size
         for batch in super().__iter__():
             self.batches += 1
             yield batch

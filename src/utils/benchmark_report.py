@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 NAME = "benchmark"
 
 
-def add_to_report(figures: dict[str, Any], folder: Path, log_dir: Path) -> None:
-    """Add a model's figures to those in the folder, write JSON and plot anew, and print the table."""
+def add_to_report(figures: list[dict[str, Any]], folder: Path) -> None:
+    """Add the figures of models to those in the folder, write JSON and plot anew, and print the table."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{NAME}.json"
     rows = json.loads(path.read_text())["models"] if path.is_file() else []
-    rows.append(figures | recorded_accuracy(figures["model"], log_dir))
+    rows += figures
     write_json(path, {"environment": environment(), "models": rows})
     plot(rows, path.with_suffix(".png"))
     console = Console(width=None if sys.stdout.isatty() else 220)
@@ -39,7 +39,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     sizes = sorted({size for row in rows for size in row["inference_images_per_second"]}, key=int)
     columns += [f"inference, batch {size}" for size in sizes]
     for column in [*columns, "latency p50 / p95", "test acc"]:
-        result.add_column(column, justify="left" if column in ("model", "settings") else "right")
+        result.add_column(column, justify="left" if column in ("model", "settings") else "right", overflow="fold")
     for row in rows:
         result.add_row(
             row["model"],
@@ -47,15 +47,22 @@ def table(rows: list[dict[str, Any]]) -> Table:
                 [f"{row['threads']} threads", row["memory_format"], row["precision"], "compiled" * row["compiled"]]
             ).strip(),
             f"{row['params']:,}",
-            f"{row['macs'] / 1e6:,.1f} M",
-            f"{row['train_images_per_second']:,.0f} ± {row['train_spread']:.0%}",
-            f"{row['train_share_of_peak']:.0%}",
-            f"{row['train_peak_memory_mb']:,.0f} MB",
+            *(trained_cells(row) if "macs" in row else ["-"] * 4),
             *(f"{row['inference_images_per_second'].get(size, math.nan):,.0f}" for size in sizes),
             f"{row['latency_ms_p50']:.2f} / {row['latency_ms_p95']:.2f} ms",
             "-" if row["accuracy"] is None else f"{row['accuracy']:.4f} ({row['accuracy_data']})",
         )
     return result
+
+
+def trained_cells(row: dict[str, Any]) -> list[str]:
+    """What is measured of a net and not of an exported model."""
+    return [
+        f"{row['macs'] / 1e6:,.1f} M",
+        f"{row['train_images_per_second']:,.0f} ± {row['train_spread']:.0%}",
+        f"{row['train_share_of_peak']:.0%}",
+        f"{row['train_peak_memory_mb']:,.0f} MB",
+    ]
 
 
 def recorded_accuracy(model: str, log_dir: Path) -> dict[str, Any]:
@@ -81,7 +88,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     known = [row for row in rows if row["accuracy"] is not None]
-    shown = known or rows
+    shown = known or [row for row in rows if "macs" in row]
     value = "accuracy" if known else "train_images_per_second"
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes: list[Axes] = list(figure.subplots(1, 2, sharey=True))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # torch costs seconds to import, and a missing file is found 
     from torch import nn
 
 CONFIG_KEY = "config"  # where a checkpoint keeps the run's configuration
+INPUT_KEY = "input_card"  # and how an image becomes an input
 
 
 def find_checkpoint(run_dir: str | Path) -> Path:
@@ -78,13 +79,14 @@ def read_run_config(ckpt_path: Path) -> DictConfig:
     return cfg
 
 
-def check_fits(ckpt_path: Path, model: "nn.Module") -> None:
-    """Check that a checkpoint's parameters have the names and shapes of the model's.
+def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
+    """Read a checkpoint and check that its parameters have the names and shapes of the model's.
 
     Raises:
         ValueError: says how many differ, and which come first.
     """
-    theirs = {name: tuple(value.shape) for name, value in read_checkpoint(ckpt_path)["state_dict"].items()}
+    checkpoint = read_checkpoint(ckpt_path)
+    theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
     ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     different = [
         f"{name} is {theirs.get(name, 'missing')} in the checkpoint and {ours.get(name, 'missing')} in the model"
@@ -97,3 +99,4 @@ def check_fits(ckpt_path: Path, model: "nn.Module") -> None:
             f"{ckpt_path} is of another architecture: {len(different)} of {len(ours)} tensors differ ({first}"
             f"{'; …' if len(different) > 3 else ''})."
         )
+    return checkpoint

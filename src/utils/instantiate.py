@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from src.utils.checkpoint_io import SafeCheckpointIO
-from src.utils.checkpoints import check_fits, read_checkpoint
+from src.utils.checkpoints import check_fits
 from src.utils.cpu import warn_if_emulated
 from src.utils.run_record import RunRecord
 
@@ -43,8 +43,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     cfg.seed = L.seed_everything(choose_seed(cfg.seed), workers=True, verbose=False)
     datamodule: L.LightningDataModule = instantiate(cfg.data)
     model: L.LightningModule = instantiate(cfg.model)
-    if ckpt_path is not None:
-        check_fits(ckpt_path, model)
+    step = check_fits(ckpt_path, model).get("global_step", 0) if ckpt_path is not None else 0
     callbacks = instantiate_all(cfg.get("callbacks"), "callbacks")
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     groups = {
@@ -58,7 +57,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         resumed=bool(cfg.get("resume")),
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
-    loggers = instantiate_all(go_on_logging(cfg, ckpt_path) if cfg.get("resume") else cfg.get("logger"), "logger")
+    loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
     # where a group was left out on purpose, Lightning would put its own in its place
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     left_out = {key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)}
@@ -79,15 +78,30 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     }
 
 
-def go_on_logging(cfg: DictConfig, ckpt_path: Path | None) -> DictConfig | None:
-    """The loggers of a run that is resumed: their curves go on after the step of the checkpoint.
+def restore(cfg: DictConfig, ckpt_path: Path) -> Any:
+    """Build the model of a run with the weights of a checkpoint, to be used rather than trained."""
+    quieten_lightning()
+    model: L.LightningModule = instantiate(cfg.model)
+    model.load_state_dict(check_fits(ckpt_path, model)["state_dict"])
+    return model.eval()
+
+
+def ready_data(cfg: DictConfig) -> Any:
+    """Build the DataModule of a run, with its data read."""
+    datamodule = instantiate(cfg.data)
+    datamodule.prepare_data()
+    datamodule.setup()
+    return datamodule
+
+
+def go_on_logging(cfg: DictConfig, step: int) -> DictConfig | None:
+    """The loggers of a run that is resumed: their curves go on after the checkpoint's step.
 
     TensorBoard is told to forget what the interrupted run logged after it; Lightning's CSV logger would delete the file
     that is there, which is therefore kept under another name.
     """
     if not cfg.get("logger"):
         return None
-    step = read_checkpoint(ckpt_path)["global_step"] if ckpt_path else 0
     group: Any = OmegaConf.create(OmegaConf.to_container(cfg.logger, resolve=True))
     for logger in group.values():
         if logger and str(logger.get("_target_")).endswith("TensorBoardLogger"):
@@ -129,6 +143,8 @@ def quieten_lightning() -> None:
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever profiles wants to read it
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+    # int8 models are measured by the first process alone
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('(fp32|int8)/")
     warnings.filterwarnings("ignore", message="The dirpath has changed")  # when a checkpoint is tested elsewhere
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # when it is resumed
 

@@ -12,8 +12,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     plain = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()
     }
+    write_whole(path, json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    temporary.write_text(text)
     temporary.replace(path)
 
 

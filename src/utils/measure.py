@@ -5,7 +5,7 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,21 @@ Step = Callable[[], Any]
 Context = Callable[[], AbstractContextManager[Any]]
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 PRECISIONS = ("32-true", "bf16-mixed")  # Lightning's names
+
+
+def check_choice(name: str, value: str | None, choices: Sequence[str | None]) -> None:
+    """Check that a value is one of the choices.
+
+    Raises:
+        ValueError: names the value and the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{name}={value} must be one of {', '.join(str(choice or 'null') for choice in choices)}.")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many parameters are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def train_step(model: Any, batch: Any, context: Context = nullcontext) -> Step:
@@ -65,8 +80,7 @@ def autocast(precision: str) -> Context:
     Raises:
         ValueError: a precision that is none of `PRECISIONS`.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision={precision} must be one of {', '.join(PRECISIONS)}.")
+    check_choice("precision", precision, PRECISIONS)
     return partial(torch.autocast, "cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ from omegaconf import OmegaConf
 from src.utils.checkpoint_names import LAST, PREVIOUS
 from src.utils.checkpoints import read_checkpoint
 from src.utils.cli import is_choice
-from src.utils.json_files import read_json
+from src.utils.json_files import read_json, write_whole
 
 log = logging.getLogger(__name__)
 
 OWN = ("resume", "reproduce", "seed")  # what differs by the nature of the thing
+
+
+def expand_command_line() -> None:
+    """Put what `resume=` or `reproduce=` stands for into this program's arguments."""
+    sys.argv[1:] = expand(sys.argv[1:])
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -65,9 +71,7 @@ def remember(config: dict[str, Any], folder: Path, overrides: list[str]) -> None
     kept = [override for override in overrides if override.lstrip("+~").partition("=")[0] not in own]
     kept += [override for override in recorded_overrides(folder) if override.startswith("ckpt_path=")]
     for name, content in {"overrides.yaml": kept, "config.yaml": config}.items():
-        temporary = folder / ".hydra" / f".{name}.tmp"
-        temporary.write_text(yaml.safe_dump(content, sort_keys=False))
-        temporary.replace(temporary.with_name(name))
+        write_whole(folder / ".hydra" / name, yaml.safe_dump(content, sort_keys=False))
 
 
 def recorded_overrides(folder: Path) -> list[str]:

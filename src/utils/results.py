@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from src.utils.measure import count_parameters
 from src.utils.run_record import RunRecord
 
 SUMMARY = ("test/acc", "val/acc", "params", "epoch_seconds", "images_per_second")
@@ -44,7 +45,7 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
     """Complete a run's figures with its size and speed, write them down and print them."""
     record: RunRecord = objects["record"]
     model, trainer = objects["model"], objects["trainer"]
-    figures["params"] = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    figures["params"] = count_parameters(model)
     figures |= record.figures()
     if not trainer.is_global_zero:
         return

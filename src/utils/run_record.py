@@ -17,7 +17,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 
-from src.utils.checkpoints import CONFIG_KEY
+from src.utils.checkpoints import CONFIG_KEY, INPUT_KEY
 from src.utils.json_files import read_json, write_json
 from src.utils.rerun import remember, tell_differences
 
@@ -125,8 +125,11 @@ class RunRecord(L.Callback):
                 record.write("run.json", record.facts)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let a checkpoint carry all that is needed to rebuild its model and data."""
+        """Let a checkpoint carry what rebuilds its model and data, and what it takes to use the model without them."""
         checkpoint[CONFIG_KEY] = self.config
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        if hasattr(datamodule, "input_card"):
+            checkpoint[INPUT_KEY] = datamodule.input_card()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clocks; resuming amid an epoch, Lightning does not start that again."""

@@ -1,19 +1,25 @@
 """The figures of `src/benchmark.py`: speed, latency, memory and size of a model."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from src.deploy.speed import ready_to_run
 from src.utils.cpu import check_threads, thread_share, warn_if_emulated
 from src.utils.measure import (
     MEMORY_FORMATS,
+    Step,
     autocast,
     blocks,
+    check_choice,
     count_macs,
+    count_parameters,
     inference_step,
     latencies,
     matmul_peak,
@@ -21,6 +27,7 @@ from src.utils.measure import (
     spread,
     train_step,
 )
+from src.utils.predictor import input_shape, read_card
 
 BLOCKS = 7
 
@@ -37,27 +44,54 @@ def measure_model(model: Any, cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: settings that are not to be had here.
     """
-    check_threads("threads", cfg.threads, ("auto",))
-    if cfg.memory_format not in MEMORY_FORMATS:
-        raise ValueError(f"memory_format={cfg.memory_format} must be one of {', '.join(MEMORY_FORMATS)}.")
+    check_choice("memory_format", cfg.memory_format, tuple(MEMORY_FORMATS))
     context = autocast(cfg.precision)
     if cfg.precision == "bf16-mixed":
         warn_if_emulated()
     if cfg.model.compile:
         model.net.compile()
+    return {
+        "threads": torch.get_num_threads(),
+        "memory_format": cfg.memory_format,
+        "precision": cfg.precision,
+        "compiled": bool(cfg.model.compile),
+        **train_figures(model, cfg, context),
+        **inference_figures(lambda size: inference_step(model.net, noise(cfg, size)[0], context), cfg),
+    }
+
+
+@contextmanager
+def threads_of(cfg: DictConfig) -> Iterator[None]:
+    """Compute with the threads that are asked for; for "auto" with the physical cores that this process may use.
+
+    Raises:
+        ValueError: more threads than this process has CPUs.
+    """
+    check_threads("threads", cfg.threads, ("auto",))
     before = torch.get_num_threads()
     torch.set_num_threads(thread_share() if cfg.threads == "auto" else cfg.threads)
     try:
-        return {
-            "threads": torch.get_num_threads(),
-            "memory_format": cfg.memory_format,
-            "precision": cfg.precision,
-            "compiled": bool(cfg.model.compile),
-            **train_figures(model, cfg, context),
-            **inference_figures(model, cfg, context),
-        }
+        yield
     finally:
         torch.set_num_threads(before)
+
+
+def measure_exported(path: str, cfg: DictConfig) -> dict[str, Any]:
+    """Measure an exported model's inference on noise; the figures are those of `measure_model` that it has."""
+    card = read_card(path)
+    batches = {size: torch.randn(size, *input_shape(card)).numpy() for size in (1, *cfg.inference_batch_sizes)}
+    run = ready_to_run(Path(path), cfg.compiled, batches[1], torch.get_num_threads())
+    return {
+        "model": path,
+        "threads": torch.get_num_threads(),
+        "memory_format": card["format"],
+        "precision": card["precision"],
+        "compiled": cfg.compiled and card["format"] == "torch",
+        "params": card["params"],
+        "accuracy": card.get("test_acc"),
+        "accuracy_data": f"{card.get('test_images')} test images",
+        **inference_figures(lambda size: lambda: run(batches[size]), cfg),
+    }
 
 
 def train_figures(model: Any, cfg: DictConfig, context: Any) -> dict[str, Any]:
@@ -70,7 +104,7 @@ def train_figures(model: Any, cfg: DictConfig, context: Any) -> dict[str, Any]:
         times = blocks({"train": step}, BLOCKS, cfg.seconds / BLOCKS)["train"]
     speed = cfg.train_batch_size / statistics.median(times)
     return {
-        "params": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "params": count_parameters(model),
         "macs": macs,
         "train_batch_size": cfg.train_batch_size,
         "train_images_per_second": speed,
@@ -80,14 +114,13 @@ def train_figures(model: Any, cfg: DictConfig, context: Any) -> dict[str, Any]:
     }
 
 
-def inference_figures(model: Any, cfg: DictConfig, context: Any) -> dict[str, Any]:
-    """Speed of the forward pass in batches, and latency of a single image."""
+def inference_figures(make_step: Callable[[int], Step], cfg: DictConfig) -> dict[str, Any]:
+    """Speed of forward passes in batches, and latency of a single image; `make_step` takes the batch size."""
     speeds = {}
     for size in cfg.inference_batch_sizes:
-        step = inference_step(model.net, noise(cfg, size)[0], context)
-        times = blocks({"inference": step}, BLOCKS, cfg.seconds / BLOCKS)["inference"]
+        times = blocks({"inference": make_step(size)}, BLOCKS, cfg.seconds / BLOCKS)["inference"]
         speeds[str(size)] = size / statistics.median(times)
-    single = sorted(latencies(inference_step(model.net, noise(cfg, 1)[0], context), cfg.seconds))
+    single = sorted(latencies(make_step(1), cfg.seconds))
     return {
         "inference_images_per_second": speeds,
         "latency_ms_p50": 1000 * statistics.median(single),

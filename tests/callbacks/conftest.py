@@ -1,6 +1,6 @@
 """What the tests of callbacks share: a run of a second, and a net whose answers are known."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,8 @@ class AnswersByNumber(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """What is computed here is so small that threads cost more than they bring, above all beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def always_one_thread(one_thread: None) -> None:
+    """See `one_thread`."""
 
 
 @pytest.fixture

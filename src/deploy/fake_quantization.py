@@ -1,0 +1,117 @@
+"""Rounding to int8 in float32: which layers suffer from it most, and training that gets used to it."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+DECAY = 0.95  # of the running range of a layer's inputs
+OBSERVED_BATCHES = 8  # before the fine-tuning begins
+
+
+class RoundedWeight(nn.Module):
+    """Rounds a weight to 255 levels for each output channel; gradients pass as if it did not."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Map a weight (out, …) to its rounded self."""
+        scale = weight.detach().abs().flatten(1).amax(dim=1).clamp(min=1e-8) / 127  # (out,)
+        zero_point = torch.zeros_like(scale, dtype=torch.int32)
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero_point, 0, -127, 127)
+
+
+class RoundedInput:
+    """A hook that rounds a layer's input to 256 levels between the least and the largest value seen so far."""
+
+    def __init__(self) -> None:
+        self.low, self.high = 0.0, 0.0
+        self.observes = True
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Round the first of a module's inputs."""
+        x, *others = inputs
+        if self.observes:
+            low, high = (float(edge) for edge in x.detach().aminmax())
+            decay = DECAY if self.high > self.low else 0.0
+            self.low = decay * self.low + (1 - decay) * min(low, 0.0)
+            self.high = decay * self.high + (1 - decay) * max(high, 0.0)
+        scale = max(self.high - self.low, 1e-8) / 255
+        return torch.fake_quantize_per_tensor_affine(x, scale, round(-self.low / scale), 0, 255), *others
+
+
+@contextmanager
+def rounded(net: nn.Module, names: Iterable[str]) -> Iterator[list[RoundedInput]]:
+    """Let the named convolutions and dense layers of a net compute as in int8, for as long as the context lasts."""
+    hooks, handles = [], []
+    modules = list(dict.fromkeys(net.get_submodule(name) for name in names))  # one may have several names
+    for module in modules:
+        parametrize.register_parametrization(module, "weight", RoundedWeight())
+        hooks.append(RoundedInput())
+        handles.append(module.register_forward_pre_hook(hooks[-1]))
+    try:
+        yield hooks
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in modules:
+            weight = module.parametrizations["weight"].original  # type: ignore[index, union-attr]
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+            assert module.weight is weight, "fine-tuned weights are kept as they are before rounding"
+
+
+@torch.no_grad()
+def by_sensitivity(net: nn.Module, names: Sequence[str], images: Tensor) -> list[str]:
+    """The named layers, those first whose rounding alone changes the logits of the images most (mean squared error)."""
+    net.eval()
+    reference = flat_logits(net(images))
+    errors = {}
+    for name in names:
+        with rounded(net, [name]):
+            errors[name] = (flat_logits(net(images)) - reference).square().mean().item()
+    return sorted(names, key=lambda name: -errors[name])
+
+
+def flat_logits(logits: Tensor | dict[str, Tensor]) -> Tensor:
+    """Logits (B, classes of all heads)."""
+    return torch.cat(list(logits.values()), dim=1) if isinstance(logits, dict) else logits
+
+
+def fine_tune(
+    model: Any, net: nn.Module, names: Sequence[str], make_loader: Callable[[], Any], epochs: int, lr: float
+) -> None:
+    """Train a net for some epochs while its layers are rounded (Jacob et al. 2018, arXiv 1712.05877), in place.
+
+    Args:
+        model: the task, whose `step` gives the loss; it is left as it is.
+        net: see `inference_copy`; its norms are part of its layers by now.
+        names: of the layers that are rounded.
+        make_loader: gives the loader of training batches.
+        epochs: with a learning rate that falls to 0 along a cosine.
+        lr: that it starts from.
+    """
+    task = copy.deepcopy(model, {id(model._trainer): None, id(model.net): net})  # the copy trains `net` itself
+    loader = make_loader()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
+    with rounded(net, names) as hooks:
+        net.eval()
+        with torch.no_grad():
+            for batch in islice(loader, OBSERVED_BATCHES):
+                task.step(batch, task.train_metrics)
+        net.train()
+        for epoch in range(epochs):
+            if hasattr(loader.sampler, "set_epoch"):  # torch's own samplers draw anew by themselves
+                loader.sampler.set_epoch(epoch)
+            for batch in loader:
+                loss, _ = task.step(batch, task.train_metrics)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        for hook in hooks:
+            hook.observes = False
+    net.eval()

@@ -1,0 +1,146 @@
+"""A trained net in the form that is exported: norms folded into layers, traced whole, its layers known by name."""
+
+import copy
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from rich import get_console
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import Node
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+CONVOLUTIONS = tuple(f"aten.conv{n}d.{kind}" for n in (1, 2, 3) for kind in ("default", "padding"))
+LAYERS = (*CONVOLUTIONS, "aten.linear.default")
+ATTENTION = "aten.scaled_dot_product_attention.default"
+
+
+def inference_copy(net: nn.Module, input_shape: Sequence[int]) -> nn.Module:
+    """A copy that computes the same function faster, in evaluation mode.
+
+    Batch norms are folded into the layer before them, a ReLU after a max-pool comes before it (int8 kernels then
+    compute both within the convolution), and an adaptive pool that leaves the size as it is is left out.
+
+    Args:
+        net: maps images (B, C, H, W) to logits.
+        input_shape: (C, H, W).
+    """
+    net = copy.deepcopy(net).eval().to(memory_format=torch.contiguous_format)
+    program = trace(net, input_shape)
+    weights = program.graph_signature.inputs_to_parameters  # by the names of the graph's inputs
+    nodes = [node for node in program.graph.nodes if node.op == "call_function"]
+    calls = Counter(module_name(node) for node in nodes if str(node.target) != "aten.sym_size.int")
+
+    def called_once(node: Any, kind: type) -> bool:
+        return isinstance(node, Node) and calls[module_name(node)] == 1 and isinstance(module_of(net, node), kind)
+
+    def is_plain(layer: Node, norm: Node) -> bool:  # the weight is used as it is, the norm by its running statistics
+        own = weights.get(str(layer.args[1])) == f"{module_name(layer)}.weight"
+        return own and module_of(net, norm).running_mean is not None
+
+    for node in nodes:
+        before = node.args[0] if node.args else None
+        if not isinstance(before, Node) or len(before.users) != 1:
+            continue
+        module, previous = module_of(net, node), module_of(net, before)
+        if called_once(node, nn.BatchNorm2d) and called_once(before, nn.Conv2d) and is_plain(before, node):
+            replace(net, before, fuse_conv_bn_eval(previous, module))
+            replace(net, node, nn.Identity())
+        elif (
+            called_once(node, nn.BatchNorm1d)
+            and called_once(before, nn.Linear)
+            and before.meta["val"].ndim == 2
+            and is_plain(before, node)
+        ):
+            replace(net, before, fuse_linear_bn_eval(previous, module))
+            replace(net, node, nn.Identity())
+        elif called_once(node, nn.ReLU) and called_once(before, nn.MaxPool2d):
+            replace(net, before, module)
+            replace(net, node, previous)
+        elif called_once(node, nn.AdaptiveAvgPool2d) and node.meta["val"].shape[2:] == before.meta["val"].shape[2:]:
+            replace(net, node, nn.Identity())
+    return net.requires_grad_()
+
+
+def trace(net: nn.Module, input_shape: Sequence[int]) -> ExportedProgram:
+    """The whole of a net as a graph, for batches of any size.
+
+    Raises:
+        ValueError: the net does something that torch.export cannot follow, or takes more than images.
+    """
+    with quiet("torch.export", "torch.fx"):
+        try:
+            return torch.export.export(net, (torch.zeros(2, *input_shape),), dynamic_shapes=({0: Dim("batch")},))
+        except Exception as error:  # whatever a tracer raises
+            raise ValueError(f"The net cannot be exported: torch.export cannot follow it. {sentence(error)}") from error
+
+
+def layers(program: ExportedProgram) -> dict[Node, str]:
+    """The convolutions and dense layers in the order of their calls, with the names of their modules."""
+    return {node: module_name(node) for node in program.graph.nodes if str(node.target) in LAYERS}
+
+
+def has_attention(program: ExportedProgram) -> bool:
+    """Whether a net attends."""
+    return any(str(node.target) == ATTENTION for node in program.graph.nodes)
+
+
+def module_name(node: Node) -> str:
+    """The qualified name of the module whose forward has made a node."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return stack[-1][0] if stack else ""
+
+
+def module_of(net: nn.Module, node: Node) -> Any:
+    """The module that has made a node; None where it is none of the net's."""
+    return dict(net.named_modules()).get(module_name(node))
+
+
+def replace(net: nn.Module, node: Node, module: nn.Module) -> None:
+    """Put a module in the place of the one that has made a node."""
+    net.set_submodule(module_name(node), module)
+
+
+def sentence(error: BaseException) -> str:
+    """What matters of an exporter's error: the operator that it does not know, else its first line."""
+    text = str(error).strip() or type(error).__name__
+    unknown = re.search(r"No (?:conversion rule|ONNX function) found for [^\n]*", text)
+    return unknown[0] if unknown else text.splitlines()[0]
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Let exporters keep their notices to themselves; errors are raised all the same."""
+    silenced = (*loggers, "torch.utils")
+    before = {name: logging.getLogger(name).level for name in (*silenced, "root")}  # OpenVINO's failure changes root's
+    for name in silenced:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    console = get_console()  # that libraries draw their progress bars on
+    console.quiet, was_quiet = True, console.quiet
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        console.quiet = was_quiet
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def torch_runner(net: nn.Module, heads: Sequence[str]) -> Callable[[Any], dict[str, Any]]:
+    """Let a torch net run as exported models do: from a numpy batch to numpy logits of each head."""
+    net.eval()
+
+    def run(images: Any) -> dict[str, Any]:
+        with torch.inference_mode():
+            logits = net(torch.from_numpy(images))
+        several: dict[str, Tensor] = logits if isinstance(logits, dict) else {heads[0]: logits}
+        return {head: values.float().numpy() for head, values in several.items()}
+
+    return run

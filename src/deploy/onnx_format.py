@@ -1,0 +1,94 @@
+"""ONNX, for ONNX Runtime and others; int8 as quantise and dequantise nodes around the layers."""
+
+import ast
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from src.deploy.inference_net import has_attention, layers, quiet, sentence, trace
+from src.utils.predictor import without_telemetry
+
+FILE = "model.onnx"
+KINDS = ("Conv", "Gemm", "MatMul")
+MOVES = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")  # what int8 values pass as they are
+SCOPE = "pkg.torch.onnx.name_scopes"  # where torch's exporter notes the modules that a node is of
+
+
+def write(net: nn.Module, input_shape: Sequence[int], folder: Path, precision: str) -> None:
+    """Write a net as `model.onnx`."""
+    onnx.save(convert(net, input_shape)[0], folder / FILE)
+
+
+def write_int8(
+    net: nn.Module, input_shape: Sequence[int], folder: Path, mode: str, images: Tensor, keep: Collection[str]
+) -> list[str]:
+    """Write a quantised net; returns the names of the layers that take their inputs and weights from int8.
+
+    Args:
+        net: see `inference_copy`.
+        input_shape: (C, H, W).
+        folder: that `model.onnx` is written to.
+        mode: "static": convolutions and dense layers, by the ranges that values have on `images`, with NNCF; "dynamic":
+            the dense layers, whose inputs' ranges are found as they come, with ONNX Runtime's own tool.
+        images: (N, C, H, W).
+        keep: names of layers that stay in float32.
+    """
+    model, names, attends = convert(net, input_shape)
+    kept = [node for node, name in names.items() if name in keep]
+    if mode == "dynamic":
+        without_telemetry()
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        del model.graph.value_info[:]  # the shapes of weights that the tool transposes
+        with quiet("root"):
+            quantize_dynamic(
+                model,
+                folder / FILE,
+                op_types_to_quantize=["MatMul", "Gemm"],
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=[*kept, *(f"{node}_MatMul" for node in kept)],  # as the tool renames a Gemm
+            )
+        computed = {node.name for node in onnx.load(folder / FILE).graph.node if node.op_type == "MatMulInteger"}
+        return [name for node, name in names.items() if {f"{node}_quant", f"{node}_MatMul_quant"} & computed]
+    from src.deploy.nncf_quantization import quantize
+
+    samples = [{model.graph.input[0].name: image[None].numpy()} for image in images]
+    quantised = quantize(model, samples, attends, kept)
+    onnx.save(quantised, folder / FILE)
+    makers = {output: node for node in quantised.graph.node for output in node.output}
+
+    def is_dequantised(value: str) -> bool:
+        while value in makers and makers[value].op_type in MOVES:
+            value = makers[value].input[0]
+        return value in makers and makers[value].op_type == "DequantizeLinear"
+
+    from_int8 = {node.name for node in quantised.graph.node if all(map(is_dequantised, node.input[:2]))}
+    return [name for node, name in names.items() if node in from_int8]
+
+
+def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:
+    """A net as an ONNX model, its layers' modules by the names of the model's nodes, and whether it attends.
+
+    Raises:
+        ValueError: ONNX has no function for one of the net's operators.
+    """
+    program = trace(net, input_shape)
+    with quiet("torch.onnx", "onnxscript", "onnx_ir"):
+        try:
+            exported = torch.onnx.export(program, dynamo=True, verbose=False, optimize=True)
+        except Exception as error:
+            raise ValueError(f"The net cannot be exported to ONNX: {sentence(error)}") from error
+    model = exported.model_proto  # type: ignore[union-attr]
+    called = {node.name: name for node, name in layers(program).items()}
+    names = {}
+    for node in model.graph.node:
+        notes = {note.key: note.value for note in node.metadata_props}
+        scopes = ast.literal_eval(notes.get(SCOPE, "['']"))  # the modules from the outside in, and torch's own node
+        if node.op_type in KINDS and scopes[-1] in called:
+            names[node.name] = called[scopes[-1]]
+    return model, names, has_attention(program)

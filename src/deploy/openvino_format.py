@@ -1,0 +1,100 @@
+"""OpenVINO's intermediate representation; int8 by NNCF."""
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from src.deploy.inference_net import CONVOLUTIONS, has_attention, layers, quiet, sentence, trace
+from src.deploy.nncf_quantization import compress_dense_layers, quantize
+from src.utils.predictor import without_telemetry
+
+without_telemetry()
+
+import openvino as ov
+
+FILE = "model.xml"
+PLACES = {"convolution": ("Convolution", "GroupConvolution"), "linear": ("MatMul",)}
+
+
+def write(net: nn.Module, input_shape: Sequence[int], folder: Path, precision: str) -> None:
+    """Write a net as `model.xml` and `model.bin`; for bf16, in which it will compute, weights are kept in 16 bits."""
+    model, *_ = convert(net, input_shape)
+    ov.save_model(model, folder / FILE, compress_to_fp16=precision == "bf16")
+
+
+def write_int8(
+    net: nn.Module,
+    input_shape: Sequence[int],
+    folder: Path,
+    mode: str,
+    images: torch.Tensor,
+    keep: Collection[str],
+) -> list[str]:
+    """Write a quantised net; returns the names of the layers whose kernels compute in int8 on this machine.
+
+    Args:
+        net: see `inference_copy`.
+        input_shape: (C, H, W).
+        folder: that `model.xml` and `model.bin` are written to.
+        mode: "static": convolutions and dense layers, by the ranges that values have on `images`; "dynamic": the dense
+            layers' weights now, their inputs as they come.
+        images: (N, C, H, W).
+        keep: names of layers that stay in float32.
+    """
+    model, names, attends = convert(net, input_shape)
+    dynamic = mode == "dynamic"
+    kept = [node for node, name in names.items() if name in keep or (dynamic and node.startswith("convolution"))]
+    if dynamic:
+        quantised = compress_dense_layers(model, kept)
+    else:
+        samples = [image[None].numpy() for image in images]
+        quantised = quantize(model, samples, attends, kept)
+    ov.save_model(quantised, folder / FILE, compress_to_fp16=False)
+    computed = computed_in_int8(folder / FILE)
+    return [name for node, name in names.items() if node.partition("/")[0] in computed]
+
+
+def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:
+    """A net as an OpenVINO model, its layers' modules by the names of the model's nodes, and whether it attends.
+
+    Raises:
+        ValueError: OpenVINO has no rule for one of the net's operators.
+    """
+    program = trace(net, input_shape)
+    with quiet("openvino"):
+        try:
+            model = ov.convert_model(program)
+        except Exception as error:
+            raise ValueError(f"The net cannot be exported to OpenVINO: {sentence(error)}") from error
+    model.reshape(ov.PartialShape([-1, *input_shape]))
+    names: dict[str, str] = {}
+    for place, kinds in PLACES.items():  # OpenVINO numbers the calls of each kind in their order, as torch does
+        found = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in kinds]
+        numbered = {int(number[1] or 0): name for name in found if (number := re.match(rf"{place}_?(\d*)/", name))}
+        called = [
+            module
+            for node, module in layers(program).items()
+            if (str(node.target) in CONVOLUTIONS) == (place == "convolution")
+        ]
+        if len(numbered) != len(called):
+            raise ValueError(f"OpenVINO has made {len(numbered)} nodes of the net's {len(called)} {place} layers.")
+        names |= {node: module for (_, node), module in zip(sorted(numbered.items()), called, strict=True)}
+    return model, names, has_attention(program)
+
+
+def computed_in_int8(path: Path) -> set[str]:
+    """The layers whose kernels take int8 on this machine, as the compiled model tells: `convolution_1` and its like."""
+    compiled = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found: set[str] = set()
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        facts = {key: value.astype(str) for key, value in node.get_rt_info().items()}
+        if facts["layerType"] in ("Convolution", "FullyConnected", "MatMul") and facts["runtimePrecision"] in (
+            "u8",
+            "i8",
+        ):
+            found |= {name.partition("/")[0] for name in facts["originalLayersNames"].split(",")}
+    return found

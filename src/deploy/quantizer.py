@@ -1,0 +1,212 @@
+"""From a trained net to an int8 model that is as good: quantise, measure, and where it is not, mend."""
+
+import copy
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from src.deploy.exporting import (
+    Agreement,
+    Batches,
+    agreement,
+    check,
+    figures,
+    size_mb,
+    staged,
+    take_images,
+    write_card,
+)
+from src.deploy.fake_quantization import by_sensitivity, fine_tune
+from src.deploy.formats import check_format, load_format
+from src.deploy.inference_net import inference_copy, layers, torch_runner, trace
+from src.utils.measure import check_choice, first_line
+from src.utils.predictor import input_shape, load
+
+log = logging.getLogger(__name__)
+
+MODES = ("static", "dynamic", "qat")
+SENSITIVITY_IMAGES = 128
+SHARES = (0.1, 0.25)  # of the layers, the most sensitive ones, that stay in float32 where that is needed
+
+
+@dataclass
+class Quantized:
+    """An int8 model that has been written, and how it came about."""
+
+    folder: Path
+    size_mb: float
+    test: Agreement
+    layers: list[str]  # that compute in int8
+    all_layers: list[str]
+    kept: list[str]  # in float32, for the sake of accuracy
+    attempts: list[str]  # what was tried, with what it cost on the validation images
+
+    @property
+    def in_float32(self) -> list[str]:
+        """Layers that compute in float32: those that were kept, and those that the library has left out."""
+        return [name for name in self.all_layers if name not in self.layers]
+
+    @property
+    def layer_counts(self) -> dict[str, int]:
+        """How many layers compute in int8, of how many."""
+        return {"layers": len(self.layers), "layers_total": len(self.all_layers)}
+
+    def remarks(self, max_drop: float) -> list[str]:
+        """What there is to say beside the figures: layers in float32, what was tried, an accuracy that is too low."""
+        lines = [f"int8 model: {self.folder}; {len(self.layers)} of {len(self.all_layers)} layers compute in int8"]
+        if self.in_float32:
+            named = [f"{name} (for accuracy)" if name in self.kept else name for name in self.in_float32]
+            lines.append(f"in float32: {', '.join(named)}")
+        if len(self.attempts) > 1:
+            lines += [f"tried: {attempt}" for attempt in self.attempts]
+        if self.test.drop > max_drop:
+            lines.append(
+                f"WARNING: the int8 model loses {self.test.drop:.2f} points of accuracy on the test images, more than "
+                f"max_drop={max_drop:g}. mode=qat may lose less."
+            )
+        return lines
+
+
+class NothingQuantized(ValueError):
+    """A model in which no layer computes in int8."""
+
+
+class Quantizer:
+    """Quantise a copy of a trained net to int8, per channel, and keep what costs no more accuracy than is allowed.
+
+    Whether an attempt is good enough is decided on validation images; the test images are used once, for the report.
+    Where static quantisation costs too much, the first and the last layer stay in float32, then the most sensitive
+    tenth and quarter as well.
+
+    Args:
+        mode: "static": by the ranges of values on training images; "dynamic": dense layers only, ranges found as values
+            come; "qat": trained on for some epochs while values are rounded, then static.
+        format: "openvino", "onnx" or "torch".
+        max_drop: by how many points the accuracy may fall.
+        calibration_images: of the training set, for the ranges.
+        epochs: of the training with rounded values.
+        lr: that it starts from.
+
+    Raises:
+        ValueError: a mode or format that there is not, or numbers out of range.
+        ModuleNotFoundError: names the packages that are missing.
+    """
+
+    def __init__(
+        self,
+        mode: str = "static",
+        format: str = "openvino",
+        max_drop: float = 1.0,
+        calibration_images: int = 300,
+        epochs: int = 1,
+        lr: float = 1e-4,
+    ) -> None:
+        check_choice("mode", mode, MODES)
+        check_format(format, "int8")
+        for name, value in {"calibration_images": calibration_images, "epochs": epochs}.items():
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        if max_drop < 0:
+            raise ValueError(f"max_drop={max_drop} must not be negative.")
+        if lr <= 0:
+            raise ValueError(f"lr={lr} must be above 0.")
+        self.mode, self.format, self.max_drop = mode, format, max_drop
+        self.calibration_images, self.epochs, self.lr = calibration_images, epochs, lr
+
+    def __call__(
+        self,
+        model: Any,
+        card: Mapping[str, Any],
+        batches: Mapping[str, Batches],
+        folder: Path,
+        strict: bool = False,
+    ) -> Quantized:
+        """Quantise a task's net.
+
+        Args:
+            model: the task; neither it nor its net is changed.
+            card: the input card of its data.
+            batches: gives those of "train", "val" and "test" anew at every call.
+            folder: appears when all is done, in the place of one of that name.
+            strict: refuse a model that loses more on the test images than is allowed, rather than report it.
+
+        Raises:
+            ValueError: nothing was quantised, or there are no validation images; or see `check` and `load_format`.
+        """
+        writer = load_format(self.format, "int8")
+        shape, heads = input_shape(card), list(card["heads"])
+        net = inference_copy(model.net, shape)
+        reference = torch_runner(copy.deepcopy(model.net), heads)
+        names = list(dict.fromkeys(layers(trace(net, shape)).values()))
+        roundable = [name for name in names if isinstance(net.get_submodule(name), nn.Conv2d | nn.Linear)]
+        if not roundable:
+            raise ValueError(f"{type(net).__name__} has neither convolutions nor dense layers to quantise.")
+        if self.mode == "qat":
+            log.info("training %d layers with rounded values: epochs=%d", len(roundable), self.epochs)
+            fine_tune(model, net, roundable, batches["train"], self.epochs, self.lr)
+        images = take_images(batches["train"](), self.calibration_images)
+        mode = "dynamic" if self.mode == "dynamic" else "static"
+        candidates = [name for name in roundable if mode != "dynamic" or isinstance(net.get_submodule(name), nn.Linear)]
+        tried: list[tuple[float, list[str], list[str]]] = []  # points lost, layers kept, layers quantised
+        attempts: list[str] = []
+
+        def attempt(stage: Path, keep: list[str]) -> Agreement:
+            try:
+                computed = writer.write_int8(net, shape, stage, mode, images, keep)
+            except Exception as error:  # libraries raise what they like
+                raise ValueError(
+                    f"{self.format} cannot quantise {type(net).__name__}: {first_line(error)[:300]}"
+                ) from error
+            if not computed:
+                raise NothingQuantized(
+                    f"{self.format} has quantised none of the {len(names)} layers of {type(net).__name__}."
+                )
+            write_card(stage, card, model.net, self.format, "int8", writer.FILE)
+            found = agreement(load(stage, trusted=True).run, reference, batches["val"](), heads)
+            tried.append((found.drop, keep, computed))
+            kept = f"{len(keep)} layers in float32 ({', '.join(keep)})" if keep else "all layers"
+            attempts.append(f"{kept}: {-found.drop:+.2f} points of accuracy on {found.images} validation images")
+            log.info("%s, %s", self.mode, attempts[-1])
+            return found
+
+        with staged(folder) as stage:
+            first = attempt(stage, [])
+            if 100 / first.images > max(self.max_drop, 0.01):
+                log.warning("max_drop=%g is less than one of %d validation images.", self.max_drop, first.images)
+            if first.drop > self.max_drop:
+                for keep in remedies(net, candidates, images[:SENSITIVITY_IMAGES]):
+                    with suppress(NothingQuantized):
+                        if attempt(stage, keep).drop <= self.max_drop:
+                            break
+                else:
+                    attempt(stage, min(tried, key=lambda one: one[0])[1])  # the least bad, for it to be in the folder
+            _, keep, computed = tried[-1]
+            test = agreement(load(stage, trusted=True).run, reference, batches["test"](), heads)
+            if strict:
+                check(test, f"{self.format} int8", "int8", self.max_drop)
+            more = {
+                "quantization": self.mode,
+                "int8_layers": computed,
+                "layers": names,
+                "attempts": attempts,
+                **figures(test),
+            }
+            write_card(stage, card, model.net, self.format, "int8", writer.FILE, more)
+        return Quantized(folder, size_mb(folder), test, computed, names, keep, attempts)
+
+
+def remedies(net: nn.Module, names: Sequence[str], images: Any) -> Iterable[list[str]]:
+    """What to keep in float32: the first and the last layer; the most sensitive tenth and quarter as well."""
+    ends = list(dict.fromkeys([names[0], names[-1]]))
+    if len(names) > len(ends):
+        yield ends
+    others = [name for name in by_sensitivity(net, names, images) if name not in ends]
+    for share in SHARES:
+        count = round(share * len(names))
+        if 0 < count < len(others):
+            yield [*ends, *others[:count]]

@@ -1,0 +1,44 @@
+"""The table of a net and of what was made of it."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS = ("", "test acc", "size", "latency, 1 image", "images/s, batch 32", "int8 layers")
+
+
+def print_models(rows: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    """Print a line for each model.
+
+    Args:
+        rows: `acc`, `size_mb`, `latency_ms`, `images_per_second`, and `layers` of `layers_total` for int8 ones, under
+            the models' names; the net itself is "fp32".
+        title: of the table.
+    """
+    table = Table(title=f"{title} ({torch.get_num_threads()} threads)")
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column else "left")
+    for name, row in rows.items():
+        table.add_row(
+            name,
+            f"{row['acc']:.4f}",
+            f"{row['size_mb']:.2f} MB",
+            f"{row['latency_ms']:.2f} ms",
+            f"{row['images_per_second']:,.0f}",
+            f"{row['layers']} of {row['layers_total']}" if "layers" in row else "-",
+        )
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    slower = [name for name, row in rows.items() if row["images_per_second"] < rows["fp32"]["images_per_second"]]
+    if slower:
+        print_lines(f"slower than the net in float32, here: {', '.join(slower)}")
+
+
+def print_lines(*lines: str) -> None:
+    """Print plain lines, as they are."""
+    console = Console(soft_wrap=True)
+    for line in lines:
+        console.print(line, highlight=False, markup=False)

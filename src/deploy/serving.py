@@ -1,0 +1,18 @@
+"""A trained run as a predictor, without an export."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from src.deploy.inference_net import torch_runner
+from src.utils.checkpoints import INPUT_KEY, read_checkpoint
+from src.utils.instantiate import ready_data, restore
+from src.utils.predictor import Predictor
+
+
+def predictor_of_run(cfg: DictConfig, ckpt_path: Path) -> Predictor:
+    """Predict with the net of a checkpoint; its data are needed only where the checkpoint does not describe them."""
+    card = read_checkpoint(ckpt_path).get(INPUT_KEY)
+    if card is None:
+        card = ready_data(cfg).input_card()
+    return Predictor(card, torch_runner(restore(cfg, ckpt_path).net, list(card["heads"])))

@@ -1,0 +1,77 @@
+"""How fast a trained net runs, in torch's float32 and as exported: for the tables."""
+
+import copy
+import io
+import logging
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from src.utils.measure import MEMORY_FORMATS, blocks, first_line, inference_step, latencies
+from src.utils.predictor import Run, load
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE, BLOCKS = 32, 5
+
+
+def compare_speeds(
+    net: nn.Module, exported: Mapping[str, Path], input_shape: Sequence[int], seconds: float, compiled: bool
+) -> dict[str, dict[str, float]]:
+    """Measure a net in float32, in the memory format that is faster here, and exported models beside it, in turn.
+
+    Args:
+        net: it is not changed.
+        exported: the folders of models, under their names.
+        input_shape: (C, H, W) of an image.
+        seconds: for each model and figure.
+        compiled: torch.compile exported torch models first, where that works.
+
+    Returns:
+        `latency_ms` of a single image and `images_per_second` at batch 32, medians; under "fp32" and the given names.
+    """
+    single, batch = (
+        np.random.default_rng(0).standard_normal((size, *input_shape), np.float32) for size in (1, BATCH_SIZE)
+    )
+    net = copy.deepcopy(net)
+    runs = {name: ready_to_run(folder, compiled, batch, torch.get_num_threads()) for name, folder in exported.items()}
+    steps: dict[str, Any] = {}
+    for name, memory_format in MEMORY_FORMATS.items():
+        steps[name] = inference_step(copy.deepcopy(net).to(memory_format=memory_format), torch.from_numpy(batch))
+    steps |= {name: lambda run=run: run(batch) for name, run in runs.items()}
+    times = {name: statistics.median(values) for name, values in blocks(steps, BLOCKS, seconds / BLOCKS).items()}
+    fastest = min(MEMORY_FORMATS, key=lambda name: times[name])
+    one = inference_step(net.to(memory_format=MEMORY_FORMATS[fastest]), torch.from_numpy(single))
+    singles: dict[str, Any] = {"fp32": one} | {name: lambda run=run: run(single) for name, run in runs.items()}
+    return {
+        name: {
+            "latency_ms": 1000 * statistics.median(latencies(step, seconds)),
+            "images_per_second": BATCH_SIZE / times[fastest if name == "fp32" else name],
+        }
+        for name, step in singles.items()
+    }
+
+
+def ready_to_run(folder: Path, compiled: bool, batch: np.ndarray, threads: int) -> Run:
+    """Load an exported model that is trusted; uncompiled where the compiler fails on it or is not there."""
+    if compiled:
+        run = load(folder, threads, compiled=True, trusted=True).run
+        try:
+            run(batch)
+        except Exception as error:  # whatever a compiler may raise
+            log.warning("%s is timed uncompiled, for compiling fails here: %s", folder, first_line(error))
+        else:
+            return run
+    return load(folder, threads, trusted=True).run
+
+
+def weights_size(net: nn.Module) -> int:
+    """The bytes of a net's weights, saved by themselves."""
+    file = io.BytesIO()
+    torch.save(net.state_dict(), file)
+    return file.tell()

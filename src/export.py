@@ -1,0 +1,89 @@
+"""Export a trained net: `python src/export.py run_dir=logs/train/runs/… formats=[onnx] precisions=[fp32,int8]`."""
+
+import sys
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
+
+from omegaconf import DictConfig
+
+from src.deploy.formats import check_choices
+from src.utils.cli import entry_point, guarded
+from src.utils.extras import apply_extras
+from src.utils.run_config import chosen_checkpoint, load_run_config
+from src.utils.targets import check_targets
+
+
+def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Write a run's net in every format and precision that is asked for, and check and measure what was written.
+
+    Returns:
+        The figures of the net and of each exported model, by name, and the objects they were made with.
+    """
+    apply_extras(cfg)
+    check_choices(cfg.formats, cfg.precisions)
+    ckpt_path = chosen_checkpoint(cfg)
+    check_targets(cfg, cfg.allowed_targets)
+
+    import lightning as L  # here, so that mistakes above are answered at once
+
+    from src.deploy import exporting
+    from src.deploy.quantizer import Quantizer
+    from src.deploy.report import print_lines, print_models
+    from src.deploy.speed import compare_speeds, weights_size
+    from src.utils.instantiate import ready_data, restore
+    from src.utils.predictor import input_shape
+
+    L.seed_everything(cfg.seed, verbose=False)
+    model: Any = restore(cfg, ckpt_path)
+    datamodule = ready_data(cfg)
+    card = datamodule.input_card()
+    batches = exporting.split_loaders(datamodule)
+    parent = Path(cfg.folder) if cfg.folder else ckpt_path.parent.parent / "export"
+    objects = {"cfg": cfg, "model": model, "datamodule": datamodule}
+    rows: dict[str, dict[str, Any]] = {"fp32": {"size_mb": weights_size(model.net) / 1e6}}
+    remarks, failures, folders = [], [], {}
+    for format, precision in product(cfg.formats, cfg.precisions):
+        name = f"{format}_{precision}"
+        folder = parent / name
+        try:
+            if precision == "int8":
+                quantizer = Quantizer(**{**cfg.quantization, "format": format})
+                quantized = quantizer(model, card, batches, folder, strict=True)
+                found = quantized.test
+                rows[name] = {"size_mb": quantized.size_mb, **quantized.layer_counts}
+                remarks += [f"{name}: {remark}" for remark in quantized.remarks(quantizer.max_drop)]
+            else:
+                write = partial(exporting.export, model.net, card, batches["test"], folder)
+                found = write(format, precision, cfg.quantization.max_drop)
+                rows[name] = {"size_mb": exporting.size_mb(folder)}
+                remarks.append(
+                    f"{name}: {folder}; logits differ by up to {found.max_difference:.1g} from the net's, "
+                    f"{found.equal:.2%} of {found.images} predictions are equal"
+                )
+        except ValueError as error:  # the others are made all the same
+            failures.append(f"{name}: {error}")
+            continue
+        rows[name]["acc"], rows["fp32"]["acc"] = found.accuracy, found.reference_accuracy
+        folders[name] = folder
+    if folders:
+        speeds = compare_speeds(model.net, folders, input_shape(card), cfg.seconds, cfg.compiled)
+        print_models({name: row | speeds[name] for name, row in rows.items()}, str(ckpt_path))
+    print_lines(*remarks)
+    if failures:
+        raise ValueError(" ".join(failures))
+    return {name: row | speeds[name] for name, row in rows.items()}, objects
+
+
+@entry_point("export")
+def main(cfg: DictConfig) -> None:
+    """Export as the command line says."""
+    export(cfg)
+
+
+if __name__ == "__main__":
+    guarded(lambda: load_run_config(sys.argv[1:], groups=("data",)))
+    main()

@@ -1,0 +1,400 @@
+"""Predict with an exported model, by numpy, Pillow and the runtime of its format: openvino, onnxruntime or torch.
+
+Nothing else is imported, for this file lies as `predict.py` beside every exported model and runs there by itself:
+
+    python predict.py photo.png 'more/*.jpg' --top 3 --out predictions.csv
+"""
+
+import argparse
+import csv
+import glob
+import hashlib
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+
+CARD = "model.json"  # what is known of a model, beside its files
+CARD_VERSION = 1
+RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs a format
+BATCH_SIZE = 32
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to logits (B, classes) of each head
+
+
+# ---- images
+def read_image(path: str | Path, mode: str) -> Image.Image:
+    """Read an image file as an upright picture of mode "L" (grey) or "RGB" with 8 bits a channel.
+
+    16 bits are scaled to 8, transparent parts are laid on white, and a camera's note of its rotation is followed.
+
+    Raises:
+        ValueError: the file is no image, damaged, or has pixels without a known scale.
+    """
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            image.load()
+        if image.mode == "I" and (np.asarray(image).min() < 0 or np.asarray(image).max() > 65535):
+            raise ValueError("its pixels are integers of more than 16 bits; save it with 8 or 16 bits")
+        if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() > 255):
+            image = Image.fromarray(
+                (np.asarray(image).astype(np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
+            )
+        elif image.mode == "I":
+            image = Image.fromarray(np.asarray(image).astype(np.uint8))
+        elif image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers of unknown scale; save it with 8 or 16 bits")
+        elif image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return image.convert(mode)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} cannot be read as an image: it is of no known kind, or damaged") from error
+    except Exception as error:  # whatever a damaged file may do to its readers
+        raise ValueError(f"{path} cannot be read as an image: {str(error) or type(error).__name__}") from error
+
+
+def fit_image(image: Image.Image, resize: str, image_size: int) -> Image.Image:
+    """Bring an image to a square of `image_size`, as the data of the training were.
+
+    Args:
+        image: of any size.
+        resize: "centre_crop": the shorter side becomes 8/7 of the size, and the centre is cut out;
+            "pad_or_stretch": a smaller image gets a black border, a larger one is stretched to the square.
+        image_size: height and width, in pixels.
+    """
+    width, height = image.size
+    if resize == "centre_crop":
+        short = image_size * 8 // 7
+        scaled = {side: max(int(short * side / min(width, height)), short) for side in (width, height)}
+        image = image.resize((scaled[width], scaled[height]), Image.Resampling.BILINEAR)
+        left, top = round((image.width - image_size) / 2.0), round((image.height - image_size) / 2.0)
+        return image.crop((left, top, left + image_size, top + image_size))
+    if max(width, height) > image_size:
+        return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    canvas = Image.new(image.mode, (image_size, image_size))
+    canvas.paste(image, ((image_size - width) // 2, (image_size - height) // 2))
+    return canvas
+
+
+def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
+    """Turn an image of the card's mode into what the net takes: float32 (C, H, W), fitted and normalised."""
+    fitted = fit_image(image, card["resize"], card["image_size"])
+    pixels = np.asarray(fitted, dtype=np.float32).reshape(card["image_size"], card["image_size"], -1) / 255  # (H, W, C)
+    normalised = (pixels - np.float32(card["mean"])) / np.float32(card["std"])
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+
+
+# ---- models
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """What is known of an exported model: how an image becomes its input, and the classes it tells apart.
+
+    Raises:
+        FileNotFoundError: the folder holds no exported model, or not all of it.
+        ValueError: the model was exported by another version, or is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / CARD).is_file():
+        raise FileNotFoundError(f"{folder} holds no exported model: there is no {CARD} in it.")
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        version = card["card_version"]
+        whole = version != CARD_VERSION or (
+            {"mode", "resize", "image_size", "mean", "std", "heads", "precision", "params"} <= set(card)
+            and card["format"] in RUNTIMES
+            and card["file"] in card["files"]
+            and all(Path(name).name == name for name in card["files"])  # nothing outside of the folder
+        )
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / CARD} is damaged: export the model anew.") from error
+    if not whole:
+        raise ValueError(f"{folder / CARD} is damaged: export the model anew.")
+    if version != CARD_VERSION:
+        raise ValueError(f"{folder} is of version {version}, but this program reads {CARD_VERSION}: export it anew.")
+    for name, checksum in card["files"].items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing: the exported model is not whole.")
+        if sha256(folder / name) != checksum:
+            raise ValueError(f"{folder / name} is truncated or damaged: its checksum differs from the one on record.")
+    return card
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def input_shape(card: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(C, H, W) of what a net of this card takes."""
+    return (1 if card["mode"] == "L" else 3), card["image_size"], card["image_size"]
+
+
+def load(folder: str | Path, threads: int | None = None, compiled: bool = False, trusted: bool = False) -> "Predictor":
+    """Load an exported model.
+
+    Args:
+        folder: what `src/export.py` wrote.
+        threads: that compute together; None: as the runtime has it. torch has those of the process.
+        compiled: run a torch model through torch.compile, which is fast, after its seconds or minutes of compiling.
+        trusted: the folder's maker is trusted: to load a program of torch.export may run code that it holds.
+
+    Raises:
+        FileNotFoundError: see `read_card`.
+        ValueError: see `read_card`; a torch model that is not trusted; or the runtime cannot load the file.
+        ModuleNotFoundError: the runtime is not installed.
+    """
+    card = read_card(folder)
+    package = RUNTIMES[card["format"]]
+    if package == "torch" and not trusted:
+        raise ValueError(
+            f"{folder} holds a program of torch.export, and to load one may run code that it holds. If you trust where "
+            "it comes from, say so: trusted=true (predict.py: --trusted). OpenVINO and ONNX models need no trust."
+        )
+    without_telemetry()
+    try:
+        runtime = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{folder} is a model in the format {card['format']}, which needs a package that is not installed: "
+            f"pip install {package}, or all runtimes at once: pip install -e '.[deploy]'"
+        ) from error
+    path = Path(folder) / card["file"]
+    try:
+        starter = {"openvino": start_openvino, "onnx": start_onnx, "torch": start_torch}[card["format"]]
+        return Predictor(card, starter(runtime, path, card, threads, compiled))
+    except Exception as error:  # runtimes raise what they like
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{path} cannot be loaded by {package}: {reason}") from error
+
+
+def start_openvino(ov: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
+    """An OpenVINO model on the CPU."""
+    options: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",  # all threads work on one batch
+        "INFERENCE_PRECISION_HINT": "bf16" if card["precision"] == "bf16" else "f32",
+    }
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    model = ov.Core().compile_model(path, "CPU", options)
+    outputs = dict(zip(card["heads"], model.outputs, strict=True))
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        results = model(images)
+        return {head: results[output] for head, output in outputs.items()}
+
+    return run
+
+
+def start_onnx(ort: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
+    """An ONNX model in ONNX Runtime on the CPU."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (name,) = (one.name for one in session.get_inputs())
+    return lambda images: dict(zip(card["heads"], session.run(None, {name: images}), strict=True))
+
+
+def start_torch(torch: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
+    """A program of torch.export; an int8 one computes in float32 on rounded values unless it is compiled."""
+    if card["precision"] == "int8":
+        logging.getLogger("torch.utils").setLevel(logging.ERROR)  # what torchao is warned of is not our user's matter
+        importlib.import_module("torchao.quantization.pt2e")  # registers the operators
+    importlib.import_module("torch._inductor.config")
+    net = torch.export.load(path).module()
+    freezes = compiled and card["precision"] == "int8"  # then weights are folded into int8 kernels
+    if compiled:
+        net = torch.compile(net)
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad(), torch._inductor.config.patch(freezing=True) if freezes else nullcontext():
+            logits = net(torch.from_numpy(images))
+        several = logits if isinstance(logits, dict) else {next(iter(card["heads"])): logits}
+        return {head: values.float().numpy() for head, values in several.items()}
+
+    return run
+
+
+def without_telemetry() -> None:
+    """Keep runtimes from reporting to their makers, which they do unless told otherwise before they are imported."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # to OpenVINO and NNCF: not installed
+    for name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):  # what ONNX Runtime calls it, and has called it
+        os.environ.setdefault(name, "1")
+
+
+class Predictor:
+    """A model that is ready to run, with what is known of it.
+
+    Args:
+        card: `mode`, `resize`, `image_size`, `mean` and `std` of its input, and `heads`: the names of the classes under
+            the name of each head, "class" where there is but one.
+        run: maps images (B, C, H, W) to the logits of each head.
+    """
+
+    def __init__(self, card: Mapping[str, Any], run: Run) -> None:
+        self.card, self.run = card, run
+
+    def predict(self, paths: Sequence[str | Path], top: int = 1) -> Iterator[dict[str, Any]]:
+        """Yield a row for each file: `file`, and for each head its likeliest class and that one's probability.
+
+        Further classes follow as `<head>_2`, `<head>_2_probability` and so on. A file that cannot be read has `error`.
+
+        Raises:
+            ValueError: `top` is less than 1.
+        """
+        if top < 1:
+            raise ValueError(f"top={top} must be at least 1.")
+        for start in range(0, len(paths), BATCH_SIZE):
+            rows: list[dict[str, Any]] = []
+            inputs = []
+            for path in paths[start : start + BATCH_SIZE]:
+                rows.append({"file": str(path)})
+                try:
+                    inputs.append(to_input(read_image(path, self.card["mode"]), self.card))
+                except ValueError as error:
+                    rows[-1]["error"] = str(error)
+            if inputs:
+                results = self.run(np.stack(inputs))
+                for place, row in enumerate(row for row in rows if "error" not in row):
+                    for head, logits in results.items():
+                        row |= ranking(head, logits[place], self.card["heads"][head], top)
+            yield from rows
+
+
+def ranking(head: str, logits: np.ndarray, names: Sequence[str], top: int) -> dict[str, Any]:
+    """The likeliest classes of one image by a head's logits (classes,), with their probabilities."""
+    shares = np.exp(logits.astype(np.float64) - logits.max())
+    shares /= shares.sum()
+    result: dict[str, Any] = {}
+    for rank, index in enumerate(np.argsort(-shares, kind="stable")[:top], start=1):
+        key = head if rank == 1 else f"{head}_{rank}"
+        result |= {key: names[index], f"{key}_probability": round(float(shares[index]), 6)}
+    return result
+
+
+# ---- files in, files out
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """The files that are meant by names of files, of folders and by patterns such as 'shots/*.png'.
+
+    Of a folder those are meant, at any depth, whose names end as those of images do.
+
+    Raises:
+        FileNotFoundError: one of them names no file.
+    """
+    suffixes = set(Image.registered_extensions())
+    paths: list[Path] = []
+    for name in inputs:
+        matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
+        found = [Path(name)] if Path(name).exists() else [Path(match) for match in matches]
+        files = [
+            file
+            for path in found
+            for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+            if file.is_file() and (file == path or (file.suffix.lower() in suffixes and not file.name.startswith(".")))
+        ]
+        if not files:
+            raise FileNotFoundError(
+                f"input={name} names no image: it must be a file, a folder with images in it, or a pattern."
+            )
+        paths += files
+    return paths
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """Write predictions as JSON where the name ends in .json, as CSV elsewhere."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    temporary = Path(f"{path}.tmp")
+    with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        if str(path).endswith(".json"):
+            json.dump(list(rows), file, indent=2)
+        else:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+    temporary.replace(path)
+
+
+def contact_sheet(rows: Sequence[Mapping[str, Any]], head: str, path: str | Path, side: int = 128) -> None:
+    """Draw the images that could be read, each above its name, class and probability, on one PNG."""
+    shown = [row for row in rows if "error" not in row]
+    columns = min(max(round(len(shown) ** 0.5), 1), 12)
+    height = side + 28
+    sheet = Image.new("RGB", (columns * side, -(-len(shown) // columns) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, row in enumerate(shown):
+        x, y = place % columns * side, place // columns * height
+        image = read_image(row["file"], "RGB")
+        nearest = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.BILINEAR
+        image = ImageOps.contain(image, (side - 4, side - 4), nearest)
+        sheet.paste(image, (x + (side - image.width) // 2, y + (side - image.height) // 2))
+        draw.text((x + 3, y + side - 2), Path(row["file"]).name[: side // 6], fill="grey")
+        draw.text((x + 3, y + side + 10), f"{row[head][: side // 10]} {row[f'{head}_probability']:.0%}", fill="black")
+    temporary = Path(f"{path}.tmp")
+    sheet.save(temporary, format="PNG")
+    temporary.replace(path)
+
+
+def check_outputs(out: str | Path | None, sheet: str | Path | None) -> None:
+    """Check the names of the files that are to be written.
+
+    Raises:
+        ValueError: a suffix that says something else than what will be in the file.
+    """
+    for name, path, suffixes in (("out", out, (".csv", ".json")), ("sheet", sheet, (".png",))):
+        if path and Path(path).suffix.lower() not in suffixes:
+            raise ValueError(f"{name}={path} must end in {' or '.join(suffixes)}.")
+
+
+def report_rows(rows: Sequence[Mapping[str, Any]], heads: Sequence[str], out: str | None, sheet: str | None) -> None:
+    """Print predictions, and write them to the files that are named.
+
+    Raises:
+        ValueError: no file could be read.
+    """
+    for row in rows:
+        if "error" in row:
+            sys.stderr.write(f"ERROR: {row['error']}\n")
+        else:
+            cells = [str(row["file"])]
+            for key, value in row.items():
+                if f"{key}_probability" in row:
+                    cells.append(f"{f'{key}=' if len(heads) > 1 else ''}{value}  {row[f'{key}_probability']:.4f}")
+            sys.stdout.write("  ".join(cells) + "\n")
+    if out:
+        write_rows(rows, out)
+    if all("error" in row for row in rows):
+        raise ValueError(f"None of {len(rows)} files could be read as an image.")
+    if sheet:
+        contact_sheet(rows, heads[0], sheet)
+
+
+def main() -> None:
+    """Predict as the command line says, with the model in this file's own folder."""
+    parser = argparse.ArgumentParser(description="Predict with the exported model in this folder.")
+    parser.add_argument("input", nargs="+", help="images, folders of images, patterns")
+    parser.add_argument("--top", type=int, default=1, help="how many classes to tell of each image")
+    parser.add_argument("--out", help="a .csv or .json file to write")
+    parser.add_argument("--sheet", help="a .png file to draw all images and predictions on")
+    parser.add_argument("--trusted", action="store_true", help="load a torch model, which may hold code")
+    arguments = parser.parse_args()
+    try:
+        check_outputs(arguments.out, arguments.sheet)
+        paths = find_images(arguments.input)
+        predictor = load(Path(__file__).parent, trusted=arguments.trusted)
+        rows = list(predictor.predict(paths, arguments.top))
+        report_rows(rows, list(predictor.card["heads"]), arguments.out, arguments.sheet)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"ERROR: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What the tests of exporting share: the smallest net of each family, with norms that are not trivial, and data."""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.data.synthetic import SyntheticDataModule
+from src.models.classifier import Classifier
+from src.utils.instantiate import instantiate
+
+FAMILIES = ("mnist_sdn_8k", "simple_mlp", "mnist_cnn_8k", "mnist_convnext_18k", "mnist_vit_38k")
+FAMILIES += ("mnist_efficientnet_22k", "mnist_hybrid_210k")
+MULTIHEAD = "mnist_mh_cnn_422k"
+
+
+@pytest.fixture(autouse=True)
+def always_one_thread(one_thread: None) -> None:
+    """See `one_thread`."""
+
+
+def unlike_new(net: nn.Module) -> nn.Module:
+    """Give norms the statistics, scales and shifts that training might, and all weights values of some size."""
+    generator = torch.Generator().manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.track_running_stats:
+            module.running_mean = 0.3 * torch.randn(module.num_features, generator=generator)
+            module.running_var = 0.5 + torch.rand(module.num_features, generator=generator)
+    for parameter in net.parameters():
+        if parameter.ndim == 1:
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
+    return net.eval()
+
+
+@pytest.fixture
+def make_net(compose: Callable[..., Any]) -> Callable[[str], nn.Module]:
+    """Build a named net."""
+
+    def make_net_(name: str) -> nn.Module:
+        torch.manual_seed(0)
+        return unlike_new(instantiate(compose(f"model={name}").model.net))
+
+    return make_net_
+
+
+@pytest.fixture
+def data() -> SyntheticDataModule:
+    """Images (1, 28, 28) of 10 classes that can be learnt: 640 for training, 160 for validation, 160 for the test."""
+    module = SyntheticDataModule(
+        num_classes=10, channels=1, image_size=28, batch_size=32, train_size=800, test_size=160, val_size=160
+    )
+    module.setup()
+    return module
+
+
+@pytest.fixture
+def card(data: SyntheticDataModule) -> dict[str, Any]:
+    """How an image of the data becomes an input."""
+    return data.input_card()
+
+
+@pytest.fixture
+def batches(data: SyntheticDataModule) -> dict[str, Callable[[], Any]]:
+    """What gives the batches of each split."""
+    return {split: getattr(data, f"{split}_dataloader") for split in ("train", "val", "test")}
+
+
+def task(net: nn.Module) -> Classifier:
+    """A net as something to be trained."""
+    return Classifier(net, partial(torch.optim.AdamW, lr=1e-3), None, nn.CrossEntropyLoss(), (1, 28, 28))
+
+
+def learn(net: nn.Module, data: SyntheticDataModule, epochs: int = 2, lr: float = 3e-3) -> Classifier:
+    """Train a net for some epochs, without any trainer."""
+    model = task(net)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
+    net.train()
+    for epoch in range(epochs):
+        loader = data.train_dataloader()
+        loader.set_epoch(epoch)
+        for images, labels in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+    net.eval()
+    return model
+
+
+def accuracy(net: Callable[[Tensor], Tensor], batches: Any) -> float:
+    """The share of right predictions."""
+    with torch.no_grad():
+        right = [(net(images).argmax(1) == labels).float().mean().item() for images, labels in batches]
+    return sum(right) / len(right)
+
+
+@pytest.fixture(autouse=True)
+def logging_is_left_alone() -> Iterator[None]:
+    """Exporters like to turn the whole program's log down, and to leave it so."""
+
+    def levels() -> list[int]:
+        return [log.level for log in (logging.getLogger(), *logging.getLogger().handlers)]
+
+    before = levels()
+    yield
+    assert levels() == before

@@ -1,0 +1,190 @@
+"""Every family in every format: what is written runs, for batches of any size, and agrees with the net."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.deploy import exporting
+from src.deploy.exporting import Agreement, Limited, agreement, check, export, staged
+from src.deploy.formats import PRECISIONS, check_choices, check_format, load_format
+from src.deploy.inference_net import torch_runner
+from src.utils.predictor import CARD, load
+from tests.deploy.conftest import FAMILIES, MULTIHEAD
+
+KINDS = [
+    (name, precision) for name, precisions in PRECISIONS.items() for precision in precisions if precision != "int8"
+]
+
+
+def of(card: dict[str, Any], net: nn.Module) -> dict[str, Any]:
+    """The card with as many classes as a net has, and its heads."""
+    heads = {"class": 10} if not isinstance(net.head, nn.ModuleDict) else {"digit": 10, "thickness": 5, "smoothness": 3}
+    return {**card, "heads": {head: [str(label) for label in range(count)] for head, count in heads.items()}}
+
+
+@pytest.mark.parametrize(("format", "precision"), KINDS)
+@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD])
+def test_an_exported_net_agrees_with_the_net(
+    name: str,
+    format: str,
+    precision: str,
+    make_net: Callable[[str], nn.Module],
+    card: dict[str, Any],
+    batches: dict[str, Callable[[], Any]],
+    tmp_path: Path,
+) -> None:
+    net = make_net(name)
+    card = of(card, net)
+    images = [(images, torch.stack([labels % 3] * len(card["heads"]), 1)) for images, labels in batches["test"]()]
+    found = export(net, card, lambda: images, tmp_path / "model", format, precision, max_drop=100)
+    assert found.images == 160
+    if precision == "fp32":
+        assert found.equal == 1 and found.max_difference <= 1e-4 * max(1, found.largest_logit)
+    else:
+        assert found.equal > 0.8
+    predictor = load(tmp_path / "model", trusted=True)
+    reference = torch_runner(net, list(card["heads"]))
+    for size in (1, 3):  # a batch of one is what tracers like to take for a constant
+        inputs = np.random.default_rng(size).standard_normal((size, 1, 28, 28), np.float32)
+        ours, theirs = predictor.run(inputs), reference(inputs)
+        assert list(ours) == list(theirs) == list(card["heads"])
+        for head in ours:
+            assert ours[head].shape == theirs[head].shape
+            assert np.abs(ours[head] - theirs[head]).max() < (1e-3 if precision == "fp32" else 1.0)
+    content = json.loads((tmp_path / "model" / CARD).read_text())
+    assert content["test_images"] == 160 and content["precision"] == precision and content["format"] == format
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {*content["files"], CARD, "predict.py"}
+
+
+def test_a_net_that_is_not_what_was_written_is_noticed_and_nothing_stays(
+    make_net: Callable[[str], nn.Module],
+    card: dict[str, Any],
+    batches: dict[str, Callable[[], Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, other = make_net("mnist_sdn_8k"), make_net("mnist_sdn_8k")
+    with torch.no_grad():
+        other.head.weight += 0.01
+    former = tmp_path / "model"
+    former.mkdir()
+    (former / "kept").touch()
+    monkeypatch.setattr(exporting, "inference_copy", lambda *_: other)
+    with pytest.raises(ValueError, match=r"torch fp32\) disagrees with the net: logits differ by up to"):
+        export(net, card, batches["test"], former, "torch", "fp32", max_drop=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"] and (former / "kept").exists()
+    monkeypatch.undo()
+    export(net, card, batches["test"], former, "torch", "fp32", max_drop=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"] and not (former / "kept").exists()
+
+
+def test_agreement_counts_predictions_ties_and_accuracy_over_all_heads() -> None:
+    truth = torch.tensor([[0, 1], [1, 1], [2, 0]])  # two heads
+    theirs = {"a": np.eye(3, dtype=np.float32), "b": np.float32([[0, 1], [0, 1], [0, 1e-6]])}
+    ours = {"a": np.eye(3, dtype=np.float32)[[0, 1, 1]], "b": np.float32([[0, 1], [0, 1], [1e-6, 0]])}
+    found = agreement(lambda _: ours, lambda _: theirs, [(torch.zeros(3, 1, 2, 2), truth)], ["a", "b"])
+    assert (found.images, found.largest_logit, found.max_difference) == (3, 1, 1)
+    assert found.equal == pytest.approx(4 / 6) and found.unequal_beyond_ties == 1  # the other is a tie
+    assert found.reference_accuracy == pytest.approx(5 / 6) and found.accuracy == pytest.approx(5 / 6)
+    with pytest.raises(ValueError, match="no images"):
+        agreement(lambda _: ours, lambda _: theirs, [], ["a", "b"])
+
+
+def test_a_loss_of_accuracy_beyond_what_is_allowed_is_an_error() -> None:
+    found = Agreement(1000, 0.90, 0.93, 0.5, 10, 0.9, 30)
+    with pytest.raises(ValueError, match=r"loses 3\.00 points of accuracy on 1000 test images, more than max_drop=2"):
+        check(found, "onnx int8", "int8", max_drop=2)
+    check(found, "onnx int8", "int8", max_drop=3.01)
+    with pytest.raises(ValueError, match="loses nan points"):
+        check(Agreement(1, float("nan"), 1, 0, 1, 1, 0), "x", "bf16", max_drop=1)
+
+
+class Exotic(nn.Module):
+    """Uses an operator that neither ONNX nor OpenVINO knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(784, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.special.i1(x.flatten(1)))
+
+
+@pytest.mark.parametrize("format", ["openvino", "onnx"])
+def test_an_operator_that_a_format_has_not_is_named(
+    format: str, card: dict[str, Any], batches: dict[str, Callable[[], Any]], tmp_path: Path
+) -> None:
+    level = logging.getLogger().level
+    with pytest.raises(ValueError, match=r"The net cannot be exported to \w+: No .* found for .*_i1") as caught:
+        export(Exotic(), card, batches["test"], tmp_path / "model", format, "fp32", max_drop=1)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+    assert logging.getLogger().level == level and logging.getLogger("src").isEnabledFor(logging.WARNING)
+    export(Exotic(), card, batches["test"], tmp_path / "model", "torch", "fp32", max_drop=1)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "torch"])
+@pytest.mark.parametrize("mode", ["static", "dynamic"])
+def test_layers_that_are_kept_are_not_counted(format: str, mode: str, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 10))
+    writer = load_format(format, "int8")
+    images = torch.randn(16, 1, 28, 28)
+    for keep, wanted in (((), ["1", "3", "5"]), (("1",), ["3", "5"]), (("3", "5"), ["1"]), (("1", "3", "5"), [])):
+        (tmp_path / str(len(keep))).mkdir(exist_ok=True)
+        assert writer.write_int8(net, (1, 28, 28), tmp_path / str(len(keep)), mode, images, keep) == wanted
+
+
+def test_a_padded_convolution_can_be_exported(
+    card: dict[str, Any], batches: dict[str, Callable[[], Any]], tmp_path: Path
+) -> None:
+    layers = (nn.Conv2d(1, 3, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 784, 10))
+    for format in ("openvino", "onnx", "torch"):
+        export(nn.Sequential(*layers), card, batches["test"], tmp_path / format, format, "fp32", max_drop=0)
+
+
+def test_two_exports_to_one_folder_do_not_meet(tmp_path: Path) -> None:
+    with staged(tmp_path / "model") as first, staged(tmp_path / "model") as second:
+        (first / "a").touch()
+        (second / "b").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["a"]  # the one that ended last
+    with pytest.raises(RuntimeError), staged(tmp_path / "model"):
+        raise RuntimeError("a kill, say")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["a"]
+
+
+def test_limits_are_lightnings(batches: dict[str, Callable[[], Any]]) -> None:
+    loader = batches["test"]()  # of 5 batches
+    for limit, count in ((1.0, 5), (0.5, 2), (0.3, 1), (2, 2), (9, 5), (0, 0), (1, 1)):
+        assert len(Limited(loader, limit)) == len(list(Limited(loader, limit))) == count
+
+
+def test_choices_are_checked_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_choices(["onnx", "torch"], ["fp32", "int8"])
+    for formats, precisions, words in (
+        (["tflite"], ["fp32"], "format=tflite must be one of openvino, onnx, torch"),
+        (["onnx"], ["int4"], "precision=int4 must be one of fp32, bf16, int8"),
+        (["onnx"], ["bf16"], "format=onnx has no bf16; it has fp32, int8"),
+        ("onnx", ["fp32"], r"formats=onnx must be a list, such as formats=\[onnx\]"),
+        (["onnx"], [], "must be a list"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            check_choices(formats, precisions)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"format=openvino needs openvino, nncf.*pip install -e '.\[deploy\]'"
+    ):
+        check_format("openvino", "int8")
+    check_format("torch", "fp32")
+
+
+def test_openvinos_reporter_is_never_imported() -> None:
+    load  # noqa: B018  # has been used above, as have the writers
+    assert sys.modules.get("openvino_telemetry") is None

@@ -1,0 +1,112 @@
+"""The form in which nets are exported computes what they compute."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.deploy.inference_net import has_attention, inference_copy, layers, trace
+from tests.deploy.conftest import FAMILIES, MULTIHEAD, unlike_new
+
+SHAPE = (1, 28, 28)
+NORMS = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+def logits(net: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        output = net(images)
+    return torch.cat(list(output.values()), dim=1) if isinstance(output, dict) else output
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD])
+def test_it_computes_the_same_without_norms_and_leaves_the_net_alone(
+    name: str, make_net: Callable[[str], nn.Module]
+) -> None:
+    net = make_net(name)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    copied = inference_copy(net, SHAPE)
+    images = torch.randn(5, *SHAPE)
+    assert torch.allclose(logits(copied, images), logits(net, images), atol=2e-4, rtol=1e-4)
+    assert not [module for module in copied.modules() if isinstance(module, NORMS)]
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert all(parameter.requires_grad for parameter in copied.parameters())
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD])
+def test_every_layer_is_found_under_its_name(name: str, make_net: Callable[[str], nn.Module]) -> None:
+    net = inference_copy(make_net(name), SHAPE)
+    wanted = [key for key, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    program = trace(net, SHAPE)
+    assert sorted(layers(program).values()) == sorted(wanted)
+    assert has_attention(program) == (name in ("mnist_vit_38k", "mnist_hybrid_210k"))
+
+
+def test_relu_comes_before_max_pool_and_pools_that_do_nothing_go(make_net: Callable[[str], nn.Module]) -> None:
+    net = make_net("mnist_cnn_421k")
+    kinds = [type(module).__name__ for module in inference_copy(net, SHAPE).features]
+    assert kinds.index("ReLU") < kinds.index("MaxPool2d") and "AdaptiveAvgPool2d" not in kinds
+    kinds = [type(module).__name__ for module in inference_copy(net, (1, 32, 32)).features]
+    assert "AdaptiveAvgPool2d" in kinds  # from 8×8 to 7×7
+
+
+class Twice(nn.Module):
+    """Uses a norm twice, and a convolution whose output goes two ways: neither may be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.norm = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.branch, self.own_norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.second(self.norm(self.first(x))))
+        x = self.branch(x)
+        return self.head((self.own_norm(x) + x).mean(dim=(2, 3)))
+
+
+def test_what_is_used_twice_is_not_folded() -> None:
+    net = unlike_new(Twice())
+    copied = inference_copy(net, SHAPE)
+    assert isinstance(copied.norm, nn.BatchNorm2d) and isinstance(copied.own_norm, nn.BatchNorm2d)
+    images = torch.randn(4, *SHAPE)
+    assert torch.allclose(logits(copied, images), logits(net, images), atol=1e-5)
+
+
+class Unusual(nn.Module):
+    """A norm without running statistics, a normalised weight, a convolution padded to the same size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same, self.norm = nn.Conv2d(1, 4, 3, padding="same"), nn.BatchNorm2d(4)
+        self.second, self.batch_norm = nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)
+        self.third, self.third_norm = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)), nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.third_norm(self.third(self.batch_norm(self.second(self.norm(self.same(x))))))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+def test_unusual_layers_are_found_and_only_plain_ones_folded() -> None:
+    net = unlike_new(Unusual())
+    copied = inference_copy(net, SHAPE)
+    assert sorted(layers(trace(copied, SHAPE)).values()) == ["head", "same", "second", "third"]
+    assert isinstance(copied.norm, nn.Identity)
+    assert isinstance(copied.batch_norm, nn.BatchNorm2d) and isinstance(copied.third_norm, nn.BatchNorm2d)
+    images = torch.randn(4, *SHAPE)
+    assert torch.allclose(logits(copied, images), logits(net, images), atol=1e-5)
+
+
+class DataDependent(nn.Module):
+    """Branches on its input's values, which cannot be traced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :3] if x.sum() > 0 else -x.flatten(1)[:, :3]
+
+
+def test_a_net_that_cannot_be_followed_is_refused_with_a_sentence() -> None:
+    with pytest.raises(
+        ValueError, match=r"The net cannot be exported: torch.export cannot follow it\. .*data-dependent"
+    ):
+        trace(DataDependent(), SHAPE)

@@ -1,0 +1,185 @@
+"""Exporting and predicting from the command line, from a run to other programs that have never heard of torch."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src.utils.cli import ROOT
+from tests.conftest import TINY_RUN
+
+# imports nothing that only a trained project has
+ALONE = "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'lightning', 'hydra', 'src'))); "
+ALONE += "sys.argv[0] = sys.argv.pop(1); import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def run(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(ROOT / "src" / f"{program}.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ})
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a small net on synthetic digits."""
+    folder = tmp_path_factory.mktemp("run")
+    overrides = ["model=mnist_cnn_8k", "data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=64"]
+    result = run("train", *overrides, *TINY_RUN, "trainer.limit_train_batches=20", f"hydra.run.dir={folder}")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir: Path) -> Path:
+    """The same net in all formats, as the README's command writes them."""
+    quick = ["quantization.calibration_images=32", "quantization.max_drop=100", "seconds=0.02", "compiled=false"]
+    result = run("export", f"run_dir={run_dir}", *quick, f"hydra.run.dir={run_dir}/exporting")
+    assert result.returncode == 0, result.stderr
+    names = [f"{name}_{precision}" for name in ("openvino", "onnx", "torch") for precision in ("fp32", "int8")]
+    assert sorted(path.name for path in (run_dir / "export").iterdir()) == sorted(names)
+    assert all(name in result.stdout for name in names)
+    assert "100.00% of 64 predictions are equal" in result.stdout
+    return run_dir / "export"
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of several modes and sizes, and a file that is none."""
+    folder = tmp_path_factory.mktemp("shots")
+    noise = np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "a, photo (1).jpg")
+    Image.fromarray(noise[:28, :28, 0]).save(folder / "digit.png")
+    Image.fromarray(noise[:20, :10]).convert("RGBA").save(folder / "small.png")
+    (folder / "text.png").write_text("no image")
+    (folder / "notes.txt").write_text("not meant")
+    return folder
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open() as file:
+        return {Path(row["file"]).name: row for row in csv.DictReader(file)}
+
+
+def test_a_run_and_its_exports_predict_the_same(run_dir: Path, exported: Path, shots: Path, tmp_path: Path) -> None:
+    result = run("predict", f"run_dir={run_dir}", f"input={shots}", "top=2", f"hydra.run.dir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
+    assert "text.png cannot be read" in result.stderr and "Traceback" not in result.stderr
+    wanted = rows(tmp_path / "run" / "predictions.csv")
+    assert set(wanted) == {"a, photo (1).jpg", "digit.png", "small.png", "text.png"}
+    for name in ("openvino", "onnx", "torch"):
+        out = tmp_path / f"{name}.csv"
+        written = (f"out={out}", f"sheet={tmp_path}/{name}.png", f"hydra.run.dir={tmp_path}/{name}")
+        result = run("predict", f"model={exported}/{name}_fp32", "trusted=true", f"input={shots}", "top=2", *written)
+        assert result.returncode == 0, result.stderr
+        assert Image.open(tmp_path / f"{name}.png").size == (256, 312)
+        for file, row in rows(out).items():
+            assert row["class"] == wanted[file]["class"] and row["class_2"] == wanted[file]["class_2"]
+            if row["class"]:
+                assert float(row["class_probability"]) == pytest.approx(
+                    float(wanted[file]["class_probability"]), abs=1e-4
+                )
+    listed = (f"input=[{shots}/digit.png, {shots}/small.png]", f"out={tmp_path}/o.json")
+    one = run("predict", f"model={exported}/onnx_int8", *listed, f"hydra.run.dir={tmp_path}/one")
+    assert one.returncode == 0, one.stderr
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert len(found) == 2 and all(0 < row["class_probability"] <= 1 for row in found)
+
+
+@pytest.mark.parametrize("name", ["openvino_fp32", "openvino_int8", "onnx_fp32", "onnx_int8"])
+def test_an_export_predicts_without_torch_and_without_this_project(
+    name: str, exported: Path, shots: Path, tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(exported / name, tmp_path / "model"))
+    out = tmp_path / "out.csv"
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        ALONE,
+        str(moved / "predict.py"),
+        str(shots),
+        "--top",
+        "3",
+        "--out",
+        str(out),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    ours = run("predict", f"model={exported / name}", f"input={shots}", "top=3", f"out={tmp_path}/ours.csv",
+               f"hydra.run.dir={tmp_path}/ours")  # fmt: skip
+    assert ours.returncode == 0, ours.stderr
+    assert rows(out) == rows(tmp_path / "ours.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("runtime", "name"), [("onnxruntime", "onnx_int8"), ("openvino", "openvino_int8")])
+def test_an_export_predicts_in_a_new_environment_with_only_its_runtime(
+    runtime: str, name: str, exported: Path, shots: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", runtime, "numpy", "Pillow"], check=True)
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 1
+    moved = shutil.copytree(exported / name, tmp_path / "model")
+    home = tmp_path / "home"
+    home.mkdir()
+    result = subprocess.run(
+        [python, f"{moved}/predict.py", str(shots)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HOME": str(home)},
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 3 and result.stderr.count("ERROR") == 1
+    assert not list(home.iterdir())  # nothing reports to anyone
+
+
+MISTAKES = {
+    "nothing said": ("export", [], "either run_dir="),
+    "no run": ("export", ["run_dir={tmp}"], "holds no run"),
+    "unknown format": ("export", ["run_dir={run}", "formats=[tflite]"], "format=tflite must be one of"),
+    "no list": ("export", ["run_dir={run}", "formats=onnx"], "formats=onnx must be a list"),
+    "not to be had": ("export", ["run_dir={run}", "formats=[onnx]", "precisions=[bf16]"], "format=onnx has no bf16"),
+    "no model": ("predict", ["model={tmp}", "input={shots}"], "holds no exported model"),
+    "no image": ("predict", ["model={exported}/onnx_fp32", "input={shots}/text.png"], "None of 1 files"),
+    "no file": ("predict", ["model={exported}/onnx_fp32", "input={shots}/*.gif"], "names no image"),
+    "empty folder": ("predict", ["model={exported}/onnx_fp32", "input={tmp}/empty"], "names no image"),
+    "truncated": ("predict", ["model={tmp}/cut", "input={shots}"], "truncated or damaged"),
+    "no classes": ("predict", ["model={exported}/onnx_fp32", "input={shots}", "top=0"], "top=0 must be at least 1"),
+    "nothing to predict with": ("predict", ["input={shots}"], "either run_dir="),
+    "a torch program": ("predict", ["model={exported}/torch_fp32", "input={shots}"], "trusted=true"),
+    "two to choose from": (
+        "predict",
+        ["model={exported}/onnx_fp32", "run_dir={run}", "input={shots}"],
+        "which of them",
+    ),
+    "not a table": (
+        "predict",
+        ["model={exported}/onnx_fp32", "input={shots}", "out=a.txt"],
+        "must end in .csv or .json",
+    ),
+    "no input": ("predict", ["model={exported}/onnx_fp32"], "input"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_answered_with_a_sentence(
+    name: str, run_dir: Path, exported: Path, shots: Path, tmp_path: Path
+) -> None:
+    program, arguments, words = MISTAKES[name]
+    if name == "truncated":
+        cut = shutil.copytree(exported / "openvino_fp32", tmp_path / "cut") / "model.bin"
+        cut.write_bytes(cut.read_bytes()[:100])
+    (tmp_path / "empty").mkdir()
+    places = {"tmp": tmp_path, "run": run_dir, "exported": exported, "shots": shots}
+    result = run(program, *(text.format(**places) for text in arguments), f"hydra.run.dir={tmp_path}/.log")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert words in result.stderr, result.stderr
