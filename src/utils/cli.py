@@ -30,7 +30,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.utils.checkpoint_names import LAST
-from src.utils.interruption import RESUMABLE, Interrupted
+from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInterrupted
+from src.utils.job_status import recorded
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"
@@ -55,7 +56,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         def job(cfg: DictConfig) -> Any:
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
-                    return task(cfg)
+                    return recorded(Path(HydraConfig.get().runtime.output_dir), lambda: task(cfg), describe)
                 except SystemExit:  # how Lightning ends a run at Ctrl-C
                     folder = Path(HydraConfig.get().runtime.output_dir)
                     has_checkpoint = (folder / "checkpoints" / LAST).is_file()
@@ -74,7 +75,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                     reported.append(error)
                     raise  # within a sweep: Hydra runs the other jobs first
 
-        job.__module__ = task.__module__
+        job.__module__, job.__qualname__ = task.__module__, f"{task.__name__}.job"  # found there by other processes
 
         def main() -> None:
             try:
@@ -89,8 +90,9 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                     raise
                 if error not in reported:
                     print_error(describe(error, config_name, sys.argv[1:]))
-                sys.exit(RESUMABLE if isinstance(error, Interrupted) else 1)
+                sys.exit(RESUMABLE if isinstance(error, Interrupted | SweepInterrupted) else 1)
 
+        main.job = job  # type: ignore[attr-defined]
         return main
 
     return decorate
@@ -157,7 +159,15 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
     sentence = " ".join(line.strip() for line in paragraph.splitlines())
     if (
         isinstance(
-            error, ValueError | OSError | ImportError | FloatingPointError | HydraException | OmegaConfBaseException
+            error,
+            ValueError
+            | OSError
+            | ImportError
+            | FloatingPointError
+            | HydraException
+            | OmegaConfBaseException
+            | SweepFailed
+            | SweepInterrupted,
         )
         and sentence
     ):

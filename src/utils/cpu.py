@@ -6,8 +6,6 @@ import os
 import time
 from pathlib import Path
 
-import torch
-
 log = logging.getLogger(__name__)
 
 SYSFS, PROC = "sys/fs/cgroup", "proc/self/cgroup"
@@ -117,6 +115,8 @@ def has_native_bf16() -> bool:
     if cpuinfo.is_file():
         words = cpuinfo.read_text().split()
         return any(flag in words for flag in flags)
+    import torch  # here, for what divides the cores among jobs does without it
+
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -124,6 +124,8 @@ def warn_if_emulated() -> None:
     """Measure what bfloat16 costs on a CPU that does not have it, and say so."""
     if has_native_bf16():
         return
+    import torch
+
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.ones(512, 512, dtype=dtype)

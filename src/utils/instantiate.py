@@ -14,9 +14,11 @@ from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
+from src.callbacks.sweep_job import SweepJob
 from src.utils.checkpoint_io import SafeCheckpointIO
 from src.utils.checkpoints import check_fits
 from src.utils.cpu import warn_if_emulated
+from src.utils.job_status import JOB
 from src.utils.run_record import RunRecord
 
 STEP_HOOKS = (
@@ -57,6 +59,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         resumed=bool(cfg.get("resume")),
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
+    if (Path(cfg.paths.output_dir) / JOB).is_file():
+        callbacks.append(SweepJob(cfg.paths.output_dir))
     loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
     # where a group was left out on purpose, Lightning would put its own in its place
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}

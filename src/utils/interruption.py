@@ -1,4 +1,4 @@
-"""What a run raises that was told to end, and has saved its state."""
+"""What a run raises that is to end before its time."""
 
 import shlex
 import signal
@@ -18,3 +18,23 @@ class Interrupted(Exception):
     def __init__(self, number: int | None, run_dir: str | Path) -> None:
         name = signal.Signals(number).name if number is not None else "a signal in another process"
         super().__init__(f"Interrupted by {name}; resumable: python src/train.py {shlex.quote(f'resume={run_dir}')}")
+
+
+class SweepFailed(Exception):
+    """Jobs of a sweep have failed, and all others have ended."""
+
+
+class SweepInterrupted(Exception):
+    """A sweep has been told to end before all of its jobs had."""
+
+
+class Pruned(Exception):
+    """A study has no use for the rest of this run.
+
+    Args:
+        value: the last one of what the study optimises.
+    """
+
+    def __init__(self, value: float) -> None:
+        super().__init__(f"Pruned at {value:g}: other trials were better by then.")
+        self.value = value

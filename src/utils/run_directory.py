@@ -14,7 +14,7 @@ class ExclusiveFolder(Callback):
     """Create the folder of a run or a sweep before Hydra does, and never take one that exists.
 
     Creating a folder either succeeds or finds that it exists, in one step, on a shared file system too. A folder that
-    the command line names, with hydra.run.dir or hydra.sweep.dir, is used as it is.
+    the command line names, with hydra.run.dir, hydra.sweep.dir or sweep=, is used as it is.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -26,15 +26,20 @@ class ExclusiveFolder(Callback):
         self._choose(config, "sweep")
 
     def _choose(self, config: DictConfig, kind: str) -> None:
-        if any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
+        overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+        if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
             return
         with flag_override(config, "readonly", False):
             config.hydra[kind].dir = str(create_folder(Path(config.hydra[kind].dir)))
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to the folder of a run, for as long as the context lasts.
+def locked(folder: Path, otherwise: str = "another process is training there.") -> Iterator[None]:
+    """Keep other processes from writing to a folder, for as long as the context lasts.
+
+    Args:
+        folder: of a run or a sweep.
+        otherwise: what another process that has locked it does.
 
     Raises:
         ValueError: another process is at it.
@@ -49,8 +54,17 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"{folder} is in use: another process is training there.") from error
+            raise ValueError(f"{folder} is in use: {otherwise}") from error
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is at work in a folder."""
+    try:
+        with locked(folder):
+            return False
+    except ValueError:
+        return True
 
 
 def create_folder(wanted: Path) -> Path:

@@ -1,0 +1,14 @@
+"""What Hydra finds of `src/sweeps`: it takes plugins from classes that are defined in this package, and no others.
+
+Hydra imports every module of this folder at the start of each program, and so these import little.
+"""
+
+from src.sweeps import grid, launcher
+
+
+class GridSweeper(grid.GridSweeper):
+    """See `src.sweeps.grid`."""
+
+
+class LocalLauncher(launcher.LocalLauncher):
+    """See `src.sweeps.launcher`."""

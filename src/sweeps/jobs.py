@@ -1,0 +1,148 @@
+"""The jobs of a sweep: which there are, how they stand, and what is still to be done."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from src.utils.job_status import FAILED, INTERRUPTED, JOB, PENDING, RUNNING, STATUS, note, now, status_of
+from src.utils.json_files import read_json, write_json
+from src.utils.rerun import expand
+from src.utils.run_directory import is_locked, locked
+
+SWEEP = "sweep.json"
+NAMES = ("sweep",)  # overrides that say where the sweep is kept, and nothing of its jobs
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Args:
+        number: of the job, and the name of its folder in the sweep's; never given twice.
+        overrides: what the job is known by.
+        folder: where it runs.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    folder: Path
+
+    @property
+    def key(self) -> frozenset[str]:
+        """What makes it this job and no other, in whatever order it was written."""
+        return key_of(self.overrides)
+
+    @property
+    def status(self) -> str:
+        """How the job stands; one that was running and that nobody works at any more has been interrupted."""
+        status = status_of(self.folder)
+        return INTERRUPTED if status == RUNNING and not is_locked(self.folder) else status
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the job has told of itself."""
+        return read_json(self.folder / STATUS)
+
+    def arguments(self) -> list[str]:
+        """The overrides to launch it with: anew, or from its last checkpoint where it has begun."""
+        overrides = list(self.overrides)
+        if (self.folder / "run.json").is_file():
+            overrides = [word for word in expand([f"resume={self.folder}"]) if not word.startswith("hydra.run.dir=")]
+        quoted = str(self.folder.parent.resolve()).replace("'", "\\'")
+        return [*overrides, f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={self.number}"]
+
+
+class Sweep:
+    """The folder of a sweep, `sweep.json` in it, and a folder for every job.
+
+    Args:
+        folder: of the sweep; made where there is none.
+        task: what the jobs do: train, benchmark.
+        keys: the names of all that the sweep's command line sets.
+
+    Raises:
+        ValueError: the folder is that of another sweep.
+    """
+
+    def __init__(self, folder: Path, task: str, keys: Iterable[str]) -> None:
+        self.folder = folder
+        identity = {"task": task, "keys": sorted({*keys} - {*NAMES})}
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / SWEEP).is_file():
+            if any(child.name.isdecimal() for child in folder.iterdir()):
+                raise ValueError(f"{folder} holds other runs and no {SWEEP}: choose another folder for this sweep.")
+            write_json(folder / SWEEP, {**identity, "next_job": 0, "started": now()})
+        known = read_json(folder / SWEEP)
+        if {key: known.get(key) for key in identity} != identity:
+            was = f"{known.get('task')} over {', '.join(known.get('keys', []))}"
+            raise ValueError(
+                f"{folder} is the folder of another sweep, {was}; this one is {task} over "
+                f"{', '.join(identity['keys'])}: choose another folder."
+            )
+
+    def jobs(self) -> list[Job]:
+        """All jobs that there are, by their numbers."""
+        folders = [path.parent for path in self.folder.glob(f"*/{JOB}") if path.parent.name.isdecimal()]
+        found = [Job(int(folder.name), tuple(read_json(folder / JOB)["overrides"]), folder) for folder in folders]
+        return sorted(found, key=lambda job: job.number)
+
+    def add(self, overrides: Sequence[str], number: int | None = None, **facts: Any) -> Job:
+        """Add a job, under the next number unless one is given."""
+        if number is None:
+            content = read_json(self.folder / SWEEP)
+            number = content["next_job"]
+            write_json(self.folder / SWEEP, {**content, "next_job": number + 1})
+        kept = [word for word in overrides if name_of(word) not in NAMES]
+        job = Job(number, tuple(kept), self.folder / str(number))
+        job.folder.mkdir(exist_ok=True)
+        write_json(job.folder / JOB, {"number": number, "overrides": kept, **facts})
+        return job
+
+    def jobs_for(self, wanted: Iterable[Sequence[str]]) -> list[Job]:
+        """The job of each list of overrides: the one that is there, or one that is added."""
+        known = {job.key: job for job in self.jobs()}
+        found = []
+        for overrides in wanted:
+            key = key_of(word for word in overrides if name_of(word) not in NAMES)
+            if key not in known:
+                known[key] = self.add(overrides)
+            found.append(known[key])
+        return found
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep others from launching this sweep's jobs.
+
+        Raises:
+            ValueError: another process is launching them.
+        """
+        with locked(self.folder, "another process runs this sweep."):
+            yield
+
+
+def to_do(jobs: Iterable[Job], retry_failed: bool) -> list[Job]:
+    """The jobs that are still to be run: new ones, interrupted ones and, on request, failed ones."""
+    wanted = {PENDING, INTERRUPTED} | ({FAILED} if retry_failed else set())
+    return [job for job in jobs if job.status in wanted]
+
+
+def mark_lost(job: Job, sentence: str) -> None:
+    """Let the status of a job tell that its process has died, unless it could still tell how it ended."""
+    if status_of(job.folder) in (PENDING, RUNNING):
+        note(job.folder, status=FAILED, ended=now(), error=sentence)
+
+
+def key_of(overrides: Iterable[str]) -> frozenset[str]:
+    """What a list of overrides sets, in whatever order and notation: `lr=0.10` is `lr=0.1`."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    values = {one.get_key_element(): None if one.is_delete() else one.value() for one in parsed}
+    return frozenset(f"{key}={value!r}" for key, value in values.items())
+
+
+def name_of(override: str) -> str:
+    """The key of an override: `trainer.max_epochs` of `+trainer.max_epochs=3`."""
+    return override.lstrip("+~").partition("=")[0]

@@ -1,0 +1,274 @@
+"""Run the jobs of a sweep on this machine: one after another in this process, or several at once in processes."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from src.sweeps.jobs import Job, mark_lost
+from src.sweeps.table import Progress, words
+from src.utils.cli import print_error, set_env
+from src.utils.cpu import allowed_cpus, physical_cores
+from src.utils.interruption import Interrupted
+from src.utils.job_status import FAILED, INTERRUPTED
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 0.5
+KILLS = (signal.SIGTERM, 9)  # from without: the job has not failed, and goes on when the sweep does
+
+
+@dataclass
+class Task:
+    """What it takes to run any job of a sweep; it can be sent to another process."""
+
+    hydra_context: HydraContext
+    task_function: TaskFunction
+    config: DictConfig
+
+    def run(self, overrides: Sequence[str], number: int) -> JobReturn:
+        """Run one job in this process."""
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        result = run_job(
+            hydra_context=self.hydra_context,
+            task_function=self.task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        return result
+
+
+class LocalLauncher(Launcher):
+    """Hydra's launcher for one machine.
+
+    With one job at a time all run in this process; with more, each of `n_jobs` processes takes one job after another
+    and computes with its share of the cores, so that what a job imports is paid for once a process.
+
+    Args:
+        n_jobs: how many jobs run at once.
+        fail_fast: begin no further job after one has failed.
+
+    Raises:
+        ValueError: there are not so many cores.
+    """
+
+    def __init__(self, n_jobs: int = 1, fail_fast: bool = False) -> None:
+        cpus = allowed_cpus()
+        if not isinstance(n_jobs, int) or not 1 <= n_jobs <= cpus:
+            raise ValueError(f"n_jobs={n_jobs}: this machine has the cores for 1 to {cpus} jobs at once.")
+        self.n_jobs, self.fail_fast = n_jobs, fail_fast
+        self._workers: list[Worker] = []
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what jobs are made of; Hydra calls it before anything is launched."""
+        self.task = Task(hydra_context, task_function, config)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run jobs, and return what came of those that were begun."""
+        setup_globals()
+        folder = Path(self.task.config.hydra.sweep.dir)
+        jobs = []
+        for index, overrides in enumerate(job_overrides, initial_job_idx):
+            subdir = [word.partition("=")[2] for word in overrides if word.startswith("hydra.sweep.subdir=")]
+            number = int(subdir[-1]) if subdir else index
+            jobs.append(Job(number, tuple(overrides), folder / str(number)))
+        return self._one_by_one(jobs) if self.n_jobs == 1 else self._at_once(jobs)
+
+    def _one_by_one(self, jobs: list[Job]) -> list[JobReturn]:
+        results = []
+        for place, job in enumerate(jobs, 1):
+            log.info("job %d (%d of %d): %s", job.number, place, len(jobs), words(job))
+            results.append(self.task.run(job.overrides, job.number))
+            if results[-1].status == JobStatus.FAILED:
+                interrupted = isinstance(results[-1]._return_value, Interrupted)
+                if interrupted or self.fail_fast:
+                    break
+        return results
+
+    def _at_once(self, jobs: list[Job]) -> list[JobReturn]:
+        waiting, over = list(reversed(jobs)), False
+        with interruptible() as stop, Progress(len(jobs)) as progress:
+            while True:
+                over |= stop.is_set()
+                while waiting and not over and len(self._busy()) < self.n_jobs:
+                    self._idle().give(waiting.pop())
+                busy = self._busy()
+                if not busy:
+                    break
+                progress.show([worker.job for worker in busy if worker.job])
+                wait([worker.connection for worker in busy], timeout=REFRESH_SECONDS)
+                for worker in busy:
+                    job = worker.collect()
+                    if job is None:
+                        continue
+                    progress.tell(job)
+                    over |= self.fail_fast and job.status == FAILED
+                self._workers = [worker for worker in self._workers if not worker.gone]
+                if stop.is_set() and not stop.told:
+                    stop.told = True
+                    for worker in busy:
+                        worker.end_job()
+        return [returned(job) for job in jobs if job not in waiting]
+
+    def _busy(self) -> list["Worker"]:
+        return [worker for worker in self._workers if worker.job is not None]
+
+    def _idle(self) -> "Worker":
+        for worker in self._workers:
+            if worker.job is None:
+                return worker
+        with set_env("OMP_NUM_THREADS", str(max(1, physical_cores() // self.n_jobs))):
+            self._workers.append(Worker(self.task))
+        return self._workers[-1]
+
+    def close(self) -> None:
+        """End the processes, which are kept from one batch of jobs to the next."""
+        for worker in self._workers:
+            worker.connection.close()
+        for worker in self._workers:
+            worker.process.join()
+        self._workers.clear()
+
+
+class Worker:
+    """A process that runs one job after another.
+
+    Args:
+        task: what jobs are made of.
+    """
+
+    def __init__(self, task: Task) -> None:
+        context = get_context("spawn")  # a fork would share the threads and locks of what is loaded already
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=work, args=(other, task, Singleton.get_state()["instances"]))
+        self.process.start()
+        other.close()  # so that the death of the process ends the connection
+        self.job: Job | None = None
+        self.gone = False
+
+    def give(self, job: Job) -> None:
+        """Let the process run a job."""
+        self.connection.send(job)
+        self.job = job
+
+    def collect(self) -> Job | None:
+        """The job that the process has been given, when it is done with it or has died of it."""
+        job = self.job
+        if job is None or not self.connection.poll():
+            return None
+        try:
+            self.gone = not self.connection.recv()
+        except (EOFError, OSError):
+            self.gone = True
+            self.process.join()
+            code = self.process.exitcode or 0
+            if -code not in KILLS:
+                how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+                mark_lost(job, f"The process of this job ended {how}; its last words are in {job.folder}/console.log")
+        self.job = None
+        return job
+
+    def end_job(self) -> None:
+        """Let the job save its state and end; where it can't yet, the process ends."""
+        self.process.terminate()
+
+
+def work(connection: Connection, task: Task, singletons: Any) -> None:
+    """What a worker does: run the jobs that it is sent until there are no more, or nobody who sends them."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C is for the launcher, which tells each worker once
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    Singleton._instances.update(singletons)  # OmegaConf's resolvers, the rest of its state, are no plain objects
+    setup_globals()
+    while True:
+        try:
+            job: Job = connection.recv()
+        except EOFError:
+            return
+        with console_to(job.folder / "console.log"):
+            result = task.run(job.overrides, job.number)
+        goes_on = not isinstance(result._return_value, Interrupted)
+        connection.send(goes_on)
+        if not goes_on:
+            return
+
+
+def end_with_parent() -> None:
+    """Save and end when the launcher has been killed: nobody would know of this process."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def console_to(path: Path) -> Iterator[None]:
+    """Let all that this process and its children print go to the end of a file."""
+    streams = {stream.fileno(): os.dup(stream.fileno()) for stream in (sys.__stdout__, sys.__stderr__) if stream}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        for number in streams:
+            os.dup2(file.fileno(), number)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, saved in streams.items():
+                os.dup2(saved, number)
+                os.close(saved)
+
+
+class Stop(threading.Event):
+    """Set when the sweep is to end; `told` when its jobs know."""
+
+    told = False
+
+
+@contextmanager
+def interruptible() -> Iterator[Stop]:
+    """Note the first SIGINT or SIGTERM for as long as the context lasts; the second does what it always does."""
+    stop, handlers = Stop(), {}
+
+    def note_signal(number: int, frame: Any) -> None:
+        stop.set()
+        print_error("Interrupted: the running jobs save their state. Once more to end at once.")
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.signal(number, note_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def returned(job: Job) -> JobReturn:
+    """What Hydra wants to know of a job that another process has run."""
+    result = JobReturn()
+    result.overrides = list(job.overrides)
+    error = job.facts.get("error") if job.status in (FAILED, INTERRUPTED) else None
+    failed = job.status in (FAILED, INTERRUPTED)
+    result.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
+    result.return_value = RuntimeError(error or "interrupted") if failed else job.facts.get("value")
+    return result

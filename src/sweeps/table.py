@@ -1,0 +1,118 @@
+"""How a sweep is doing: a live table on a terminal, a line a job anywhere else; and a summary at the end."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from src.sweeps.jobs import Job
+from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, PRUNED
+
+COLOURS = {FINISHED: "green", PRUNED: "yellow", INTERRUPTED: "yellow", FAILED: "red"}
+
+
+class Progress:
+    """Show the running jobs, and say of each job how it ended.
+
+    Args:
+        total: the jobs that there are to do.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total, self.ended, self._start = total, 0, time.monotonic()
+        self.console = Console(stderr=True)
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> "Progress":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, running: Sequence[Job]) -> None:
+        """Draw the table of the running jobs."""
+        if not self._live.is_started:
+            return
+        table = Table("job", "epoch", "figures", "for", "what", box=None, pad_edge=False)
+        for job in sorted(running, key=lambda job: job.number):
+            facts = job.facts
+            epochs = f"{facts.get('epoch', 0)} of {facts['max_epochs']}" if "max_epochs" in facts else "…"
+            table.add_row(str(job.number), epochs, figures(facts), since(facts.get("started")), words(job))
+        self._live.update(Group(table, self._line()), refresh=True)
+
+    def tell(self, job: Job) -> None:
+        """Say how a job ended."""
+        self.ended += 1
+        facts = job.facts
+        detail = facts.get("error") if job.status == FAILED else figures(facts)
+        line = f"job {job.number} {job.status}: {words(job)}{f'  {detail}' if detail else ''}"
+        if not self._live.is_started:
+            line = f"[{self.ended}/{self.total}] {line}"
+        self.console.print(line, style=COLOURS.get(job.status), markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self) -> str:
+        seconds = time.monotonic() - self._start
+        left = f", about {duration(seconds / self.ended * (self.total - self.ended))} to go" if self.ended else ""
+        return f"{self.ended} of {self.total} jobs in {duration(seconds)}{left}"
+
+
+def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None) -> None:
+    """Print a table of all jobs of a sweep, what failed, and where it all is."""
+    table = Table("job", "status", "value", "epochs", "what")
+    statuses = Counter(job.status for job in jobs)
+    for job in jobs:
+        facts, status = job.facts, job.status
+        style = COLOURS.get(status, "")
+        table.add_row(
+            str(job.number),
+            f"[{style}]{status}[/]" if style else status,
+            value(facts.get("value")),
+            str(facts.get("epoch", "")),
+            words(job),
+        )
+    console = console or Console()
+    console.print(table)
+    for job in jobs:
+        if job.status == FAILED:
+            console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)
+    counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    console.print(f"{len(jobs)} jobs: {counts}. Sweep directory: {folder}", highlight=False, soft_wrap=True)
+
+
+def words(job: Job) -> str:
+    """What a job is, in the words of the command line."""
+    return " ".join(word for word in job.overrides if not word.startswith("hydra."))
+
+
+def figures(facts: dict[str, Any]) -> str:
+    """The last figures that a job has told."""
+    return "  ".join(f"{name} {number:.4g}" for name, number in (facts.get("figures") or {}).items())
+
+
+def value(content: Any) -> str:
+    """What a sweep optimises, of one job."""
+    numbers = content if isinstance(content, list) else [content]
+    return ", ".join(f"{number:.4g}" for number in numbers if isinstance(number, int | float))
+
+
+def since(started: str | None) -> str:
+    """How long ago a time was."""
+    if started is None:
+        return ""
+    return duration((datetime.now(timezone.utc) - datetime.fromisoformat(started)).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    """A time in the units that matter: 7 s, 3 min 05 s, 2 h 10 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
