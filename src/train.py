@@ -6,13 +6,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from src.utils.checkpoints import check_file
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
-from src.utils.rerun import expand_command_line
-from src.utils.run_directory import locked
+from src.utils.rerun import expand_command_line, go_on
 from src.utils.targets import check_targets
 
 
@@ -46,14 +47,29 @@ def train(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
 
 
 @entry_point("train")
-def main(cfg: DictConfig) -> float | None:
-    """Train as the command line says, and return the figure that a sweep optimises."""
-    with locked(Path(cfg.paths.output_dir)):
-        figures, _ = train(cfg)
-    name = cfg.optimized_metric
-    if name and name not in figures:
+def main(cfg: DictConfig) -> float | list[float] | None:
+    """Train as the command line says, and return the figure that a sweep optimises, or several."""
+    hydra = HydraConfig.get()
+    if (search := hydra.runtime.choices["hparams_search"]) and hydra.mode == RunMode.RUN and not cfg.reproduce:
+        raise ValueError(f"hparams_search={search} is a sweep: python src/train.py -m hparams_search={search} …")
+    go_on(cfg, Path(cfg.paths.output_dir))
+    figures, _ = train(cfg)
+    names = cfg.optimized_metric
+    if not names:
+        return None
+    values = [optimized(figures, name) for name in ([names] if isinstance(names, str) else names)]
+    return values[0] if isinstance(names, str) else values
+
+
+def optimized(figures: dict[str, float], name: str) -> float:
+    """The figure that a sweep optimises.
+
+    Raises:
+        ValueError: the run has no such figure.
+    """
+    if name not in figures:
         raise ValueError(f"optimized_metric={name} is not a figure of this run; they are {', '.join(sorted(figures))}.")
-    return figures[name] if name else None
+    return figures[name]
 
 
 if __name__ == "__main__":

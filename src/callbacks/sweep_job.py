@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from hydra.core.hydra_config import HydraConfig
 
 from src.utils.interruption import Pruned
 from src.utils.job_status import JOB, note
@@ -25,12 +26,15 @@ class SweepJob(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find the trial that this run is, where a study may prune it."""
-        study = read_json(self.folder / JOB).get("study")
-        if study and study["prune_by"]:
-            from src.sweeps.study import open_study, trial_of
+        study = read_json(self.folder / JOB).get("study", {})
+        self.prune_by = study.get("prune_by")
+        if self.prune_by and trainer.is_global_zero and HydraConfig.initialized():
+            sweeper = HydraConfig.get().sweeper  # of this command, for a folder has no say in what is built
+            if sweeper.get("pruner"):
+                from src.sweeps.study import open_study, trial_of
 
-            self.prune_by = study["prune_by"]
-            self.trial = trial_of(open_study(study["storage"]), study["trial"])
+                opened = open_study(sweeper.storage, sweeper.study_name, pruner=sweeper.pruner)
+                self.trial = trial_of(opened, study["trial"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tell how long it will be."""
@@ -46,12 +50,15 @@ class SweepJob(L.Callback):
         epoch = trainer.current_epoch + 1
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         note(self.folder, epoch=epoch, figures={name: metrics[name] for name in TOLD if name in metrics})
-        if self.trial is None or trainer.fit_loop.epoch_loop._should_check_val_epoch() is False:
+        if not self.prune_by or not trainer.fit_loop.epoch_loop._should_check_val_epoch():
             return
         if self.prune_by not in metrics:
             names = ", ".join(sorted(metrics))
             raise ValueError(f"hydra.sweeper.prune_by={self.prune_by} is not a figure of this run; they are {names}.")
         value = metrics[self.prune_by]
-        self.trial.report(value, epoch)
-        if self.trial.should_prune():
+        hopeless = False
+        if self.trial is not None:
+            self.trial.report(value, epoch)
+            hopeless = self.trial.should_prune()
+        if trainer.strategy.reduce_boolean_decision(hopeless, all=False):  # all processes end together
             raise Pruned(value)

@@ -10,7 +10,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from src.utils.job_status import FAILED, INTERRUPTED, JOB, PENDING, RUNNING, STATUS, note, now, status_of
 from src.utils.json_files import read_json, write_json
-from src.utils.rerun import expand
 from src.utils.run_directory import is_locked, locked
 
 SWEEP = "sweep.json"
@@ -48,12 +47,9 @@ class Job:
         return read_json(self.folder / STATUS)
 
     def arguments(self) -> list[str]:
-        """The overrides to launch it with: anew, or from its last checkpoint where it has begun."""
-        overrides = list(self.overrides)
-        if (self.folder / "run.json").is_file():
-            overrides = [word for word in expand([f"resume={self.folder}"]) if not word.startswith("hydra.run.dir=")]
+        """The overrides to launch it with; where it has begun before, it goes on from its last checkpoint by itself."""
         quoted = str(self.folder.parent.resolve()).replace("'", "\\'")
-        return [*overrides, f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={self.number}"]
+        return [*self.overrides, f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={self.number}"]
 
 
 class Sweep:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -40,11 +40,11 @@ class Task:
     task_function: TaskFunction
     config: DictConfig
 
-    def run(self, overrides: Sequence[str], number: int) -> JobReturn:
+    def run(self, job: Job) -> JobReturn:
         """Run one job in this process."""
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, job.arguments())
         with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
+            config.hydra.job.id = config.hydra.job.num = job.number
         result = run_job(
             hydra_context=self.hydra_context,
             task_function=self.task_function,
@@ -82,34 +82,48 @@ class LocalLauncher(Launcher):
         self.task = Task(hydra_context, task_function, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run jobs, and return what came of those that were begun."""
-        setup_globals()
+        """Run jobs that are given by their overrides, as any of Hydra's sweepers does; return what came of them."""
         folder = Path(self.task.config.hydra.sweep.dir)
-        jobs = []
-        for index, overrides in enumerate(job_overrides, initial_job_idx):
-            subdir = [word.partition("=")[2] for word in overrides if word.startswith("hydra.sweep.subdir=")]
-            number = int(subdir[-1]) if subdir else index
-            jobs.append(Job(number, tuple(overrides), folder / str(number)))
-        return self._one_by_one(jobs) if self.n_jobs == 1 else self._at_once(jobs)
+        jobs = [
+            Job(number, tuple(overrides), folder / str(number))
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
+        self.run(jobs, len(jobs))
+        return [returned(job) for job in jobs]
 
-    def _one_by_one(self, jobs: list[Job]) -> list[JobReturn]:
-        results = []
+    def run(self, jobs: Iterable[Job], total: int, ended: Callable[[Job], None] | None = None) -> None:
+        """Run jobs until there are none, one has failed and that is to end the sweep, or a signal ends it.
+
+        Args:
+            jobs: taken from it when there is room for one more.
+            total: how many there will be, for the display.
+            ended: called with each job when it has ended.
+        """
+        setup_globals()
+        if self.n_jobs == 1:
+            self._one_by_one(jobs, total, ended or ignore)
+        else:
+            self._at_once(iter(jobs), total, ended or ignore)
+
+    def _one_by_one(self, jobs: Iterable[Job], total: int, ended: Callable[[Job], None]) -> None:
         for place, job in enumerate(jobs, 1):
-            log.info("job %d (%d of %d): %s", job.number, place, len(jobs), words(job))
-            results.append(self.task.run(job.overrides, job.number))
-            if results[-1].status == JobStatus.FAILED:
-                interrupted = isinstance(results[-1]._return_value, Interrupted)
-                if interrupted or self.fail_fast:
-                    break
-        return results
+            log.info("job %d (%d of %d): %s", job.number, place, total, words(job))
+            result = self.task.run(job)
+            ended(job)
+            failed = result.status == JobStatus.FAILED
+            if failed and (self.fail_fast or isinstance(result._return_value, Interrupted)):
+                break
 
-    def _at_once(self, jobs: list[Job]) -> list[JobReturn]:
-        waiting, over = list(reversed(jobs)), False
-        with interruptible() as stop, Progress(len(jobs)) as progress:
+    def _at_once(self, jobs: Iterator[Job], total: int, ended: Callable[[Job], None]) -> None:
+        over = False
+        with interruptible() as stop, Progress(total) as progress:
             while True:
-                over |= stop.is_set()
-                while waiting and not over and len(self._busy()) < self.n_jobs:
-                    self._idle().give(waiting.pop())
+                while not over and not stop.is_set() and len(self._busy()) < self.n_jobs:
+                    job = next(jobs, None)
+                    if job is None:
+                        over = True
+                    else:
+                        self._idle().give(job)
                 busy = self._busy()
                 if not busy:
                     break
@@ -117,16 +131,15 @@ class LocalLauncher(Launcher):
                 wait([worker.connection for worker in busy], timeout=REFRESH_SECONDS)
                 for worker in busy:
                     job = worker.collect()
-                    if job is None:
-                        continue
-                    progress.tell(job)
-                    over |= self.fail_fast and job.status == FAILED
+                    if job is not None:
+                        ended(job)
+                        progress.tell(job)
+                        over |= self.fail_fast and job.status == FAILED
                 self._workers = [worker for worker in self._workers if not worker.gone]
                 if stop.is_set() and not stop.told:
                     stop.told = True
                     for worker in busy:
                         worker.end_job()
-        return [returned(job) for job in jobs if job not in waiting]
 
     def _busy(self) -> list["Worker"]:
         return [worker for worker in self._workers if worker.job is not None]
@@ -204,7 +217,7 @@ def work(connection: Connection, task: Task, singletons: Any) -> None:
         except EOFError:
             return
         with console_to(job.folder / "console.log"):
-            result = task.run(job.overrides, job.number)
+            result = task.run(job)
         goes_on = not isinstance(result._return_value, Interrupted)
         connection.send(goes_on)
         if not goes_on:
@@ -246,7 +259,8 @@ class Stop(threading.Event):
 @contextmanager
 def interruptible() -> Iterator[Stop]:
     """Note the first SIGINT or SIGTERM for as long as the context lasts; the second does what it always does."""
-    stop, handlers = Stop(), {}
+    stop = Stop()
+    handlers: dict[int, Any] = {}
 
     def note_signal(number: int, frame: Any) -> None:
         stop.set()
@@ -261,6 +275,10 @@ def interruptible() -> Iterator[Stop]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def ignore(job: Job) -> None:
+    """What is done at the end of a job where nobody wants to know."""
 
 
 def returned(job: Job) -> JobReturn:

@@ -1,19 +1,22 @@
 """How a sweep is doing: a live table on a terminal, a line a job anywhere else; and a summary at the end."""
 
+import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from src.sweeps.jobs import Job
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, PRUNED
 
+LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e[-+]?\d+)?")
 COLOURS = {FINISHED: "green", PRUNED: "yellow", INTERRUPTED: "yellow", FAILED: "red"}
 
 
@@ -45,7 +48,7 @@ class Progress:
         for job in sorted(running, key=lambda job: job.number):
             facts = job.facts
             epochs = f"{facts.get('epoch', 0)} of {facts['max_epochs']}" if "max_epochs" in facts else "…"
-            table.add_row(str(job.number), epochs, figures(facts), since(facts.get("started")), words(job))
+            table.add_row(str(job.number), epochs, figures(facts), since(facts.get("started")), escape(words(job)))
         self._live.update(Group(table, self._line()), refresh=True)
 
     def tell(self, job: Job) -> None:
@@ -68,6 +71,7 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
     """Print a table of all jobs of a sweep, what failed, and where it all is."""
     table = Table("job", "status", "value", "epochs", "what")
     statuses = Counter(job.status for job in jobs)
+    shared = common(jobs)
     for job in jobs:
         facts, status = job.facts, job.status
         style = COLOURS.get(status, "")
@@ -76,10 +80,12 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
             f"[{style}]{status}[/]" if style else status,
             value(facts.get("value")),
             str(facts.get("epoch", "")),
-            words(job),
+            escape(words(job, shared)),
         )
     console = console or Console()
     console.print(table)
+    if shared:
+        console.print(f"all with: {' '.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
     for job in jobs:
         if job.status == FAILED:
             console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)
@@ -87,9 +93,19 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
     console.print(f"{len(jobs)} jobs: {counts}. Sweep directory: {folder}", highlight=False, soft_wrap=True)
 
 
-def words(job: Job) -> str:
-    """What a job is, in the words of the command line."""
-    return " ".join(word for word in job.overrides if not word.startswith("hydra."))
+def common(jobs: Sequence[Job]) -> set[str]:
+    """The overrides that all of several jobs have."""
+    return set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+
+
+def words(job: Job, left_out: Collection[str] = ()) -> str:
+    """What a job is, in the words of the command line; long numbers are rounded."""
+    return " ".join(LONG_NUMBER.sub(rounded, word) for word in job.overrides if word not in left_out)
+
+
+def rounded(match: re.Match[str]) -> str:
+    """A number with as many digits as one reads."""
+    return f"{float(match[0]):.4g}"
 
 
 def figures(facts: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from src.utils.checkpoint_names import LAST
 from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInterrupted
 from src.utils.job_status import recorded
+from src.utils.run_directory import locked
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"
@@ -54,11 +55,12 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         reported: list[Exception] = []
 
         def job(cfg: DictConfig) -> Any:
+            folder = Path(HydraConfig.get().runtime.output_dir)
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
-                    return recorded(Path(HydraConfig.get().runtime.output_dir), lambda: task(cfg), describe)
+                    with locked(folder):
+                        return recorded(folder, lambda: task(cfg), describe)
                 except SystemExit:  # how Lightning ends a run at Ctrl-C
-                    folder = Path(HydraConfig.get().runtime.output_dir)
                     has_checkpoint = (folder / "checkpoints" / LAST).is_file()
                     print_error(f"Interrupted{f'; to go on: resume={folder}' if has_checkpoint else ''}.")
                     sys.exit(INTERRUPTED)

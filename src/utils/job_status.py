@@ -27,14 +27,17 @@ def status_of(folder: Path) -> str:
 
 
 def recorded(folder: Path, task: Callable[[], Any], describe: Callable[[BaseException], str]) -> Any:
-    """Call a job's task, and let its status tell how that goes.
+    """Call a job's task, and let its status tell how that goes; a job that has finished is not done again.
 
     Args:
         folder: of the job.
         task: returns the figure that the sweep optimises, several of them, or None.
         describe: puts an error into a sentence.
     """
-    attempts = read_json(folder / STATUS).get("attempts", 0) + 1
+    former = read_json(folder / STATUS)
+    if former.get("status") == FINISHED:  # an engine may have started it twice
+        return former.get("value")
+    attempts = former.get("attempts", 0) + 1
     place = {"host": socket.gethostname(), "pid": os.getpid()}
     note(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **place)
     try:

@@ -9,10 +9,16 @@ from typing import Any
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all; NaN and infinity, which JSON does not know, become null."""
-    plain = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()
-    }
-    write_whole(path, json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_whole(path, json.dumps(finite(content), indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def finite(node: Any) -> Any:
+    """The same values with null for NaN and infinity."""
+    if isinstance(node, Mapping):
+        return {key: finite(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [finite(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def write_whole(path: Path, text: str) -> None:

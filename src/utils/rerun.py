@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from src.utils.checkpoint_names import LAST, PREVIOUS
 from src.utils.checkpoints import read_checkpoint
 from src.utils.cli import is_choice
+from src.utils.job_status import JOB
 from src.utils.json_files import read_json, write_whole
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,16 @@ def expand(arguments: list[str]) -> list[str]:
         else:
             log.warning("There is no checkpoint in %s/checkpoints yet: the run starts over.", folder)
     return [*(word for word in further if word.startswith("-")), *expanded, *(w for w in further if w[0] != "-")]
+
+
+def go_on(cfg: DictConfig, folder: Path) -> None:
+    """Let a job of a sweep that has begun before go on where it was, as `resume=` would; whoever starts it again."""
+    if cfg.resume or not (folder / JOB).is_file() or not (folder / "run.json").is_file():
+        return
+    cfg.resume, cfg.seed = str(folder), read_json(folder / "run.json").get("seed", cfg.seed)
+    ckpt_path = newest_good_checkpoint(folder)
+    if ckpt_path is not None:
+        cfg.ckpt_path = str(ckpt_path)
 
 
 def remember(config: dict[str, Any], folder: Path, overrides: list[str]) -> None:

@@ -34,12 +34,13 @@ class ExclusiveFolder(Callback):
 
 
 @contextmanager
-def locked(folder: Path, otherwise: str = "another process is training there.") -> Iterator[None]:
+def locked(folder: Path, otherwise: str = "another process is training there.", wait: bool = False) -> Iterator[None]:
     """Keep other processes from writing to a folder, for as long as the context lasts.
 
     Args:
         folder: of a run or a sweep.
         otherwise: what another process that has locked it does.
+        wait: for another process to end, in place of an error.
 
     Raises:
         ValueError: another process is at it.
@@ -52,7 +53,7 @@ def locked(folder: Path, otherwise: str = "another process is training there.") 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise ValueError(f"{folder} is in use: {otherwise}") from error
         yield

@@ -1,0 +1,229 @@
+"""Sweep by a study: Optuna chooses what is tried next from what has come out so far."""
+
+import logging
+import math
+import os
+import shlex
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+import yaml
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from src.sweeps.jobs import Job, name_of
+from src.sweeps.space import SearchSpace, word
+from src.sweeps.study import open_study, trial_of
+from src.sweeps.sweeper import ResumableSweeper, wait_for
+from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, PENDING, PRUNED
+from src.utils.json_files import write_whole
+from src.utils.run_directory import is_locked, locked
+
+if TYPE_CHECKING:
+    import optuna
+
+log = logging.getLogger(__name__)
+
+RESULTS = "optimization_results.yaml"
+FOLDER, LAUNCHER, RETRY_OF = "folder", "launcher", "retry_of"  # what a trial knows beside its parameters
+
+
+class OptunaSweeper(ResumableSweeper):
+    """Hydra's sweeper for studies; a trial is a job of the same number.
+
+    In the folder of a former sweep the study goes on: interrupted trials from their checkpoints, then new ones until
+    there are `n_trials` in all. Several processes may do so at once, in one folder or, with a storage that they share,
+    in several.
+
+    Args:
+        direction: `maximize` or `minimize`; a list of them where `optimized_metric` is one.
+        n_trials: of the study, in all.
+        sampler: the configuration of Optuna's sampler.
+        pruner: the configuration of what gives up hopeless trials; None: nothing does.
+        prune_by: the figure of each validated epoch that the pruner compares.
+        storage: a journal file, or the URL of a database.
+        study_name: of the study in its storage.
+        conditional_params: further `params` for each condition, such as `model=mnist_cnn_68k`.
+        options: see `ResumableSweeper`.
+    """
+
+    def __init__(
+        self,
+        direction: str | ListConfig,
+        n_trials: int,
+        sampler: DictConfig,
+        pruner: DictConfig | None,
+        prune_by: str | None,
+        storage: str,
+        study_name: str,
+        conditional_params: Mapping[str, Mapping[str, Any]] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.directions = [direction] if isinstance(direction, str) else list(direction)
+        for one in self.directions:
+            if one not in ("maximize", "minimize"):
+                raise ValueError(f"hydra.sweeper.direction={one} must be maximize or minimize.")
+        if n_trials < 1:
+            raise ValueError(f"hydra.sweeper.n_trials={n_trials} must be at least 1.")
+        if pruner is not None and len(self.directions) > 1:
+            raise ValueError("A study of several objectives can't prune: hydra/sweeper/pruner=none.")
+        self.n_trials, self.sampler, self.pruner, self.prune_by = n_trials, sampler, pruner, prune_by
+        self.storage, self.study_name = storage, study_name
+        self.conditional_params = conditional_params or {}
+
+    def run(self, overrides: dict[str, Override]) -> list[Job]:
+        """Go on with the study until it has its trials."""
+        names = self._objectives()
+        conditional = {
+            condition: {key: self.parse([word(key, value)])[0] for key, value in parts.items()}
+            for condition, parts in self.conditional_params.items()
+        }
+        self.study = open_study(self.storage, self.study_name, self.directions)
+        self.space = SearchSpace(overrides, conditional, lambda text: self.parse([text])[0])
+        total = self.n_trials
+        if self._is_grid():
+            total = min(total, math.prod(len(values) for values in self.space.grid().values()))
+        self.check(self.space.rows())
+        self.jobs = self.open([*map(name_of, overrides), *(key for parts in conditional.values() for key in parts)])
+        with self._present() as launcher:
+            self.launch(self._trials(total, launcher, names[0]), total, at_once=self.n_jobs, ended=self._tell)
+        self._report(names)
+        return self.jobs.jobs()
+
+    def _objectives(self) -> list[str]:
+        found = OmegaConf.select(self.config, "optimized_metric")
+        names = [found] if isinstance(found, str) else list(found or [])
+        if not names:
+            raise ValueError(
+                "optimized_metric=null: say what the study optimises, such as optimized_metric=val/acc_best"
+            )
+        if len(names) != len(self.directions):
+            raise ValueError(
+                f"optimized_metric={', '.join(names)} and hydra.sweeper.direction={', '.join(self.directions)}: "
+                "a direction is needed for each."
+            )
+        if self.pruner is not None and self._compared(names[0]).startswith("test/"):
+            raise ValueError(
+                f"{names[0]} is not known while a run trains: set hydra.sweeper.prune_by=val/acc, or another figure of "
+                "each epoch, or hydra/sweeper/pruner=none."
+            )
+        return names
+
+    def _compared(self, objective: str) -> str:
+        return self.prune_by or objective.removesuffix("_best")
+
+    def _is_grid(self) -> bool:
+        return str(self.sampler._target_).endswith(".GridSampler")
+
+    @contextmanager
+    def _present(self) -> Iterator[Path]:
+        """A folder that is locked for as long as this process lives: its trials are not lost, and others leave them."""
+        folder = self.folder / ".launchers" / f"{socket.gethostname()}_{os.getpid()}"
+        with locked(folder):
+            yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _trials(self, total: int, launcher: Path, objective: str) -> Iterator[Job]:
+        """The job of each trial that is to be run: first those that others have left, then new ones."""
+        study = {"storage": self.storage, "name": self.study_name}
+        if self.pruner is not None:
+            study["prune_by"] = self._compared(objective)
+
+        def job_of(number: int) -> Job:
+            trial = trial_of(self.study, number)
+            trial.set_user_attr(FOLDER, str(self.folder))
+            trial.set_user_attr(LAUNCHER, str(launcher))
+            return self.jobs.add(self.space.suggest(trial), number, study={**study, "trial": number})
+
+        with self._asking():
+            left = [job_of(number) for number in self._left()]
+            if self.retry_failed:
+                self._enqueue_failed()
+        wait_for(left)
+        for job in left:
+            if job.status in (PENDING, INTERRUPTED):
+                yield job
+            else:  # it ended, and its launcher did before it could tell
+                self._tell(job)
+        while True:
+            with self._asking():
+                trials = self.study.get_trials(deepcopy=False)
+                retried = {trial.user_attrs[RETRY_OF] for trial in trials if RETRY_OF in trial.user_attrs}
+                waiting = any(trial.state.name == "WAITING" for trial in trials)
+                if len(trials) - len(retried) >= total and not waiting:
+                    return
+                self.study.sampler = self._make_sampler(len(trials))
+                job = job_of(self.study.ask().number)
+            yield job
+
+    def _asking(self) -> AbstractContextManager[None]:
+        """One process at a time draws trials."""
+        return locked(self.folder / ".launchers", wait=True)
+
+    def _make_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
+        """A sampler for one trial: what it draws follows from the seed, the trial's number and the trials before."""
+        options: dict[str, Any] = {}
+        if self._is_grid():
+            options["search_space"] = self.space.grid()
+        elif self.sampler.get("seed") is not None:
+            options["seed"] = self.sampler.seed + number
+        sampler: optuna.samplers.BaseSampler = hydra.utils.instantiate(self.sampler, **options)
+        return sampler
+
+    def _left(self) -> list[int]:
+        """The trials of this folder that nobody looks after, for their launchers have ended or been killed."""
+        return [
+            trial.number
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.state.name == "RUNNING"
+            and trial.user_attrs.get(FOLDER, str(self.folder)) == str(self.folder)
+            and not (LAUNCHER in trial.user_attrs and is_locked(Path(trial.user_attrs[LAUNCHER])))
+        ]
+
+    def _enqueue_failed(self) -> None:
+        trials = self.study.get_trials(deepcopy=False)
+        retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        for trial in trials:
+            if trial.state.name == "FAIL" and trial.number not in retried:
+                self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+
+    def _tell(self, job: Job) -> None:
+        """Tell the study how a trial has ended."""
+        from optuna.samplers import RandomSampler
+        from optuna.trial import TrialState
+
+        value = job.facts.get("value")
+        self.study.sampler = RandomSampler()  # which has nothing to do at the end of a trial
+        if job.status == FINISHED and None not in (value if isinstance(value, list) else [value]):
+            self.study.tell(job.number, value, skip_if_finished=True)
+        elif job.status == PRUNED:
+            self.study.tell(job.number, state=TrialState.PRUNED, skip_if_finished=True)
+        elif job.status in (FINISHED, FAILED):  # or a figure that is no number
+            self.study.tell(job.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _report(self, names: list[str]) -> None:
+        """Say which trials were best, and write them down."""
+        if not any(trial.state.name == "COMPLETE" for trial in self.study.get_trials(deepcopy=False)):
+            log.warning("No trial has been completed.")
+            return
+        best: list[dict[str, Any]] = [
+            {
+                "trial": trial.number,
+                "values": dict(zip(names, trial.values, strict=True)),
+                "params": trial.params,
+                "command": shlex.join(
+                    ["python", "src/train.py", f"reproduce={self.folder}/{trial.number}", "test=true"]
+                ),
+            }
+            for trial in self.study.best_trials
+        ]
+        write_whole(self.folder / RESULTS, yaml.safe_dump({"name": "optuna", "best": best}, sort_keys=False))
+        for one in best:
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in one["values"].items())
+            log.info("best trial %d: %s; again: %s", one["trial"], figures, one["command"])

@@ -1,0 +1,177 @@
+"""What a study searches: the values and ranges that overrides stand for, some of them only where others hold."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+
+from src.sweeps.jobs import key_of
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
+
+
+class SearchSpace:
+    """The overrides of a study's trials.
+
+    Args:
+        overrides: of every trial, by their keys: single values, which are passed on, and sweeps, which are searched.
+        conditional: further overrides by their keys, for each condition such as `model=mnist_cnn_68k`; they are
+            searched in trials in which the condition holds.
+        parse: reads an override.
+
+    Raises:
+        ValueError: a range is empty, a condition can never hold, or a key is searched twice.
+    """
+
+    def __init__(
+        self,
+        overrides: Mapping[str, Override],
+        conditional: Mapping[str, Mapping[str, Override]],
+        parse: Callable[[str], Override],
+    ) -> None:
+        self.fixed = [one.input_line or "" for one in overrides.values() if not one.is_sweep_override()]
+        self.searched = {key: distribution(one) for key, one in overrides.items() if one.is_sweep_override()}
+        if not self.searched:
+            raise ValueError(
+                "There is nothing to search: give ranges, such as 'model.optimizer.lr=tag(log,interval(1e-4,1e-1))', "
+                "or choose a search with hparams_search=…"
+            )
+        self.conditions: dict[str, set[frozenset[str]]] = {}
+        self.conditional: dict[str, dict[str, BaseDistribution]] = {}
+        possible = {key_of([word]) for row in self.rows() for word in row}
+        for condition, parts in conditional.items():
+            self.conditions[condition] = {key_of([word]) for word in values_of(parse(condition))}
+            if not self.conditions[condition] & possible:
+                raise ValueError(f"conditional_params: {condition} never holds in this search.")
+            twice = self.searched.keys() & parts.keys()
+            if twice:
+                raise ValueError(f"conditional_params: {', '.join(sorted(twice))} is searched in every trial already.")
+            self.conditional[condition] = {key: distribution(one) for key, one in parts.items()}
+
+    def suggest(self, trial: "Trial") -> list[str]:
+        """The overrides of a trial; what has been drawn for it before stays."""
+        words = [*self.fixed, *(word(key, draw(trial, key, one)) for key, one in self.searched.items())]
+        for parts in self._holding(words):
+            words += [word(key, draw(trial, key, one)) for key, one in parts.items()]
+        return words
+
+    def rows(self) -> list[list[str]]:
+        """Overrides of as many jobs as it takes to see every value and both ends of every range."""
+        examples = {key: examples_of(one) for key, one in self.searched.items()}
+        rows = []
+        for number in range(max(map(len, examples.values()))):
+            row = [*self.fixed, *(word(key, some[number % len(some)]) for key, some in examples.items())]
+            for parts in self._holding(row):
+                row += [word(key, examples_of(one)[number % len(examples_of(one))]) for key, one in parts.items()]
+            rows.append(row)
+        return rows
+
+    def grid(self) -> dict[str, list[Any]]:
+        """All values of each key.
+
+        Raises:
+            ValueError: a key is searched in a range without steps, or under a condition.
+        """
+        if self.conditional:
+            raise ValueError("hydra/sweeper/sampler=grid knows no conditional_params.")
+        values = {key: grid_of(one) for key, one in self.searched.items()}
+        endless = [key for key, found in values.items() if found is None]
+        if endless:
+            raise ValueError(
+                f"hydra/sweeper/sampler=grid needs single values for {', '.join(endless)}, or a range with steps."
+            )
+        return {key: found for key, found in values.items() if found is not None}
+
+    def _holding(self, words: Sequence[str]) -> list[dict[str, "BaseDistribution"]]:
+        present = {key_of([one]) for one in words}
+        return [parts for condition, parts in self.conditional.items() if self.conditions[condition] & present]
+
+
+def distribution(override: Override) -> "BaseDistribution":
+    """What Optuna draws from for an override such as `lr=tag(log,interval(1e-4,1e-1))` or `batch_size=32,64`.
+
+    Raises:
+        ValueError: it is empty, or logarithmic and not positive.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    text, value = override.input_line, override.value()
+    log = isinstance(value, IntervalSweep | RangeSweep) and "log" in value.tags
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None and value.end is not None
+        if value.start >= value.end:
+            raise ValueError(f"{text} is an empty range: {value.start} is not below {value.end}.")
+        if log and value.start <= 0:
+            raise ValueError(f"{text}: a logarithmic range must be above 0.")
+        if isinstance(value.start, int) and isinstance(value.end, int):
+            return IntDistribution(value.start, value.end, log=log)
+        return FloatDistribution(value.start, value.end, log=log)
+    if isinstance(value, RangeSweep):
+        assert value.start is not None and value.stop is not None
+        steps = math.ceil((value.stop - value.start) / value.step) - 1  # the end is left out, as in Hydra's grids
+        if steps < 0 or value.step <= 0:
+            raise ValueError(f"{text} is an empty range.")
+        if log:
+            raise ValueError(f"{text}: a logarithmic range has no steps: tag(log,int(interval(1,64))).")
+        last = value.start + steps * value.step
+        kind: Any = IntDistribution if isinstance(value.start, int) and isinstance(last, int) else FloatDistribution
+        return kind(value.start, last, step=value.step)
+    choices = list(override.sweep_iterator(transformer=Transformer.encode))
+    if not choices:
+        raise ValueError(f"{text} is empty: it lists no value.")
+    return CategoricalDistribution(choices)  # type: ignore[arg-type]  # encoded: plain values and strings
+
+
+def draw(trial: "Trial", key: str, one: "BaseDistribution") -> Any:
+    """A value of a trial; the one that it has where it was drawn before."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(one, CategoricalDistribution):
+        return trial.suggest_categorical(key, one.choices)
+    if isinstance(one, FloatDistribution):
+        return trial.suggest_float(key, one.low, one.high, step=one.step, log=one.log)
+    assert isinstance(one, IntDistribution)
+    return trial.suggest_int(key, one.low, one.high, step=one.step, log=one.log)
+
+
+def examples_of(one: "BaseDistribution") -> list[Any]:
+    """All choices, or both ends of a range."""
+    from optuna.distributions import CategoricalDistribution
+
+    if isinstance(one, CategoricalDistribution):
+        return list(one.choices)
+    return [one.low, one.high]  # type: ignore[attr-defined]
+
+
+def grid_of(one: "BaseDistribution") -> list[Any] | None:
+    """All values of a distribution; None where they can't be counted."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(one, CategoricalDistribution):
+        return list(one.choices)
+    step = one.step or (1 if isinstance(one, IntDistribution) else None)  # type: ignore[attr-defined]
+    if step is None or one.log:  # type: ignore[attr-defined]
+        return None
+    return [one.low + number * step for number in range(round((one.high - one.low) / step) + 1)]  # type: ignore[attr-defined]
+
+
+def word(key: str, value: Any) -> str:
+    """An override with a value that was drawn."""
+    return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
+
+
+def values_of(override: Override) -> list[str]:
+    """An override once for each value that it lists.
+
+    Raises:
+        ValueError: it lists none.
+    """
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    found = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    if not found:
+        raise ValueError(f"{override.input_line} is empty: it lists no value.")
+    return found

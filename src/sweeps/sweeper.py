@@ -1,0 +1,170 @@
+"""What all sweeps have in common: a folder that knows its jobs, a launcher that runs them, and an end that tells."""
+
+import itertools
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from src.sweeps.jobs import Job, Sweep, name_of
+from src.sweeps.launcher import LocalLauncher
+from src.sweeps.space import word
+from src.sweeps.table import summarise
+from src.utils.interruption import SweepFailed, SweepInterrupted
+from src.utils.job_status import FAILED, INTERRUPTED, PENDING, RUNNING
+
+log = logging.getLogger(__name__)
+
+RETRY = "hydra.sweeper.retry_failed=true"
+LAUNCHER_EXTRAS = {"hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}  # by the package of the plugin
+POLL_SECONDS = 0.5
+
+
+class ResumableSweeper(Sweeper):
+    """A sweep that can be ended at any moment and run again in the same folder.
+
+    Args:
+        params: overrides that a file gives, such as `{seed: "1,2,3"}`; the command line's win.
+        retry_failed: run failed jobs again, too.
+        fail_fast: begin no further job after one has failed.
+        n_jobs: how many jobs run at once.
+    """
+
+    config: DictConfig
+    hydra_context: HydraContext
+
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        retry_failed: bool = False,
+        fail_fast: bool = False,
+        n_jobs: int = 1,
+    ) -> None:
+        self.params, self.retry_failed, self.fail_fast, self.n_jobs = params or {}, retry_failed, fail_fast, n_jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Make the launcher; Hydra calls it before the sweep.
+
+        Raises:
+            ModuleNotFoundError: the launcher is that of an extra, which is not installed.
+        """
+        self.hydra_context, self.config = hydra_context, config
+        try:
+            self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
+        except RuntimeError as error:
+            extra = LAUNCHER_EXTRAS.get(config.hydra.launcher._target_.split(".")[1])
+            if extra is None or "Unknown plugin" not in str(error):
+                raise
+            choice = config.hydra.runtime.choices["hydra/launcher"]
+            raise ModuleNotFoundError(
+                f"hydra/launcher={choice} needs a package that is not installed: pip install -e '.[{extra}]'"
+            ) from error
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run what is still to be run of the sweep that the arguments ask for.
+
+        Raises:
+            SweepInterrupted: a signal ended it; the same command goes on.
+            SweepFailed: jobs have failed, and the others have ended.
+        """
+        given = [name_of(argument) for argument in arguments]
+        words = [word(key, value) for key, value in self.params.items() if key not in given]
+        overrides = self.parse([*words, *arguments])
+        self.folder = Path(self.config.hydra.sweep.dir)
+        try:
+            jobs = self.run({override.get_key_element(): override for override in overrides})
+        finally:
+            if isinstance(self.launcher, LocalLauncher):
+                self.launcher.close()
+        summarise(jobs, self.folder)
+        statuses = {job.status for job in jobs}
+        if statuses & {INTERRUPTED, PENDING, RUNNING}:
+            raise SweepInterrupted(f"The sweep has not ended; to go on: {self.command()}")
+        if FAILED in statuses:
+            failed = sum(job.status == FAILED for job in jobs)
+            raise SweepFailed(f"{failed} of {len(jobs)} jobs failed; to try them again: {self.command()} {RETRY}")
+        return [job.facts.get("value") for job in jobs]
+
+    def run(self, overrides: dict[str, Override]) -> list[Job]:
+        """Run the jobs, and return all that the summary is to tell of."""
+        raise NotImplementedError
+
+    def parse(self, words: list[str]) -> list[Override]:
+        """Read overrides; patterns such as `glob(mnist_*)` stand for the files that there are."""
+        return OverridesParser.create(self.hydra_context.config_loader).parse_overrides(words)
+
+    def command(self) -> str:
+        """The command that goes on with this sweep."""
+        command = shlex.join(["python", *(word for word in sys.argv if word != RETRY)])
+        if any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in sys.argv):
+            return command
+        name = f"sweep={self.folder.name}" if "sweep" in self.config else f"hydra.sweep.dir={self.folder}"
+        return f"{command} {shlex.quote(name)}"
+
+    def open(self, keys: Sequence[str]) -> Sweep:
+        """The sweep's folder, with Hydra's own record of the configuration in it."""
+        found = Sweep(self.folder, str(self.config.hydra.job.name), keys)
+        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        return found
+
+    def check(self, jobs: Iterable[Sequence[str]]) -> None:
+        """Compose jobs until every value has been seen, so that a mistake shows before the first of them runs."""
+        seen: set[str] = set()
+        for words in jobs:
+            if not seen.issuperset(words):
+                seen.update(words)
+                self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+
+    def launch(
+        self, jobs: Iterable[Job], total: int, at_once: int | None = None, ended: Callable[[Job], None] | None = None
+    ) -> None:
+        """Run jobs.
+
+        Args:
+            jobs: taken from it when there is room for one more.
+            total: how many there will be, for the display.
+            at_once: how many a launcher that waits for all it has been given is given; None: all.
+            ended: called with each job when it has ended.
+        """
+        if isinstance(self.launcher, LocalLauncher):
+            self.launcher.run(jobs, total, ended)
+            return
+        for batch in batches(iter(jobs), at_once):
+            try:
+                self.launcher.launch([job.arguments() for job in batch], initial_job_idx=batch[0].number)
+            except Exception as error:  # of the engine; how the jobs stand is told by themselves
+                log.error("The launcher gave up: %s", error)
+            for job in batch:
+                if ended:
+                    ended(job)
+            if self.fail_fast and any(job.status == FAILED for job in batch):
+                return
+
+
+def batches(jobs: Iterator[Job], size: int | None) -> Iterator[list[Job]]:
+    """Lists of so many jobs, the last of them shorter; all in one for None."""
+    while batch := list(itertools.islice(jobs, size)):
+        yield batch
+
+
+def wait_for(jobs: Iterable[Job]) -> None:
+    """Wait for jobs that other processes run, such as those whose launcher has been killed and that are saving."""
+    for job in jobs:
+        if job.status == RUNNING:
+            facts = job.facts
+            log.info("Waiting for job %d, which process %s on %s runs.", job.number, facts["pid"], facts["host"])
+            while job.status == RUNNING:
+                time.sleep(POLL_SECONDS)
