@@ -116,7 +116,7 @@ class ResumableSweeper(Sweeper):
 
     def open(self, keys: Sequence[str]) -> Sweep:
         """The sweep's folder, with Hydra's own record of the configuration in it."""
-        found = Sweep(self.folder, str(self.config.hydra.job.name), keys)
+        found = Sweep(self.folder, str(self.config.hydra.job.config_name), keys)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
         return found
 

@@ -1,0 +1,43 @@
+"""What tests of sweeps share: the program `toy.py`, started in a folder of its own."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOY = str(Path(__file__).parent / "toy.py")
+Toy = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    """Run a sweep of toys in `<tmp_path>/sweep`."""
+
+    def toy_(*arguments: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert result.returncode == status, result.stdout + result.stderr
+        return result
+
+    return toy_
+
+
+def statuses(folder: Path) -> dict[int, dict[str, Any]]:
+    """What each job of a sweep has told of itself."""
+    return {int(path.parent.name): json.loads(path.read_text()) for path in folder.glob("sweep/*/status.json")}
+
+
+def starts(folder: Path) -> dict[int, int]:
+    """How often each job was started."""
+    files = folder.glob("sweep/*/starts.txt")
+    return {int(path.parent.name): len(path.read_text().splitlines()) for path in files}
+
+
+def overrides(folder: Path) -> dict[int, list[str]]:
+    """The overrides that each job is known by."""
+    files = folder.glob("sweep/*/job.json")
+    return {int(path.parent.name): json.loads(path.read_text())["overrides"] for path in files}

@@ -1,0 +1,146 @@
+"""A grid: every combination once, whatever happens in between."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sweeps.conftest import TOY, Toy, overrides, starts, statuses
+
+
+def test_every_combination_is_a_job_and_finished_ones_are_left_alone(toy: Toy, tmp_path: Path) -> None:
+    result = toy("model.optimizer.lr=0.1,0.01", "seed=1,2")
+    assert overrides(tmp_path) == {
+        0: ["model.optimizer.lr=0.1", "seed=1"],
+        1: ["model.optimizer.lr=0.1", "seed=2"],
+        2: ["model.optimizer.lr=0.01", "seed=1"],
+        3: ["model.optimizer.lr=0.01", "seed=2"],
+    }
+    assert "4 jobs: 4 finished" in result.stdout
+    assert {number: facts["status"] for number, facts in statuses(tmp_path).items()} == dict.fromkeys(
+        range(4), "finished"
+    )
+    again = toy("seed=2,1,3", "model.optimizer.lr=1e-2,0.10")  # written otherwise, and with a value more
+    assert starts(tmp_path) == dict.fromkeys(range(6), 1)
+    assert overrides(tmp_path)[4] == ["seed=3", "model.optimizer.lr=0.01"]
+    assert "2 of 6 jobs are to do" in again.stdout and "6 jobs: 6 finished" in again.stdout
+
+
+def test_the_numbers_of_jobs_are_never_given_twice(toy: Toy, tmp_path: Path) -> None:
+    toy("seed=1,2")
+    shutil.rmtree(tmp_path / "sweep" / "1")
+    toy("seed=3")
+    assert overrides(tmp_path) == {0: ["seed=1"], 2: ["seed=3"]}
+
+
+def test_failed_jobs_are_told_as_they_fail_and_tried_again_on_request(toy: Toy, tmp_path: Path) -> None:
+    failed = toy("tags=[fail_once]", "seed=1,2", status=1)
+    assert "seed=1 is no good" in failed.stderr and "job 1 failed: seed=2 is no good." in failed.stdout
+    assert failed.stderr.splitlines()[-1].startswith("ERROR: 2 of 2 jobs failed; to try them again: python ")
+    assert statuses(tmp_path)[0]["error"] == "seed=1 is no good."
+    assert (tmp_path / "sweep" / "0" / "traceback.txt").is_file()
+    toy("tags=[fail_once]", "seed=1,2", status=1)
+    assert starts(tmp_path) == {0: 1, 1: 1}
+    toy("tags=[fail_once]", "seed=1,2", "hydra.sweeper.retry_failed=true")
+    assert starts(tmp_path) == {0: 2, 1: 2}
+    assert statuses(tmp_path)[0]["status"] == "finished" and statuses(tmp_path)[0]["attempts"] == 2
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_failure_ends_the_sweep_where_that_is_asked_for(n_jobs: int, toy: Toy, tmp_path: Path) -> None:
+    options = ["tags=[fail]", "seed=1,2,3,4,5,6", f"hydra.sweeper.n_jobs={n_jobs}"]
+    result = toy(*options, "hydra.sweeper.fail_fast=true", status=75)
+    assert len(starts(tmp_path)) <= n_jobs
+    assert "The sweep has not ended; to go on: python" in result.stderr
+    toy(*options, status=1)
+    assert starts(tmp_path) == dict.fromkeys(range(6), 1)
+
+
+def test_jobs_at_once_share_the_cores_and_their_processes(toy: Toy, tmp_path: Path) -> None:
+    result = toy("seed=1,2,3,4,5,6", "hydra.sweeper.n_jobs=2")
+    lines = [path.read_text().split() for path in tmp_path.glob("sweep/*/starts.txt")]
+    assert {threads for threads, _ in lines} == {"1"}  # of two cores
+    assert len({process for _, process in lines}) <= 2
+    assert "[6/6]" in result.stderr and "spoken" not in result.stdout
+    assert (tmp_path / "sweep" / "0" / "console.log").read_text() == "spoken\n"
+
+
+@pytest.mark.parametrize(("tag", "reason"), [("exit", "with status 3"), ("segfault", "by SIGSEGV")])
+def test_the_death_of_a_process_is_the_failure_of_its_job_alone(
+    tag: str, reason: str, toy: Toy, tmp_path: Path
+) -> None:
+    toy("tags=[dev],[" + tag + "]", "seed=1,2", "hydra.sweeper.n_jobs=2", status=1)
+    found = {number: facts["status"] for number, facts in statuses(tmp_path).items()}
+    assert found == {0: "finished", 1: "finished", 2: "failed", 3: "failed"}
+    error = statuses(tmp_path)[2]["error"]
+    assert error.startswith(f"The process of this job ended {reason}; its last words are in ")
+
+
+def test_a_job_that_was_killed_is_run_again(toy: Toy, tmp_path: Path) -> None:
+    toy("tags=[killed_once]", "seed=1,2", "hydra.sweeper.n_jobs=2", status=75)
+    assert starts(tmp_path) == {0: 1, 1: 1}
+    toy("tags=[killed_once]", "seed=1,2")
+    assert starts(tmp_path) == {0: 2, 1: 2}
+    assert {facts["status"] for facts in statuses(tmp_path).values()} == {"finished"}
+
+
+def test_a_sweep_is_named_on_the_command_line_and_runs_once_at_a_time(tmp_path: Path) -> None:
+    options = [f"paths.log_dir={tmp_path}", "sweep=mine", "tags=[wait],[dev]"]
+    command = [sys.executable, TOY, "-m", *options]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    job = tmp_path / "train" / "multiruns" / "mine" / "0"
+    while first.poll() is None and not (job / "starts.txt").is_file():
+        time.sleep(0.05)
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 1
+    assert second.stderr == f"ERROR: {job.parent} is in use: another process runs this sweep.\n"
+    os.killpg(first.pid, 9)
+    first.wait()
+    assert json.loads((job / "job.json").read_text())["overrides"][1:] == ["tags=[wait]"]  # and nothing of its name
+
+
+WRONG = {
+    "seed=interval(1,3)": "seed=interval(1,3): a grid needs single values; ranges are for hydra/sweeper=optuna.",
+    "seed=range(3,3)": "seed=range(3,3) is empty: it lists no value.",
+    "model.optimizer.l=0.1,0.2": "There is no model.optimizer.l in the configuration. Did you mean model.optimizer.lr?"
+    " To add a key that is not there, write +model.optimizer.l=…",
+    "hydra.sweeper.n_jobs=1000": "n_jobs=1000: this machine has the cores for 1 to ",
+}
+
+
+@pytest.mark.parametrize("argument", WRONG)
+def test_a_mistake_is_answered_before_anything_runs(argument: str, toy: Toy, tmp_path: Path) -> None:
+    result = toy("tags=[a],[b]", argument, status=1)
+    assert WRONG[argument] in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not starts(tmp_path)
+
+
+def test_a_folder_of_another_sweep_is_refused(toy: Toy, tmp_path: Path) -> None:
+    toy("seed=1,2")
+    result = toy("model.optimizer.lr=0.1,0.2", status=1)
+    assert result.stderr == (
+        f"ERROR: {tmp_path / 'sweep'} is the folder of another sweep, train over seed; this one is train over "
+        "model.optimizer.lr: choose another folder.\n"
+    )
+    (tmp_path / "sweep" / "sweep.json").unlink()
+    result = toy("seed=1,2", status=1)
+    assert "holds other runs and no sweep.json: choose another folder for this sweep." in result.stderr
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_launcher_whose_extra_is_missing(launcher: str, package: str, tmp_path: Path) -> None:
+    program = (
+        f"import sys, runpy; sys.modules['hydra_plugins.hydra_{package}_launcher'] = None; "
+        f"sys.argv = [{TOY!r}, *sys.argv[1:]]; runpy.run_path({TOY!r}, run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, "-m", "seed=1,2", f"hydra/launcher={launcher}"]
+    result = subprocess.run([*command, f"hydra.sweep.dir={tmp_path}"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"ERROR: hydra/launcher={launcher} needs a package that is not installed: pip install -e '.[{launcher}]'"
+    )

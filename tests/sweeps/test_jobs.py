@@ -1,0 +1,104 @@
+"""The folder of a sweep, its jobs, and how they stand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from src.sweeps.jobs import Sweep, key_of, mark_lost, to_do
+from src.utils.interruption import Interrupted, Pruned
+from src.utils.job_status import STATUS, note, recorded
+from src.utils.run_directory import locked
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (["lr=0.1", "seed=1"], ["seed=1", "lr=0.10"], True),
+        (["tags=[a, b]"], ["tags=[a,b]"], True),
+        (["+x=1"], ["x=1"], False),
+        (["seed=1"], ["seed='1'"], False),
+        (["~x"], ["x=null"], False),
+        (["x=null"], ["x=NULL"], True),
+    ],
+)
+def test_a_job_is_known_by_what_it_sets_however_it_is_written(one: list[str], other: list[str], equal: bool) -> None:
+    assert (key_of(one) == key_of(other)) == equal
+
+
+def test_how_a_job_stands(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "train", ["seed"])
+    jobs = sweep.jobs_for([f"seed={seed}"] for seed in range(7))
+    (waiting, *others) = jobs
+    running, lost, finished, failed, interrupted, pruned = others
+
+    def end_with(error: BaseException) -> float:
+        raise error
+
+    note(lost.folder, status="running")
+    assert recorded(finished.folder, lambda: 0.5, str) == 0.5
+    for job, error in {
+        failed: OSError("no room"),
+        interrupted: Interrupted(None, "x"),
+    }.items():
+        with pytest.raises(type(error)):
+            recorded(job.folder, lambda e=error: end_with(e), str)
+    assert recorded(pruned.folder, lambda: end_with(Pruned(0.25)), str) is None
+    with locked(running.folder):
+        note(running.folder, status="running")
+        found = [job.status for job in jobs]
+        assert found == ["pending", "running", "interrupted", "finished", "failed", "interrupted", "pruned"]
+        assert to_do(jobs, retry_failed=False) == [waiting, lost, interrupted]
+        assert to_do(jobs, retry_failed=True) == [waiting, lost, failed, interrupted]
+    assert failed.facts["error"] == "no room" and pruned.facts["value"] == 0.25 and finished.facts["value"] == 0.5
+
+
+def test_a_job_that_has_finished_is_not_done_again(tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
+    done: list[int] = []
+    for _ in range(2):
+        assert recorded(job.folder, lambda: done.append(1) or 7.0, str) == 7.0
+    assert done == [1] and job.facts["attempts"] == 1
+
+
+def test_figures_that_are_no_numbers_are_null(tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
+    recorded(job.folder, lambda: [float("nan"), 1.0], str)
+    assert job.facts["value"] == [None, 1.0]
+
+
+def test_a_run_that_is_no_job_keeps_no_status(tmp_path: Path) -> None:
+    assert recorded(tmp_path, lambda: 1.0, str) == 1.0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_death_of_a_process_is_told_unless_the_job_could(tmp_path: Path) -> None:
+    told, untold = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"], ["seed=2"]])
+    recorded(told.folder, lambda: None, str)
+    for job in (told, untold):
+        mark_lost(job, "It died.")
+    assert (told.status, untold.status, untold.facts["error"]) == ("finished", "failed", "It died.")
+
+
+def test_what_names_the_sweep_is_no_part_of_its_jobs(tmp_path: Path) -> None:
+    Sweep(tmp_path, "train", ["sweep", "seed"]).jobs_for([["sweep=a", "seed=1"]])
+    (again,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
+    assert again.number == 0 and again.overrides == ("seed=1",)
+    assert again.arguments() == ["seed=1", f"hydra.sweep.dir='{tmp_path}'", "hydra.sweep.subdir=0"]
+
+
+def test_a_damaged_status_is_that_of_a_job_which_has_not_begun(tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
+    (job.folder / STATUS).write_text('{"status": "fini')
+    assert job.status == "pending"
+
+
+def test_other_runs_and_other_sweeps_are_refused(tmp_path: Path) -> None:
+    Sweep(tmp_path / "a", "train", ["seed"])
+    for task, keys in (("train", ["lr"]), ("benchmark", ["seed"]), ("train", ["seed", "lr"])):
+        with pytest.raises(ValueError, match="is the folder of another sweep, train over seed"):
+            Sweep(tmp_path / "a", task, keys)
+    (tmp_path / "b" / "0").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"holds other runs and no sweep\.json"):
+        Sweep(tmp_path / "b", "train", ["seed"])
+    assert json.loads((tmp_path / "a" / "sweep.json").read_text())["next_job"] == 0

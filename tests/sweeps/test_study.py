@@ -1,0 +1,114 @@
+"""Where studies are kept, and what can be wrong with it."""
+
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+optuna = pytest.importorskip("optuna", reason="studies need the extra [sweep]")
+
+from src.sweeps.study import open_study, trial_of
+
+
+def journal(folder: Path) -> str:
+    return str(folder / "deep" / "study.journal")
+
+
+def database(folder: Path) -> str:
+    return f"sqlite:///{folder}/studies.db"
+
+
+STORAGES = [journal, database]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_study_is_begun_once_and_found_again(storage: Callable[[Path], str], tmp_path: Path) -> None:
+    first = open_study(storage(tmp_path), "mine", ["maximize"])
+    trial = first.ask()
+    trial.suggest_float("x", 0, 1)
+    first.tell(trial, 0.5)
+    again = open_study(storage(tmp_path), "mine", ["maximize"])
+    assert again.best_value == 0.5 and open_study(storage(tmp_path), "mine").best_params == first.best_params
+    other = open_study(storage(tmp_path), "other", ["minimize", "maximize"])
+    assert not other.trials and len(other.directions) == 2
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_trial_reported_to_by_one_process_is_judged_with_those_of_others(
+    storage: Callable[[Path], str], tmp_path: Path
+) -> None:
+    pruner = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1, "n_warmup_steps": 0}
+    asking = open_study(storage(tmp_path), "mine", ["maximize"])
+    verdicts = []
+    for value in (0.9, 0.1, 0.95):
+        trial = trial_of(open_study(storage(tmp_path), "mine", pruner=pruner), asking.ask().number)
+        trial.report(value, 1)
+        verdicts.append(trial.should_prune())
+        asking.tell(trial.number, value)
+    assert verdicts == [False, True, False]
+    trial = trial_of(open_study(storage(tmp_path), "mine"), asking.ask().number)
+    trial.report(0.0, 1)
+    assert not trial.should_prune()  # by default nothing is given up
+
+
+def test_a_study_that_wants_something_else_is_refused(tmp_path: Path) -> None:
+    open_study(journal(tmp_path), "mine", ["maximize"])
+    with pytest.raises(ValueError, match=r"direction=minimize: the study mine in .* wants to maximize; choose another"):
+        open_study(journal(tmp_path), "mine", ["minimize"])
+
+
+def damage(folder: Path, content: str) -> str:
+    path = folder / "study.journal"
+    path.write_text(content)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("hello\nworld\n", "it is no storage of a study, or damaged"),
+        ('{"op_code": 0, "worker_id": "x"}\n', "it is no storage of a study, or damaged"),
+        ('{"op_code": 99, "worker_id": "x"}\n', "another version of Optuna made it"),
+    ],
+)
+def test_a_file_that_is_no_journal(content: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"The study mine cannot be opened in .*study.journal: {message}"):
+        open_study(damage(tmp_path, content), "mine", ["maximize"])
+
+
+def test_a_database_of_another_version_of_optuna(tmp_path: Path) -> None:
+    open_study(database(tmp_path), "mine", ["maximize"])
+    with sqlite3.connect(tmp_path / "studies.db") as connection:
+        connection.execute("update alembic_version set version_num='v9.9.0.a'")
+    with pytest.raises(ValueError, match="another version of Optuna made it; choose another"):
+        open_study(database(tmp_path), "mine", ["maximize"])
+
+
+def test_a_database_that_is_locked(tmp_path: Path) -> None:
+    open_study(database(tmp_path), "mine", ["maximize"])
+    connection = sqlite3.connect(tmp_path / "studies.db", isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(ValueError, match="another program has locked it; try again when that has ended"):
+        open_study(f"{database(tmp_path)}?timeout=0.2", "mine", ["maximize"])
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("sqlite:////proc/nowhere/x.db", "unable to open database file"),
+        ("nothing://x", "Can't load plugin|Could not parse|Failed to import"),
+        ("/proc/nowhere/study.journal", "No such file"),
+    ],
+)
+def test_a_place_that_is_none(storage: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"The study mine cannot be opened in .*: .*({message})"):
+        open_study(storage, "mine", ["maximize"])
+
+
+def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -e '\.\[sweep\]'"):
+        open_study(journal(tmp_path), "mine", ["maximize"])

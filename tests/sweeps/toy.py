@@ -1,0 +1,43 @@
+"""A program like `src/train.py` whose runs take no time: what tests of sweeps start, and what they make go wrong.
+
+A run's value is highest at model.optimizer.lr=0.01. `tags` tell it what to do: fail, die, be killed, wait.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from omegaconf import DictConfig
+
+from src.utils.cli import entry_point
+from src.utils.rerun import go_on
+
+
+@entry_point("train")
+def main(cfg: DictConfig) -> float:
+    """Leave a line for each start in `starts.txt`, and end as the tags say."""
+    folder = Path(cfg.paths.output_dir)
+    go_on(cfg, folder)
+    with (folder / "starts.txt").open("a") as file:
+        file.write(f"{os.environ.get('OMP_NUM_THREADS')} {os.getpid()}\n")
+    first = len((folder / "starts.txt").read_text().splitlines()) == 1
+    sys.stdout.write("spoken\n")
+    if "fail" in cfg.tags or ("fail_once" in cfg.tags and first):
+        raise ValueError(f"seed={cfg.seed} is no good.")
+    if "exit" in cfg.tags:
+        os._exit(3)
+    if "killed_once" in cfg.tags and first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "segfault" in cfg.tags:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "wait" in cfg.tags:
+        time.sleep(600)
+    return -((cfg.model.optimizer.lr - 0.01) ** 2)
+
+
+if __name__ == "__main__":
+    main()
