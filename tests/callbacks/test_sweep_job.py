@@ -1,0 +1,116 @@
+"""What a job of a sweep tells while it trains, and how a study ends it."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import pytest
+from hydra.core.hydra_config import HydraConfig
+
+from src.callbacks.sweep_job import SweepJob
+from src.data.in_memory import InMemoryDataModule
+from src.utils.cli import CONFIGS
+from src.utils.interruption import Pruned
+
+optuna = pytest.importorskip("optuna", reason="studies need the extra [sweep]")
+from src.sweeps.study import open_study
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., SweepJob]:
+    """Make a folder that is a job's, perhaps of a study."""
+
+    def make(**study: Any) -> SweepJob:
+        (tmp_path / "job.json").write_text(json.dumps({"study": study} if study else {}))
+        return SweepJob(str(tmp_path))
+
+    return make
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator["optuna.Study"]:
+    """A study with one perfect trial, and the configuration of a command that prunes by the median."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        overrides = ["hydra/sweeper=optuna", "hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1"]
+        overrides.append("hydra.sweeper.pruner.n_warmup_steps=2")
+        storage = [f"hydra.sweeper.storage={tmp_path}/study.journal", "hydra.sweeper.study_name=mine"]
+        HydraConfig.instance().set_config(hydra.compose("train", [*overrides, *storage], return_hydra_config=True))
+    found = open_study(f"{tmp_path}/study.journal", "mine", ["maximize"])
+    trial = found.ask()
+    for epoch in (1, 2, 3):
+        trial.report(1.0, epoch)
+    found.tell(trial, 1.0)
+    yield found
+    HydraConfig.instance().cfg = None
+
+
+def status(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "status.json").read_text())
+
+
+def test_it_tells_how_far_it_is(
+    job: Callable[..., SweepJob],
+    trainer: Callable[..., L.Trainer],
+    model: L.LightningModule,
+    data: InMemoryDataModule,
+    tmp_path: Path,
+) -> None:
+    trainer(job(), max_epochs=2).fit(model, datamodule=data)
+    told = status(tmp_path)
+    assert (told["epoch"], told["max_epochs"]) == (2, 2)
+    assert 0 <= told["figures"]["val/acc"] <= 1 and {"train/loss", "val/loss"} <= told["figures"].keys()
+
+
+def test_a_study_ends_a_hopeless_run_once_it_may_be_judged(
+    study: "optuna.Study",
+    job: Callable[..., SweepJob],
+    trainer: Callable[..., L.Trainer],
+    model: L.LightningModule,
+    data: InMemoryDataModule,
+    tmp_path: Path,
+) -> None:
+    callback = job(trial=study.ask().number, prune_by="val/acc")
+    with pytest.raises(Pruned, match="Pruned at 0"):
+        trainer(callback, max_epochs=9).fit(model, datamodule=data)
+    assert status(tmp_path)["epoch"] == 2  # n_warmup_steps
+    assert list(study.trials[1].intermediate_values) == [1, 2]
+
+
+def test_a_run_is_judged_after_epochs_with_a_validation_only(
+    study: "optuna.Study",
+    job: Callable[..., SweepJob],
+    trainer: Callable[..., L.Trainer],
+    model: L.LightningModule,
+    data: InMemoryDataModule,
+) -> None:
+    callback = job(trial=study.ask().number, prune_by="val/acc")
+    with pytest.raises(Pruned):
+        trainer(callback, max_epochs=9, check_val_every_n_epoch=3).fit(model, datamodule=data)
+    assert list(study.trials[1].intermediate_values) == [3]
+
+
+def test_a_folder_has_no_say_in_what_is_built(
+    job: Callable[..., SweepJob],
+    trainer: Callable[..., L.Trainer],
+    model: L.LightningModule,
+    data: InMemoryDataModule,
+    tmp_path: Path,
+) -> None:
+    """Resumed by itself, a trial trains to its end, whatever its `job.json` asks for."""
+    evil = {"_target_": "pathlib.Path.touch", "self": str(tmp_path / "touched")}
+    callback = job(trial=0, prune_by="val/acc", pruner=evil, storage=str(tmp_path / "none.journal"))
+    trainer(callback, max_epochs=3).fit(model, datamodule=data)
+    assert status(tmp_path)["epoch"] == 3 and not (tmp_path / "touched").exists()
+
+
+def test_a_figure_that_a_run_has_not(
+    job: Callable[..., SweepJob],
+    trainer: Callable[..., L.Trainer],
+    model: L.LightningModule,
+    data: InMemoryDataModule,
+) -> None:
+    with pytest.raises(ValueError, match=r"prune_by=val/f1 is not a figure of this run; they are .*val/acc"):
+        trainer(job(trial=0, prune_by="val/f1")).fit(model, datamodule=data)
