@@ -1,5 +1,8 @@
-"""Pictures in TensorBoard: what the net is shown, what it confuses, where it fails worst."""
+"""Pictures of a run: what the net is shown, what it confuses, where it fails worst."""
 
+import base64
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -7,9 +10,13 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from src.utils.json_files import write_json
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+TEST_REPORT = "test_report.json"
+MAX_PIXELS = 64  # of an image in the report of the test
 MAX_NUMBERED_CLASSES = 20  # above this a confusion matrix has no room for figures and names
 
 
@@ -42,17 +49,19 @@ class HeadResults:
 class ImageReport(L.Callback):
     """Log a grid of training samples after the first epoch, and confusions and worst mistakes after the test.
 
-    The worst mistakes are those the net was surest of. Under DDP they are those of the first process, while the
-    confusion matrix counts the samples of all.
+    TensorBoard gets pictures; confusions and mistakes are also written to `test_report.json`, for pages such as that of
+    `src/compare.py`. The worst mistakes are those the net was surest of. Under DDP they are those of the first process,
+    while the confusion matrix counts the samples of all.
 
     Args:
         num_images: images in a grid.
+        dirpath: where the report of the test goes; None: nowhere.
     """
 
-    def __init__(self, num_images: int = 36) -> None:
+    def __init__(self, num_images: int = 36, dirpath: str | None = None) -> None:
         if num_images < 1:
             raise ValueError(f"num_images={num_images} must be at least 1.")
-        self.num_images = num_images
+        self.num_images, self.dirpath = num_images, dirpath
         self._samples: tuple[Tensor, Tensor] | None = None
         self._samples_logged = False
         self._results: dict[str, HeadResults] = {}
@@ -98,7 +107,8 @@ class ImageReport(L.Callback):
             self._results.setdefault(name, HeadResults(self.num_images)).update(images, logits, head_labels)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the confusion matrix and the worst mistakes, of each head where there are several."""
+        """Log the confusion matrix and the worst mistakes, of each head where there are several; write them down."""
+        report = {}
         for number, (head, results) in enumerate(self._results.items()):
             prefix = f"test/{head}/" if head else "test/"
             names = class_names(trainer) if number == 0 else None  # further heads number their classes
@@ -106,12 +116,23 @@ class ImageReport(L.Callback):
             counts = trainer.strategy.reduce(results.counts, reduce_op="sum").cpu()
             self._log(trainer, f"{prefix}confusion_matrix", lambda c=counts, n=names: confusion_figure(c, n))
             images, labels, predicted, confidence = (part.cpu() for part in results.mistakes)
-            if len(images):
-                titles = [
-                    f"{name_of(label, names)}, not\n{name_of(guess, names)} {sure:.0%}"
-                    for label, guess, sure in zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
-                ]
+            mistakes = [
+                (name_of(label, names), name_of(guess, names), sure)
+                for label, guess, sure in zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
+            ]
+            if mistakes:
+                titles = [f"{label}, not\n{guess} {sure:.0%}" for label, guess, sure in mistakes]
                 self._log(trainer, f"{prefix}worst_mistakes", lambda i=images, t=titles: image_grid(i, t))
+            report[head or "test"] = {
+                "classes": [name_of(label, names) for label in range(len(counts))],
+                "counts": counts.tolist(),  # rows: true
+                "mistakes": [
+                    {"label": label, "predicted": guess, "confidence": sure, "png": png}
+                    for (label, guess, sure), png in zip(mistakes, pngs(images), strict=True)
+                ],
+            }
+        if self.dirpath is not None and trainer.is_global_zero and report:
+            write_json(Path(self.dirpath) / TEST_REPORT, {"heads": report})
 
     @staticmethod
     def _log(trainer: L.Trainer, tag: str, draw: Any) -> None:
@@ -132,20 +153,44 @@ def name_of(label: int, names: list[str] | None) -> str:
     return names[label] if names and label < len(names) else str(label)
 
 
+def displayed(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) of any range as they are shown: (N, H, W, C) from 0 to 1."""
+    low, high = images.amin(dim=(0, 2, 3), keepdim=True), images.amax(dim=(0, 2, 3), keepdim=True)
+    return ((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1)
+
+
+def pngs(images: Tensor) -> list[str]:
+    """Each of the images (N, C, H, W), not larger than a thumbnail, as PNG in base64."""
+    from PIL import Image
+
+    if not len(images):
+        return []
+    found = []
+    for pixels in (displayed(images.float()) * 255).round().byte().numpy():  # (H, W, C)
+        picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels[..., :3])
+        picture.thumbnail((MAX_PIXELS, MAX_PIXELS))
+        content = io.BytesIO()
+        picture.save(content, format="PNG")
+        found.append(base64.b64encode(content.getvalue()).decode())
+    return found
+
+
 def image_grid(images: Tensor, titles: list[str]) -> "Figure":
     """Draw (N, C, H, W) of any range, each under its title, in a grid that is about square."""
     from matplotlib.figure import Figure  # 0.5 s, and only for those who want pictures
 
-    low, high = images.amin(dim=(0, 2, 3), keepdim=True), images.amax(dim=(0, 2, 3), keepdim=True)
-    pictures = ((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
     columns = max(round(len(images) ** 0.5), 1)
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.3 * columns, 1.6 * rows), layout="tight")
-    for axes, picture, title in zip(figure.subplots(rows, columns, squeeze=False).flat, pictures, titles, strict=False):
-        axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
-        axes.set_title(title, fontsize=8)
-    for axes in figure.axes:
-        axes.set_axis_off()
+    cell = 1 + 0.32  # the height of an image of width 1 with its title
+    figure = Figure(figsize=(1.3 * columns, 1.3 * cell * rows))
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all images: an Axes for each would take a second
+    for index, (picture, title) in enumerate(zip(displayed(images).numpy(), titles, strict=False)):
+        x, y = index % columns, index // columns * cell
+        grey = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(x + 0.04, x + 0.96, y + cell - 0.04, y + cell - 0.96))
+        axes.text(x + 0.5, y + cell - 0.98, title, fontsize=8, ha="center", va="bottom")
+    axes.set(xlim=(0, columns), ylim=(rows * cell, 0), aspect="auto")
+    axes.set_axis_off()
     return figure
 
 

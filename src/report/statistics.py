@@ -1,0 +1,127 @@
+"""From runs to configurations: what differs but for the seed, means and spreads, and what nothing else beats."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from src.report.runs import Run
+from src.utils.job_status import FINISHED
+
+MINIMISED = ("loss", "seconds", "ms", "params")  # endings of figures of which less is better
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Runs that differ by nothing but their seeds.
+
+    Args:
+        label: what distinguishes it from the others.
+        runs: all of them, finished or not.
+        latencies: of models, where `src/benchmark.py` has measured them.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+    latencies: Mapping[str, float] = field(default_factory=dict)
+
+    def values(self, name: str) -> list[float]:
+        """A figure of all its runs that have it; a latency that they have not measured is that of their model."""
+        found = [run.figures[name] for run in self.runs if name in run.figures and run.status == FINISHED]
+        model = self.runs[0].settings.get("model")
+        if not found and name == "latency_ms" and model in self.latencies:
+            return [self.latencies[model]]
+        return found
+
+    def mean(self, name: str) -> float | None:
+        """The mean over the seeds; None where no run has the figure."""
+        values = self.values(name)
+        return statistics.fmean(values) if values else None
+
+    def std(self, name: str) -> float | None:
+        """The sample standard deviation over the seeds; None for fewer than two."""
+        values = self.values(name)
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """How its runs stand."""
+        return Counter(run.status for run in self.runs)
+
+
+def configurations(
+    runs: Iterable[Run], metric: str, latencies: Mapping[str, float] | None = None
+) -> list[Configuration]:
+    """Put runs of the same settings together, the best by a metric first, those without it last."""
+    groups: dict[frozenset[tuple[str, str]], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(frozenset(run.settings.items()), []).append(run)
+    labels = label(groups)
+    found = [Configuration(labels[key], tuple(members), latencies or {}) for key, members in groups.items()]
+    sign = 1 if is_minimised(metric) else -1
+
+    def rank(one: Configuration) -> tuple[bool, float]:
+        mean = one.mean(metric)
+        return mean is None, sign * mean if mean is not None else 0.0
+
+    return sorted(found, key=rank)
+
+
+def label(groups: Iterable[frozenset[tuple[str, str]]]) -> dict[frozenset[tuple[str, str]], str]:
+    """Name each group of settings by those that not all have."""
+    groups = list(groups)
+    shared = frozenset.intersection(*groups)
+    keys = {key for group in groups for key, _ in group - shared}
+    short = Counter(key.rpartition(".")[2] for key in keys)
+    names = {}
+    for group in groups:
+        settings = dict(group)
+        words = [settings.get("model", "")] if "model" in keys or not keys else []
+        words += [settings["data"]] if "data" in keys and "data" in settings else []
+        for key in sorted(keys - {"model", "data"}):
+            if key in settings:
+                last = key.rpartition(".")[2]
+                words.append(f"{last if short[last] == 1 else key}={rounded(settings[key])}")
+        names[group] = " ".join(filter(None, words)) or "defaults"
+    return names
+
+
+def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
+    """What all runs have in common."""
+    return dict(sorted(frozenset.intersection(*(frozenset(run.settings.items()) for run in runs))))
+
+
+def rounded(text: str) -> str:
+    """A long number with as many digits as one reads; any other text as it is."""
+    try:
+        return f"{float(text):.4g}" if "." in text and len(text) > 6 else text
+    except ValueError:
+        return text
+
+
+def is_minimised(name: str) -> bool:
+    """Whether less of a figure is better."""
+    return name.endswith(MINIMISED) or "loss" in name
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Those of points (cost, value) that no other beats: none has a higher value at the same or less cost."""
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
+        if not front or points[index][1] > points[front[-1]][1]:
+            front.append(index)
+    return front
+
+
+def choose_metric(runs: Sequence[Run], wanted: str | None) -> str:
+    """What runs are compared by: the metric that is wanted, or the first that any of them has.
+
+    Raises:
+        ValueError: no run has it.
+    """
+    known = sorted({name for run in runs for name in run.figures})
+    if wanted is None:
+        return next((name for name in ("test/acc", "val/acc_best", "val/acc") if name in known), "test/acc")
+    if wanted not in known:
+        raise ValueError(f"metric={wanted} is not a figure of these runs; they are {', '.join(known) or 'none'}.")
+    return wanted
