@@ -1,6 +1,7 @@
 """The curves of a run: its figures after each epoch, from TensorBoard's events or, where there are none, from CSV."""
 
 import csv
+import logging
 from pathlib import Path
 
 Curve = list[tuple[float, float]]  # (epoch, value)
@@ -18,6 +19,7 @@ def from_tensorboard(folder: Path) -> dict[str, Curve]:
         return {}
     from tensorboard.backend.event_processing import event_accumulator
 
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it tells of every file
     sizes = {event_accumulator.SCALARS: 0, event_accumulator.IMAGES: 1, event_accumulator.TENSORS: 1}
     events = event_accumulator.EventAccumulator(str(folder), size_guidance=sizes).Reload()
     tags = events.Tags()["scalars"]

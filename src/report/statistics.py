@@ -28,7 +28,7 @@ class Configuration:
     def values(self, name: str) -> list[float]:
         """A figure of all its runs that have it; a latency that they have not measured is that of their model."""
         found = [run.figures[name] for run in self.runs if name in run.figures and run.status == FINISHED]
-        model = self.runs[0].settings.get("model")
+        model = self.runs[0].settings.get("model", "")
         if not found and name == "latency_ms" and model in self.latencies:
             return [self.latencies[model]]
         return found

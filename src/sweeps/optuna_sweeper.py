@@ -92,7 +92,7 @@ class OptunaSweeper(ResumableSweeper):
         self.check(self.space.rows())
         self.jobs = self.open([*map(name_of, overrides), *(key for parts in conditional.values() for key in parts)])
         with self._present() as launcher:
-            self.launch(self._trials(total, launcher, names[0]), total, at_once=self.n_jobs, ended=self._tell)
+            self.launch(self._trials(total, launcher, names), total, at_once=self.n_jobs, ended=self._tell)
         self._report(names)
         return self.jobs.jobs()
 
@@ -129,11 +129,11 @@ class OptunaSweeper(ResumableSweeper):
             yield folder
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _trials(self, total: int, launcher: Path, objective: str) -> Iterator[Job]:
+    def _trials(self, total: int, launcher: Path, objectives: list[str]) -> Iterator[Job]:
         """The job of each trial that is to be run: first those that others have left, then new ones."""
-        study = {"storage": self.storage, "name": self.study_name}
+        study: dict[str, Any] = {"storage": self.storage, "name": self.study_name, "objectives": objectives}
         if self.pruner is not None:
-            study["prune_by"] = self._compared(objective)
+            study["prune_by"] = self._compared(objectives[0])
 
         def job_of(number: int) -> Job:
             trial = trial_of(self.study, number)

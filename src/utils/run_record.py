@@ -165,10 +165,12 @@ class RunRecord(L.Callback):
         pl_module.log_dict(figures, sync_dist=True)
 
     def figures(self) -> dict[str, float]:
-        """The median epoch: `epoch_seconds`, validation included, and `images_per_second` in training."""
+        """The median epoch: `epoch_seconds`, validation included, and `images_per_second` in training; all `epochs`."""
         if not self.epoch_seconds:
             return {}
         return {
             "epoch_seconds": statistics.median(self.epoch_seconds),
             "images_per_second": statistics.median(self.images_per_second),
+            "epochs": len(self.epoch_seconds),
+            "train_seconds": sum(self.epoch_seconds),
         }

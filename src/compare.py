@@ -1,0 +1,47 @@
+"""Compare runs: `python src/compare.py runs=[logs/train/multiruns/mine]` gives a table, a CSV file and a page."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
+
+from omegaconf import DictConfig
+
+from src.utils.cli import entry_point
+
+
+def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compare the runs that lie in folders and below them.
+
+    Returns:
+        The mean of the metric by configuration, and the configurations and files that were made.
+    """
+    from rich.console import Console
+
+    from src.report.page import write_page
+    from src.report.runs import find_runs, measured_latencies
+    from src.report.statistics import choose_metric, configurations
+    from src.report.studies import study_reports
+    from src.report.table import table, write_csv
+
+    runs = find_runs([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs)
+    metric = choose_metric(runs, cfg.metric)
+    found = configurations(runs, metric, measured_latencies(Path(cfg.paths.log_dir)))
+    page, rows = Path(cfg.folder) / "compare.html", Path(cfg.folder) / "compare.csv"
+    write_csv(rows, found)
+    write_page(page, found, metric, study_reports(runs))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table(found, metric))
+    console.print(f"page and table: {page}, {rows}", highlight=False, soft_wrap=True)
+    return {one.label: one.mean(metric) for one in found}, {"configurations": found, "page": page, "csv": rows}
+
+
+@entry_point("compare")
+def main(cfg: DictConfig) -> None:
+    """Compare as the command line says."""
+    compare(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a study tells: its trials, and which parameters its objectives depend on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from src.report.runs import Run
+from src.sweeps.study import open_study
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass
+class StudyReport:
+    """What a page says of a study.
+
+    Args:
+        name: of the study.
+        problem: why there is nothing more to say.
+        objectives: a name for each.
+        minimised: whether less of each is better.
+        trials: (number, values, whether it was pruned) of those that have values.
+        importances: for each objective the share of each parameter, or why there is none.
+        unrated: parameters that not all trials have, and that are not rated.
+    """
+
+    name: str
+    problem: str | None = None
+    objectives: list[str] = field(default_factory=list)
+    minimised: list[bool] = field(default_factory=list)
+    trials: list[tuple[int, list[float], bool]] = field(default_factory=list)
+    importances: list[dict[str, float] | str] = field(default_factory=list)
+    unrated: list[str] = field(default_factory=list)
+
+
+def study_reports(runs: Sequence[Run]) -> list[StudyReport]:
+    """A report of each study that runs are trials of."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        study = run.job.get("study")
+        if study:
+            found.setdefault((study["storage"], study["name"]), []).append(run)
+    return [report_of(storage, name, members[0]) for (storage, name), members in found.items()]
+
+
+def report_of(storage: str, name: str, run: Run) -> StudyReport:
+    """What a storage knows of a study; `run` is one of its trials, which tells where its sweep lies."""
+    title = f"{run.folder.parent.name} ({name})"
+    try:
+        study = open_study(storage, name)
+    except (ValueError, ModuleNotFoundError) as error:
+        return StudyReport(title, problem=str(error))
+    return describe_study(study, title, run.job["study"].get("objectives", []))
+
+
+def describe_study(study: "optuna.Study", title: str, objectives: list[str]) -> StudyReport:
+    """The trials and importances of a study, whose objectives have these names."""
+    trials = study.get_trials(deepcopy=False)
+    shown: list[tuple[int, list[float], bool]] = []
+    for trial in trials:
+        if trial.state.name == "COMPLETE":
+            shown.append((trial.number, list(trial.values), False))
+        elif trial.state.name == "PRUNED" and trial.intermediate_values:
+            shown.append((trial.number, [trial.intermediate_values[max(trial.intermediate_values)]], True))
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    everywhere = set.intersection(*(set(trial.params) for trial in complete)) if complete else set()
+    return StudyReport(
+        title,
+        objectives=objectives,
+        minimised=[direction.name == "MINIMIZE" for direction in study.directions],
+        trials=shown,
+        importances=[importance(study, place, everywhere) for place in range(len(study.directions))],
+        unrated=sorted({name for trial in trials for name in trial.params} - everywhere),
+    )
+
+
+def importance(study: "optuna.Study", place: int, rated: set[str]) -> dict[str, float] | str:
+    """How much an objective depends on each parameter that is rated, as shares; or why that can't be told.
+
+    Source: Watanabe et al. 2023, PED-ANOVA, arXiv 2304.10255.
+    """
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    def target(trial: Any) -> float:
+        return float(trial.values[place])
+
+    chosen: Any = target if len(study.directions) > 1 else None
+    try:
+        shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=chosen)
+        return {name: share for name, share in shares.items() if name in rated}
+    except (ValueError, RuntimeError) as error:  # too few trials, or all of them equal
+        return f"Too little is known for it: {error}"
