@@ -17,7 +17,7 @@ space := $(subst ,, )
 SHORTCUTS := trc trcns trcnm trcnl emhcm evit tq tqm tqc tqv tqcn tqe tqh tqa
 
 .DEFAULT_GOAL := help
-.PHONY: help h setup quickstart train test test-slow format check tb lc ca clean $(SHORTCUTS)
+.PHONY: help h setup quickstart train test test-slow format check tb compare lc ca clean $(SHORTCUTS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-zA-Z%_ -]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,8 @@ train-%: $(STAMP) ## train a model by its name: make train-mnist_cnn_68k
 	$(TRAIN) model=$* $(ARGS)
 tb: $(STAMP) ## open TensorBoard on all runs
 	$(VENV)/bin/tensorboard --logdir logs $(ARGS)
+compare: $(STAMP) ## compare all runs in a table and on a page: make compare ARGS="runs=[logs/train/multiruns/mine]"
+	$(RUN) src/compare.py $(ARGS)
 lc: ## list the configurations by group
 	@cd configs && find . -mindepth 2 -name '*.yaml' | sed 's|^\./||; s|\.yaml$$||' | sort
 

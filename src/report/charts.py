@@ -52,7 +52,7 @@ class Axis:
     ) -> None:
         self.log = log
         low, high = (self._scaled(bound) for bound in (min(values), max(values)))
-        room = (high - low) * margin or abs(high) * 0.05 or 0.5
+        room = (high - low) * margin if high > low else abs(high) * 0.05 or 0.5
         self.low, self.high, self.start, self.end = low - room, high + room, start, end
 
     def _scaled(self, value: float) -> float:
@@ -152,9 +152,12 @@ def history(values: Sequence[tuple[int, float, bool]], y_label: str, minimised: 
     parts = [axes(x, y, "trial", y_label)]
     best: list[tuple[float, float]] = []
     for number, value, pruned in values:
-        if not pruned and (not best or (value < best[-1][1]) == minimised != (value == best[-1][1])):
-            best += [(number, best[-1][1])] if best else []
-            best.append((number, value))
+        if pruned:
+            continue
+        if best and (value >= best[-1][1] if minimised else value <= best[-1][1]):
+            continue
+        best += [(number, best[-1][1])] if best else []  # a step
+        best.append((number, value))
     if best:
         parts.append(line([*best, (values[-1][0], best[-1][1])], x, y, "front"))
     for number, value, pruned in values:

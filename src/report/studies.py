@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import optuna
 
 
+LEAST_TRIALS = 8  # for an importance to mean something
+
+
 @dataclass
 class StudyReport:
     """What a page says of a study.
@@ -85,9 +88,12 @@ def importance(study: "optuna.Study", place: int, rated: set[str]) -> dict[str, 
     def target(trial: Any) -> float:
         return float(trial.values[place])
 
+    complete = sum(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False))
+    if complete < LEAST_TRIALS:
+        return f"Too little is known for it: {complete} trials have been completed."
     chosen: Any = target if len(study.directions) > 1 else None
     try:
         shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=chosen)
         return {name: share for name, share in shares.items() if name in rated}
-    except (ValueError, RuntimeError) as error:  # too few trials, or all of them equal
-        return f"Too little is known for it: {error}"
+    except (ValueError, RuntimeError) as error:  # of trials that are all equal, say
+        return f"It can't be told: {error}"

@@ -1,0 +1,43 @@
+"""What tests of comparisons share: folders that look like those of runs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Write the folder of a run; of the job of a sweep, where a status is given."""
+
+    def make(
+        name: str,
+        *overrides: str,
+        seed: int = 1,
+        status: str | None = None,
+        choices: dict[str, str] | None = None,
+        study: dict[str, Any] | None = None,
+        error: str | None = None,
+        **figures: float,
+    ) -> Path:
+        folder = tmp_path / "runs" / name
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*overrides, f"seed={seed}"]))
+        chosen = {"model": "mnist_sdn_8k", "data": "mnist", **(choices or {})}
+        chosen |= {key: word for key, _, word in (one.partition("=") for one in overrides) if key in chosen}
+        record = {"seed": seed, "choices": chosen, "command": "src/train.py", "cpu": "A CPU", "threads": 2}
+        (folder / "run.json").write_text(json.dumps(record))
+        if figures:
+            named = {key.replace("__", "/"): value for key, value in figures.items()}
+            (folder / "metrics.json").write_text(json.dumps(named))
+        if status:
+            (folder / "job.json").write_text(json.dumps({"overrides": list(overrides), "study": study}))
+            (folder / "status.json").write_text(json.dumps({"status": status, "epoch": 2, "error": error}))
+        return folder
+
+    return make

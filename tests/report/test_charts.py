@@ -1,0 +1,75 @@
+"""Charts: what is drawn, and where."""
+
+import re
+
+import pytest
+
+from src.report.charts import (
+    HEIGHT,
+    WIDTH,
+    Axis,
+    Point,
+    Series,
+    count,
+    duration,
+    free_place,
+    history,
+    lines,
+    scatter,
+    short,
+)
+
+
+def test_an_axis_maps_values_to_places_and_has_round_ticks() -> None:
+    axis = Axis([0, 10], 0, 100, margin=0)
+    assert (axis(0), axis(5), axis(10)) == (0, 50, 100) and axis.ticks() == [0, 2, 4, 6, 8, 10]
+    log = Axis([1, 100], 0, 100, log=True, margin=0)
+    assert (log(1), log(10), log(100)) == (0, 50, 100) and log.ticks() == [1, 2, 5, 10, 20, 50, 100]
+    flat = Axis([3, 3], 0, 100)
+    assert flat(3) == 50 and flat.ticks()
+
+
+@pytest.mark.parametrize("values", [[0.0], [-5, -5], [1e-9, 2e-9], [1e12], [0.1, 0.3]])
+def test_any_values_have_an_axis(values: list[float]) -> None:
+    axis = Axis(values, 0, 100)
+    assert all(0 <= axis(value) <= 100 for value in values) and 1 <= len(axis.ticks()) < 15
+
+
+def test_points_have_numbers_titles_and_a_front() -> None:
+    points = [Point(10, 0.5, "a", 0), Point(100, 0.9, "b", 1), Point(1000, 0.7, "c<d", 20)]
+    drawn = scatter(points, "parameters", "test/acc", count)
+    assert drawn.count("<circle") == 3 and drawn.count(" best") == 2 and 'class="front"' in drawn
+    assert "<title>c&lt;d: 1k, 0.7</title>" in drawn and 'class="cx"' in drawn
+    places = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)]
+    assert all(0 < x < WIDTH and 0 < y < HEIGHT for x, y in places)
+    assert places[0] == min(places) and places[0][1] == max(y for _, y in places)  # cheap and bad: left and below
+
+
+def test_labels_do_not_hide_one_another() -> None:
+    taken: list[tuple[float, float, float, float]] = []
+    found = [free_place(200, 150, "1", taken) for _ in range(6)]
+    assert found[0] is not None and len({place for place in found if place}) == len(taken) < 6 and found[-1] is None
+
+
+def test_curves_are_groups_that_can_be_hidden() -> None:
+    series = [Series("a", 0, [(1, 0.5), (2, 0.6)], [[(1, 0.4), (2, 0.5)]]), Series("b", 1, [(1, 0.5)])]
+    drawn = lines(series, "epoch", "val/acc")
+    assert re.findall(r'data-series="(\d)"', drawn) == ["1", "0"]
+    assert drawn.count('class="thin"') == 1 and drawn.count('class="mean"') == 1 and drawn.count("<circle") == 1
+    assert lines([], "epoch", "val/acc") == "" == lines([Series("a", 0, [])], "epoch", "val/acc")
+
+
+@pytest.mark.parametrize(("minimised", "steps"), [(False, [0.2, 0.2, 0.6, 0.6]), (True, [0.2, 0.2, 0.1, 0.1])])
+def test_the_best_so_far_never_gets_worse(minimised: bool, steps: list[float]) -> None:
+    values = [(0, 0.2, False), (1, 0.6, minimised), (2, 0.1, not minimised), (3, 0.4, True), (4, 0.2, False)]
+    drawn = history(values, "x", minimised)
+    (points,) = re.findall(r'class="front" points="([^"]+)"', drawn)
+    axis = Axis([value for _, value, _ in values], HEIGHT - 46, 12)
+    assert [float(point.split(",")[1]) for point in points.split()] == [axis(step) for step in steps]
+    assert drawn.count('class="pruned"') == 2 and "trial 3: 0.4, pruned" in drawn
+
+
+def test_numbers_as_one_reads_them() -> None:
+    assert [short(value) for value in (0, 0.95, 1234.5, 3.5e-5, 2e9)] == ["0", "0.95", "1,234", "3.5e-05", "2e+09"]
+    assert [count(value) for value in (980, 67_978, 1_234_567)] == ["980", "68k", "1.23M"]
+    assert [duration(value) for value in (0.0125, 12, 210, 7200)] == ["12.5 ms", "12 s", "3.5 min", "2 h"]

@@ -1,0 +1,61 @@
+"""Curves are read from what loggers have written, by epochs."""
+
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from src.report.curves import mean_curve, read_curves, thinned
+
+KINDS = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_curves_of_each_logger(kind: str, tmp_path: Path) -> None:
+    logger = KINDS[kind](tmp_path, name=kind, version="")
+    for epoch in range(3):
+        logger.log_metrics({"train/loss_step": 9.0}, step=10 * epoch + 4)
+        logger.log_metrics({"val/acc": epoch / 10, "train/loss": 1.0 - epoch, "epoch": epoch}, step=10 * epoch + 9)
+    logger.finalize("success")
+    curves = read_curves(tmp_path)
+    assert curves["val/acc"] == [(1, 0.0), (2, pytest.approx(0.1)), (3, pytest.approx(0.2))]
+    assert curves["train/loss"] == [(1, 1.0), (2, 0.0), (3, -1.0)] and "train/loss_step" not in curves
+
+
+def test_what_was_done_again_counts_once(tmp_path: Path) -> None:
+    for purge, values in ((None, [0.1, 0.2, 0.3]), (20, [None, 0.25])):
+        logger = TensorBoardLogger(tmp_path, name="tensorboard", version="", purge_step=purge)
+        for epoch, value in enumerate(values):
+            if value is not None:
+                logger.log_metrics({"val/acc": value, "epoch": epoch}, step=10 * epoch + 19)
+        logger.finalize("success")
+    assert read_curves(tmp_path)["val/acc"] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.25))]
+
+
+def test_the_figures_of_the_hparams_tab_are_no_points(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="tensorboard", version="", default_hp_metric=False)
+    logger.log_metrics({"val/acc": 0.5, "epoch": 0}, step=9)
+    logger.log_hyperparams({"x": 1}, {"val/acc": 0.5})
+    logger.finalize("success")
+    assert read_curves(tmp_path)["val/acc"] == [(1, 0.5)]
+
+
+def test_no_logger_no_curves(tmp_path: Path) -> None:
+    assert read_curves(tmp_path) == {}
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "metrics.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "events.out.tfevents.1").write_bytes(b"no events")
+    assert read_curves(tmp_path) == {}
+
+
+def test_a_mean_is_over_the_epochs_that_all_have() -> None:
+    assert mean_curve([[(1, 0.0), (2, 1.0), (3, 5.0)], [(1, 1.0), (2, 2.0)]]) == [(1, 0.5), (2, 1.5)]
+    assert mean_curve([]) == []
+
+
+def test_a_long_curve_keeps_its_ends() -> None:
+    curve = [(float(epoch), 0.0) for epoch in range(1001)]
+    kept = thinned(curve, most=100)
+    assert len(kept) <= 102 and kept[0] == curve[0] and kept[-1] == curve[-1]
+    assert thinned(curve[:100], most=100) == curve[:100]

@@ -1,0 +1,73 @@
+"""Means, spreads and Pareto fronts, checked with numbers that are known."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.report.runs import find_runs
+from src.report.statistics import choose_metric, configurations, pareto_front
+from tests.report.conftest import MakeRun
+
+
+def test_seeds_of_one_configuration_are_one_line(make_run: MakeRun, tmp_path: Path) -> None:
+    for seed, acc in enumerate((0.8, 0.9, 1.0)):
+        make_run(f"a{seed}", "model=simple_mlp", "data=mnist", seed=seed, test__acc=acc)
+    make_run("b0", seed=1, test__acc=0.95)
+    make_run("c0", "model.optimizer.lr=0.1", "model=simple_mlp", seed=1, params=7)
+    found = configurations(find_runs([str(tmp_path)]), "test/acc")
+    assert [one.label for one in found] == ["mnist_sdn_8k", "simple_mlp", "simple_mlp lr=0.1"]
+    assert [len(one.runs) for one in found] == [1, 3, 1]
+    assert found[1].mean("test/acc") == pytest.approx(0.9) and found[1].std("test/acc") == pytest.approx(0.1)
+    assert found[0].std("test/acc") is None and found[2].mean("test/acc") is None and found[2].mean("params") == 7
+
+
+def test_less_loss_is_better(make_run: MakeRun, tmp_path: Path) -> None:
+    for name, loss in {"a": 0.3, "b": 0.1}.items():
+        make_run(name, f"data.batch_size={ord(name)}", test__loss=loss)
+    found = configurations(find_runs([str(tmp_path)]), "test/loss")
+    assert [one.label for one in found] == ["batch_size=98", "batch_size=97"]
+
+
+def test_runs_that_have_not_finished_count_in_no_mean(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", seed=1, status="finished", test__acc=0.5)
+    make_run("b", seed=2, status="failed", test__acc=0.9)
+    (one,) = configurations(find_runs([str(tmp_path)]), "test/acc")
+    assert one.mean("test/acc") == 0.5 and one.statuses == {"finished": 1, "failed": 1}
+
+
+def test_a_latency_is_the_models_where_the_run_has_none(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", test__acc=0.5)
+    make_run("b", "model=simple_mlp", test__acc=0.4, latency_ms=3.0)
+    found = configurations(find_runs([str(tmp_path)]), "test/acc", {"mnist_sdn_8k": 2.0, "simple_mlp": 9.0})
+    assert [one.mean("latency_ms") for one in found] == [2.0, 3.0]
+
+
+def test_labels_name_keys_by_their_ends_unless_two_have_the_same(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", "model.a.lr=1", "model.b.lr=2", "data.size=0.123456789")
+    make_run("b", "model.a.lr=2", "model.b.lr=2", "data.size=3")
+    labels = {one.label for one in configurations(find_runs([str(tmp_path)]), "test/acc")}
+    assert labels == {"size=0.1235 lr=1", "size=3 lr=2"}
+    make_run("c", "model.a.lr=2", "model.b.lr=3", "data.size=3")
+    labels = {one.label for one in configurations(find_runs([str(tmp_path)]), "test/acc")}
+    assert "size=3 model.a.lr=2 model.b.lr=3" in labels
+
+
+def test_what_is_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", val__acc=0.5)
+    runs = find_runs([str(tmp_path)])
+    assert choose_metric(runs, None) == "val/acc" and choose_metric([], None) == "test/acc"
+    with pytest.raises(ValueError, match="metric=test/acc is not a figure of these runs; they are val/acc"):
+        choose_metric(runs, "test/acc")
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1))
+def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
+    front = {points[index] for index in pareto_front(points)}
+    beaten = {
+        (cost, value)
+        for cost, value in points
+        if any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
+    }
+    assert front == set(points) - beaten
