@@ -1,6 +1,7 @@
 """A folder of its own for every run, however many start at once."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
+
+from src.utils.cli import print_error
+from src.utils.processes import agree, in_torchrun, is_first, tell
 
 
 class ExclusiveFolder(Callback):
@@ -18,19 +22,31 @@ class ExclusiveFolder(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Choose the folder of a run."""
-        self._choose(config, "run")
+        """Choose the folder of a run, one for all of its processes; what the first of them says, the others don't."""
+        try:
+            folder = agree(lambda: self._choose(config, "run"))
+        except RuntimeError as error:  # an Exception Hydra would pass over
+            sys.exit(f"ERROR: the processes of torchrun can't agree on a run directory: {error}")
+        with flag_override(config, "readonly", False):
+            config.hydra.run.dir = folder
+            if not is_first():
+                config.hydra.output_subdir = None
+                config.hydra.job_logging.root.level = "ERROR"
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of a sweep."""
-        self._choose(config, "sweep")
-
-    def _choose(self, config: DictConfig, kind: str) -> None:
-        overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
-        if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
-            return
+        if in_torchrun():
+            tell(lambda: print_error("-m: torchrun is for one run; start it once for each job of a sweep."))
+            sys.exit(1)
         with flag_override(config, "readonly", False):
-            config.hydra[kind].dir = str(create_folder(Path(config.hydra[kind].dir)))
+            config.hydra.sweep.dir = self._choose(config, "sweep")
+
+    def _choose(self, config: DictConfig, kind: str) -> str:
+        overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+        wanted = str(config.hydra[kind].dir)
+        if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
+            return wanted
+        return str(create_folder(Path(wanted)))
 
 
 @contextmanager
@@ -44,7 +60,7 @@ def locked(folder: Path, otherwise: str = "another process is training there.") 
     Raises:
         ValueError: another process is at it.
     """
-    if os.name != "posix" or "LOCAL_RANK" in os.environ:  # Windows has no such lock; the first process holds it
+    if os.name != "posix" or not is_first():  # Windows has no such lock; the first process holds it for the others
         yield
         return
     import fcntl
