@@ -18,11 +18,6 @@ FAMILIES += ("mnist_efficientnet_22k", "mnist_hybrid_210k")
 MULTIHEAD = "mnist_mh_cnn_422k"
 
 
-@pytest.fixture(autouse=True)
-def always_one_thread(one_thread: None) -> None:
-    """See `one_thread`."""
-
-
 def unlike_new(net: nn.Module) -> nn.Module:
     """Give norms the statistics, scales and shifts that training might, and all weights values of some size."""
     generator = torch.Generator().manual_seed(0)
