@@ -1,10 +1,17 @@
 """What tests share: composed configurations that write to a temporary folder, and data in the real format."""
 
+import copy
 import gzip
 import hashlib
+import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+
+# what tests compute is mostly so small that threads cost more than they bring, above all beside other work; torch reads
+# this when it is imported, here and in the programs that tests start
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import hydra
 import numpy as np
@@ -69,19 +76,18 @@ def compose(tmp_path: Path, data_dir: Path, cifar_checksums: None) -> Callable[.
     """Compose a configuration as the command line would, with a run directory of its own."""
 
     def compose_(*overrides: str, config_name: str = "train") -> DictConfig:
-        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            folders = (f"paths.output_dir={tmp_path}", f"paths.data_dir={data_dir}", f"paths.log_dir={tmp_path}")
-            return hydra.compose(config_name, [*folders, *overrides])
+        cfg = copy.deepcopy(composed(config_name, overrides))
+        folders = {"output_dir": tmp_path, "data_dir": data_dir, "log_dir": tmp_path}
+        for name, folder in folders.items():
+            if not any(override.startswith(f"paths.{name}=") for override in overrides):
+                cfg.paths[name] = str(folder)
+        return cfg
 
     return compose_
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """What tests compute is mostly so small that threads cost more than they bring, above all beside other work."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@cache
+def composed(config_name: str, overrides: tuple[str, ...]) -> DictConfig:
+    """A configuration, composed once for all tests that ask for it."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(config_name, list(overrides))

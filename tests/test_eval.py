@@ -1,22 +1,14 @@
 """Testing a trained net again, from its run directory or from a checkpoint alone."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from src.utils.cli import ROOT
 from tests.conftest import TINY_RUN
-
-
-def run_eval(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(ROOT / "src" / "eval.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ})
+from tests.programs import fresh, run
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +17,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     folder = tmp_path_factory.mktemp("run")
     overrides = ["model=mnist_cnn_8k", "data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=64"]
     overrides += [*TINY_RUN, f"hydra.run.dir={folder}"]
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "src" / "train.py"), *overrides], capture_output=True, text=True
-    )
+    result = run("train", *overrides)
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -37,30 +27,31 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 def test_a_run_directory_is_enough(run_dir: Path, tmp_path: Path) -> None:
-    result = run_eval(f"run_dir={run_dir}", f"hydra.run.dir={tmp_path}")
+    result = fresh("eval", f"run_dir={run_dir}", f"hydra.run.dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert figures(tmp_path)["test/acc"] == figures(run_dir)["test/acc"]
     assert figures(tmp_path)["test/loss"] == pytest.approx(figures(run_dir)["test/loss"])
 
 
 def test_the_runs_data_folder_is_kept(data_dir: Path, tmp_path: Path) -> None:
-    train = [sys.executable, str(ROOT / "src" / "train.py"), *TINY_RUN, f"paths.data_dir={data_dir}"]
-    subprocess.run([*train, f"hydra.run.dir={tmp_path}/run"], check=True, capture_output=True)
-    result = run_eval(f"run_dir={tmp_path}/run", f"hydra.run.dir={tmp_path}/eval")
+    trained = run("train", *TINY_RUN, f"paths.data_dir={data_dir}", f"hydra.run.dir={tmp_path}/run")
+    assert trained.returncode == 0, trained.stderr
+    result = run("eval", f"run_dir={tmp_path}/run", f"hydra.run.dir={tmp_path}/eval")
     assert result.returncode == 0, result.stderr
     assert figures(tmp_path / "eval")["test/acc"] == figures(tmp_path / "run")["test/acc"]
 
 
 def test_a_checkpoint_alone_is_enough_and_overrides_win(run_dir: Path, tmp_path: Path) -> None:
     alone = shutil.copy(run_dir / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt")
-    result = run_eval(f"ckpt_path={alone}", "data.batch_size=7", f"hydra.run.dir={tmp_path}/eval")
+    result = run("eval", f"ckpt_path={alone}", "data.batch_size=7", f"hydra.run.dir={tmp_path}/eval")
     assert result.returncode == 0, result.stderr
     saved = (tmp_path / "eval" / ".hydra" / "config.yaml").read_text()
     assert "batch_size: 7" in saved and "SimpleCNN" in saved
 
 
 def test_data_chosen_on_the_command_line_replace_the_runs(run_dir: Path, data_dir: Path, tmp_path: Path) -> None:
-    result = run_eval(
+    result = run(
+        "eval",
         f"run_dir={run_dir}",
         "data=mnist",
         "data.val_size=100",
@@ -93,7 +84,9 @@ def test_a_mistake_is_answered_with_a_sentence(name: str, run_dir: Path, tmp_pat
     content[len(content) // 2] ^= 1
     (tmp_path / "flipped.ckpt").write_bytes(content)
     torch.save({"weights": 1}, tmp_path / "other.ckpt")
-    result = run_eval(*(text.format(tmp=tmp_path, run=run_dir) for text in arguments), f"hydra.run.dir={tmp_path}/eval")
+    result = run(
+        "eval", *(text.format(tmp=tmp_path, run=run_dir) for text in arguments), f"hydra.run.dir={tmp_path}/eval"
+    )
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert words in result.stderr.splitlines()[0], result.stderr

@@ -13,17 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.utils.cli import ROOT
 from tests.conftest import TINY_RUN
+from tests.programs import fresh, run
 
 # imports nothing that only a trained project has
 ALONE = "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'lightning', 'hydra', 'src'))); "
 ALONE += "sys.argv[0] = sys.argv.pop(1); import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-
-
-def run(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(ROOT / "src" / f"{program}.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +35,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(run_dir: Path) -> Path:
     """The same net in all formats, as the README's command writes them."""
     quick = ["quantization.calibration_images=32", "quantization.max_drop=100", "seconds=0.02", "compiled=false"]
-    result = run("export", f"run_dir={run_dir}", *quick, f"hydra.run.dir={run_dir}/exporting")
+    result = fresh("export", f"run_dir={run_dir}", *quick, f"hydra.run.dir={run_dir}/exporting")
     assert result.returncode == 0, result.stderr
     names = [f"{name}_{precision}" for name in ("openvino", "onnx", "torch") for precision in ("fp32", "int8")]
     assert sorted(path.name for path in (run_dir / "export").iterdir()) == sorted(names)
@@ -68,7 +63,7 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
 
 
 def test_a_run_and_its_exports_predict_the_same(run_dir: Path, exported: Path, shots: Path, tmp_path: Path) -> None:
-    result = run("predict", f"run_dir={run_dir}", f"input={shots}", "top=2", f"hydra.run.dir={tmp_path}/run")
+    result = fresh("predict", f"run_dir={run_dir}", f"input={shots}", "top=2", f"hydra.run.dir={tmp_path}/run")
     assert result.returncode == 0, result.stderr
     assert "text.png cannot be read" in result.stderr and "Traceback" not in result.stderr
     wanted = rows(tmp_path / "run" / "predictions.csv")

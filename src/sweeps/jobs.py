@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from src.utils.job_status import FAILED, INTERRUPTED, JOB, PENDING, RUNNING, STATUS, note, now, status_of
 from src.utils.json_files import read_json, write_json
-from src.utils.run_directory import is_locked, locked
+from src.utils.locks import is_locked, locked
 
 SWEEP = "sweep.json"
 NAMES = ("sweep",)  # overrides that say where the sweep is kept, and nothing of its jobs

@@ -22,7 +22,7 @@ from src.sweeps.study import open_study, trial_of
 from src.sweeps.sweeper import ResumableSweeper, wait_for
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, PENDING, PRUNED
 from src.utils.json_files import write_whole
-from src.utils.run_directory import is_locked, locked
+from src.utils.locks import is_locked, locked
 
 if TYPE_CHECKING:
     import optuna

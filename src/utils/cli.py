@@ -32,7 +32,8 @@ from omegaconf.errors import OmegaConfBaseException
 from src.utils.checkpoint_names import LAST
 from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInterrupted
 from src.utils.job_status import recorded
-from src.utils.run_directory import locked
+from src.utils.locks import locked
+from src.utils.processes import tell
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"
@@ -62,10 +63,12 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                         return recorded(folder, lambda: task(cfg), describe)
                 except SystemExit:  # how Lightning ends a run at Ctrl-C
                     has_checkpoint = (folder / "checkpoints" / LAST).is_file()
-                    print_error(f"Interrupted{f'; to go on: resume={folder}' if has_checkpoint else ''}.")
+                    go_on = f"; to go on: resume={folder}" if has_checkpoint else ""
+                    tell(lambda: print_error(f"Interrupted{go_on}."))
                     sys.exit(INTERRUPTED)
                 except Interrupted as interruption:
-                    log.error("%s", interruption)
+                    sentence = str(interruption)
+                    tell(lambda: log.error("%s", sentence))
                     if HydraConfig.get().mode == RunMode.RUN:
                         sys.exit(RESUMABLE)
                     reported.append(interruption)
@@ -85,13 +88,14 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                 with set_env(FULL_ERROR, "1"):  # makes Hydra hand errors on instead of printing them
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
             except KeyboardInterrupt:
-                print_error("Interrupted.")
+                tell(lambda: print_error("Interrupted."))
                 sys.exit(INTERRUPTED)
             except Exception as error:
                 if full_error == "1":
                     raise
                 if error not in reported:
-                    print_error(describe(error, config_name, sys.argv[1:]))
+                    sentence = describe(error, config_name, sys.argv[1:])
+                    tell(lambda: print_error(sentence))
                 sys.exit(RESUMABLE if isinstance(error, Interrupted | SweepInterrupted) else 1)
 
         main.job = job  # type: ignore[attr-defined]
@@ -107,7 +111,8 @@ def guarded(action: Callable[[], Any]) -> None:
     except Exception as error:
         if os.environ.get(FULL_ERROR) == "1":
             raise
-        print_error(describe(error))
+        sentence = describe(error)
+        tell(lambda: print_error(sentence))
         sys.exit(1)
 
 
@@ -139,11 +144,15 @@ def report_failure(error: Exception) -> None:
     """Say what went wrong with a job, and where what it left behind is."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     sentence = describe(error)
-    try:
-        (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
-        log.error("%s\nThe log, the full trace and any checkpoints of this run are in %s", sentence, folder)
-    except OSError:  # a full disk, say: the first error is the one to show
-        print_error(f"{sentence}\nWhat this run has left is in {folder}")
+
+    def report() -> None:
+        try:
+            (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+            log.error("%s\nThe log, the full trace and any checkpoints of this run are in %s", sentence, folder)
+        except OSError:  # a full disk, say: the first error is the one to show
+            print_error(f"{sentence}\nWhat this run has left is in {folder}")
+
+    tell(report)
 
 
 def describe(error: BaseException, config_name: str | None = None, overrides: list[str] | None = None) -> str:

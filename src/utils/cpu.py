@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+from src.utils.processes import in_torchrun
+
 log = logging.getLogger(__name__)
 
 SYSFS, PROC = "sys/fs/cgroup", "proc/self/cgroup"
@@ -89,7 +91,7 @@ def thread_share(processes: int = 1, root: Path = Path("/")) -> int:
     """
     share = max(1, physical_cores(root) // processes)
     given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given) > 0 and "TORCHELASTIC_RUN_ID" not in os.environ:
+    if given.isdecimal() and int(given) > 0 and not in_torchrun():
         return min(share, int(given))
     return share
 

@@ -4,6 +4,8 @@ import warnings
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.utils.processes import is_first
+
 
 def apply_extras(cfg: DictConfig) -> None:
     """Act on `cfg.extras` before the run begins.
@@ -15,7 +17,7 @@ def apply_extras(cfg: DictConfig) -> None:
         warnings.filterwarnings("ignore")
     if cfg.extras.enforce_tags and not cfg.tags:
         raise ValueError('tags=[] is empty, and extras.enforce_tags asks for some: tags="[baseline,mnist]".')
-    if cfg.extras.print_config:
+    if cfg.extras.print_config and is_first():
         from rich import print as rich_print
         from rich.syntax import Syntax
 

@@ -19,7 +19,9 @@ from src.utils.checkpoint_io import SafeCheckpointIO
 from src.utils.checkpoints import check_fits
 from src.utils.cpu import warn_if_emulated
 from src.utils.job_status import JOB
+from src.utils.processes import agree, in_torchrun, is_first
 from src.utils.run_record import RunRecord
+from src.utils.sync_batchnorm import SyncBatchNorm
 
 STEP_HOOKS = (
     "on_train_batch_start",
@@ -65,8 +67,9 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     # where a group was left out on purpose, Lightning would put its own in its place
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     left_out = {key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)}
+    plugins = [SafeCheckpointIO(), *([SyncBatchNorm()] if cfg.trainer.get("sync_batchnorm") else [])]
     trainer: L.Trainer = instantiate(
-        cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=[SafeCheckpointIO()], **left_out
+        cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=plugins, **left_out
     )
     skip_unused_hooks(trainer)
     if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
@@ -112,7 +115,7 @@ def go_on_logging(cfg: DictConfig, step: int) -> DictConfig | None:
             logger.purge_step = step
         if logger and str(logger.get("_target_")).endswith("CSVLogger"):
             former = Path(logger.save_dir) / logger.name / "metrics.csv"
-            if former.is_file():
+            if former.is_file() and is_first():
                 number = len(list(former.parent.parent.glob("metrics_before_*.csv")))
                 former.replace(former.parent.parent / f"metrics_before_{number}.csv")
     return group
@@ -135,15 +138,16 @@ def choose_seed(seed: int | None) -> int:
     """The seed that is given, or one drawn anew; the processes of a DDP run take that of the first."""
     if seed is not None:
         return seed
-    if "LOCAL_RANK" in os.environ and "PL_GLOBAL_SEED" in os.environ:  # Lightning started this process
+    if not in_torchrun() and not is_first() and "PL_GLOBAL_SEED" in os.environ:  # Lightning started this process
         return int(os.environ["PL_GLOBAL_SEED"])
-    return random.SystemRandom().randrange(2**31)
+    return int(agree(lambda: str(random.SystemRandom().randrange(2**31))))
 
 
 def quieten_lightning() -> None:
     """Let Lightning speak of problems only: not of absent devices, products, or its own use of torch."""
     logging.getLogger("lightning").handlers.clear()  # Hydra's handlers write what it logs already
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever profiles wants to read it
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")

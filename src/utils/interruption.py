@@ -4,6 +4,8 @@ import shlex
 import signal
 from pathlib import Path
 
+from src.utils.processes import program
+
 RESUMABLE = 75  # the exit status "try again later" (EX_TEMPFAIL of sysexits.h)
 
 
@@ -17,7 +19,8 @@ class Interrupted(Exception):
 
     def __init__(self, number: int | None, run_dir: str | Path) -> None:
         name = signal.Signals(number).name if number is not None else "a signal in another process"
-        super().__init__(f"Interrupted by {name}; resumable: python src/train.py {shlex.quote(f'resume={run_dir}')}")
+        argument = shlex.quote(f"resume={run_dir}")
+        super().__init__(f"Interrupted by {name}; resumable: {program()} src/train.py {argument}")
 
 
 class SweepFailed(Exception):

@@ -9,6 +9,7 @@ from typing import Any
 
 from src.utils.interruption import Interrupted, Pruned
 from src.utils.json_files import read_json, write_json
+from src.utils.processes import is_first
 
 JOB, STATUS = "job.json", "status.json"
 PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
@@ -17,7 +18,7 @@ INTERRUPTED, PRUNED = "interrupted", "pruned"
 
 def note(folder: Path, **facts: Any) -> None:
     """Add facts to the status of a job; a run that is no job of a sweep keeps none."""
-    if (folder / JOB).is_file() and "LOCAL_RANK" not in os.environ:  # of several processes the first one writes
+    if (folder / JOB).is_file() and is_first():
         write_json(folder / STATUS, {**read_json(folder / STATUS), **facts})
 
 

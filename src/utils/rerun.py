@@ -1,5 +1,6 @@
 """Run again what a run directory records: `resume=<run_dir>` goes on in it, `reproduce=<run_dir>` starts anew."""
 
+import json
 import logging
 import re
 import sys
@@ -16,6 +17,7 @@ from src.utils.checkpoints import read_checkpoint
 from src.utils.cli import is_choice
 from src.utils.job_status import JOB
 from src.utils.json_files import read_json, write_whole
+from src.utils.processes import agree
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ OWN = ("resume", "reproduce", "seed")  # what differs by the nature of the thing
 
 def expand_command_line() -> None:
     """Put what `resume=` or `reproduce=` stands for into this program's arguments."""
-    sys.argv[1:] = expand(sys.argv[1:])
+    sys.argv[1:] = json.loads(agree(lambda: json.dumps(expand(sys.argv[1:]))))
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -149,7 +151,7 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
     lines = [f"  {key}: {before.get(key, 'not there')} -> {after.get(key, 'not there')}" for key in keys]
     recorded = flat(read_json(folder / "run.json"))
     environment = flat(now)
-    same = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "threads")
+    same = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "threads", "processes")
     for key in sorted({*recorded, *environment}):
         compared = key in same or key.startswith(("packages.", "data."))
         if compared and recorded.get(key) != environment.get(key):

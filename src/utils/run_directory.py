@@ -1,13 +1,14 @@
 """A folder of its own for every run, however many start at once."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
+
+from src.utils.cli import print_error
+from src.utils.processes import agree, in_torchrun, is_first, tell
 
 
 class ExclusiveFolder(Callback):
@@ -18,54 +19,31 @@ class ExclusiveFolder(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Choose the folder of a run."""
-        self._choose(config, "run")
+        """Choose the folder of a run, one for all of its processes; what the first of them says, the others don't."""
+        try:
+            folder = agree(lambda: self._choose(config, "run"))
+        except RuntimeError as error:  # an Exception Hydra would pass over
+            sys.exit(f"ERROR: the processes of torchrun can't agree on a run directory: {error}")
+        with flag_override(config, "readonly", False):
+            config.hydra.run.dir = folder
+            if not is_first():
+                config.hydra.output_subdir = None
+                config.hydra.job_logging.root.level = "ERROR"
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of a sweep."""
-        self._choose(config, "sweep")
-
-    def _choose(self, config: DictConfig, kind: str) -> None:
-        overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
-        if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
-            return
+        if in_torchrun():
+            tell(lambda: print_error("-m: torchrun is for one run; start it once for each job of a sweep."))
+            sys.exit(1)
         with flag_override(config, "readonly", False):
-            config.hydra[kind].dir = str(create_folder(Path(config.hydra[kind].dir)))
+            config.hydra.sweep.dir = self._choose(config, "sweep")
 
-
-@contextmanager
-def locked(folder: Path, otherwise: str = "another process is training there.", wait: bool = False) -> Iterator[None]:
-    """Keep other processes from writing to a folder, for as long as the context lasts.
-
-    Args:
-        folder: of a run or a sweep.
-        otherwise: what another process that has locked it does.
-        wait: for another process to end, in place of an error.
-
-    Raises:
-        ValueError: another process is at it.
-    """
-    if os.name != "posix" or "LOCAL_RANK" in os.environ:  # Windows has no such lock; the first process holds it
-        yield
-        return
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise ValueError(f"{folder} is in use: {otherwise}") from error
-        yield
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process is at work in a folder."""
-    try:
-        with locked(folder):
-            return False
-    except ValueError:
-        return True
+    def _choose(self, config: DictConfig, kind: str) -> str:
+        overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+        wanted = str(config.hydra[kind].dir)
+        if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
+            return wanted
+        return str(create_folder(Path(wanted)))
 
 
 def create_folder(wanted: Path) -> Path:

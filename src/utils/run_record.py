@@ -96,7 +96,7 @@ class RunRecord(L.Callback):
             return
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         data = datamodule.checksums() if hasattr(datamodule, "checksums") else {}
-        now = {**self.facts, **environment(), "data": data}
+        now = {**self.facts, **environment(), "processes": trainer.world_size, "data": data}
         if self.compared_with:
             tell_differences(self.config, Path(self.compared_with), now)
         if self.resumed and trainer.is_global_zero and HydraConfig.initialized():

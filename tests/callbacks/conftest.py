@@ -48,11 +48,6 @@ class AnswersByNumber(nn.Module):
         return self.logits[x[:, 0, 0, 0].round().long()]
 
 
-@pytest.fixture(autouse=True)
-def always_one_thread(one_thread: None) -> None:
-    """See `one_thread`."""
-
-
 @pytest.fixture
 def data() -> InMemoryDataModule:
     """A data set of 4 batches of 8 for training, and 2 each for validation and test."""

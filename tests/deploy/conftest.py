@@ -16,11 +16,14 @@ from src.utils.instantiate import instantiate
 FAMILIES = ("mnist_sdn_8k", "simple_mlp", "mnist_cnn_8k", "mnist_convnext_18k", "mnist_vit_38k")
 FAMILIES += ("mnist_efficientnet_22k", "mnist_hybrid_210k")
 MULTIHEAD = "mnist_mh_cnn_422k"
-
-
-@pytest.fixture(autouse=True)
-def always_one_thread(one_thread: None) -> None:
-    """See `one_thread`."""
+# exporters take their time for each layer: tests have one or two of a kind, `make test-slow` all that there are
+SHALLOW = {
+    "mnist_convnext_18k": ("model.net.depths=[1,1]", "model.net.dims=[4,8]"),
+    "mnist_vit_38k": ("model.net.depth=1",),
+    "mnist_efficientnet_22k": ("model.net.stages=[[1,3,1,8,1],[4,5,2,16,2]]",),
+    "mnist_hybrid_210k": ("model.net.depth=1",),
+}
+WHOLE = [pytest.param(f"{name}, whole", marks=pytest.mark.slow) for name in SHALLOW]
 
 
 def unlike_new(net: nn.Module) -> nn.Module:
@@ -38,11 +41,12 @@ def unlike_new(net: nn.Module) -> nn.Module:
 
 @pytest.fixture
 def make_net(compose: Callable[..., Any]) -> Callable[[str], nn.Module]:
-    """Build a named net."""
+    """Build a named net: the whole of it where that is asked for, else no deeper than it must be."""
 
     def make_net_(name: str) -> nn.Module:
         torch.manual_seed(0)
-        return unlike_new(instantiate(compose(f"model={name}").model.net))
+        overrides = SHALLOW.get(name, ())
+        return unlike_new(instantiate(compose(f"model={name.removesuffix(', whole')}", *overrides).model.net))
 
     return make_net_
 

@@ -17,7 +17,7 @@ from src.deploy.exporting import Agreement, Limited, agreement, check, export, s
 from src.deploy.formats import PRECISIONS, check_choices, check_format, load_format
 from src.deploy.inference_net import torch_runner
 from src.utils.predictor import CARD, load
-from tests.deploy.conftest import FAMILIES, MULTIHEAD
+from tests.deploy.conftest import FAMILIES, MULTIHEAD, WHOLE
 
 KINDS = [
     (name, precision) for name, precisions in PRECISIONS.items() for precision in precisions if precision != "int8"
@@ -31,7 +31,7 @@ def of(card: dict[str, Any], net: nn.Module) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("format", "precision"), KINDS)
-@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD])
+@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD, *WHOLE])
 def test_an_exported_net_agrees_with_the_net(
     name: str,
     format: str,

@@ -16,7 +16,7 @@ from src.deploy.exporting import Limited
 from src.deploy.quantizer import MODES, Quantizer
 from src.models.components.simple_mlp import SimpleMLP
 from src.utils.predictor import CARD, load
-from tests.deploy.conftest import FAMILIES, MULTIHEAD, learn, task
+from tests.deploy.conftest import FAMILIES, MULTIHEAD, WHOLE, learn, task
 from tests.deploy.test_formats import of
 
 # what stays in float32 in this small net: squeeze-and-excitation
@@ -30,7 +30,7 @@ def layer_kinds(net: nn.Module) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *WHOLE])
 def test_every_layer_of_every_family_computes_in_int8(
     name: str,
     mode: str,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from src.report.runs import find_runs, measured_latencies, read_run
-from src.utils.run_directory import locked
+from src.utils.locks import locked
 from tests.report.conftest import MakeRun
 
 

@@ -8,7 +8,7 @@ import pytest
 from src.sweeps.jobs import Sweep, key_of, mark_lost, to_do
 from src.utils.interruption import Interrupted, Pruned
 from src.utils.job_status import STATUS, note, recorded
-from src.utils.run_directory import locked
+from src.utils.locks import locked
 
 
 @pytest.mark.parametrize(

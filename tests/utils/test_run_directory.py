@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from src.utils.cli import ROOT
-from src.utils.run_directory import create_folder, locked
+from src.utils.locks import locked
+from src.utils.run_directory import create_folder
 
 
 def test_a_folder_that_exists_is_never_taken(tmp_path: Path) -> None:
@@ -16,9 +17,7 @@ def test_a_folder_that_exists_is_never_taken(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_locked_for_other_processes_and_free_afterwards(tmp_path: Path) -> None:
-    program = (
-        "import sys, pathlib; from src.utils.run_directory import locked\nwith locked(pathlib.Path(sys.argv[1])): pass"
-    )
+    program = "import sys, pathlib; from src.utils.locks import locked\nwith locked(pathlib.Path(sys.argv[1])): pass"
     command = [sys.executable, "-c", program, str(tmp_path)]
     with locked(tmp_path):
         with pytest.raises(ValueError, match="in use"), locked(tmp_path):
