@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
 from hydra.errors import InstantiationException
@@ -18,9 +19,14 @@ FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rgl
 PARTS = {"data/base", "model/base", "model/task", "experiment/base", "local", "quantization"}
 OF_A_RUN = ("eval", "export", "predict")
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
-COUNTS = {"model": 42, "data": 9, "experiment": 16, "trainer": 7, "callbacks": 13, "logger": 6, "debug": 5}
+COUNTS = {"model": 42, "data": 9, "experiment": 16, "trainer": 7, "callbacks": 14, "logger": 6, "debug": 5}
 COUNTS |= {
     "clipping": 3,
+    "hparams_search": 2,
+    "hydra/launcher": 4,
+    "hydra/sweeper": 2,
+    "hydra/sweeper/sampler": 5,
+    "hydra/sweeper/pruner": 3,
     "quantization": 1,
     "model/optimizer": 3,
     "model/scheduler": 5,
@@ -46,7 +52,10 @@ def override(path: Path) -> list[str]:
     """How the command line chooses a file."""
     if str(path.parent) == "." or str(path.parent) in PARTS:
         return []
-    return [f"{path.parent}={path.name}"]
+    chosen = [f"{path.parent}={path.name}"]
+    return (
+        ["hydra/sweeper=optuna", *chosen] if path.parts[:2] == ("hydra", "sweeper") and len(path.parts) > 3 else chosen
+    )
 
 
 def test_every_group_has_the_files_it_should() -> None:
@@ -85,6 +94,23 @@ def test_what_a_file_describes_can_be_built(path: Path, compose: Callable[..., D
     else:
         for key in ("data", "model"):
             assert instantiate(cfg[key]) is not None
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "hydra" and len(path.parts) > 2], ids=str)
+def test_what_runs_sweeps_can_be_built(path: Path) -> None:
+    if path.parts[-2] in ("sampler", "pruner"):
+        pytest.importorskip("optuna", reason="studies need the extra [sweep]")
+    if path.parent.name == "launcher" and path.name != "local":
+        plugin = "hydra_ray_launcher" if path.name == "ray" else "hydra_submitit_launcher"
+        pytest.importorskip(f"hydra_plugins.{plugin}", reason=f"{path} needs an extra")
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", [*override(path), "hydra.sweep.dir=/tmp/x"], return_hydra_config=True)
+    node = OmegaConf.select(cfg, ".".join(path.parts[:-1]))
+    assert (node is None) == (path.name == "none")
+    if node is not None:
+        options = {"search_space": {"x": [1]}} if path.parts[-2:] == ("sampler", "grid") else {}  # of the study's own
+        found = hydra.utils.instantiate(node, **options)
+        assert type(found).__name__ == node._target_.rpartition(".")[2]
 
 
 @pytest.mark.parametrize("part", [path for path in FILES if str(path.parent) in PARTS], ids=str)
