@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -144,3 +145,20 @@ def test_a_launcher_whose_extra_is_missing(launcher: str, package: str, tmp_path
     assert result.stderr.splitlines()[-1] == (
         f"ERROR: hydra/launcher={launcher} needs a package that is not installed: pip install -e '.[{launcher}]'"
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_sweep_and_its_processes(number: int, tmp_path: Path) -> None:
+    options = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=1,2,3", "hydra.sweeper.n_jobs=2"]
+    command = [sys.executable, TOY, "-m", *options]
+    process = subprocess.Popen([*command, "tags=[wait]"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while process.poll() is None and len(starts(tmp_path)) < 2:
+        time.sleep(0.05)
+    pids = [int(path.read_text().split()[1]) for path in tmp_path.glob("sweep/*/starts.txt")]
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "the running jobs save their state" in errors and "The sweep has not ended; to go on: python" in errors
+    assert starts(tmp_path) == {0: 1, 1: 1} and not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    result = subprocess.run([*command, "tags=[dev]"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
