@@ -164,7 +164,7 @@ class OptunaSweeper(ResumableSweeper):
 
     def _asking(self) -> AbstractContextManager[None]:
         """One process at a time draws trials."""
-        return locked(self.folder / ".launchers", wait=True)
+        return locked(self.folder / ".launchers", patience=math.inf)
 
     def _make_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
         """A sampler for one trial: what it draws follows from the seed, the trial's number and the trials before."""

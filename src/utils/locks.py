@@ -1,6 +1,7 @@
 """One process at a time in a folder."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +10,13 @@ from src.utils.processes import is_first
 
 
 @contextmanager
-def locked(folder: Path, otherwise: str = "another process is training there.", wait: bool = False) -> Iterator[None]:
+def locked(folder: Path, otherwise: str = "another process is training there.", patience: float = 1) -> Iterator[None]:
     """Keep other processes from writing to a folder, for as long as the context lasts.
 
     Args:
         folder: of a run or a sweep.
         otherwise: what another process that has locked it does.
-        wait: for another process to end, in place of an error.
+        patience: seconds to wait for another process; one that only looks whether there is a lock has one for a moment.
 
     Raises:
         ValueError: another process is at it.
@@ -27,17 +28,22 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise ValueError(f"{folder} is in use: {otherwise}") from error
+        end = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= end:
+                    raise ValueError(f"{folder} is in use: {otherwise}") from error
+                time.sleep(0.02)
         yield
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process is at work in a folder."""
     try:
-        with locked(folder):
+        with locked(folder, patience=0):
             return False
     except ValueError:
         return True

@@ -1,5 +1,6 @@
 """Folders of runs: their own, and one process's at a time."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,3 +26,14 @@ def test_a_folder_is_locked_for_other_processes_and_free_afterwards(tmp_path: Pa
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert result.returncode != 0 and "is in use: another process is training there" in result.stderr
     assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def test_who_only_looks_whether_there_is_a_lock_keeps_nobody_out(tmp_path: Path) -> None:
+    look = "import sys, pathlib; from src.utils.locks import is_locked\nfor _ in range(20000): is_locked(pathlib.Path('.'))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", look], cwd=tmp_path, env=environment)
+    taken = 0
+    while process.poll() is None:
+        with locked(tmp_path):
+            taken += 1
+    assert taken > 100 and process.returncode == 0
