@@ -29,7 +29,7 @@ def test_a_folder_is_locked_for_other_processes_and_free_afterwards(tmp_path: Pa
 
 
 def test_who_only_looks_whether_there_is_a_lock_keeps_nobody_out(tmp_path: Path) -> None:
-    look = "import sys, pathlib; from src.utils.locks import is_locked\nfor _ in range(20000): is_locked(pathlib.Path('.'))"
+    look = "import pathlib; from src.utils.locks import is_locked\nfor _ in range(20000): is_locked(pathlib.Path('.'))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", look], cwd=tmp_path, env=environment)
     taken = 0
