@@ -25,7 +25,7 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     from src.report.studies import study_reports
     from src.report.table import table, write_csv
 
-    runs = find_runs([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs)
+    runs = find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs or []))
     metric = choose_metric(runs, cfg.metric)
     found = configurations(runs, metric, measured_latencies(Path(cfg.paths.log_dir)))
     page, rows = Path(cfg.folder) / "compare.html", Path(cfg.folder) / "compare.csv"

@@ -86,8 +86,10 @@ def find_runs(folders: Sequence[str]) -> list[Run]:
 
     Raises:
         FileNotFoundError: a folder is none.
-        ValueError: there is no run in any of them.
+        ValueError: there are none, or there is no run in any of them.
     """
+    if not folders:
+        raise ValueError("runs names no folder: say runs=[<folder>], or leave it out for all training runs.")
     found: dict[Path, Run] = {}
     for name in folders:
         folder = Path(name)

@@ -79,7 +79,12 @@ class ResumableSweeper(Sweeper):
         Raises:
             SweepInterrupted: a signal ended it; the same command goes on.
             SweepFailed: jobs have failed, and the others have ended.
+            ValueError: its folder has no name, or is that of another sweep.
         """
+        if not self.config.get("sweep", "unnamed"):
+            raise ValueError(
+                "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time."
+            )
         given = [name_of(argument) for argument in arguments]
         words = [word(key, value) for key, value in self.params.items() if key not in given]
         overrides = self.parse([*words, *arguments])

@@ -45,11 +45,14 @@ class Progress:
         if not self._live.is_started:
             return
         table = Table("job", "epoch", "figures", "for", "what", box=None, pad_edge=False)
+        done = float(self.ended)
         for job in sorted(running, key=lambda job: job.number):
             facts = job.facts
+            if "max_epochs" in facts:
+                done += facts.get("epoch", 0) / max(facts["max_epochs"], 1)
             epochs = f"{facts.get('epoch', 0)} of {facts['max_epochs']}" if "max_epochs" in facts else "…"
             table.add_row(str(job.number), epochs, figures(facts), since(facts.get("started")), escape(words(job)))
-        self._live.update(Group(table, self._line()), refresh=True)
+        self._live.update(Group(table, self._line(done)), refresh=True)
 
     def tell(self, job: Job) -> None:
         """Say how a job ended."""
@@ -61,9 +64,10 @@ class Progress:
             line = f"[{self.ended}/{self.total}] {line}"
         self.console.print(line, style=COLOURS.get(job.status), markup=False, highlight=False, soft_wrap=True)
 
-    def _line(self) -> str:
+    def _line(self, done: float) -> str:
+        """How it stands; `done` counts jobs, and of those that run the share of their epochs."""
         seconds = time.monotonic() - self._start
-        left = f", about {duration(seconds / self.ended * (self.total - self.ended))} to go" if self.ended else ""
+        left = f", about {duration(seconds / done * (self.total - done))} to go" if done else ""
         return f"{self.ended} of {self.total} jobs in {duration(seconds)}{left}"
 
 
@@ -78,7 +82,7 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
         table.add_row(
             str(job.number),
             f"[{style}]{status}[/]" if style else status,
-            value(facts.get("value")),
+            value(facts.get("value")) or figures(facts),
             str(facts.get("epoch", "")),
             escape(words(job, shared)),
         )

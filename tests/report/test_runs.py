@@ -28,6 +28,8 @@ def test_folders_that_are_none_and_folders_without_runs(tmp_path: Path) -> None:
         find_runs(["nowhere"])
     with pytest.raises(ValueError, match="There is no run in"):
         find_runs([str(tmp_path)])
+    with pytest.raises(ValueError, match="runs names no folder"):
+        find_runs([])
     (tmp_path / "file").touch()
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         find_runs([str(tmp_path / "file")])

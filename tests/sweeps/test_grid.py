@@ -110,6 +110,7 @@ WRONG = {
     "seed=range(3,3)": "seed=range(3,3) is empty: it lists no value.",
     "model.optimizer.l=0.1,0.2": "There is no model.optimizer.l in the configuration. Did you mean model.optimizer.lr?"
     " To add a key that is not there, write +model.optimizer.l=…",
+    "sweep=": "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time.",
     "hydra.sweeper.n_jobs=1000": "n_jobs=1000: this machine has the cores for 1 to ",
 }
 

@@ -1,0 +1,72 @@
+"""What is shown of a sweep while it runs, and at its end."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from src.sweeps.jobs import Job, Sweep
+from src.sweeps.table import Progress, duration, summarise, words
+from src.utils.job_status import note
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[Job]:
+    sweep = Sweep(tmp_path, "train", ["seed", "lr"])
+    return sweep.jobs_for([["seed=1", "lr=0.123456789", "tags=[a]"], ["seed=2", "lr=1", "tags=[a]"]])
+
+
+def console() -> Console:
+    return Console(file=io.StringIO(), width=120, force_terminal=False)
+
+
+def text(used: Console) -> str:
+    return used.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_summary_tells_each_job_what_failed_and_where(jobs: list[Job], tmp_path: Path) -> None:
+    note(jobs[0].folder, status="finished", value=[0.98765, 3], epoch=4)
+    note(jobs[1].folder, status="failed", error="[red]no[/] room")
+    used = console()
+    summarise(jobs, tmp_path, used)
+    shown = text(used)
+    assert "0.9877, 3" in shown and "lr=0.1235 seed=1" not in shown and "seed=1 lr=0.1235" in shown
+    assert "all with: tags=[a]" in shown and "job 1 failed: [red]no[/] room" in shown
+    assert f"2 jobs: 1 finished, 1 failed. Sweep directory: {tmp_path}" in shown
+
+
+def test_without_an_objective_the_last_figures_are_shown(jobs: list[Job], tmp_path: Path) -> None:
+    note(jobs[0].folder, status="finished", figures={"val/acc": 0.5})
+    used = console()
+    summarise(jobs[:1], tmp_path, used)
+    assert "val/acc 0.5" in text(used) and "all with" not in text(used)
+
+
+def test_a_line_for_each_job_that_ends_where_there_is_no_terminal(jobs: list[Job]) -> None:
+    with Progress(total=2) as progress:
+        progress.console = console()
+        note(jobs[0].folder, status="finished", figures={"val/acc": 0.5})
+        note(jobs[1].folder, status="failed", error="no room")
+        progress.show(jobs)
+        for job in jobs:
+            progress.tell(job)
+    assert text(progress.console).splitlines() == [
+        "[1/2] job 0 finished: seed=1 lr=0.1235 tags=[a]  val/acc 0.5",
+        "[2/2] job 1 failed: seed=2 lr=1 tags=[a]  no room",
+    ]
+
+
+def test_what_is_left_is_told_from_jobs_and_their_epochs(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = Progress(total=4)
+    monkeypatch.setattr("src.sweeps.table.time.monotonic", lambda: progress._start + 60)
+    assert progress._line(0) == "0 of 4 jobs in 1 min 00 s"
+    assert progress._line(1.5) == "0 of 4 jobs in 1 min 00 s, about 1 min 40 s to go"
+
+
+def test_words_leave_out_what_is_common(jobs: list[Job]) -> None:
+    assert words(jobs[0], {"seed=1"}) == "lr=0.1235 tags=[a]"
+
+
+def test_times_as_one_reads_them() -> None:
+    assert [duration(seconds) for seconds in (7, 65, 7800)] == ["7 s", "1 min 05 s", "2 h 10 min"]
