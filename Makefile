@@ -45,8 +45,8 @@ lc: ## list the configurations by group
 	@cd configs && find . -mindepth 2 -name '*.yaml' | sed 's|^\./||; s|\.yaml$$||' | sort
 
 # ---- work on the code
-test: $(STAMP) ## run the tests
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+test: $(STAMP) ## run the tests, two files at a time; ARGS="-n 0 tests/test_train.py" runs one in this process
+	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 test-slow: $(STAMP) ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
 format: $(STAMP) ## format the code and mend what can be mended
