@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.report.runs import Run
@@ -50,6 +51,9 @@ def study_reports(runs: Sequence[Run]) -> list[StudyReport]:
 def report_of(storage: str, name: str, run: Run) -> StudyReport:
     """What a storage knows of a study; `run` is one of its trials, which tells where its sweep lies."""
     title = f"{run.folder.parent.name} ({name})"
+    moved = run.folder.parent / Path(storage).name  # with the folder of the sweep
+    if "://" not in storage and not Path(storage).is_file() and moved.is_file():
+        storage = str(moved)
     try:
         study = open_study(storage, name)
     except (ValueError, ModuleNotFoundError) as error:

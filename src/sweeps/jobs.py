@@ -13,6 +13,7 @@ from src.utils.json_files import read_json, write_json
 from src.utils.locks import is_locked, locked
 
 SWEEP = "sweep.json"
+BUSY = "another process runs this sweep."
 NAMES = ("sweep",)  # overrides that say where the sweep is kept, and nothing of its jobs
 
 
@@ -67,11 +68,11 @@ class Sweep:
     def __init__(self, folder: Path, task: str, keys: Iterable[str]) -> None:
         self.folder = folder
         identity = {"task": task, "keys": sorted({*keys} - {*NAMES})}
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / SWEEP).is_file():
-            if any(child.name.isdecimal() for child in folder.iterdir()):
-                raise ValueError(f"{folder} holds other runs and no {SWEEP}: choose another folder for this sweep.")
-            write_json(folder / SWEEP, {**identity, "next_job": 0, "started": now()})
+        with locked(folder, BUSY):
+            if not (folder / SWEEP).is_file():
+                if any(child.name.isdecimal() for child in folder.iterdir()):
+                    raise ValueError(f"{folder} holds other runs and no {SWEEP}: choose another folder for this sweep.")
+                write_json(folder / SWEEP, {**identity, "next_job": 0, "started": now()})
         known = read_json(folder / SWEEP)
         if {key: known.get(key) for key in identity} != identity:
             was = f"{known.get('task')} over {', '.join(known.get('keys', []))}"
@@ -116,7 +117,7 @@ class Sweep:
         Raises:
             ValueError: another process is launching them.
         """
-        with locked(self.folder, "another process runs this sweep."):
+        with locked(self.folder, BUSY):
             yield
 
 

@@ -153,7 +153,9 @@ class LocalLauncher(Launcher):
         return self._workers[-1]
 
     def close(self) -> None:
-        """End the processes, which are kept from one batch of jobs to the next."""
+        """End the processes, which are kept from one batch of jobs to the next; what they still run saves its state."""
+        for worker in self._busy():
+            worker.end_job()
         for worker in self._workers:
             worker.connection.close()
         for worker in self._workers:

@@ -20,7 +20,7 @@ from src.sweeps.jobs import Job, name_of
 from src.sweeps.space import SearchSpace, word
 from src.sweeps.study import open_study, trial_of
 from src.sweeps.sweeper import ResumableSweeper, wait_for
-from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, PENDING, PRUNED
+from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.utils.json_files import write_whole
 from src.utils.locks import is_locked, locked
 
@@ -182,9 +182,15 @@ class OptunaSweeper(ResumableSweeper):
             trial.number
             for trial in self.study.get_trials(deepcopy=False)
             if trial.state.name == "RUNNING"
-            and trial.user_attrs.get(FOLDER, str(self.folder)) == str(self.folder)
+            and self._is_ours(trial)
             and not (LAUNCHER in trial.user_attrs and is_locked(Path(trial.user_attrs[LAUNCHER])))
         ]
+
+    def _is_ours(self, trial: "optuna.trial.FrozenTrial") -> bool:
+        """Whether a trial belongs to this folder, which may have been moved since, or has just been drawn."""
+        folder = trial.user_attrs.get(FOLDER, str(self.folder))
+        moved = (self.folder / str(trial.number) / JOB).is_file() and not Path(folder).is_dir()
+        return folder == str(self.folder) or moved
 
     def _enqueue_failed(self) -> None:
         trials = self.study.get_trials(deepcopy=False)

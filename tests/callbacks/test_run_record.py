@@ -112,7 +112,8 @@ def test_the_images_that_are_counted_are_those_of_the_batches(
 def test_the_figures_of_a_run_are_those_of_its_median_epoch(record: RunRecord) -> None:
     record.epoch_seconds = [60.0, 2.0, 4.0]  # the first epoch warms up
     record.images_per_second = [1.0, 50.0, 30.0]
-    assert record.figures() == {"epoch_seconds": 4, "images_per_second": 30}
+    expected = {"epoch_seconds": 4, "images_per_second": 30, "epochs": 3, "train_seconds": 66}
+    assert record.figures() == expected
 
 
 def test_a_run_without_epochs_has_no_figures(record: RunRecord) -> None:

@@ -91,6 +91,15 @@ def test_several_processes_share_a_study(tmp_path: Path) -> None:
     assert starts(tmp_path) == dict.fromkeys(range(12), 1)
 
 
+def test_a_folder_can_be_moved_with_what_was_interrupted_in_it(toy: Toy, tmp_path: Path) -> None:
+    options = [*STUDY, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2", "tags=[killed_once]"]
+    toy(*options, status=75)
+    (tmp_path / "sweep").rename(tmp_path / "moved")
+    toy(*options, f"hydra.sweep.dir={tmp_path / 'moved'}")
+    (tmp_path / "moved").rename(tmp_path / "sweep")
+    assert states(tmp_path) == ["COMPLETE"] * 2 and starts(tmp_path) == {0: 2, 1: 2}
+
+
 def test_a_trial_that_another_process_runs_is_left_to_it(tmp_path: Path) -> None:
     command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path}/sweep", *STUDY, "hydra.sweeper.n_trials=2"]
     first = subprocess.Popen([*command, "tags=[wait]"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
