@@ -21,16 +21,17 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
     from src.report.page import write_page
     from src.report.runs import find_runs, measured_latencies
-    from src.report.statistics import choose_metric, configurations
+    from src.report.statistics import choose_metric, configurations, is_minimised
     from src.report.studies import study_reports
     from src.report.table import table, write_csv
 
     runs = find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs or []))
     metric = choose_metric(runs, cfg.metric)
-    found = configurations(runs, metric, measured_latencies(Path(cfg.paths.log_dir)))
+    minimised = is_minimised(metric, cfg.mode)
+    found = configurations(runs, metric, minimised, measured_latencies(Path(cfg.paths.log_dir)))
     page, rows = Path(cfg.folder) / "compare.html", Path(cfg.folder) / "compare.csv"
     write_csv(rows, found)
-    write_page(page, found, metric, study_reports(runs))
+    write_page(page, found, metric, minimised, study_reports(runs))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table(found, metric))
     console.print(f"page and table: {page}, {rows}", highlight=False, soft_wrap=True)

@@ -81,6 +81,8 @@ def test_a_line_for_each_configuration_and_for_each_run(made: dict[str, Any]) ->
     assert len(rows) == 7 and [row["status"] for row in rows].count("finished") == 4
     lacking = [row for row in rows if row["status"] != "finished"]
     assert all(row["test/acc"] == "" for row in lacking)
+    assert [row["error"] for row in rows if row["error"]] == [HOSTILE]
+    assert all("model=" in row["overrides"] for row in rows)
     assert all("model=" in row["command"] and row["command"].startswith("python src/train.py") for row in rows)
 
 
@@ -93,6 +95,7 @@ def test_the_command_line(runs: Path, tmp_path: Path) -> None:
         ("runs=[nowhere]",): "runs: nowhere is not a folder",
         (f"runs=[{tmp_path / 'compare'}]",): "There is no run in",
         (f"runs=[{runs}]", "metric=test/f1"): "metric=test/f1 is not a figure of these runs; they are",
+        (f"runs=[{runs}]", "mode=up"): "mode=up must be one of min, max, null",
     }.items():
         result = subprocess.run([*command, *arguments], capture_output=True, text=True)
         assert result.returncode == 1 and sentence in result.stderr and "Traceback" not in result.stderr
@@ -101,6 +104,7 @@ def test_the_command_line(runs: Path, tmp_path: Path) -> None:
 def test_the_page_holds_all_that_it_needs(made: dict[str, Any]) -> None:
     page = made["page"].read_text()
     assert len(page) < 1_000_000
+    assert "Content-Security-Policy" in page and "default-src 'none'" in page
     for outside in ("http://", "https://", "<link", 'src="/', "@import", "url("):
         assert outside not in page, outside
 
@@ -141,7 +145,7 @@ def column(page: Any, number: int) -> list[str]:
 
 def test_every_section_is_there_and_nothing_is_fetched(page: Any) -> None:
     titles = [title.text for title in page.find_elements("tag name", "h2")]
-    assert titles == ["All configurations", "What accuracy costs", "Curves", "Every run"]
+    assert titles == ["All configurations", "What it costs", "Curves", "Every run"]
     assert not page.get_log("browser")  # errors and warnings
     asked = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     urls = {one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"}

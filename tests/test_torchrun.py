@@ -21,6 +21,7 @@ from src.utils.cli import ROOT
 COMMON = (
     "model=mnist_sdn_8k",  # with BatchNorm
     "model/optimizer=sgd",
+    "model.optimizer.lr=0.001",  # however many epochs there were before the signal, rounding does not grow
     "model/scheduler=none",
     "data=synthetic",
     "data.channels=1",

@@ -45,12 +45,19 @@ class Axis:
         end: the place of the highest one.
         log: equal ratios have equal distances.
         margin: the share of the axis that is left free at each end.
+        whole: its values are counted, and so are its ticks.
     """
 
     def __init__(
-        self, values: Sequence[float], start: float, end: float, log: bool = False, margin: float = 0.06
+        self,
+        values: Sequence[float],
+        start: float,
+        end: float,
+        log: bool = False,
+        margin: float = 0.06,
+        whole: bool = False,
     ) -> None:
-        self.log = log
+        self.log, self.whole = log, whole
         low, high = (self._scaled(bound) for bound in (min(values), max(values)))
         room = (high - low) * margin if high > low else abs(high) * 0.05 or 0.5
         self.low, self.high, self.start, self.end = low - room, high + room, start, end
@@ -73,14 +80,17 @@ class Axis:
         rough = (self.high - self.low) / 5
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(step * power for step in (1, 2, 5, 10) if step * power >= rough)
+        step = max(step, 1) if self.whole else step
         return [step * count for count in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
-def scatter(points: Sequence[Point], x_label: str, y_label: str, x_text: Callable[[float], str]) -> Markup:
+def scatter(
+    points: Sequence[Point], x_label: str, y_label: str, x_text: Callable[[float], str], minimised: bool = False
+) -> Markup:
     """Values against costs, less of which is better, on a logarithmic axis; what nothing beats is joined by a line."""
     x = Axis([point.x for point in points], LEFT, WIDTH - RIGHT, log=True, margin=0.12)
     y = Axis([point.y for point in points], HEIGHT - BOTTOM, TOP, margin=0.12)
-    front = pareto_front([(point.x, point.y) for point in points])
+    front = pareto_front([(point.x, -point.y if minimised else point.y) for point in points])
     parts = [axes(x, y, x_label, y_label, x_text)]
     steps = [f"{x(points[index].x)},{y(points[index].y)}" for index in front]
     if len(front) > 1:
@@ -97,7 +107,7 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, x_text: Callabl
                 y(point.y),
                 point.name,
                 x_text(point.x),
-                short(point.y),
+                precise(point.y),
             )
         )
         place = free_place(x(point.x), y(point.y), f"{point.rank + 1}", taken)
@@ -125,7 +135,7 @@ def lines(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
     drawn = [curve for one in series for curve in (one.curve, *one.others) if curve]
     if not drawn:
         return Markup("")
-    x = Axis([point[0] for curve in drawn for point in curve], LEFT, WIDTH - RIGHT, margin=0.02)
+    x = Axis([point[0] for curve in drawn for point in curve], LEFT, WIDTH - RIGHT, margin=0.02, whole=True)
     y = Axis([point[1] for curve in drawn for point in curve], HEIGHT - BOTTOM, TOP)
     parts = [axes(x, y, x_label, y_label)]
     for one in reversed(series):  # the best on top
@@ -147,7 +157,7 @@ def line(curve: Curve, x: Axis, y: Axis, kind: str) -> Markup:
 
 def history(values: Sequence[tuple[int, float, bool]], y_label: str, minimised: bool) -> Markup:
     """The trials of a study (number, value, whether it was pruned), and the best value so far."""
-    x = Axis([number for number, _, _ in values], LEFT, WIDTH - RIGHT)
+    x = Axis([number for number, _, _ in values], LEFT, WIDTH - RIGHT, whole=True)
     y = Axis([value for _, value, _ in values], HEIGHT - BOTTOM, TOP)
     parts = [axes(x, y, "trial", y_label)]
     best: list[tuple[float, float]] = []
@@ -212,6 +222,11 @@ def short(value: float) -> str:
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:.2g}"
+
+
+def precise(value: float) -> str:
+    """A figure as it is compared: 0.9412, 12,345, 3.5e-05."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1000 else short(value)
 
 
 def count(value: float) -> str:

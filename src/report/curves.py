@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 from pathlib import Path
 
 Curve = list[tuple[float, float]]  # (epoch, value)
@@ -29,8 +30,8 @@ def from_tensorboard(folder: Path) -> dict[str, Curve]:
         if name in tags:
             # others are those of the HParams tab
             points = {steps[event.step]: event.value for event in events.Scalars(name) if event.step in steps}
-            curves[name] = [(epoch + 1, value) for epoch, value in sorted(points.items())]  # after how many epochs
-    return curves
+            curves[name] = after_epochs(points)
+    return {name: curve for name, curve in curves.items() if curve}
 
 
 def from_csv(path: Path) -> dict[str, Curve]:
@@ -41,10 +42,24 @@ def from_csv(path: Path) -> dict[str, Curve]:
         return {}
     curves: dict[str, Curve] = {}
     for name in SHOWN:
-        points = {float(row["epoch"]) + 1: float(row[name]) for row in rows if row.get(name) and row.get("epoch")}
-        if points:
-            curves[name] = sorted(points.items())
-    return curves
+        points = {number(row.get("epoch")): number(row[name]) for row in rows if row.get(name)}
+        curves[name] = after_epochs(points)
+    return {name: curve for name, curve in curves.items() if curve}
+
+
+def number(text: str | None) -> float:
+    """A figure of a CSV file; NaN for what is none."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def after_epochs(points: dict[float, float]) -> Curve:
+    """Values by how many epochs they come after; those of a loss that has diverged have no place in a picture."""
+    return sorted(
+        (epoch + 1, value) for epoch, value in points.items() if math.isfinite(epoch) and math.isfinite(value)
+    )
 
 
 def mean_curve(curves: list[Curve]) -> Curve:

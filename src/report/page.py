@@ -1,8 +1,10 @@
 """One page, in one file, that tells of all compared runs."""
 
 import base64
-import io
+import hashlib
+import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,21 +15,22 @@ from markupsafe import Markup
 
 from src.report import charts
 from src.report.charts import Point, Series
+from src.report.confusions import confusion, mistakes_shown
 from src.report.curves import SHOWN, Curve, mean_curve, read_curves, thinned
 from src.report.runs import Run
-from src.report.statistics import Configuration, is_minimised, shared_settings
+from src.report.statistics import Configuration, shared_settings
 from src.report.studies import StudyReport
-from src.utils.job_status import FINISHED
+from src.utils.job_status import FINISHED, INTERRUPTED
+from src.utils.json_files import part
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "params": ("parameters", charts.count),
     "train_seconds": ("training time", charts.duration),
     "latency_ms": ("latency of one image", charts.milliseconds),
 }
-MOST_NUMBERED = 20  # classes of a confusion matrix that is written in numbers
 
 
-def render(found: Sequence[Configuration], metric: str, studies: Sequence[StudyReport]) -> str:
+def render(found: Sequence[Configuration], metric: str, minimised: bool, studies: Sequence[StudyReport]) -> str:
     """The page, as HTML that needs nothing but itself."""
     runs = [run for one in found for run in one.runs]
     environment = Environment(
@@ -38,11 +41,12 @@ def render(found: Sequence[Configuration], metric: str, studies: Sequence[StudyR
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "figure": charts.short,
-        "count": charts.count,
+        "precise": charts.precise,
+        "breakable": breakable,
         "duration": charts.duration,
         "milliseconds": charts.milliseconds,
         "command": command,
+        "further_commands": further_commands,
     }
     loader = environment.loader
     assert loader is not None
@@ -50,49 +54,67 @@ def render(found: Sequence[Configuration], metric: str, studies: Sequence[StudyR
     return environment.get_template("page.html.jinja").render(
         style=style,
         script=script,
+        # of all scripts the browser runs this one, and it fetches nothing, whatever the rest of the page says
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         configurations=found,
         runs=runs,
         metric=metric,
         now=datetime.now().astimezone(),
         shared=shared_settings(runs),
         machines=machines(runs),
-        trade_offs=trade_offs(found, metric),
+        trade_offs=trade_offs(found, metric, minimised),
         curves=curve_charts(found),
         colour=charts.colour,
         studies=[(study, study_charts(study)) for study in studies],
         finished=FINISHED,
         confusion=confusion,
+        most_mistakes=mistakes_shown(runs),
     )
 
 
-def machines(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """What the runs ran on; where it is more than one thing, their times cannot be compared."""
+def machines(runs: Sequence[Run]) -> list[tuple[str, list[str], str]]:
+    """What the runs ran on: a name, all that there is of it, and what cannot be compared where that is several."""
 
     def named(read: Callable[[Mapping[str, Any]], Any]) -> list[str]:
         return sorted({str(read(run.facts)) for run in runs if run.facts})
 
-    return {
-        "processor": named(lambda facts: f"{facts.get('cpu')}, {facts.get('threads')} threads"),
-        "torch": named(lambda facts: facts.get("packages", {}).get("torch")),
-        "commit": named(
-            lambda facts: f"{str(facts.get('git_commit'))[:9]}{' (changed)' * bool(facts.get('git_dirty'))}"
-        ),
+    def threads(facts: Mapping[str, Any]) -> str:
+        return f"{facts.get('cpu')}, {facts.get('threads')} thread{'s' * (facts.get('threads') != 1)}"
+
+    def commit(facts: Mapping[str, Any]) -> str:
+        return f"{str(facts.get('git_commit'))[:9]}{' (changed)' * bool(facts.get('git_dirty'))}"
+
+    times = "times are not comparable"
+    return [
+        ("test data", tested(runs), "not the same images: accuracies are not comparable"),
+        ("processor", named(threads), times),
+        ("torch", named(lambda facts: part(facts, "packages").get("torch")), times),
+        ("commit", named(commit), "the code may differ"),
+    ]
+
+
+def tested(runs: Sequence[Run]) -> list[str]:
+    """The data that the runs were tested on; with its checksum, where one name stands for several."""
+    known = {
+        (str(part(run.facts, "choices").get("data")), str(part(run.facts, "data").get("test", ""))[:9])
+        for run in runs
+        if run.facts
     }
+    names = Counter(name for name, _ in known)
+    return sorted(f"{name} ({checksum})" if names[name] > 1 else name for name, checksum in known)
 
 
-def trade_offs(found: Sequence[Configuration], metric: str) -> list[Markup]:
+def trade_offs(found: Sequence[Configuration], metric: str, minimised: bool) -> list[Markup]:
     """The metric against each cost that is known of at least two configurations."""
-    if is_minimised(metric):
-        return []
     drawn = []
     for name, (label, text) in COSTS.items():
         points = [
             Point(cost, value, one.label, rank)
             for rank, one in enumerate(found)
-            if (cost := one.mean(name)) and (value := one.mean(metric)) is not None
+            if (cost := one.mean(name) or 0) > 0 and (value := one.mean(metric)) is not None
         ]
-        if len(points) > 1:
-            drawn.append(charts.scatter(points, label, metric, text))
+        if len(points) > 1 and name != metric:
+            drawn.append(charts.scatter(points, label, metric, text, minimised))
     return drawn
 
 
@@ -132,32 +154,24 @@ def command(run: Run) -> str:
     return shlex.join(["python", program if program.endswith("train.py") else "src/train.py", *words])
 
 
-def confusion(head: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a head's confusion matrix: numbers where there are few classes, else a picture."""
-    counts: list[list[int]] = head["counts"]
-    rows = [
-        {
-            "name": name,
-            "cells": [(count, count / max(sum(row), 1)) for count in row],
-            "right": row[place] / max(sum(row), 1),
-        }
-        for place, (name, row) in enumerate(zip(head["classes"], counts, strict=True))
-    ]
-    return {"rows": rows, "picture": None if len(rows) <= MOST_NUMBERED else picture(rows)}
+def breakable(name: str) -> Markup:
+    """A name that a narrow column breaks where one would: `mnist_cnn_68k` before a word, not within it."""
+    return Markup("<wbr>").join(re.findall(r"[^_=.]*[_=.]?", name))
 
 
-def picture(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A confusion matrix as PNG in base64, a pixel for each pair of classes, the darker the larger its share."""
-    from PIL import Image
+def further_commands(run: Run) -> list[tuple[str, str]]:
+    """What can be done with a run, and the command for it."""
+    if not (run.folder / ".hydra" / "overrides.yaml").is_file():  # it has never begun
+        return []
+    found = [("Run it again, and tell what is different", "reproduce")]
+    if run.status == INTERRUPTED:
+        found.insert(0, ("Go on", "resume"))
+    return [(title, shlex.join(["python", "src/train.py", f"{word}={run.folder}"])) for title, word in found]
 
-    image = Image.new("L", (len(rows), len(rows)))
-    image.putdata([255 - round(255 * share**0.5) for row in rows for _, share in row["cells"]])
-    content = io.BytesIO()
-    image.save(content, format="PNG")
-    return base64.b64encode(content.getvalue()).decode()
 
-
-def write_page(path: Path, found: Sequence[Configuration], metric: str, studies: Sequence[StudyReport]) -> None:
+def write_page(
+    path: Path, found: Sequence[Configuration], metric: str, minimised: bool, studies: Sequence[StudyReport]
+) -> None:
     """Write the page to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(found, metric, studies), encoding="utf-8")
+    path.write_text(render(found, metric, minimised, studies), encoding="utf-8")

@@ -1,6 +1,7 @@
 """Find runs in folders, and read what they have left behind; what is lacking or damaged is lacking, and no error."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,22 +11,22 @@ import yaml
 
 from src.sweeps.jobs import Job, name_of
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, RUNNING, STATUS
-from src.utils.json_files import read_json
+from src.utils.json_files import part, read_json
 from src.utils.locks import is_locked
 
-RECORD, METRICS, TEST_REPORT = "run.json", "metrics.json", "test_report.json"
+RECORD, METRICS, TEST_REPORT, TRACEBACK = "run.json", "metrics.json", "test_report.json", "traceback.txt"
 # overrides that say where or how often a run is made, and not what it is
 NO_SETTINGS = (
     "seed",
     "sweep",
     "resume",
     "reproduce",
-    "ckpt_path",
     "tags",
     "hparams_search",
     "optimized_metric",
     "test",
 )
+LATENCY = ("params", "latency_ms_p50")  # what benchmark.json tells of each net; of exported models no "macs"
 GROUPS = ("model", "data", "experiment")  # always told, for a default may have chosen them
 
 
@@ -52,23 +53,33 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, str]:
         """What makes this run differ from others, but for its seed: choices and values by their keys."""
-        choices = self.facts.get("choices", {})
+        choices = part(self.facts, "choices")
         found = {group: str(choices[group]) for group in GROUPS if group in choices}
         for override in self.overrides:
             name = name_of(override)
             if name not in NO_SETTINGS and not name.startswith(("hydra", "paths.", "extras", "logger")):
-                found[name] = override.partition("=")[2]
+                found[name] = normal(override.partition("=")[2])
         return found
 
     @property
     def seed(self) -> int | None:
         """The seed it ran with."""
-        return self.facts.get("seed")
+        seed = self.facts.get("seed")
+        return seed if isinstance(seed, int) else None
+
+    @property
+    def started(self) -> str:
+        """When it was started, in UTC; times of this form are sorted as texts."""
+        return str(self.facts.get("started", ""))
 
     @property
     def error(self) -> str | None:
         """What it failed by, in a sentence."""
-        return self.job.get("error")
+        if self.job.get("error"):
+            return str(self.job["error"])
+        if self.status != FAILED or not (self.folder / TRACEBACK).is_file():
+            return None
+        return (self.folder / TRACEBACK).read_text(errors="replace").strip().rpartition("\n")[2]
 
     @property
     def epochs(self) -> int | None:
@@ -76,9 +87,10 @@ class Run:
         return self.job.get("epoch") or (int(self.figures["epochs"]) if "epochs" in self.figures else None)
 
     @cached_property
-    def test_report(self) -> dict[str, Any]:
+    def heads(self) -> dict[str, dict[str, Any]]:
         """Confusions and worst mistakes of each head, as `src.callbacks.image_report` has written them."""
-        return read_json(self.folder / TEST_REPORT)
+        heads = part(read_json(self.folder / TEST_REPORT), "heads")
+        return {name: head for name, head in heads.items() if is_head(head)}
 
 
 def find_runs(folders: Sequence[str]) -> list[Run]:
@@ -94,12 +106,13 @@ def find_runs(folders: Sequence[str]) -> list[Run]:
     for name in folders:
         folder = Path(name)
         if not folder.is_dir():
-            raise FileNotFoundError(f"runs: {name} is not a folder; runs lie in logs/train/.")
+            raise FileNotFoundError(f"runs: {name} is not a folder; python src/train.py makes runs, in logs/train/.")
         for path in sorted({path.parent for kind in (RECORD, JOB) for path in folder.rglob(kind)}, key=in_order):
             found.setdefault(path.resolve(), read_run(path))
-    runs = [run for run in found.values() if not run.facts.get("choices", {}).get("debug")]
+    runs = [run for run in found.values() if not is_aside(run)]
     if not runs:
-        raise ValueError(f"There is no run in {', '.join(map(str, folders))}: python src/train.py makes some.")
+        aside = " but for tests and runs with debug=…, which are not compared" if found else ""
+        raise ValueError(f"There is no run in {', '.join(map(str, folders))}{aside}: python src/train.py makes some.")
     return runs
 
 
@@ -110,9 +123,7 @@ def in_order(path: Path) -> tuple[str, int, str]:
 
 def read_run(folder: Path) -> Run:
     """What the folder of a run tells."""
-    figures = {
-        name: float(value) for name, value in read_json(folder / METRICS).items() if isinstance(value, int | float)
-    }
+    figures = {name: float(value) for name, value in read_json(folder / METRICS).items() if is_number(value)}
     is_job = (folder / JOB).is_file()
     job = {**read_json(folder / JOB), **read_json(folder / STATUS)} if is_job else {}
     if is_job:
@@ -122,7 +133,7 @@ def read_run(folder: Path) -> Run:
     elif is_locked(folder):
         status = RUNNING
     else:
-        status = FAILED if (folder / "traceback.txt").is_file() else INTERRUPTED
+        status = FAILED if (folder / TRACEBACK).is_file() else INTERRUPTED
     return Run(folder, status, figures, read_json(folder / RECORD), tuple(said(folder, job)), job)
 
 
@@ -135,11 +146,48 @@ def said(folder: Path, job: dict[str, Any]) -> Iterable[str]:
     return [str(override) for override in overrides] if isinstance(overrides, list) else []
 
 
-def measured_latencies(log_dir: Path) -> dict[str, float]:
-    """The latency of each model that `src/benchmark.py` has measured, in milliseconds; the last one counts."""
-    found: dict[str, float] = {}
+def is_aside(run: Run) -> bool:
+    """Whether a run is none to be compared: made to find a fault, or a test of another that has its own place."""
+    program = str(run.facts.get("command", "")).partition(" ")[0]
+    return bool(part(run.facts, "choices").get("debug")) or program.endswith("eval.py")
+
+
+def is_number(value: Any) -> bool:
+    """Whether what a JSON file holds is a figure; NaN and infinity are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_head(head: Any) -> bool:
+    """Whether a report of a test is whole: names, a square of counts, and mistakes with all that is told of them."""
+    if not isinstance(head, Mapping):
+        return False
+    classes, counts, mistakes = (head.get(key) for key in ("classes", "counts", "mistakes"))
+    if not (isinstance(classes, list) and isinstance(counts, list) and isinstance(mistakes, list)):
+        return False
+    square = len(counts) == len(classes) and all(isinstance(row, list) and len(row) == len(classes) for row in counts)
+    return (
+        square
+        and all(isinstance(count, int) for row in counts for count in row)
+        and all(isinstance(one, Mapping) and {"label", "predicted", "png"} <= one.keys() for one in mistakes)
+        and all(is_number(one.get("confidence")) for one in mistakes)
+    )
+
+
+def normal(text: str) -> str:
+    """A value as it is compared: `1e-3` and `0.0010` are `0.001`."""
+    try:
+        return text if text.lstrip("+-").isdecimal() else repr(float(text))
+    except ValueError:
+        return text
+
+
+def measured_latencies(log_dir: Path) -> dict[tuple[str, float], float]:
+    """The latency, in milliseconds, of each net that `src/benchmark.py` has measured: by the name of its model and its
+    parameters, which its data may change. The last one counts."""
+    found: dict[tuple[str, float], float] = {}
     for path in sorted(log_dir.rglob("benchmark.json"), key=lambda path: path.stat().st_mtime):
-        for row in read_json(path).get("models", []):
-            if "macs" in row:  # a net, and no exported model
-                found[row["model"]] = row["latency_ms_p50"]
+        rows = read_json(path).get("models")
+        for row in rows if isinstance(rows, list) else []:
+            if isinstance(row, Mapping) and "macs" in row and all(is_number(row.get(key)) for key in LATENCY):
+                found[str(row.get("model")), row["params"]] = row["latency_ms_p50"]
     return found

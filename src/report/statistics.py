@@ -18,20 +18,28 @@ class Configuration:
     Args:
         label: what distinguishes it from the others.
         runs: all of them, finished or not.
-        latencies: of models, where `src/benchmark.py` has measured them.
+        latencies: of models with so many parameters, where `src/benchmark.py` has measured them.
     """
 
     label: str
     runs: tuple[Run, ...]
-    latencies: Mapping[str, float] = field(default_factory=dict)
+    latencies: Mapping[tuple[str, float], float] = field(default_factory=dict)
 
     def values(self, name: str) -> list[float]:
-        """A figure of all its runs that have it; a latency that they have not measured is that of their model."""
-        found = [run.figures[name] for run in self.runs if name in run.figures and run.status == FINISHED]
-        model = self.runs[0].settings.get("model", "")
-        if not found and name == "latency_ms" and model in self.latencies:
-            return [self.latencies[model]]
-        return found
+        """A figure of each seed that has it, a latency that was not measured in the run being that of its model.
+
+        Of several runs with one seed the latest counts: they are no independent samples.
+        """
+        found: dict[int | str, float] = {}
+        for run in sorted(self.runs, key=lambda run: run.started):
+            if name in run.figures and run.status == FINISHED:
+                found[str(run.folder) if run.seed is None else run.seed] = run.figures[name]
+        if not found and name == "latency_ms":
+            model = self.runs[0].settings.get("model", "")
+            return [
+                self.latencies[model, size] for size in self.values("params")[:1] if (model, size) in self.latencies
+            ]
+        return list(found.values())
 
     def mean(self, name: str) -> float | None:
         """The mean over the seeds; None where no run has the figure."""
@@ -50,7 +58,10 @@ class Configuration:
 
 
 def configurations(
-    runs: Iterable[Run], metric: str, latencies: Mapping[str, float] | None = None
+    runs: Iterable[Run],
+    metric: str,
+    minimised: bool = False,
+    latencies: Mapping[tuple[str, float], float] | None = None,
 ) -> list[Configuration]:
     """Put runs of the same settings together, the best by a metric first, those without it last."""
     groups: dict[frozenset[tuple[str, str]], list[Run]] = {}
@@ -58,7 +69,7 @@ def configurations(
         groups.setdefault(frozenset(run.settings.items()), []).append(run)
     labels = label(groups)
     found = [Configuration(labels[key], tuple(members), latencies or {}) for key, members in groups.items()]
-    sign = 1 if is_minimised(metric) else -1
+    sign = 1 if minimised else -1
 
     def rank(one: Configuration) -> tuple[bool, float]:
         mean = one.mean(metric)
@@ -99,9 +110,15 @@ def rounded(text: str) -> str:
         return text
 
 
-def is_minimised(name: str) -> bool:
-    """Whether less of a figure is better."""
-    return name.endswith(MINIMISED) or "loss" in name
+def is_minimised(name: str, mode: str | None = None) -> bool:
+    """Whether less of a figure is better, as the mode says or, without one, the name.
+
+    Raises:
+        ValueError: a mode that is none.
+    """
+    if mode not in ("min", "max", None):
+        raise ValueError(f"mode={mode} must be one of min, max, null.")
+    return mode == "min" if mode else name.endswith(MINIMISED) or "loss" in name
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -1,5 +1,6 @@
 """What a study tells: its trials, and which parameters its objectives depend on."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 LEAST_TRIALS = 8  # for an importance to mean something
+SURE_TRIALS = 50  # PED-ANOVA looks at the best tenth, and wants 5 trials there
 
 
 @dataclass
@@ -27,6 +29,7 @@ class StudyReport:
         trials: (number, values, whether it was pruned) of those that have values.
         importances: for each objective the share of each parameter, or why there is none.
         unrated: parameters that not all trials have, and that are not rated.
+        completed: how many trials the importances are drawn from.
     """
 
     name: str
@@ -36,29 +39,47 @@ class StudyReport:
     trials: list[tuple[int, list[float], bool]] = field(default_factory=list)
     importances: list[dict[str, float] | str] = field(default_factory=list)
     unrated: list[str] = field(default_factory=list)
+    completed: int = 0
+
+    @property
+    def rough(self) -> bool:
+        """Whether there are too few trials for the importances to be more than a hint."""
+        return self.completed < SURE_TRIALS and any(isinstance(found, dict) for found in self.importances)
 
 
 def study_reports(runs: Sequence[Run]) -> list[StudyReport]:
     """A report of each study that runs are trials of."""
     found: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        study = run.job.get("study")
-        if study:
-            found.setdefault((study["storage"], study["name"]), []).append(run)
+        study = part(run.job, "study")
+        if {"storage", "name"} <= study.keys():
+            found.setdefault((str(study["storage"]), str(study["name"])), []).append(run)
     return [report_of(storage, name, members[0]) for (storage, name), members in found.items()]
 
 
 def report_of(storage: str, name: str, run: Run) -> StudyReport:
     """What a storage knows of a study; `run` is one of its trials, which tells where its sweep lies."""
-    title = f"{run.folder.parent.name} ({name})"
-    moved = run.folder.parent / Path(storage).name  # with the folder of the sweep
-    if "://" not in storage and not Path(storage).is_file() and moved.is_file():
-        storage = str(moved)
+    title = f"{run.folder.resolve().parent.name} ({name})"
     try:
-        study = open_study(storage, name)
-    except (ValueError, ModuleNotFoundError) as error:
+        study = open_study(found_storage(storage, run.folder.resolve().parent), name)
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         return StudyReport(title, problem=str(error))
     return describe_study(study, title, run.job["study"].get("objectives", []))
+
+
+def found_storage(storage: str, sweep: Path) -> str:
+    """Where the storage of a study is now: where it was, or in the folder of a sweep that has been moved.
+
+    Raises:
+        FileNotFoundError: its file is in neither place. Opening it would make an empty one.
+    """
+    path = Path(storage.removeprefix("sqlite:///"))
+    if path.is_file() or ("://" in storage and not storage.startswith("sqlite:///")):
+        return storage
+    beside = sweep / path.name
+    if not beside.is_file():
+        raise FileNotFoundError(f"The study cannot be opened: there is neither {path} nor {beside}.")
+    return storage.removesuffix(str(path)) + str(beside)
 
 
 def describe_study(study: "optuna.Study", title: str, objectives: list[str]) -> StudyReport:
@@ -66,19 +87,21 @@ def describe_study(study: "optuna.Study", title: str, objectives: list[str]) -> 
     trials = study.get_trials(deepcopy=False)
     shown: list[tuple[int, list[float], bool]] = []
     for trial in trials:
-        if trial.state.name == "COMPLETE":
-            shown.append((trial.number, list(trial.values), False))
-        elif trial.state.name == "PRUNED" and trial.intermediate_values:
-            shown.append((trial.number, [trial.intermediate_values[max(trial.intermediate_values)]], True))
+        pruned = trial.state.name == "PRUNED" and trial.intermediate_values
+        values = [trial.intermediate_values[max(trial.intermediate_values)]] if pruned else trial.values or []
+        if (pruned or trial.state.name == "COMPLETE") and all(map(math.isfinite, values)):
+            shown.append((trial.number, list(values), bool(pruned)))
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     everywhere = set.intersection(*(set(trial.params) for trial in complete)) if complete else set()
+    count = len(study.directions)
     return StudyReport(
         title,
-        objectives=objectives,
+        objectives=objectives if len(objectives) == count else [f"objective {place + 1}" for place in range(count)],
         minimised=[direction.name == "MINIMIZE" for direction in study.directions],
         trials=shown,
-        importances=[importance(study, place, everywhere) for place in range(len(study.directions))],
+        importances=[importance(study, place, everywhere) for place in range(count)],
         unrated=sorted({name for trial in trials for name in trial.params} - everywhere),
+        completed=len(complete),
     )
 
 
@@ -89,8 +112,10 @@ def importance(study: "optuna.Study", place: int, rated: set[str]) -> dict[str, 
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
+    sign = -1 if study.directions[place].name == "MAXIMIZE" else 1
+
     def target(trial: Any) -> float:
-        return float(trial.values[place])
+        return sign * float(trial.values[place])  # less of a target is taken to be better
 
     complete = sum(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False))
     if complete < LEAST_TRIALS:

@@ -1,6 +1,7 @@
 """The table of configurations in the terminal, and that of runs as CSV."""
 
 import csv
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def table(found: Sequence[Configuration], metric: str) -> Table:
         result.add_row(
             str(rank),
             one.label.replace("[", r"\["),
-            cell(one.mean(metric), "{:.4f}".format) + (f" ± {std:.4f}" if std is not None else ""),
+            cell(one.mean(metric), charts.precise) + (f" ± {charts.precise(std)}" if std is not None else ""),
             str(len(one.values(metric))),
             cell(one.mean("params"), "{:,.0f}".format),
             cell(one.mean("epoch_seconds"), charts.duration),
@@ -50,9 +51,12 @@ def write_csv(path: Path, found: Sequence[Configuration]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["configuration", "seed", "status", "epochs", *figures, "folder", "command"])
+        writer.writerow(
+            ["configuration", "seed", "status", "epochs", *figures, "overrides", "error", "folder", "command"]
+        )
         for one, run in runs:
             values = [run.figures.get(name, "") for name in figures]
             epochs = "" if run.epochs is None else run.epochs
             seed = "" if run.seed is None else run.seed
-            writer.writerow([one.label, seed, run.status, epochs, *values, run.folder, command(run)])
+            told = [shlex.join(run.overrides), run.error or "", run.folder, command(run)]
+            writer.writerow([one.label, seed, run.status, epochs, *values, *told])

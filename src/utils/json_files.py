@@ -36,3 +36,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def part(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What a JSON file keeps under a key, where that is an object; nothing where it is lacking or something else."""
+    found = content.get(key)
+    return found if isinstance(found, dict) else {}

@@ -15,6 +15,7 @@ from src.report.charts import (
     free_place,
     history,
     lines,
+    precise,
     scatter,
     short,
 )
@@ -25,6 +26,7 @@ def test_an_axis_maps_values_to_places_and_has_round_ticks() -> None:
     assert (axis(0), axis(5), axis(10)) == (0, 50, 100) and axis.ticks() == [0, 2, 4, 6, 8, 10]
     log = Axis([1, 100], 0, 100, log=True, margin=0)
     assert (log(1), log(10), log(100)) == (0, 50, 100) and log.ticks() == [1, 2, 5, 10, 20, 50, 100]
+    assert Axis([1, 3], 0, 100, whole=True).ticks() == [1, 2, 3]
     flat = Axis([3, 3], 0, 100)
     assert flat(3) == 50 and flat.ticks()
 
@@ -39,9 +41,10 @@ def test_points_have_numbers_titles_and_a_front() -> None:
     points = [Point(10, 0.5, "a", 0), Point(100, 0.9, "b", 1), Point(1000, 0.7, "c<d", 20)]
     drawn = scatter(points, "parameters", "test/acc", count)
     assert drawn.count("<circle") == 3 and drawn.count(" best") == 2 and 'class="front"' in drawn
-    assert "<title>c&lt;d: 1k, 0.7</title>" in drawn and 'class="cx"' in drawn
+    assert "<title>c&lt;d: 1k, 0.7000</title>" in drawn and 'class="cx"' in drawn
     places = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)]
     assert all(0 < x < WIDTH and 0 < y < HEIGHT for x, y in places)
+    assert scatter(points, "parameters", "test/loss", count, minimised=True).count(" best") == 1  # the first beats both
     assert places[0] == min(places) and places[0][1] == max(y for _, y in places)  # cheap and bad: left and below
 
 
@@ -71,5 +74,6 @@ def test_the_best_so_far_never_gets_worse(minimised: bool, steps: list[float]) -
 
 def test_numbers_as_one_reads_them() -> None:
     assert [short(value) for value in (0, 0.95, 1234.5, 3.5e-5, 2e9)] == ["0", "0.95", "1,234", "3.5e-05", "2e+09"]
+    assert [precise(value) for value in (0, 0.95, 67978, 3.5e-5)] == ["0.0000", "0.9500", "67,978", "3.5e-05"]
     assert [count(value) for value in (980, 67_978, 1_234_567)] == ["980", "68k", "1.23M"]
     assert [duration(value) for value in (0.0125, 12, 210, 7200)] == ["12.5 ms", "12 s", "3.5 min", "2 h"]

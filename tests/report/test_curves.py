@@ -40,6 +40,21 @@ def test_the_figures_of_the_hparams_tab_are_no_points(tmp_path: Path) -> None:
     assert read_curves(tmp_path)["val/acc"] == [(1, 0.5)]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_that_has_diverged_ends_its_curve(kind: str, tmp_path: Path) -> None:
+    logger = KINDS[kind](tmp_path, name=kind, version="")
+    for epoch, loss in enumerate((0.5, float("inf"), float("nan"))):
+        logger.log_metrics({"train/loss": loss, "val/loss": float("nan"), "epoch": epoch}, step=10 * epoch + 9)
+    logger.finalize("success")
+    assert read_curves(tmp_path) == {"train/loss": [(1, 0.5)]}
+
+
+def test_what_is_no_number_in_a_csv_file_is_lacking(tmp_path: Path) -> None:
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n1,x\nnan,0.2\nx,0.3\n,0.4\n2")
+    assert read_curves(tmp_path) == {"val/acc": [(1, 0.5)]}
+
+
 def test_no_logger_no_curves(tmp_path: Path) -> None:
     assert read_curves(tmp_path) == {}
     (tmp_path / "csv").mkdir()

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from src.report.page import render
 from src.report.runs import find_runs, measured_latencies, read_run
+from src.report.statistics import configurations
+from src.report.studies import study_reports
 from src.utils.locks import locked
 from tests.report.conftest import MakeRun
 
@@ -23,10 +26,19 @@ def test_runs_that_look_for_faults_are_left_out(make_run: MakeRun, tmp_path: Pat
     assert [run.folder.name for run in find_runs([str(tmp_path)])] == ["real"]
 
 
+def test_tests_of_a_run_do_not_compete_with_it(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run("eval", "run_dir=x", test__acc=0.9)
+    (folder / "run.json").write_text(json.dumps({"command": "src/eval.py run_dir=x"}))
+    with pytest.raises(ValueError, match=r"but for tests and runs with debug=…, which are not compared"):
+        find_runs([str(tmp_path)])
+    make_run("train", test__acc=0.5)
+    assert [run.folder.name for run in find_runs([str(tmp_path)])] == ["train"]
+
+
 def test_folders_that_are_none_and_folders_without_runs(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="runs: nowhere is not a folder"):
         find_runs(["nowhere"])
-    with pytest.raises(ValueError, match="There is no run in"):
+    with pytest.raises(ValueError, match=r"There is no run in [^ ]+: python src/train.py makes some"):
         find_runs([str(tmp_path)])
     with pytest.raises(ValueError, match="runs names no folder"):
         find_runs([])
@@ -46,35 +58,72 @@ def test_how_a_run_stands(make_run: MakeRun) -> None:
     for status in ("finished", "failed", "pruned", "interrupted", "pending"):
         assert read_run(make_run(status, status=status)).status == status
     lost, alone, failed = make_run("lost", status="running"), make_run("alone"), make_run("traced")
-    (failed / "traceback.txt").touch()
+    (failed / "traceback.txt").write_text("Traceback\n  File x\nValueError: what was wrong\n")
+    assert read_run(failed).error == "ValueError: what was wrong" and read_run(alone).error is None
     assert [read_run(folder).status for folder in (lost, alone, failed)] == ["interrupted", "interrupted", "failed"]
     with locked(alone):
         assert read_run(alone).status == "running"
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "run.json", "status.json", ".hydra/overrides.yaml"])
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"null", b'"x"'])
+# well formed, and nothing in it is of the kind that it should be
+ODD = (
+    b'{"choices": [1], "packages": "x", "seed": {"a": 1}, "study": "x", "heads": [1], "test/acc": true, "command": [7]}'
+)
+FILES = ["metrics.json", "run.json", "status.json", "job.json", "test_report.json", ".hydra/overrides.yaml"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"null", b'"x"', ODD])
 def test_a_damaged_file_is_a_lack_and_no_error(name: str, content: bytes, make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run("a", "model=simple_mlp", status="finished", test__acc=0.5)
     (folder / name).write_bytes(content)
     (run,) = find_runs([str(tmp_path)])
     assert run.status in ("finished", "pending") and run.figures in ({}, {"test/acc": 0.5})
-    assert isinstance(run.settings, dict) and run.test_report == {}
+    assert isinstance(run.settings, dict) and run.heads == {}
+    assert "<title>1 configuration" in render(configurations([run], "x"), "x", False, study_reports([run]))
+
+
+WHOLE = {"classes": ["a", "b"], "counts": [[1, 0], [2, 3]], "mistakes": []}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ["a"]},
+        {"counts": [[1, 0], [2]]},
+        {"counts": [[1, 0], ["x", 3]]},
+        {"counts": None},
+        {"mistakes": 3},
+        {"mistakes": [{"label": "a"}]},
+        {"mistakes": [{"label": "a", "predicted": "b", "png": "", "confidence": "x"}]},
+    ],
+)
+def test_a_report_of_a_test_is_whole_or_lacking(change: dict[str, object], make_run: MakeRun) -> None:
+    folder = make_run("a", test__acc=0.5)
+    heads = {"whole": WHOLE, "damaged": {**WHOLE, **change}}
+    (folder / "test_report.json").write_text(json.dumps({"heads": heads}))
+    assert read_run(folder).heads == {"whole": WHOLE}
 
 
 def test_a_figure_that_is_no_number_is_lacking(make_run: MakeRun) -> None:
     folder = make_run("a", test__acc=0.5)
-    (folder / "metrics.json").write_text(json.dumps({"test/acc": None, "val/acc": 0.5, "name": "x"}))
+    odd = {"test/acc": None, "val/acc": 0.5, "name": "x", "params": float("inf"), "a": float("nan"), "b": True}
+    (folder / "metrics.json").write_text(json.dumps(odd))
     assert read_run(folder).figures == {"val/acc": 0.5}
 
 
 def test_latencies_are_those_measured_last(tmp_path: Path) -> None:
     import os
 
+    damaged = ["null", "7", json.dumps([{"macs": 1}, 7, {"macs": 1, "params": [], "latency_ms_p50": None}])]
+    for number, content in enumerate(damaged):
+        (tmp_path / f"x{number}").mkdir()
+        (tmp_path / f"x{number}" / "benchmark.json").write_text(f'{{"models": {content}}}')
     for number, latency in enumerate((2.0, 1.0)):
         path = tmp_path / str(number) / "benchmark.json"
         path.parent.mkdir()
-        rows = [{"model": "m", "macs": 1, "latency_ms_p50": latency}, {"model": "m", "latency_ms_p50": 9.0}]
+        rows = [{"model": "m", "macs": 1, "params": 5, "latency_ms_p50": latency}]
+        rows += [{"model": "m", "params": 5, "latency_ms_p50": 9.0}]  # an exported model
         path.write_text(json.dumps({"models": rows}))
         os.utime(path, (number, number))
-    assert measured_latencies(tmp_path) == {"m": 1.0}
+    assert measured_latencies(tmp_path) == {("m", 5): 1.0}

@@ -1,5 +1,6 @@
 """Means, spreads and Pareto fronts, checked with numbers that are known."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.report.runs import find_runs
-from src.report.statistics import choose_metric, configurations, pareto_front
+from src.report.statistics import choose_metric, configurations, is_minimised, pareto_front
 from tests.report.conftest import MakeRun
 
 
@@ -26,8 +27,46 @@ def test_seeds_of_one_configuration_are_one_line(make_run: MakeRun, tmp_path: Pa
 def test_less_loss_is_better(make_run: MakeRun, tmp_path: Path) -> None:
     for name, loss in {"a": 0.3, "b": 0.1}.items():
         make_run(name, f"data.batch_size={ord(name)}", test__loss=loss)
-    found = configurations(find_runs([str(tmp_path)]), "test/loss")
+    found = configurations(find_runs([str(tmp_path)]), "test/loss", minimised=True)
     assert [one.label for one in found] == ["batch_size=98", "batch_size=97"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "less"),
+    [
+        ("test/acc", None, False),
+        ("images_per_second", None, False),
+        ("val/loss_best", None, True),
+        ("params", None, True),
+        ("val/mae", None, False),
+        ("val/mae", "min", True),
+        ("val/loss", "max", False),
+    ],
+)
+def test_whether_less_is_better_is_told_by_the_mode_or_the_name(name: str, mode: str | None, less: bool) -> None:
+    assert is_minimised(name, mode) == less
+    with pytest.raises(ValueError, match="mode=up must be one of min, max, null"):
+        is_minimised(name, "up")
+
+
+def test_of_runs_with_one_seed_the_latest_counts(make_run: MakeRun, tmp_path: Path) -> None:
+    for name, seed, started, acc in (("a", 1, "2026-02", 0.9), ("b", 1, "2026-01", 0.1), ("c", 2, "2026-01", 0.7)):
+        folder = make_run(name, seed=seed, test__acc=acc)
+        (folder / "run.json").write_text(json.dumps({"seed": seed, "started": started}))
+    (one,) = configurations(find_runs([str(tmp_path)]), "test/acc")
+    assert sorted(one.values("test/acc")) == [0.7, 0.9] and len(one.runs) == 3
+
+
+def test_one_value_in_several_notations_is_one_configuration(make_run: MakeRun, tmp_path: Path) -> None:
+    for seed, rate in enumerate(("0.001", "1e-3", "0.0010")):
+        make_run(rate, f"model.optimizer.lr={rate}", seed=seed, test__acc=0.5)
+    assert len(configurations(find_runs([str(tmp_path)]), "test/acc")) == 1
+
+
+def test_a_run_that_starts_from_a_checkpoint_is_another_configuration(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", seed=1, test__acc=0.5)
+    make_run("b", "ckpt_path=x.ckpt", seed=2, test__acc=0.9)
+    assert len(configurations(find_runs([str(tmp_path)]), "test/acc")) == 2
 
 
 def test_runs_that_have_not_finished_count_in_no_mean(make_run: MakeRun, tmp_path: Path) -> None:
@@ -40,8 +79,11 @@ def test_runs_that_have_not_finished_count_in_no_mean(make_run: MakeRun, tmp_pat
 def test_a_latency_is_the_models_where_the_run_has_none(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a", test__acc=0.5)
     make_run("b", "model=simple_mlp", test__acc=0.4, latency_ms=3.0)
-    found = configurations(find_runs([str(tmp_path)]), "test/acc", {"mnist_sdn_8k": 2.0, "simple_mlp": 9.0})
-    assert [one.mean("latency_ms") for one in found] == [2.0, 3.0]
+    make_run("c", "data.num_classes=100", test__acc=0.3, params=9)  # of its name, and of another size
+    make_run("d", "data.num_classes=10", test__acc=0.2, params=8)
+    measured = {("mnist_sdn_8k", 8): 2.0, ("simple_mlp", 8): 9.0}
+    found = configurations(find_runs([str(tmp_path)]), "test/acc", latencies=measured)
+    assert [one.mean("latency_ms") for one in found] == [None, 3.0, None, 2.0]
 
 
 def test_labels_name_keys_by_their_ends_unless_two_have_the_same(make_run: MakeRun, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from src.report.runs import find_runs
 from src.report.studies import describe_study, study_reports
+from src.sweeps.study import open_study
 from tests.report.conftest import MakeRun
 
 optuna = pytest.importorskip("optuna", reason="studies need the extra [sweep]")
@@ -49,7 +50,42 @@ def test_pruned_trials_are_shown_with_what_they_had_last() -> None:
     assert describe_study(study, "mine", ["acc"]).trials[2][1] == [0.3]
 
 
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_what_matters_is_what_matters_for_the_best_trials(direction: str) -> None:
+    sign = 1 if direction == "maximize" else -1
+    study = optuna.create_study(directions=[direction, "minimize"], sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(200):
+        trial = study.ask()
+        good, bad = trial.suggest_float("good", 0, 1), trial.suggest_float("bad", 0, 1)
+        study.tell(trial, [sign * (5 * (good > 0.85) - 20 * (bad > 0.85)), 0.0])
+    (found, _) = describe_study(study, "mine", ["acc", "ms"]).importances
+    assert isinstance(found, dict) and found["good"] > found["bad"]
+
+
+def test_few_trials_give_no_more_than_a_hint() -> None:
+    assert [describe_study(study_of(trials), "mine", ["acc"]).rough for trials in (7, 20, 60)] == [False, True, False]
+
+
+def test_objectives_without_names_are_counted() -> None:
+    report = describe_study(study_of(3, ("maximize", "minimize")), "mine", ["acc"])
+    assert report.objectives == ["objective 1", "objective 2"]
+
+
+@pytest.mark.parametrize("prefix", ["", "sqlite:///"])
+def test_a_study_is_found_where_its_sweep_has_been_moved(prefix: str, make_run: MakeRun, tmp_path: Path) -> None:
+    if prefix:
+        pytest.importorskip("sqlalchemy")
+    gone = tmp_path / "gone" / "study.file"
+    make_run("0", status="finished", study={"storage": f"{prefix}{gone}", "name": "mine", "objectives": ["acc"]})
+    open_study(f"{prefix}{tmp_path / 'runs' / 'study.file'}", "mine", ["maximize"])
+    (report,) = study_reports(find_runs([str(tmp_path)]))
+    assert report.problem is None and report.objectives == ["acc"]
+    assert not gone.parent.exists()  # nothing is made where it was
+
+
 def test_a_storage_that_is_gone_is_said_to_be_gone(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("0", status="finished", study={"storage": "sqlite:////nowhere/x.db", "name": "mine", "objectives": ["a"]})
     (report,) = study_reports(find_runs([str(tmp_path)]))
-    assert report.name == "runs (mine)" and "The study mine cannot be opened" in str(report.problem)
+    assert report.name == "runs (mine)" and "The study cannot be opened: there is neither /nowhere/x.db nor " in str(
+        report.problem
+    )

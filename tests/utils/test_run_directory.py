@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.utils.cli import ROOT
-from src.utils.locks import locked
+from src.utils.locks import is_locked, locked
 from src.utils.run_directory import create_folder
 
 
@@ -26,6 +26,14 @@ def test_a_folder_is_locked_for_other_processes_and_free_afterwards(tmp_path: Pa
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert result.returncode != 0 and "is in use: another process is training there" in result.stderr
     assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def test_looking_for_a_lock_changes_nothing(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path / "nowhere") and not is_locked(tmp_path) and not list(tmp_path.iterdir())
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    before = (tmp_path / ".lock").stat()
+    assert not is_locked(tmp_path) and (tmp_path / ".lock").stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_who_only_looks_whether_there_is_a_lock_keeps_nobody_out(tmp_path: Path) -> None:

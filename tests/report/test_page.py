@@ -1,0 +1,57 @@
+"""What the page says beside charts and tables: what can't be compared, and what can be done with a run."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.report.page import further_commands, machines, render
+from src.report.runs import find_runs, read_run
+from src.report.statistics import configurations
+from src.utils.rerun import expand
+from tests.report.conftest import MakeRun
+
+FACTS = {"cpu": "A", "threads": 1, "git_commit": "1" * 40, "packages": {"torch": "2.9"}}
+FACTS |= {"choices": {"data": "mnist"}, "data": {"test": "abc"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({}, None),
+        ({"cpu": "B"}, "times are not comparable"),
+        ({"threads": 2}, "times are not comparable"),
+        ({"packages": {"torch": "2.10"}}, "times are not comparable"),
+        ({"git_commit": "2" * 40}, "the code may differ"),
+        ({"choices": {"data": "cifar10"}}, "not the same images"),
+        ({"data": {"test": "def"}}, "not the same images"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(
+    change: dict[str, Any], warning: str | None, make_run: MakeRun, tmp_path: Path
+) -> None:
+    for name, facts in {"a": FACTS, "b": {**FACTS, **change}}.items():
+        (make_run(name, test__acc=0.5) / "run.json").write_text(json.dumps(facts))
+    runs = find_runs([str(tmp_path)])
+    told = [text for _, values, text in machines(runs) if len(values) > 1]
+    page = render(configurations(runs, "test/acc"), "test/acc", False, [])
+    assert len(told) == (warning is not None) == page.count('class="warning"')
+    assert warning is None or (warning in told[0] and warning in page)
+
+
+def test_the_commands_of_a_run_are_understood(make_run: MakeRun, tmp_path: Path) -> None:
+    run = read_run(make_run("a 'b' $c", "model=simple_mlp", status="interrupted"))
+    commands = dict(further_commands(run)).values()
+    for command, word in zip(commands, ("resume", "reproduce"), strict=True):
+        words = shlex.split(command)
+        assert words[:2] == ["python", "src/train.py"] and words[2] == f"{word}={run.folder}"
+        assert "model=simple_mlp" in expand(words[2:])
+    finished = read_run(make_run("finished", status="finished"))
+    assert [command.split()[-1].partition("=")[0] for _, command in further_commands(finished)] == ["reproduce"]
+
+
+def test_a_job_that_has_never_begun_has_nothing_to_reproduce(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(json.dumps({"overrides": ["model=simple_mlp"]}))
+    assert further_commands(read_run(tmp_path)) == []
