@@ -55,6 +55,7 @@ def test_a_sweep_that_was_killed_ends_like_one_left_in_peace(tmp_path: Path) -> 
     seed = random.SystemRandom().randrange(2**32)
     assert sweep(tmp_path / "whole", jobs=4).wait() == 0
     killed, _ = kill_and_resume(tmp_path / "parts", jobs=4, kills=1, generator=random.Random(seed))
+    assert killed == 1
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole"), f"{killed} kills, seed of the moments {seed}"
     assert sorted(statuses(tmp_path / "parts")) == list(range(4))
 

@@ -147,11 +147,10 @@ def study_charts(study: StudyReport) -> list[Markup]:
 
 def command(run: Run) -> str:
     """The command that makes a run, as the command line has it."""
-    program = str(run.facts.get("command", "")).partition(" ")[0] or "src/train.py"
     words = [*run.overrides] + (
         [f"seed={run.seed}"] if not any(word.startswith("seed=") for word in run.overrides) else []
     )
-    return shlex.join(["python", program if program.endswith("train.py") else "src/train.py", *words])
+    return shlex.join(["python", "src/train.py", *words])
 
 
 def breakable(name: str) -> Markup:

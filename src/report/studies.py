@@ -75,7 +75,9 @@ def found_storage(storage: str, sweep: Path) -> str:
         FileNotFoundError: its file is in neither place. Opening it would make an empty one.
     """
     path = Path(storage.removeprefix("sqlite:///"))
-    if path.is_file() or ("://" in storage and not storage.startswith("sqlite:///")):
+    if "://" in str(path):  # a folder that came from elsewhere has no say in what is connected to
+        raise ValueError(f"The study is kept in {storage}, which this page does not open.")
+    if path.is_file():
         return storage
     beside = sweep / path.name
     if not beside.is_file():

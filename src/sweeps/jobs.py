@@ -40,7 +40,10 @@ class Job:
     def status(self) -> str:
         """How the job stands; one that was running and that nobody works at any more has been interrupted."""
         status = status_of(self.folder)
-        return INTERRUPTED if status == RUNNING and not is_locked(self.folder) else status
+        if status == RUNNING and not is_locked(self.folder):
+            status = status_of(self.folder)  # it may have ended between the two looks
+            return INTERRUPTED if status == RUNNING else status
+        return status
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -221,7 +221,10 @@ def work(connection: Connection, task: Task, singletons: Any) -> None:
         with console_to(job.folder / "console.log"):
             result = task.run(job)
         goes_on = not isinstance(result._return_value, Interrupted)
-        connection.send(goes_on)
+        try:
+            connection.send(goes_on)
+        except OSError:  # the launcher has been killed
+            return
         if not goes_on:
             return
 

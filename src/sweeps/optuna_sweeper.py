@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import socket
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -94,7 +95,8 @@ class OptunaSweeper(ResumableSweeper):
         with self._present() as launcher:
             self.launch(self._trials(total, launcher, names), total, at_once=self.n_jobs, ended=self._tell)
         self._report(names)
-        return self.jobs.jobs()
+        retried = {trial.user_attrs.get(RETRY_OF) for trial in self.study.get_trials(deepcopy=False)}
+        return [job for job in self.jobs.jobs() if job.number not in retried]
 
     def _objectives(self) -> list[str]:
         found = OmegaConf.select(self.config, "optimized_metric")
@@ -124,7 +126,7 @@ class OptunaSweeper(ResumableSweeper):
     @contextmanager
     def _present(self) -> Iterator[Path]:
         """A folder that is locked for as long as this process lives: its trials are not lost, and others leave them."""
-        folder = self.folder / ".launchers" / f"{socket.gethostname()}_{os.getpid()}"
+        folder = self.folder / ".launchers" / f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         with locked(folder):
             yield folder
         shutil.rmtree(folder, ignore_errors=True)
@@ -158,6 +160,11 @@ class OptunaSweeper(ResumableSweeper):
                 waiting = any(trial.state.name == "WAITING" for trial in trials)
                 if len(trials) - len(retried) >= total and not waiting:
                     return
+                if (self.folder / str(len(trials)) / JOB).is_file():  # of another study, or one whose storage is gone
+                    raise ValueError(
+                        f"{self.folder} holds a job {len(trials)} that the study {self.study_name} in {self.storage} "
+                        "does not know: choose another sweep=<name> for this study."
+                    )
                 self.study.sampler = self._make_sampler(len(trials))
                 job = job_of(self.study.ask().number)
             yield job
@@ -224,7 +231,7 @@ class OptunaSweeper(ResumableSweeper):
                 "values": dict(zip(names, trial.values, strict=True)),
                 "params": trial.params,
                 "command": shlex.join(
-                    ["python", "src/train.py", f"reproduce={self.folder}/{trial.number}", "test=true"]
+                    ["python", "src/train.py", f"reproduce={trial.user_attrs[FOLDER]}/{trial.number}", "test=true"]
                 ),
             }
             for trial in self.study.best_trials

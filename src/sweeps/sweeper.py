@@ -88,7 +88,7 @@ class ResumableSweeper(Sweeper):
         given = [name_of(argument) for argument in arguments]
         words = [word(key, value) for key, value in self.params.items() if key not in given]
         overrides = self.parse([*words, *arguments])
-        self.folder = Path(self.config.hydra.sweep.dir)
+        self.folder = Path(self.config.hydra.sweep.dir).resolve()
         try:
             jobs = self.run({override.get_key_element(): override for override in overrides})
         finally:
@@ -131,7 +131,13 @@ class ResumableSweeper(Sweeper):
         for words in jobs:
             if not seen.issuperset(words):
                 seen.update(words)
-                self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+                cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+                strategy = str(OmegaConf.select(cfg, "trainer.strategy", throw_on_resolution_failure=False))
+                if strategy.startswith("ddp"):
+                    raise ValueError(
+                        f"trainer.strategy={strategy}: a job of a sweep is one process; "
+                        "start runs of several one by one."
+                    )
 
     def launch(
         self, jobs: Iterable[Job], total: int, at_once: int | None = None, ended: Callable[[Job], None] | None = None
@@ -147,15 +153,17 @@ class ResumableSweeper(Sweeper):
         if isinstance(self.launcher, LocalLauncher):
             self.launcher.run(jobs, total, ended)
             return
+        gave_up = False
         for batch in batches(iter(jobs), at_once):
             try:
                 self.launcher.launch([job.arguments() for job in batch], initial_job_idx=batch[0].number)
             except Exception as error:  # of the engine; how the jobs stand is told by themselves
                 log.error("The launcher gave up: %s", error)
+                gave_up = True  # whatever is wrong with it is wrong for others, too
             for job in batch:
                 if ended:
                     ended(job)
-            if self.fail_fast and any(job.status == FAILED for job in batch):
+            if gave_up or (self.fail_fast and any(job.status == FAILED for job in batch)):
                 return
 
 

@@ -36,8 +36,8 @@ def recorded(folder: Path, task: Callable[[], Any], describe: Callable[[BaseExce
         describe: puts an error into a sentence.
     """
     former = read_json(folder / STATUS)
-    if former.get("status") == FINISHED:  # an engine may have started it twice
-        return former.get("value")
+    if former.get("status") in (FINISHED, PRUNED):  # an engine may have started it twice
+        return former.get("value") if former["status"] == FINISHED else None
     attempts = former.get("attempts", 0) + 1
     place = {"host": socket.gethostname(), "pid": os.getpid()}
     note(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **place)

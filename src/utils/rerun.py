@@ -68,14 +68,19 @@ def expand(arguments: list[str]) -> list[str]:
     return [*(word for word in further if word.startswith("-")), *expanded, *(w for w in further if w[0] != "-")]
 
 
-def go_on(cfg: DictConfig, folder: Path) -> None:
-    """Let a job of a sweep that has begun before go on where it was, as `resume=` would; whoever starts it again."""
+def go_on(cfg: DictConfig, folder: Path) -> bool:
+    """Let a job of a sweep that has begun before go on where it was, as `resume=` would; whoever starts it again.
+
+    Returns:
+        Whether it goes on, with the configuration of this command: the folder gives it a checkpoint and a seed.
+    """
     if cfg.resume or not (folder / JOB).is_file() or not (folder / "run.json").is_file():
-        return
+        return False
     cfg.resume, cfg.seed = str(folder), read_json(folder / "run.json").get("seed", cfg.seed)
     ckpt_path = newest_good_checkpoint(folder)
     if ckpt_path is not None:
         cfg.ckpt_path = str(ckpt_path)
+    return True
 
 
 def remember(config: dict[str, Any], folder: Path, overrides: list[str]) -> None:

@@ -111,6 +111,7 @@ WRONG = {
     "model.optimizer.l=0.1,0.2": "There is no model.optimizer.l in the configuration. Did you mean model.optimizer.lr?"
     " To add a key that is not there, write +model.optimizer.l=…",
     "sweep=": "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time.",
+    "trainer=ddp_sim": "trainer.strategy=ddp: a job of a sweep is one process; start runs of several one by one.",
     "hydra.sweeper.n_jobs=1000": "n_jobs=1000: this machine has the cores for 1 to ",
 }
 

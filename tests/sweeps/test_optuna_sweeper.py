@@ -173,3 +173,11 @@ def test_a_mistake_is_answered_before_anything_runs(argument: str, toy: Toy, tmp
 )
 def test_pruning_that_makes_no_sense(options: list[str], message: str, toy: Toy) -> None:
     assert message in toy(*STUDY[:1], *STUDY[2:], "optimized_metric=val/acc", *options, status=1).stderr
+
+
+def test_a_folder_is_not_taken_by_a_study_that_does_not_know_its_jobs(toy: Toy, tmp_path: Path) -> None:
+    toy(*STUDY, "hydra.sweeper.n_trials=2")
+    before = overrides(tmp_path)
+    result = toy(*STUDY, "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=other", status=1)
+    assert "holds a job 0 that the study other in" in result.stderr and overrides(tmp_path) == before
+    assert starts(tmp_path) == {0: 1, 1: 1}
