@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from src.sweeps.jobs import Job, name_of
+from src.sweeps.jobs import name_of, standing
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, RUNNING, STATUS
 from src.utils.json_files import part, read_json
 from src.utils.locks import is_locked
@@ -127,7 +127,7 @@ def read_run(folder: Path) -> Run:
     is_job = (folder / JOB).is_file()
     job = {**read_json(folder / JOB), **read_json(folder / STATUS)} if is_job else {}
     if is_job:
-        status = Job(0, (), folder).status
+        status = standing(folder)
     elif figures:
         status = FINISHED
     elif is_locked(folder):

@@ -1,7 +1,7 @@
 """The jobs of a sweep: which there are, how they stand, and what is still to be done."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,8 @@ class Job:
 
     @property
     def status(self) -> str:
-        """How the job stands; one that was running and that nobody works at any more has been interrupted."""
-        status = status_of(self.folder)
-        if status == RUNNING and not is_locked(self.folder):
-            status = status_of(self.folder)  # it may have ended between the two looks
-            return INTERRUPTED if status == RUNNING else status
-        return status
+        """How the job stands."""
+        return standing(self.folder)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -96,7 +92,7 @@ class Sweep:
             content = read_json(self.folder / SWEEP)
             number = content["next_job"]
             write_json(self.folder / SWEEP, {**content, "next_job": number + 1})
-        kept = [word for word in overrides if name_of(word) not in NAMES]
+        kept = without_names(overrides)
         job = Job(number, tuple(kept), self.folder / str(number))
         job.folder.mkdir(exist_ok=True)
         write_json(job.folder / JOB, {"number": number, "overrides": kept, **facts})
@@ -107,21 +103,28 @@ class Sweep:
         known = {job.key: job for job in self.jobs()}
         found = []
         for overrides in wanted:
-            key = key_of(word for word in overrides if name_of(word) not in NAMES)
+            key = key_of(without_names(overrides))
             if key not in known:
                 known[key] = self.add(overrides)
             found.append(known[key])
         return found
 
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self) -> AbstractContextManager[None]:
         """Keep others from launching this sweep's jobs.
 
         Raises:
             ValueError: another process is launching them.
         """
-        with locked(self.folder, BUSY):
-            yield
+        return locked(self.folder, BUSY)
+
+
+def standing(folder: Path) -> str:
+    """How the job of a folder stands; one that was running and that nobody works at any more has been interrupted."""
+    status = status_of(folder)
+    if status == RUNNING and not is_locked(folder):
+        status = status_of(folder)  # it may have ended between the two looks
+        return INTERRUPTED if status == RUNNING else status
+    return status
 
 
 def to_do(jobs: Iterable[Job], retry_failed: bool) -> list[Job]:
@@ -141,6 +144,11 @@ def key_of(overrides: Iterable[str]) -> frozenset[str]:
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     values = {one.get_key_element(): None if one.is_delete() else one.value() for one in parsed}
     return frozenset(f"{key}={value!r}" for key, value in values.items())
+
+
+def without_names(overrides: Iterable[str]) -> list[str]:
+    """The overrides that make a job what it is, without those that name its sweep."""
+    return [word for word in overrides if name_of(word) not in NAMES]
 
 
 def name_of(override: str) -> str:

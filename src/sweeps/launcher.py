@@ -288,10 +288,9 @@ def ignore(job: Job) -> None:
 
 def returned(job: Job) -> JobReturn:
     """What Hydra wants to know of a job that another process has run."""
-    result = JobReturn()
+    result, facts = JobReturn(), job.facts
     result.overrides = list(job.overrides)
-    error = job.facts.get("error") if job.status in (FAILED, INTERRUPTED) else None
     failed = job.status in (FAILED, INTERRUPTED)
     result.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
-    result.return_value = RuntimeError(error or "interrupted") if failed else job.facts.get("value")
+    result.return_value = RuntimeError(facts.get("error") or "interrupted") if failed else facts.get("value")
     return result

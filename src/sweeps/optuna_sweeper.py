@@ -95,7 +95,7 @@ class OptunaSweeper(ResumableSweeper):
         with self._present() as launcher:
             self.launch(self._trials(total, launcher, names), total, at_once=self.n_jobs, ended=self._tell)
         self._report(names)
-        retried = {trial.user_attrs.get(RETRY_OF) for trial in self.study.get_trials(deepcopy=False)}
+        retried = self._retried()
         return [job for job in self.jobs.jobs() if job.number not in retried]
 
     def _objectives(self) -> list[str]:
@@ -156,9 +156,8 @@ class OptunaSweeper(ResumableSweeper):
         while True:
             with self._asking():
                 trials = self.study.get_trials(deepcopy=False)
-                retried = {trial.user_attrs[RETRY_OF] for trial in trials if RETRY_OF in trial.user_attrs}
                 waiting = any(trial.state.name == "WAITING" for trial in trials)
-                if len(trials) - len(retried) >= total and not waiting:
+                if len(trials) - len(self._retried()) >= total and not waiting:
                     return
                 if (self.folder / str(len(trials)) / JOB).is_file():  # of another study, or one whose storage is gone
                     raise ValueError(
@@ -199,10 +198,14 @@ class OptunaSweeper(ResumableSweeper):
         moved = (self.folder / str(trial.number) / JOB).is_file() and not Path(folder).is_dir()
         return folder == str(self.folder) or moved
 
-    def _enqueue_failed(self) -> None:
+    def _retried(self) -> set[int]:
+        """The numbers of failed trials in whose place there are others."""
         trials = self.study.get_trials(deepcopy=False)
-        retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-        for trial in trials:
+        return {trial.user_attrs[RETRY_OF] for trial in trials if RETRY_OF in trial.user_attrs}
+
+    def _enqueue_failed(self) -> None:
+        retried = self._retried()
+        for trial in self.study.get_trials(deepcopy=False):
             if trial.state.name == "FAIL" and trial.number not in retried:
                 self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
 

@@ -1,6 +1,5 @@
 """A study of Optuna: where it is kept, and how a trial is found in it."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +8,6 @@ import hydra
 
 if TYPE_CHECKING:
     import optuna
-
-log = logging.getLogger(__name__)
 
 EXTRA = "hydra/sweeper=optuna needs a package that is not installed: pip install -e '.[sweep]'"
 

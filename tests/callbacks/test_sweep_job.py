@@ -47,18 +47,26 @@ def study(tmp_path: Path) -> Iterator["optuna.Study"]:
     HydraConfig.instance().cfg = None
 
 
+@pytest.fixture
+def fit(trainer: Callable[..., L.Trainer], model: L.LightningModule, data: InMemoryDataModule) -> Callable[..., None]:
+    """Train with a callback, and with options of the trainer."""
+
+    def fit_(callback: SweepJob, **options: Any) -> None:
+        trainer(callback, **options).fit(model, datamodule=data)
+
+    return fit_
+
+
 def status(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "status.json").read_text())
 
 
 def test_it_tells_how_far_it_is(
     job: Callable[..., SweepJob],
-    trainer: Callable[..., L.Trainer],
-    model: L.LightningModule,
-    data: InMemoryDataModule,
+    fit: Callable[..., None],
     tmp_path: Path,
 ) -> None:
-    trainer(job(), max_epochs=2).fit(model, datamodule=data)
+    fit(job(), max_epochs=2)
     told = status(tmp_path)
     assert (told["epoch"], told["max_epochs"]) == (2, 2)
     assert 0 <= told["figures"]["val/acc"] <= 1 and {"train/loss", "val/loss"} <= told["figures"].keys()
@@ -67,14 +75,12 @@ def test_it_tells_how_far_it_is(
 def test_a_study_ends_a_hopeless_run_once_it_may_be_judged(
     study: "optuna.Study",
     job: Callable[..., SweepJob],
-    trainer: Callable[..., L.Trainer],
-    model: L.LightningModule,
-    data: InMemoryDataModule,
+    fit: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     callback = job(trial=study.ask().number, prune_by="val/acc")
     with pytest.raises(Pruned, match="Pruned at 0"):
-        trainer(callback, max_epochs=9).fit(model, datamodule=data)
+        fit(callback, max_epochs=9)
     assert status(tmp_path)["epoch"] == 2  # n_warmup_steps
     assert list(study.trials[1].intermediate_values) == [1, 2]
 
@@ -82,35 +88,29 @@ def test_a_study_ends_a_hopeless_run_once_it_may_be_judged(
 def test_a_run_is_judged_after_epochs_with_a_validation_only(
     study: "optuna.Study",
     job: Callable[..., SweepJob],
-    trainer: Callable[..., L.Trainer],
-    model: L.LightningModule,
-    data: InMemoryDataModule,
+    fit: Callable[..., None],
 ) -> None:
     callback = job(trial=study.ask().number, prune_by="val/acc")
     with pytest.raises(Pruned):
-        trainer(callback, max_epochs=9, check_val_every_n_epoch=3).fit(model, datamodule=data)
+        fit(callback, max_epochs=9, check_val_every_n_epoch=3)
     assert list(study.trials[1].intermediate_values) == [3]
 
 
 def test_a_folder_has_no_say_in_what_is_built(
     job: Callable[..., SweepJob],
-    trainer: Callable[..., L.Trainer],
-    model: L.LightningModule,
-    data: InMemoryDataModule,
+    fit: Callable[..., None],
     tmp_path: Path,
 ) -> None:
     """Resumed by itself, a trial trains to its end, whatever its `job.json` asks for."""
     evil = {"_target_": "pathlib.Path.touch", "self": str(tmp_path / "touched")}
     callback = job(trial=0, prune_by="val/acc", pruner=evil, storage=str(tmp_path / "none.journal"))
-    trainer(callback, max_epochs=3).fit(model, datamodule=data)
+    fit(callback, max_epochs=3)
     assert status(tmp_path)["epoch"] == 3 and not (tmp_path / "touched").exists()
 
 
 def test_a_figure_that_a_run_has_not(
     job: Callable[..., SweepJob],
-    trainer: Callable[..., L.Trainer],
-    model: L.LightningModule,
-    data: InMemoryDataModule,
+    fit: Callable[..., None],
 ) -> None:
     with pytest.raises(ValueError, match=r"prune_by=val/f1 is not a figure of this run; they are .*val/acc"):
-        trainer(job(trial=0, prune_by="val/f1")).fit(model, datamodule=data)
+        fit(job(trial=0, prune_by="val/f1"))

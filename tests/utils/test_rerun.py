@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
-from src.utils.rerun import expand, newest_good_checkpoint, recorded_overrides, remember, tell_differences
+from src.utils.rerun import expand, go_on, newest_good_checkpoint, recorded_overrides, remember, tell_differences
 
 
 @pytest.fixture
@@ -134,3 +135,23 @@ def test_differences_are_told_one_by_one_and_none_too(folder: Path, caplog: pyte
         tell_differences({"model": {"lr": 5, "new": 1}}, folder, {"cpus": 4, "packages": {"torch": "1"}})
     lines = {line.strip() for line in caplog.text.splitlines()[1:]}
     assert lines == {"model.lr: 1 -> 5", "model.old: 2 -> not there", "model.new: not there -> 1", "cpus: 2 -> 4"}
+
+
+def test_a_job_that_has_begun_goes_on(tmp_path: Path) -> None:
+    cfg = OmegaConf.create({"resume": None, "seed": None, "ckpt_path": None})
+    assert not go_on(cfg, tmp_path)
+    (tmp_path / "job.json").write_text("{}")
+    assert not go_on(cfg, tmp_path) and cfg.resume is None  # it has not begun
+    (tmp_path / "run.json").write_text(json.dumps({"seed": 17}))
+    assert go_on(cfg, tmp_path) and (cfg.resume, cfg.seed, cfg.ckpt_path) == (str(tmp_path), 17, None)
+    cfg.resume = None
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"state_dict": {}}, tmp_path / "checkpoints" / "last.ckpt")
+    assert go_on(cfg, tmp_path) and cfg.ckpt_path == str(tmp_path / "checkpoints" / "last.ckpt")
+    assert not go_on(cfg, tmp_path)  # resume= says it all already
+
+
+def test_a_run_that_is_no_job_starts_anew(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"seed": 17}))
+    cfg = OmegaConf.create({"resume": None, "seed": 1, "ckpt_path": None})
+    assert not go_on(cfg, tmp_path) and cfg.seed == 1
