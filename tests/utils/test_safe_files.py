@@ -52,6 +52,7 @@ REFUSED = {
         "--- a\n--- b": "single document",
         "a: 0x" + "f" * 400: "more than 20 digits",
         "a: " + ":".join(["1"] + ["59"] * 400): "more than 20 digits",
+        "a: " + ":".join(["1"] + ["59"] * 400) + ".5": "too large",
         "a: 0x_": "invalid literal",
         "#" * (MOST_YAML + 1): "larger than",
     },
