@@ -10,8 +10,7 @@ from omegaconf import DictConfig
 
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
-from src.utils.run_config import chosen_checkpoint, load_run_config
-from src.utils.targets import check_targets
+from src.utils.run_config import check_run_config, chosen_checkpoint, load_run_config
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
@@ -22,7 +21,7 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
     """
     apply_extras(cfg)
     ckpt_path = chosen_checkpoint(cfg)
-    check_targets(cfg, cfg.allowed_targets)
+    check_run_config(cfg)
 
     from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.utils.results import collect_figures, report
@@ -41,9 +40,6 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
     return figures, objects
 
 
-GROUPS = ("data", "callbacks", "logger", "trainer")
-
-
 @entry_point("eval")
 def main(cfg: DictConfig) -> None:
     """Test as the command line says."""
@@ -51,5 +47,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    guarded(lambda: load_run_config(sys.argv[1:], GROUPS))
+    guarded(lambda: load_run_config(sys.argv[1:], groups=("data", "trainer")))
     main()

@@ -13,8 +13,7 @@ from omegaconf import DictConfig
 from src.deploy.formats import check_choices
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
-from src.utils.run_config import chosen_checkpoint, load_run_config
-from src.utils.targets import check_targets
+from src.utils.run_config import check_run_config, chosen_checkpoint, load_run_config
 
 
 def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -26,7 +25,7 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     apply_extras(cfg)
     check_choices(cfg.formats, cfg.precisions)
     ckpt_path = chosen_checkpoint(cfg)
-    check_targets(cfg, cfg.allowed_targets)
+    check_run_config(cfg)
 
     import lightning as L  # here, so that mistakes above are answered at once
 

@@ -12,10 +12,7 @@ from omegaconf import DictConfig
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
 from src.utils.predictor import check_outputs, find_images, load, report_rows
-from src.utils.run_config import chosen_checkpoint, load_run_config
-from src.utils.targets import check_targets
-
-PATHS = ("input", "exported", "out", "sheet")
+from src.utils.run_config import check_run_config, chosen_checkpoint, load_run_config
 
 
 def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -33,7 +30,7 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         predictor = load(cfg.exported, trusted=cfg.trusted)
     else:
         ckpt_path = chosen_checkpoint(cfg)
-        check_targets(cfg, cfg.allowed_targets)
+        check_run_config(cfg)
         from src.deploy.serving import predictor_of_run  # imports torch; mistakes above are answered before
 
         predictor = predictor_of_run(cfg, ckpt_path)
@@ -43,25 +40,9 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def prepare_command_line() -> None:
-    """Let `model=` name an exported model, take the names of files as they are written, and load the run's config."""
-    arguments = [re.sub(r"^model=", "exported=", argument) for argument in sys.argv[1:]]
-    load_run_config(arguments, groups=())
-    sys.argv[1:] = [quoted(argument) for argument in arguments]
-
-
-def quoted(argument: str) -> str:
-    """Quote the names of files, which may hold characters that mean something to Hydra; in a list, between commas."""
-    key, _, value = argument.partition("=")
-    if key not in PATHS or value[:1] in ("", "'", '"') or value == "null":
-        return argument
-    if value.startswith("[") and value.endswith("]"):
-        if "'" in value or '"' in value:  # quoted already
-            return argument
-        return (
-            f"{key}=[{','.join(quoted(f'{key}={name.strip()}').partition('=')[2] for name in value[1:-1].split(','))}]"
-        )
-    escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), value)
-    return f"{key}='{escaped}'"
+    """Let `model=` name an exported model, and load the configuration of the run."""
+    sys.argv[1:] = [re.sub(r"^model=", "exported=", argument) for argument in sys.argv[1:]]
+    load_run_config(sys.argv[1:], groups=())
 
 
 @entry_point("predict")

@@ -14,23 +14,19 @@ from src.utils.checkpoints import check_file
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
 from src.utils.rerun import expand_command_line, go_on
-from src.utils.targets import check_targets
 
 
-def train(cfg: DictConfig, own: bool = False) -> tuple[dict[str, float], dict[str, Any]]:
+def train(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
     """Train, then test the best checkpoint, as far as `cfg.train` and `cfg.test` say so.
 
     Args:
         cfg: the configuration.
-        own: the configuration is the user's own, although the run goes on with one that was recorded.
 
     Returns:
         The run's figures, and the objects it was made of.
     """
     apply_extras(cfg)
     ckpt_path = check_file(cfg.ckpt_path) if cfg.ckpt_path else None
-    if (cfg.resume or cfg.reproduce) and not own:
-        check_targets(cfg, cfg.allowed_targets)
 
     from src.callbacks.last_checkpoint import restored_figures
     from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
@@ -56,7 +52,8 @@ def main(cfg: DictConfig) -> float | list[float] | None:
     hydra = HydraConfig.get()
     if (search := hydra.runtime.choices["hparams_search"]) and hydra.mode == RunMode.RUN and not cfg.reproduce:
         raise ValueError(f"hparams_search={search} is a sweep: python src/train.py -m hparams_search={search} …")
-    figures, _ = train(cfg, own=go_on(cfg, Path(cfg.paths.output_dir)))
+    go_on(cfg, Path(cfg.paths.output_dir))
+    figures, _ = train(cfg)
     names = cfg.optimized_metric
     if not names:
         return None

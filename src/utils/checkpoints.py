@@ -4,11 +4,13 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from src.utils.safe_files import read_yaml
+from src.utils.stored_config import plain_config
 
 if TYPE_CHECKING:  # torch costs seconds to import, and a missing file is found without it
     from torch import nn
 
+CONFIG = Path(".hydra", "config.yaml")  # of a run, in its folder
 CONFIG_KEY = "config"  # where a checkpoint keeps the run's configuration
 INPUT_KEY = "input_card"  # and how an image becomes an input
 
@@ -65,18 +67,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def read_run_config(ckpt_path: Path) -> DictConfig:
-    """The configuration of the run that made a checkpoint, with its interpolations.
+def read_run_config(ckpt_path: Path) -> dict[str, Any]:
+    """The configuration of the run that made a checkpoint, as plain values.
 
     It lies in the run directory and, where the checkpoint has been moved away from there, in the checkpoint itself.
+
+    Raises:
+        ValueError: there is none, it is damaged, or it holds more than plain values.
     """
-    in_run_dir = ckpt_path.parent.parent / ".hydra" / "config.yaml"
-    cfg = OmegaConf.load(in_run_dir) if in_run_dir.is_file() else read_checkpoint(ckpt_path).get(CONFIG_KEY)
-    if cfg is None:
+    run_dir = ckpt_path.resolve().parent.parent
+    in_run_dir = ckpt_path.parent.parent / CONFIG
+    if in_run_dir.is_file():
+        return plain_config(read_yaml(in_run_dir), str(in_run_dir), run_dir)
+    config = read_checkpoint(ckpt_path).get(CONFIG_KEY)
+    if config is None:
         raise ValueError(f"{ckpt_path} holds no configuration: it was not made by src/train.py.")
-    cfg = OmegaConf.create(cfg)
-    assert isinstance(cfg, DictConfig)
-    return cfg
+    return plain_config(config, str(ckpt_path), run_dir)
 
 
 def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:

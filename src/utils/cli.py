@@ -34,6 +34,7 @@ from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInt
 from src.utils.job_status import recorded
 from src.utils.locks import locked
 from src.utils.processes import tell
+from src.utils.quoting import quote_paths
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"
@@ -84,6 +85,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
         def main() -> None:
             try:
+                sys.argv[1:] = quote_paths(sys.argv[1:])
                 check_types(config_name, sys.argv[1:])
                 with set_env(FULL_ERROR, "1"):  # makes Hydra hand errors on instead of printing them
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()

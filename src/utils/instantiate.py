@@ -21,6 +21,7 @@ from src.utils.cpu import warn_if_emulated
 from src.utils.job_status import JOB
 from src.utils.processes import agree, in_torchrun, is_first
 from src.utils.run_record import RunRecord
+from src.utils.stored_config import to_stored
 from src.utils.sync_batchnorm import SyncBatchNorm
 
 STEP_HOOKS = (
@@ -53,11 +54,11 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     groups = {
         group: choices[group] for group in ("model", "data", "experiment", "trainer", "debug") if choices.get(group)
     }
-    plain: Any = OmegaConf.to_container(cfg)
+    stored = to_stored(cfg)
     record = RunRecord(
         cfg.paths.output_dir,
-        plain,
-        {"choices": groups, "seed": cfg.seed, "tags": plain["tags"]},
+        stored,
+        {"choices": groups, "seed": cfg.seed, "tags": stored["tags"]},
         resumed=bool(cfg.get("resume")),
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )

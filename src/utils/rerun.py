@@ -2,22 +2,23 @@
 
 import json
 import logging
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.utils.checkpoint_names import LAST, PREVIOUS
-from src.utils.checkpoints import read_checkpoint
-from src.utils.cli import is_choice
+from src.utils.checkpoints import CONFIG, read_checkpoint
+from src.utils.cli import parse
 from src.utils.job_status import JOB
 from src.utils.json_files import read_json, write_whole
 from src.utils.processes import agree
+from src.utils.quoting import path_of, quote, quote_paths
+from src.utils.recorded_overrides import OVERRIDES, admitted_overrides, parse_recorded
+from src.utils.safe_files import read_yaml
+from src.utils.stored_config import plain_config
 
 log = logging.getLogger(__name__)
 
@@ -33,39 +34,45 @@ def expand(arguments: list[str]) -> list[str]:
     """Put the command line of the recorded run in the place of `resume=` or `reproduce=`; further words come after.
 
     Raises:
-        ValueError: both are given, or the record asks for more than values and groups of the configuration.
+        ValueError: both are given, or the record asks for more than a file may.
         FileNotFoundError: the folder is not that of a run.
     """
-    asked = [argument for argument in arguments if argument.lstrip("+").startswith(("resume=", "reproduce="))]
-    if not asked or asked[0].endswith(("=", "=null", "'")):  # quoted: expanded by the process that started this one
+    asked = [argument for argument in arguments if argument.removeprefix("+").startswith(("resume=", "reproduce="))]
+    if not asked or asked[0].endswith(
+        ("=", "=null")
+    ):  # with ++ before it: expanded by the process that started this one
         return arguments
     if len(asked) > 1:
         raise ValueError(f"{' '.join(asked)}: one at a time.")
     if {"-m", "--multirun"} & set(arguments):
         raise ValueError(f"{asked[0]}: a sweep's jobs are run again one by one, without -m: resume=<sweep>/0")
     kind, _, name = asked[0].lstrip("+").partition("=")
-    folder = Path(name)
-    if not (folder / ".hydra" / "overrides.yaml").is_file():
+    folder = Path(path_of(name))
+    if not (folder / OVERRIDES).is_file():
         raise FileNotFoundError(f"{asked[0]}: this is not the folder of a run; they lie in logs/train/runs/.")
-    recorded = [
-        override
-        for override in recorded_overrides(folder)
-        if override.lstrip("+~").partition("=")[0] not in (*OWN, "paths.output_dir")
-    ]
-    further = [argument for argument in arguments if argument != asked[0]]
-    quoted = str(folder.resolve()).replace("'", "\\'")
-    expanded = [*recorded, f"{kind}='{quoted}'"]
-    if (seed := read_json(folder / "run.json").get("seed")) is not None:
+    further = quote_paths([argument for argument in arguments if argument != asked[0]])
+    said = [override.key_or_group for override in parse(further)]
+    recorded = admitted_overrides(folder, said, trusted_packages(further))
+    run_dir = folder.resolve()
+    expanded = [*recorded, f"++{kind}={quote(str(run_dir))}"]
+    seed = read_json(folder / "run.json").get("seed")
+    if type(seed) is int and 0 <= seed < 2**32:
         expanded.append(f"seed={seed}")
     if kind == "resume":
-        expanded += [f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+        expanded += [f"hydra.run.dir={quote(str(run_dir))}", "hydra.output_subdir=null"]
         ckpt_path = newest_good_checkpoint(folder)
         if ckpt_path is not None:
             expanded = [override for override in expanded if not override.startswith("ckpt_path=")]
-            expanded.append(f"ckpt_path='{quoted}/checkpoints/{ckpt_path.name}'")
+            expanded.append(f"ckpt_path={quote(str(run_dir / 'checkpoints' / ckpt_path.name))}")
         else:
             log.warning("There is no checkpoint in %s/checkpoints yet: the run starts over.", folder)
     return [*(word for word in further if word.startswith("-")), *expanded, *(w for w in further if w[0] != "-")]
+
+
+def trusted_packages(arguments: list[str]) -> list[str]:
+    """The packages that `allowed_targets=[…]` of a command line trusts."""
+    found = [override.value() for override in parse(arguments) if override.key_or_group == "allowed_targets"]
+    return [str(name) for value in found for name in (value if isinstance(value, list) else [value])]
 
 
 def go_on(cfg: DictConfig, folder: Path) -> bool:
@@ -83,40 +90,20 @@ def go_on(cfg: DictConfig, folder: Path) -> bool:
     return True
 
 
-def remember(config: dict[str, Any], folder: Path, overrides: list[str]) -> None:
+def store_config(config: dict[str, Any], folder: Path) -> None:
+    """Keep a run's configuration, resolved, in place of the one that Hydra has written."""
+    path = folder / CONFIG
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, yaml.safe_dump(config, sort_keys=False))
+
+
+def remember(folder: Path, overrides: list[str]) -> None:
     """Let the record of a resumed run tell what was changed when it was, for the next time that it is resumed."""
-    own = (*OWN, "ckpt_path")
+    own = (*OWN, "ckpt_path", "allowed_targets")
     kept = [override for override in overrides if override.lstrip("+~").partition("=")[0] not in own]
-    kept += [override for override in recorded_overrides(folder) if override.startswith("ckpt_path=")]
-    for name, content in {"overrides.yaml": kept, "config.yaml": config}.items():
-        write_whole(folder / ".hydra" / name, yaml.safe_dump(content, sort_keys=False))
-
-
-def recorded_overrides(folder: Path) -> list[str]:
-    """The overrides that a run was started with.
-
-    Raises:
-        ValueError: the file is damaged, or wants to change Hydra itself.
-    """
-    path = folder / ".hydra" / "overrides.yaml"
-    try:
-        overrides = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: it is damaged.") from error
-    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
-        raise ValueError(f"{path} is damaged: it is no list of overrides.")
-    for text in overrides:
-        if text.startswith("-"):
-            raise ValueError(f"{path} is refused: {text} would change how Hydra itself runs.")
-        try:
-            (override,) = OverridesParser.create().parse_overrides([text])
-        except HydraException as error:
-            raise ValueError(f"{path} is damaged: {text} is no override.") from error
-        if re.split(r"[./@]", override.key_or_group)[0] == "hydra":
-            raise ValueError(f"{path} is refused: {text} would change how Hydra itself runs.")
-        if ".." in override.key_or_group or (is_choice(override) and re.search(r"\.\.|(^|[\[,=\s'\"])/", text)):
-            raise ValueError(f"{path} is refused: {text} would read a configuration from outside of configs/.")
-    return overrides
+    recorded = [str(override.input_line) for override in parse_recorded(folder / OVERRIDES)]
+    kept += [override for override in recorded if override.startswith("ckpt_path=")]
+    write_whole(folder / OVERRIDES, yaml.safe_dump(kept, sort_keys=False))
 
 
 def newest_good_checkpoint(folder: Path) -> Path | None:
@@ -148,10 +135,8 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
         folder: of the recorded run.
         now: what this run runs on, as its `run.json` will say.
     """
-    saved = folder / ".hydra" / "config.yaml"
-    before = flat(OmegaConf.to_container(OmegaConf.load(saved))) if saved.is_file() else {}
-    after = flat(config)
-    own = (*OWN, "ckpt_path") if config.get("resume") else OWN
+    before, after = relative(stored_config(folder)), relative(config)
+    own = (*OWN, "sweep", *(["ckpt_path"] if config.get("resume") else []))
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in own]
     lines = [f"  {key}: {before.get(key, 'not there')} -> {after.get(key, 'not there')}" for key in keys]
     recorded = flat(read_json(folder / "run.json"))
@@ -165,6 +150,22 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
         log.warning("Different from %s:\n%s", folder, "\n".join(lines))
     else:
         log.info("Nothing differs from %s: configuration, code, packages, processor, threads and data.", folder)
+
+
+def stored_config(folder: Path) -> dict[str, Any]:
+    """The configuration that a run has stored; nothing where there is none."""
+    path = folder / CONFIG
+    return plain_config(read_yaml(path), str(path), folder.resolve()) if path.is_file() else {}
+
+
+def relative(config: dict[str, Any]) -> dict[str, Any]:
+    """The values of a configuration under dotted keys, its own folder in their paths being the same for all runs."""
+    paths = config.get("paths")
+    folder = str(paths.get("output_dir")) if isinstance(paths, dict) else ""
+    values = flat(config)
+    if not folder:
+        return values
+    return {key: value.replace(folder, "<run>") if isinstance(value, str) else value for key, value in values.items()}
 
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from src.utils.checkpoints import CONFIG_KEY, INPUT_KEY
 from src.utils.json_files import read_json, write_json
-from src.utils.rerun import remember, tell_differences
+from src.utils.rerun import remember, store_config, tell_differences
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
@@ -65,7 +65,7 @@ class RunRecord(L.Callback):
 
     Args:
         folder: the run directory.
-        config: the run's configuration as plain dicts and lists, with its interpolations.
+        config: the run's configuration as it is stored, see `src.utils.stored_config`.
         facts: further entries of `run.json`.
         compared_with: the folder of a recorded run; what is different from it is told.
         resumed: this run goes on with the one of the folder, whose `run.json` is added to.
@@ -99,8 +99,10 @@ class RunRecord(L.Callback):
         now = {**self.facts, **environment(), "processes": trainer.world_size, "data": data}
         if self.compared_with:
             tell_differences(self.config, Path(self.compared_with), now)
-        if self.resumed and trainer.is_global_zero and HydraConfig.initialized():
-            remember(self.config, self.folder, list(HydraConfig.get().overrides.task))
+        if trainer.is_global_zero:
+            store_config(self.config, self.folder)
+            if self.resumed and HydraConfig.initialized():
+                remember(self.folder, list(HydraConfig.get().overrides.task))
         before = read_json(self.folder / "run.json") if self.resumed else {}
         self.facts = {**before, "resumed": [*before.get("resumed", []), now]} if before else now
         self.write("run.json", self.facts)
