@@ -155,6 +155,7 @@ def quieten_lightning() -> None:
     # int8 models are measured by the first process alone
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('(fp32|int8)/")
     warnings.filterwarnings("ignore", message="The dirpath has changed")  # when a checkpoint is tested elsewhere
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks")  # a test needs none
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # when it is resumed
 
 
