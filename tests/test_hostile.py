@@ -145,7 +145,7 @@ RECORDS = {
     "a configuration from elsewhere": "experiment=../..EVIL",
     "permissions": ["allowed_targets=[os]", "+callbacks.x=TARGET"],
     "a method": "+callbacks.x._target_=lightning.pytorch.trainer.trainer.Trainer.fit",
-    "an interpolation": "model.optimizer.lr=${oc.create:TARGET}",
+    "an interpolation": "model.optimizer.lr='${oc.create:TARGET}'",
 }
 
 
@@ -248,23 +248,8 @@ TEXTS = [
     "%TAG ! x",
     "--- |",
 ]
-TEXTS += [
-    "'",
-    '"',
-    "{",
-    "[",
-    "!!int x",
-    "!!binary x",
-    "? x",
-    "\x00",
-    "\ufeff",
-    "- - - - -",
-    "${oc.create:x}",
-    "@",
-    "`",
-    "[" * 5_000,
-    "{a: " * 3_000,
-]
+TEXTS += ["'", '"', "{", "[", "!!int x", "!!binary x", "? x", "\x00", "\ufeff", "- - - - -", "${oc.create:x}", "@", "`"]
+TEXTS += ["[" * 5_000, "{a: " * 3_000]
 
 
 def mutated(config: Any, generator: random.Random, marker: Path) -> Any:

@@ -1,5 +1,6 @@
 """What comes out of a run: its figures in `metrics.json`, in the HParams tab, and as a table at the end."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,5 +89,7 @@ def print_summary(cfg: DictConfig, figures: dict[str, float]) -> None:
     console.print(f"run directory: {cfg.paths.output_dir}", highlight=False, soft_wrap=True)
     if cfg.extras.next_commands:
         console.print("worth trying next:")
+        folder = str(cfg.paths.output_dir)
         for command in cfg.extras.next_commands:
-            console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+            pasted = command.replace(folder, shlex.quote(folder))
+            console.print(f"  {pasted}", highlight=False, soft_wrap=True, markup=False)
