@@ -38,9 +38,10 @@ def expand(arguments: list[str]) -> list[str]:
         FileNotFoundError: the folder is not that of a run.
     """
     asked = [argument for argument in arguments if argument.removeprefix("+").startswith(("resume=", "reproduce="))]
-    if not asked or asked[0].endswith(
-        ("=", "=null")
-    ):  # with ++ before it: expanded by the process that started this one
+    if not asked or asked[0].partition("=")[2] in (
+        "",
+        "null",
+    ):  # with ++: expanded by the process that started this one
         return arguments
     if len(asked) > 1:
         raise ValueError(f"{' '.join(asked)}: one at a time.")
