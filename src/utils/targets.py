@@ -17,7 +17,7 @@ ALLOWED = (
     "lightning.pytorch.loggers.",
     "lightning.pytorch.trainer.",
 )
-RESOLVERS = ("hydra", "now", "project_root", "torchrun", "oc.env")  # none of them can make an object
+RESOLVERS = ("hydra", "now", "project_root", "torchrun", "oc.env", "count_classes")  # none of them can make an object
 
 
 def check_targets(cfg: DictConfig, allowed: Sequence[str] = ()) -> None:
