@@ -172,7 +172,7 @@ def test_a_part_lies_within_its_image_and_has_the_shape_that_is_asked_for(height
     if height == width:
         assert (columns * rows).min() == pytest.approx(0.35 * height * width, rel=0.02)
         assert (columns * rows).max() == pytest.approx(height * width, rel=0.02)
-        assert left.mean() == pytest.approx((width - columns).mean() / 2, rel=0.03)  # as often left as right
+        assert left.mean() == pytest.approx((width - columns).mean().item() / 2, rel=0.03)  # as often left as right
 
 
 def test_a_view_is_a_part_of_the_image_stretched_to_the_whole() -> None:
