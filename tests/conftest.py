@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import os
 import pickle
+import random
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import hydra
 import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from src.data.cifar import CIFAR10DataModule, CIFAR100DataModule
@@ -30,6 +32,14 @@ TINY_RUN = (
     "++data.val_size=100",
     "data.batch_size=16",
 )
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Let every test draw the same weights and data, whichever tests ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

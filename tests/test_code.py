@@ -1,9 +1,12 @@
 """Format, style and types; the limits of the house."""
 
+import random
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from src.utils.cli import ROOT
 
@@ -27,3 +30,9 @@ def test_no_large_file_no_data_no_logs_in_git() -> None:
         pytest.skip("not a git checkout")
     assert not [name for name in FILES if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 250_000]
     assert not [name for name in FILES if name.parts[0] in ("data", "logs") or name.suffix in (".ckpt", ".pt", ".gz")]
+
+
+def test_every_test_draws_what_it_drew_before() -> None:
+    assert random.random() == random.Random(0).random()
+    assert np.random.rand() == np.random.RandomState(0).rand()
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))

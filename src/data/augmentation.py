@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class BatchAugmentation:
-    """Random crop, flip, affine map and erasing, in that order; each part is off at its default.
+    """Random view, crop, flip, affine map and erasing, in that order; each part is off at its default.
 
     Args:
         crop_padding: pixels of black border added on each side before cropping back to the image's size.
@@ -18,9 +18,11 @@ class BatchAugmentation:
         scale: the zoom factor is drawn from [1 - scale, 1 + scale].
         erasing: probability that a rectangle of 2-33 % of the area takes the image's mean colour
             (Zhong et al. 2017, arXiv 1708.04896).
+        min_scale: a random part of the image is stretched to its size: the part's area is drawn from [min_scale, 1] of
+            the image's, its aspect ratio from 3/4 to 4/3 (Szegedy et al. 2014, arXiv 1409.4842).
 
     Raises:
-        ValueError: a probability outside [0, 1] or a negative range.
+        ValueError: a probability or a share outside of its range, or a negative range.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class BatchAugmentation:
         translate: float = 0.0,
         scale: float = 0.0,
         erasing: float = 0.0,
+        min_scale: float = 1.0,
     ) -> None:
         for name, probability in {"horizontal_flip": horizontal_flip, "erasing": erasing}.items():
             if not 0 <= probability <= 1:
@@ -39,15 +42,23 @@ class BatchAugmentation:
         for name, value in ranges.items():
             if value < 0:
                 raise ValueError(f"{name}={value} must not be negative.")
+        if not 0 < min_scale <= 1:
+            raise ValueError(f"min_scale={min_scale} is a share of the image's area and must lie in (0, 1].")
         if scale >= 1:
             raise ValueError(f"scale={scale} must be less than 1: images are zoomed by 1 ± scale.")
         self.crop_padding = crop_padding
         self.horizontal_flip = horizontal_flip
         self.degrees, self.translate, self.scale = degrees, translate, scale
-        self.erasing = erasing
+        self.erasing, self.min_scale = erasing, min_scale
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch (B, C, H, W), uint8 or float; an affine map turns uint8 into float32 in [0, 255]."""
+        """Augment a batch (B, C, H, W), uint8 or float; interpolation turns uint8 into float32 in [0, 255]."""
+        if self.min_scale < 1:
+            images = random_view(images, self.min_scale, generator)
+        return self.beside_view(images, generator)
+
+    def beside_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a batch (B, C, H, W) by all but the random view, which photographs get when they are read."""
         if self.crop_padding:
             images = random_crop(images, self.crop_padding, generator)
         if self.horizontal_flip:
@@ -57,6 +68,34 @@ class BatchAugmentation:
         if self.erasing:
             images = random_erasing(images, self.erasing, generator)
         return images
+
+
+def random_parts(
+    count: int, height: int, width: int, min_scale: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Draw parts of an image of `height` × `width` pixels: their left, top, width and height, (count,) each.
+
+    A part that is too wide or too high for its aspect ratio is made smaller.
+    """
+    share, aspect, x, y = torch.rand(4, count, generator=generator)
+    area = (min_scale + (1 - min_scale) * share) * height * width
+    aspect = torch.exp((2 * aspect - 1) * math.log(4 / 3))
+    columns, rows = (area * aspect).sqrt(), (area / aspect).sqrt()
+    fit = torch.minimum(width / columns, height / rows).clamp(max=1)
+    columns, rows = (columns * fit).clamp(max=width), (rows * fit).clamp(max=height)  # rounding may exceed by a hair
+    return x * (width - columns), y * (height - rows), columns, rows
+
+
+def random_view(images: Tensor, min_scale: float, generator: torch.Generator) -> Tensor:
+    """Stretch a random part of each of (B, C, H, W) to the whole; bilinear."""
+    height, width = images.shape[2:]
+    left, top, columns, rows = random_parts(len(images), height, width, min_scale, generator)
+    scale_x, scale_y = columns / width, rows / height
+    zero = torch.zeros_like(left)
+    # grid coordinates run over [-1, 1]: the part's centre lies at 2 · centre / size - 1
+    theta = [scale_x, zero, 2 * left / width + scale_x - 1, zero, scale_y, 2 * top / height + scale_y - 1]
+    grid = F.affine_grid(torch.stack(theta, dim=1).view(-1, 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:

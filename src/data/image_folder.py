@@ -9,34 +9,18 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.data import Dataset
-from torchvision.transforms import v2
+from torch import Tensor
 
-from src.data.resumable_loader import ResumableLoader, SeededSampler
-from src.utils.predictor import fit_image, read_image
+from src.data.augmentation import BatchAugmentation
+from src.data.class_balance import warn_of_imbalance
+from src.data.class_folders import SPLITS, class_folders, image_files, split_folders
+from src.data.photographs import RESIZE, Augmentation, Photographs, augmented, centre
+from src.data.resumable_loader import ResumableLoader, SeededSampler, can_pin_memory
+from src.utils.predictor import read_image
 
 log = logging.getLogger(__name__)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RESIZE = "centre_crop"
-SPLITS = ("train", "val", "test")
-
-
-class ImageFiles(Dataset[tuple[torch.Tensor, int]]):
-    """Image files with their classes, converted and transformed when one is asked for."""
-
-    def __init__(self, samples: Sequence[tuple[Path, int]], mode: str, transform: v2.Transform) -> None:
-        self.samples, self.mode, self.transform = samples, mode, transform
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, int]:
-        index, seed = place
-        path, label = self.samples[index]
-        with torch.random.fork_rng(devices=[]):  # transforms draw from the global state
-            torch.manual_seed(seed)
-            return self.transform(read_image(path, self.mode)), label
 
 
 class ImageFolderDataModule(L.LightningDataModule):
@@ -48,13 +32,14 @@ class ImageFolderDataModule(L.LightningDataModule):
 
     Args:
         folder: of the photographs.
-        num_classes: how many class folders there are.
+        num_classes: how many class folders there must be; None: as many as there are.
         channels: 3 for RGB, 1 for grey.
         image_size: height and width of the images served: the shorter side is resized to 8/7 of it, the centre cut out.
         batch_size: of all processes together.
         val_fraction: share of the training images set apart for validation.
         test_fraction: share of all images set apart for the test.
-        augmentation: turns a photograph into a training image, such as `random_view`; None: as for validation.
+        augmentation: of training images: a `BatchAugmentation`, whose random view is cut from the whole photograph, or
+            any function of a Pillow image, such as the transforms of torchvision; None: as for validation.
         shuffle: draw a new order of the training images for every epoch.
         skip_unreadable: leave out files that are no images, and list them; else they are an error.
         num_workers: processes that read and transform.
@@ -73,13 +58,13 @@ class ImageFolderDataModule(L.LightningDataModule):
         self,
         folder: str,
         *,
-        num_classes: int,
+        num_classes: int | None = None,
         channels: int = 3,
         image_size: int = 224,
         batch_size: int = 16,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
-        augmentation: v2.Transform | None = None,
+        augmentation: Augmentation | None = None,
         shuffle: bool = True,
         skip_unreadable: bool = False,
         num_workers: int = 0,
@@ -99,20 +84,17 @@ class ImageFolderDataModule(L.LightningDataModule):
                 raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
         self.folder, self.num_classes, self.batch_size = Path(folder), num_classes, batch_size
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
-        self.skip_unreadable, self.num_workers, self.pin_memory = skip_unreadable, num_workers, pin_memory
+        self.skip_unreadable, self.num_workers = skip_unreadable, num_workers
+        self.pin_memory = pin_memory and can_pin_memory()
         self.mode = "L" if channels == 1 else "RGB"
         grey = channels == 1
         self.mean = mean or (IMAGENET_MEAN if not grey else IMAGENET_MEAN[1:2])
         self.std = std or (IMAGENET_STD if not grey else IMAGENET_STD[1:2])
-        to_tensor = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
-        centre = partial(fit_image, resize=RESIZE, image_size=image_size)
-        self.train_transform = v2.Compose([augmentation or centre, *to_tensor])
-        self.test_transform = v2.Compose([centre, *to_tensor])
-        self.image_size, self.shuffle, self.seed = image_size, shuffle, seed
+        self.image_size, self.shuffle, self.seed, self.augmentation = image_size, shuffle, seed, augmentation
         self.class_names: list[str] | None = None
-        self.data_train: ImageFiles | None = None
-        self.data_val: ImageFiles | None = None
-        self.data_test: ImageFiles | None = None
+        self.data_train: Photographs | None = None
+        self.data_val: Photographs | None = None
+        self.data_test: Photographs | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """List, check and split the files."""
@@ -123,26 +105,40 @@ class ImageFolderDataModule(L.LightningDataModule):
         present = [split for split in SPLITS if (self.folder / split).is_dir()]
         if present and not {"train", "test"} <= set(present):
             raise ValueError(f"{self.folder} holds {', '.join(present)}: it needs train and test, or neither.")
-        roots = {split: self.folder / split for split in present} or {"all": self.folder}
+        roots = split_folders(self.folder)
         self.class_names = class_folders(next(iter(roots.values())))
-        if len(self.class_names) != self.num_classes:
-            listed = ", ".join(self.class_names[:5]) + (", …" if len(self.class_names) > 5 else "")
-            raise ValueError(
-                f"{self.folder} holds {len(self.class_names)} folders of classes ({listed or 'none'}), "
-                f"but data.num_classes={self.num_classes}."
+        found, wanted = len(self.class_names), self.num_classes
+        if found == 0:
+            raise FileNotFoundError(
+                f"{self.folder} holds no folders of classes: each class needs one, with its images."
             )
+        if wanted not in (found, None):
+            listed = ", ".join(self.class_names[:5]) + (", …" if found > 5 else "")
+            raise ValueError(
+                f"{self.folder} holds {found} folders of classes ({listed}), but data.num_classes={wanted}."
+            )
+        self.num_classes = found
         splits = {split: self._samples(root) for split, root in roots.items()}
         if "all" in splits:
             splits["test"], splits["train"] = self._split(splits.pop("all"), self.test_fraction)
         if "val" not in splits:
             splits["val"], splits["train"] = self._split(splits["train"], self.val_fraction)
-        self.data_train = ImageFiles(splits["train"], self.mode, self.train_transform)
-        self.data_val = ImageFiles(splits["val"], self.mode, self.test_transform)
-        self.data_test = ImageFiles(splits["test"], self.mode, self.test_transform)
+        evaluated = partial(centre, image_size=self.image_size)
+        trained = partial(augmented, image_size=self.image_size, augmentation=self.augmentation or BatchAugmentation())
+        self.data_train = Photographs(splits["train"], self.mode, trained, self.mean, self.std)
+        self.data_val = Photographs(splits["val"], self.mode, evaluated, self.mean, self.std)
+        self.data_test = Photographs(splits["test"], self.mode, evaluated, self.mean, self.std)
         if self.batch_size > len(self.data_train):
             raise ValueError(
                 f"batch_size={self.batch_size} is larger than the {len(self.data_train)} training images: lower it."
             )
+        warn_of_imbalance(self.class_counts(), self.class_names)
+
+    def class_counts(self) -> dict[str, Tensor]:
+        """Images of each class (num_classes,) in each split."""
+        splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
+        labels = {name: torch.tensor([label for _, label in split.samples]) for name, split in splits.items() if split}
+        return {name: torch.bincount(own, minlength=self.num_classes or 0) for name, own in labels.items()}
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of the names and sizes of each split's files, for the record of a run; the files are not read."""
@@ -169,12 +165,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         names = class_folders(root)
         if names != self.class_names:
             raise ValueError(f"{root} holds the classes {names}, but another split holds {self.class_names}.")
-        samples = [
-            (path, label)
-            for label, name in enumerate(names)
-            for path in sorted((root / name).rglob("*"))
-            if path.is_file() and not path.name.startswith(".")
-        ]
+        samples = [(path, label) for label, name in enumerate(names) for path in image_files(root / name)]
         reasons = {path: reason for path, _ in samples if (reason := unreadable(path))}
         if reasons and not self.skip_unreadable:
             listed = "; ".join(list(reasons.values())[:5])
@@ -194,7 +185,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(self.split_seed)).tolist()
         return [samples[i] for i in sorted(order[:count])], [samples[i] for i in sorted(order[count:])]
 
-    def _loader(self, data: ImageFiles | None, train: bool) -> ResumableLoader:
+    def _loader(self, data: Photographs | None, train: bool) -> ResumableLoader:
         assert data is not None, "setup() comes first"
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if self.batch_size % world_size:
@@ -223,14 +214,9 @@ class ImageFolderDataModule(L.LightningDataModule):
         return self._loader(self.data_test, train=False)
 
 
-def random_view(image_size: int, min_scale: float) -> v2.Transform:
-    """A random part of a photograph, at least `min_scale` of its area, resized to `image_size`, mirrored at random."""
-    return v2.Compose([v2.RandomResizedCrop(image_size, scale=(min_scale, 1)), v2.RandomHorizontalFlip()])
-
-
-def class_folders(root: Path) -> list[str]:
-    """The names of the folders below `root`, sorted: the classes."""
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+def random_view(image_size: int, min_scale: float) -> BatchAugmentation:
+    """What `data/augmentation=photos` was in the configurations of earlier runs."""
+    return BatchAugmentation(min_scale=min_scale, horizontal_flip=0.5)
 
 
 def unreadable(path: Path) -> str | None:

@@ -13,6 +13,8 @@ from torch.utils.data import TensorDataset
 
 from src.data.attributes import AttributeLabels
 from src.data.batches import Augmentation, InMemoryLoader
+from src.data.class_balance import warn_of_imbalance
+from src.data.resumable_loader import can_pin_memory
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ class InMemoryDataModule(L.LightningDataModule):
         self.batch_size, self.val_size = batch_size, val_size
         self.shuffle, self.drop_last = shuffle, drop_last
         self.augmentation, self.mean, self.std = augmentation, mean, std
-        self.pin_memory, self.seed, self.split_seed = pin_memory, seed, split_seed
+        self.pin_memory, self.seed, self.split_seed = pin_memory and can_pin_memory(), seed, split_seed
         self.data_train: TensorDataset | None = None
         self.data_val: TensorDataset | None = None
         self.data_test: TensorDataset | None = None
@@ -111,6 +113,13 @@ class InMemoryDataModule(L.LightningDataModule):
         self.data_test = TensorDataset(test_images, test_labels)
         if self.mean is None or self.std is None:
             self.mean, self.std = channel_statistics(self.data_train.tensors[0])
+        warn_of_imbalance(self.class_counts(), self.own_class_names)
+
+    def class_counts(self) -> dict[str, Tensor]:
+        """Images of each class (num_classes,) in each split; of the first head's where there are several."""
+        splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
+        labels = {name: split.tensors[1].view(len(split), -1)[:, :1] for name, split in splits.items() if split}
+        return {name: torch.bincount(own.flatten(), minlength=self.num_own_classes) for name, own in labels.items()}
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of the images and labels of each split, as they are served; for the record of a run."""
@@ -126,8 +135,7 @@ class InMemoryDataModule(L.LightningDataModule):
         assert self.mean is not None and self.std is not None, "setup() comes first"
         counts = dict(self.num_classes) if isinstance(self.num_classes, Mapping) else {"class": self.num_classes}
         heads = {head: [str(label) for label in range(count)] for head, count in counts.items()}
-        if self.class_names is not None:
-            heads[next(iter(heads))] = list(self.class_names)
+        heads[next(iter(heads))] = self.own_class_names
         return {
             "mode": "L" if self.channels == 1 else "RGB",
             "resize": "pad_or_stretch",
@@ -141,6 +149,12 @@ class InMemoryDataModule(L.LightningDataModule):
     def num_own_classes(self) -> int:
         """Classes of the data set's own label: the first head's where there are several."""
         return next(iter(self.num_classes.values())) if isinstance(self.num_classes, Mapping) else self.num_classes
+
+    @property
+    def own_class_names(self) -> list[str]:
+        """The names of those classes, or their numbers."""
+        names = list(self.class_names or ())
+        return names + [str(label) for label in range(len(names), self.num_own_classes)]
 
     def _fit(self, images: Tensor) -> Tensor:
         """Bring (N, C, H, W) to the channels and the size that were asked for."""

@@ -17,6 +17,7 @@ FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+OFFICIAL_SIZES = (60_000, 10_000)  # training, test
 
 
 class MNISTDataModule(InMemoryDataModule):
@@ -28,11 +29,13 @@ class MNISTDataModule(InMemoryDataModule):
         data_dir: the files lie in `<data_dir>/MNIST/raw`, as torchvision keeps them, or in `data_dir` itself.
         batch_size: of all processes together.
         system_dir: where the operating system's packages put the files.
+        train_val_test_split: sizes of the three sets, as other templates ask for them; the test set is always the
+            official one, and so the second alone says something: it is `val_size`.
         options: see `InMemoryDataModule`.
 
     Raises:
         FileNotFoundError: the files are not there and cannot be downloaded.
-        ValueError: a file is damaged or its labels are out of range.
+        ValueError: a file is damaged, its labels are out of range, or a split that is not of the official sets.
     """
 
     dataset_name = "MNIST"  # torchvision's name of the class and of the folder
@@ -48,8 +51,16 @@ class MNISTDataModule(InMemoryDataModule):
         channels: int = 1,
         image_size: int = 28,
         val_size: int = 5000,
+        train_val_test_split: Sequence[int] | None = None,
         **options: Any,
     ) -> None:
+        if train_val_test_split is not None:
+            train_size, val_size, test_size = train_val_test_split
+            if (train_size + val_size, test_size) != OFFICIAL_SIZES:
+                raise ValueError(
+                    f"train_val_test_split={list(train_val_test_split)} would mix training and test images, but the "
+                    "test set is the official one of 10,000: give val_size, how many of the 60,000 others validate."
+                )
         super().__init__(
             num_classes=num_classes,
             channels=channels,

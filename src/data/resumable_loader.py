@@ -1,11 +1,23 @@
 """Batches of what does not fit in memory, in an order that can be replayed and gone on with."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
+
+log = logging.getLogger(__name__)
+
+
+def can_pin_memory() -> bool:
+    """Whether batches can be copied to page-locked memory, which takes a GPU; warn where there is none."""
+    if not torch.cuda.is_available():
+        rank_zero_only(log.warning)("data.pin_memory=true has no effect: there is no GPU to copy batches to.")
+        return False
+    return True
 
 
 class Resumable:

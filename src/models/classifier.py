@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from src.models.metrics import LossAndAccuracy
+from src.models.losses import BALANCED, CrossEntropy
+from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy
 from src.models.schedulers import Schedule
 from src.utils.measure import why_not_compilable
 
@@ -47,20 +48,38 @@ class Classifier(L.LightningModule):
         if compile not in (True, False, "auto"):
             raise ValueError(f"compile={compile} must be true, false or auto.")
         self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
-        self.train_metrics, self.val_metrics, self.test_metrics = (self.make_metrics() for _ in range(3))
+        self.train_metrics = self.make_metrics(LossAndAccuracy)
+        self.val_metrics, self.test_metrics = (self.make_metrics(LossAndBalancedAccuracy) for _ in range(2))
 
-    def make_metrics(self) -> Any:
-        """The figures of one stage."""
-        return LossAndAccuracy()
+    def make_metrics(self, metric: Callable[[], LossAndAccuracy]) -> Any:
+        """The figures of one stage, from what makes those of one head."""
+        return metric()
 
     def forward(self, *inputs: Tensor) -> Any:
         """Map images (B, C, H, W), and further inputs where the net takes them, to logits (B, num_classes)."""
         return self.net(*inputs)
 
     def setup(self, stage: str) -> None:
-        """Compile the net where that is asked for; in place, so that parameters keep their names in checkpoints."""
-        if not self._compile or stage != "fit":
+        """Before training, tell the loss the sizes of the classes and compile the net, where that is asked for."""
+        if stage != "fit":
             return
+        if isinstance(self.criterion, CrossEntropy) and self.criterion.balanced:
+            self.criterion.balance(self._training_counts())
+        if self._compile:
+            self._compile_net()
+
+    def _training_counts(self) -> Tensor:
+        """Training images of each class (num_classes,), as the data tell."""
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        if not hasattr(datamodule, "class_counts"):
+            raise ValueError(
+                f"criterion.weight={BALANCED} asks the data for class_counts(), and {type(datamodule).__name__} has no "
+                "such method: write it, or give the weights as a list."
+            )
+        return datamodule.class_counts()["train"]
+
+    def _compile_net(self) -> None:
+        """Compile the net in place, so that parameters keep their names in checkpoints."""
         reason = why_not_compilable(self.net, self.example_input_array) if self._compile == "auto" else None
         if reason is None:
             self.net.compile()

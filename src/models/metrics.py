@@ -1,6 +1,6 @@
 """The figures of a stage, summed up on the device with a handful of operations a step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -35,23 +35,52 @@ class LossAndAccuracy(Metric):
         return {"loss": self.loss / self.count, "acc": self.correct / self.count}
 
 
+class LossAndBalancedAccuracy(LossAndAccuracy):
+    """Mean loss, accuracy, and the mean of the accuracies of the classes that occur, in which all count alike."""
+
+    outcomes: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("outcomes", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")  # (2 num_classes,)
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: its mean loss (), logits (B, num_classes) and labels (B,)."""
+        right = logits.argmax(dim=1) == labels
+        self.loss += loss * len(labels)
+        self.outcomes = self.outcomes + torch.bincount(2 * labels + right, minlength=2 * logits.shape[1])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return `loss`, `acc` and `balanced_acc`."""
+        wrong, right = self.outcomes.view(-1, 2).unbind(dim=1)  # (num_classes,) each
+        images = wrong + right
+        of_class = right / images.clamp(min=1)
+        return {
+            "loss": self.loss / images.sum(),
+            "acc": right.sum() / images.sum(),
+            "balanced_acc": of_class.sum() / images.count_nonzero(),
+        }
+
+
 class MultiheadLossAndAccuracy(nn.ModuleDict):
-    """`LossAndAccuracy` for each of several heads, and over all: the weighted sum of losses and the mean accuracy.
+    """The figures of each of several heads, and over all: the weighted sum of losses and the means of the others.
 
     Args:
         loss_weights: of each head.
+        metric: makes the figures of a head.
     """
 
-    def __init__(self, loss_weights: Mapping[str, float]) -> None:
-        super().__init__({name: LossAndAccuracy() for name in loss_weights})
+    def __init__(self, loss_weights: Mapping[str, float], metric: Callable[[], LossAndAccuracy]) -> None:
+        super().__init__({name: metric() for name in loss_weights})
         self.loss_weights = dict(loss_weights)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return `<head>/loss` and `<head>/acc` for each head, `loss` and `acc`."""
+        """Return `<head>/loss`, `<head>/acc` and their like for each head, and `loss`, `acc` … over all."""
         heads = {name: metric.compute() for name, metric in self.items()}  # type: ignore[operator]
-        values = {f"{name}/{key}": value for name, pair in heads.items() for key, value in pair.items()}
-        values["loss"] = torch.stack([self.loss_weights[name] * pair["loss"] for name, pair in heads.items()]).sum()
-        values["acc"] = torch.stack([pair["acc"] for pair in heads.values()]).mean()
+        values = {f"{name}/{key}": value for name, head in heads.items() for key, value in head.items()}
+        for key in next(iter(heads.values())):
+            values[key] = torch.stack([head[key] for head in heads.values()]).mean()
+        values["loss"] = torch.stack([self.loss_weights[name] * head["loss"] for name, head in heads.items()]).sum()
         return values
 
     def reset(self) -> None:

@@ -1,13 +1,13 @@
 """Several classifications of one image at once, by heads on shared features."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from src.models.classifier import Batch, Classifier
-from src.models.metrics import MultiheadLossAndAccuracy
+from src.models.metrics import LossAndAccuracy, MultiheadLossAndAccuracy
 
 
 class MultiheadClassifier(Classifier):
@@ -15,7 +15,7 @@ class MultiheadClassifier(Classifier):
 
     All nets of `src.models.components` do so where `num_classes` is a mapping. Labels are (B, heads), in the order of
     the heads. Each figure is logged for each head, as `val/<head>/acc`, and over all: `val/acc` is the mean accuracy,
-    `val/loss` the weighted sum.
+    `val/balanced_acc` that of the balanced ones, `val/loss` the weighted sum.
 
     Args:
         args: see `Classifier`.
@@ -33,9 +33,9 @@ class MultiheadClassifier(Classifier):
         if heads != list(self.loss_weights):
             raise ValueError(f"loss_weights has the heads {list(self.loss_weights)}, but the net's are {heads}.")
 
-    def make_metrics(self) -> Any:
+    def make_metrics(self, metric: Callable[[], LossAndAccuracy]) -> Any:
         """The figures of one stage, for each head and over all."""
-        return MultiheadLossAndAccuracy(self.loss_weights)
+        return MultiheadLossAndAccuracy(self.loss_weights, metric)
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:
         """Return the weighted loss of a batch and the logits of each head, and add it to the figures of a stage."""

@@ -29,6 +29,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.data.class_folders import count_classes
 from src.utils.checkpoint_names import LAST
 from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInterrupted
 from src.utils.job_status import recorded
@@ -47,6 +48,7 @@ WORDS_ALLOWED: dict[str, set[str] | None] = defaultdict(set, {"trainer.devices":
 log = logging.getLogger(__name__)
 
 OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
+OmegaConf.register_new_resolver("count_classes", count_classes, replace=True)
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:

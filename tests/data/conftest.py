@@ -1,12 +1,13 @@
 """What the tests of the data share: files in the format of MNIST, and a DataModule over given tensors."""
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch import Tensor
 
 from src.data.in_memory import InMemoryDataModule
@@ -24,6 +25,25 @@ def write_idx() -> Callable[[Path, np.ndarray], Path]:
         return path
 
     return write
+
+
+def write_photographs(folder: Path, count: int | Mapping[str, int], classes: Sequence[str] = ("cats", "dogs")) -> None:
+    """Write a folder for each class with images of noise, of several sizes and modes.
+
+    Args:
+        folder: of the classes' folders.
+        count: of images of each class; or of those of a class, by its name.
+        classes: where the count is the same for all.
+    """
+    generator = np.random.default_rng(0)
+    counts = count if isinstance(count, Mapping) else dict.fromkeys(classes, count)
+    for name, images in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(images):
+            height, width = generator.integers(20, 60, 2)
+            picture = Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8))
+            mode, suffix = [("RGB", "jpg"), ("L", "png"), ("RGBA", "png"), ("P", "gif")][number % 4]
+            picture.convert(mode).save(folder / name / f"{number}.{suffix}")
 
 
 class GivenTensors(InMemoryDataModule):

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.data.augmentation import BatchAugmentation, random_affine, random_crop, random_erasing, random_flip
+from src.data.augmentation import (
+    BatchAugmentation,
+    random_affine,
+    random_crop,
+    random_erasing,
+    random_flip,
+    random_parts,
+    random_view,
+)
 
 PARTS: dict[str, dict[str, Any]] = {
     "crop": {"crop_padding": 3},
@@ -16,7 +24,9 @@ PARTS: dict[str, dict[str, Any]] = {
     "translation": {"translate": 0.2},
     "zoom": {"scale": 0.3},
     "erasing": {"erasing": 0.9},
+    "view": {"min_scale": 0.35},
     "all": {
+        "min_scale": 0.5,
         "crop_padding": 2,
         "horizontal_flip": 0.5,
         "degrees": 10,
@@ -94,7 +104,7 @@ def test_the_type_is_kept_where_no_pixel_is_interpolated(part: str, dtype: torch
     assert BatchAugmentation(**PARTS[part])(images, generator()).dtype == dtype
 
 
-@pytest.mark.parametrize("part", ["rotation", "translation", "zoom"])
+@pytest.mark.parametrize("part", ["rotation", "translation", "zoom", "view"])
 def test_an_affine_map_makes_floats_of_the_same_range(part: str) -> None:
     result = BatchAugmentation(**PARTS[part])(torch.full((16, 1, 12, 12), 200, dtype=torch.uint8), generator())
     assert result.dtype == torch.float32
@@ -113,6 +123,8 @@ def test_an_affine_map_makes_floats_of_the_same_range(part: str) -> None:
         ("degrees", -5),
         ("translate", -0.1),
         ("scale", -0.1),
+        ("min_scale", 0),
+        ("min_scale", 1.5),
     ],
 )
 def test_an_impossible_value_is_refused(name: str, value: float) -> None:
@@ -145,6 +157,42 @@ def test_an_image_is_mirrored_as_often_as_the_probability_says() -> None:
     images = noise(1, 1, 4, 4).expand(1000, -1, -1, -1)
     changed = (random_flip(images, 0.2, generator()) != images).flatten(1).any(1)
     assert changed.float().mean() == pytest.approx(0.2, abs=0.04)
+
+
+# ---- random views
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 40), (40, 60), (700, 3), (1, 1)])
+def test_a_part_lies_within_its_image_and_has_the_shape_that_is_asked_for(height: int, width: int) -> None:
+    left, top, columns, rows = random_parts(20_000, height, width, 0.35, generator())
+    assert left.min() >= 0 and top.min() >= 0
+    assert (left + columns).max() <= width * 1.000001 and (top + rows).max() <= height * 1.000001
+    assert (columns / rows).min() == pytest.approx(3 / 4, rel=0.01)
+    assert (columns / rows).max() == pytest.approx(4 / 3, rel=0.01)
+    if height == width:
+        assert (columns * rows).min() == pytest.approx(0.35 * height * width, rel=0.02)
+        assert (columns * rows).max() == pytest.approx(height * width, rel=0.02)
+        assert left.mean() == pytest.approx((width - columns).mean().item() / 2, rel=0.03)  # as often left as right
+
+
+def test_a_view_is_a_part_of_the_image_stretched_to_the_whole() -> None:
+    """On a ramp the view's values are its pixels' places in the image, which are those of the drawn part."""
+    x = (torch.arange(12) + 0.5).expand(9, 12)
+    y = (torch.arange(9) + 0.5)[:, None].expand(9, 12)
+    views = random_view(torch.stack([x, y]).expand(50, 2, 9, 12), 0.2, generator(3))
+    for view, *part in zip(views, *random_parts(50, 9, 12, 0.2, generator(3)), strict=True):
+        left, top, columns, rows = (value.item() for value in part)
+        expected_x = left + columns * (torch.arange(12) + 0.5) / 12
+        expected_y = top + rows * (torch.arange(9) + 0.5) / 9
+        expected = torch.stack([expected_x.expand(9, 12), expected_y[:, None].expand(9, 12)])
+        # beyond the centre of the outermost pixels a ramp cannot be read
+        torch.testing.assert_close(view[0], expected[0].clamp(0.5, 11.5), atol=1e-3, rtol=0)
+        torch.testing.assert_close(view[1], expected[1].clamp(0.5, 8.5), atol=1e-3, rtol=0)
+
+
+def test_everything_is_seen_without_a_random_view() -> None:
+    images = noise(4, 3, 9, 14)
+    assert torch.equal(BatchAugmentation(min_scale=1.0)(images, generator()), images)
 
 
 # ---- affine maps

@@ -246,3 +246,39 @@ def test_workers_are_said_to_be_of_no_use(given_tensors: DataModule, caplog: pyt
     with caplog.at_level(logging.WARNING):
         given_tensors(*tensors(), num_workers=4)
     assert "num_workers=4 has no effect" in caplog.text
+
+
+def test_memory_is_not_pinned_without_a_gpu_and_that_is_said_once(
+    given_tensors: DataModule, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    datamodule = given_tensors(*tensors(), num_classes=50, batch_size=10, pin_memory=True)
+    datamodule.setup()
+    assert len(list(datamodule.train_dataloader())) == 4 and len(list(datamodule.test_dataloader())) == 1
+    assert caplog.text.count("data.pin_memory=true has no effect") == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    datamodule = given_tensors(*tensors(), num_classes=50, pin_memory=True)
+    datamodule.setup()
+    assert datamodule.val_dataloader().pin_memory and caplog.text.count("has no effect") == 1
+
+
+# ---- the sizes of classes
+
+
+@pytest.mark.parametrize("num_classes", [3, {"digit": 3, "thickness": 2}])
+def test_the_images_of_each_class_are_counted(num_classes: Any, given_tensors: DataModule) -> None:
+    images, labels = noise(12, 1, 6, 6), torch.tensor([0, 0, 0, 0, 0, 0, 0, 2, 2, 0, 1, 2])
+    datamodule = given_tensors(images[:9], labels[:9], images[9:], labels[9:], num_classes=num_classes)
+    datamodule.setup()
+    counts = {split: own.tolist() for split, own in datamodule.class_counts().items()}
+    assert counts == {"train": [7, 0, 2], "test": [1, 1, 1]}  # without a validation set
+
+
+def test_classes_of_very_different_sizes_are_named(given_tensors: DataModule, caplog: pytest.LogCaptureFixture) -> None:
+    images, labels = noise(44, 1, 4, 4), torch.tensor([0] * 20 + [1] * 2 + [0] * 20 + [1] * 2)
+    even, rare = torch.arange(44) % 2, labels
+    for given, warned in ((even, False), (rare, True)):
+        caplog.clear()
+        given_tensors(images[:22], given[:22], images[22:], given[22:], num_classes=2).setup()
+        assert ("from 2 of 1 to 20 of 0" in caplog.text) == warned
+        assert len(caplog.records) == warned

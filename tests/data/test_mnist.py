@@ -79,6 +79,18 @@ def test_the_datamodule_has_the_surface_that_users_know(batch_size: int, full_si
     assert list(datamodule.class_names or ()) == list("0123456789")
 
 
+def test_the_split_of_other_templates_is_taken_where_it_keeps_the_official_test_set(full_size: Path) -> None:
+    split = (55_000, 5_000, 10_000)
+    datamodule = MNISTDataModule(data_dir=str(full_size), batch_size=64, train_val_test_split=split)
+    datamodule.setup()
+    parts = (datamodule.data_train, datamodule.data_val, datamodule.data_test)
+    assert tuple(len(part) for part in parts if part) == split
+    assert FashionMNISTDataModule(train_val_test_split=[50_000, 10_000, 10_000]).val_size == 10_000
+    for mixed in ([60_000, 5_000, 5_000], [55_000, 5_000, 5_000]):
+        with pytest.raises(ValueError, match=r"the test set is the official one of 10,000: give val_size"):
+            MNISTDataModule(data_dir=str(full_size), train_val_test_split=mixed)
+
+
 # ---- where the files are looked for
 
 

@@ -1,23 +1,41 @@
 """Any architecture of timm (Wightman, github.com/huggingface/pytorch-image-models), for comparison."""
 
+import urllib.error
+import urllib.request
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+HUB_FILE = "model.safetensors"  # the weights of a net on the Hugging Face hub
+SECONDS = 5.0  # in which the hub must answer
 
-def timm_net(*, in_channels: int, image_size: int, num_classes: int, model_name: str, **options: Any) -> nn.Module:
-    """Build a net of timm for images (B, in_channels, H, W), with random weights.
+
+def timm_net(
+    *,
+    in_channels: int,
+    image_size: int,
+    num_classes: int,
+    model_name: str,
+    pretrained: bool = False,
+    pretrained_cfg_overlay: dict[str, Any] | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build a net of timm for images (B, in_channels, H, W).
 
     Args:
         in_channels: of the image.
         image_size: of the image; told to those of timm's nets that are built for one size.
         num_classes: size of the output.
         model_name: timm's name, such as `resnet18`.
+        pretrained: begin with the published weights, but for the last layer, instead of random ones.
+        pretrained_cfg_overlay: what differs from timm's description of them, such as `file`, a copy on this machine.
         options: handed on to `timm.create_model`.
 
     Raises:
         ModuleNotFoundError: timm is not installed.
         ValueError: timm has no model of that name.
+        FileNotFoundError: the published weights are not here, and cannot be fetched.
     """
     try:
         import timm
@@ -25,10 +43,57 @@ def timm_net(*, in_channels: int, image_size: int, num_classes: int, model_name:
         raise ModuleNotFoundError(
             "model=timm needs a package that is not installed: pip install -e '.[timm]'"
         ) from error
-    if model_name not in timm.list_models():
+    if model_name.partition(".")[0] not in timm.list_models():  # after a dot: which of several published weights
         near = timm.list_models(f"*{model_name[:6]}*")[:5]
         raise ValueError(f"timm has no model_name={model_name}; near it: {', '.join(near) or 'none'}.")
     published = timm.get_pretrained_cfg(model_name)
     if published is not None and published.fixed_input_size:
         options.setdefault("img_size", image_size)
-    return timm.create_model(model_name, in_chans=in_channels, num_classes=num_classes, **options)
+    overlay = dict(pretrained_cfg_overlay or {})
+    if pretrained and published is not None and published.hf_hub_id and not published.custom_load:
+        overlay["file"] = weights_file(published.hf_hub_id, overlay.get("file"), options.get("cache_dir"))
+    return timm.create_model(
+        model_name,
+        pretrained,
+        pretrained_cfg_overlay=overlay,
+        in_chans=in_channels,
+        num_classes=num_classes,
+        **options,
+    )
+
+
+def weights_file(repository: str, given: str | None, cache_dir: str | None) -> str | None:
+    """The file with published weights on this machine; None where the hub has them, and answers.
+
+    The hub's own client asks even for what it has in its cache, and without a network for a minute at a time.
+
+    Args:
+        repository: the weights' name on the Hugging Face hub.
+        given: the file that the user names.
+        cache_dir: of the hub's client; None: its own.
+
+    Raises:
+        FileNotFoundError: the weights are neither here nor to be fetched.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if given is not None:
+        if not Path(given).is_file():
+            raise FileNotFoundError(f"pretrained_cfg_overlay.file={given} is not a file.")
+        return given
+    cached = try_to_load_from_cache(repository, HUB_FILE, cache_dir=cache_dir)
+    if isinstance(cached, str):
+        return cached
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS).close()
+    except urllib.error.HTTPError:  # an answer, too
+        pass
+    except OSError as error:
+        raise FileNotFoundError(
+            f"The weights of {repository} are not on this machine, and {constants.ENDPOINT} cannot be reached "
+            f"({error}): name a copy of their file by model.net.pretrained_cfg_overlay.file={HUB_FILE}, or begin with "
+            "random weights, model.net.pretrained=false."
+        ) from error
+    return None

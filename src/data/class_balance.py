@@ -1,0 +1,44 @@
+"""How evenly the images of a data set are spread over its classes, and what to do where they are not."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+UNBALANCED = 10  # images of the largest class for one of the smallest
+LISTED = 5  # classes named in a line
+
+
+@rank_zero_only
+def warn_of_imbalance(counts: Mapping[str, Tensor], names: Sequence[str]) -> None:
+    """Name the classes without an image in a split, and say where some have far fewer training images than others.
+
+    Args:
+        counts: images of each class (num_classes,), by split.
+        names: of the classes.
+    """
+    splits = [split for split, images in counts.items() if images.sum()]  # one may be left out on purpose
+    lacking = [[split for split in splits if not counts[split][label]] for label in range(len(counts["train"]))]
+    for absent in sorted(filter(None, {tuple(splits) for splits in lacking})):
+        classes = [name for name, splits in zip(names, lacking, strict=False) if tuple(splits) == absent]
+        consequence = (
+            "cannot be learnt" if "train" in absent else f"count for nothing in {'/acc and '.join(absent)}/acc"
+        )
+        log.warning("No image in %s of the classes %s: they %s.", " and ".join(absent), listed(classes), consequence)
+    training = sorted(zip(counts["train"].tolist(), names, strict=False))
+    present = [(count, name) for count, name in training if count]
+    if present and present[-1][0] >= UNBALANCED * present[0][0]:
+        log.warning(
+            "Training images are unbalanced, from %d of %s to %d of %s: model.criterion.weight=balanced lets every "
+            "class count alike in the loss, and val/balanced_acc counts them alike.",
+            *present[0],
+            *present[-1],
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names in a line."""
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

@@ -1,0 +1,81 @@
+"""Photographs of any size, read from disk one by one and made into inputs of one size."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL.Image import Image, Resampling
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from src.data.augmentation import BatchAugmentation, random_parts
+from src.utils.predictor import fit_image, read_image
+
+RESIZE = "centre_crop"
+Augmentation = BatchAugmentation | Callable[[Image], Image]
+View = Callable[[Image, int], Tensor]  # of a photograph and a seed: pixels (C, H, W) from 0 to 255
+
+
+class Photographs(Dataset[tuple[Tensor, int]]):
+    """Image files with their classes, read and made into inputs when one is asked for.
+
+    Args:
+        samples: files and classes.
+        mode: "L" (grey) or "RGB".
+        view: turns a photograph into pixels of the size wanted.
+        mean: of the pixels for each channel, in [0, 1].
+        std: likewise.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[tuple[Path, int]],
+        mode: str,
+        view: View,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        self.samples, self.mode, self.view = samples, mode, view
+        self.mean, self.std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
+        index, seed = place
+        path, label = self.samples[index]
+        pixels = self.view(read_image(path, self.mode), seed).float() / 255  # (C, H, W)
+        return (pixels - self.mean) / self.std, label
+
+
+def centre(photo: Image, seed: int, image_size: int) -> Tensor:
+    """The pixels (C, H, W) of the centre of a photograph, whatever the seed."""
+    return to_pixels(fit_image(photo, RESIZE, image_size))
+
+
+def augmented(photo: Image, seed: int, image_size: int, augmentation: Augmentation) -> Tensor:
+    """The pixels (C, H, W) that a net is trained on; what is drawn follows from the seed."""
+    if not isinstance(augmentation, BatchAugmentation):
+        with torch.random.fork_rng(devices=[]):  # transforms of torchvision draw from the global state
+            torch.manual_seed(seed)
+            return to_pixels(augmentation(photo))
+    generator = torch.Generator().manual_seed(seed)
+    if augmentation.min_scale < 1:
+        pixels = to_pixels(random_part(photo, augmentation.min_scale, image_size, generator))
+    else:
+        pixels = centre(photo, seed, image_size)
+    return augmentation.beside_view(pixels[None], generator)[0]
+
+
+def random_part(photo: Image, min_scale: float, image_size: int, generator: torch.Generator) -> Image:
+    """Resize a random part of a photograph, at least `min_scale` of its area, to a square of `image_size`."""
+    parts = random_parts(1, photo.height, photo.width, min_scale, generator)
+    left, top, width, height = (drawn.item() for drawn in parts)
+    box = (left, top, min(left + width, photo.width), min(top + height, photo.height))
+    return photo.resize((image_size, image_size), Resampling.BILINEAR, box)
+
+
+def to_pixels(image: Image) -> Tensor:
+    """The pixels (C, H, W), uint8, of a grey or an RGB image."""
+    return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
