@@ -357,7 +357,7 @@ def shows(font: Any, character: str) -> bool:
 
 
 def legible(text: str) -> tuple[Any, str]:
-    """A font that has all letters of a text; where there is none, what is lacking becomes ASCII: "Strasse", "\\u65e5"."""
+    """A font that has all letters of a text; where there is none, what it lacks becomes ASCII: "Strasse", "\\u65e5"."""
     for font in fonts():
         if all(shows(font, character) for character in text):
             return font, text
