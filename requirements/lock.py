@@ -10,19 +10,28 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# which build of torch is right depends on the machine, and each index has its own; what follows from it is left out as well
+# which build of torch is right depends on the machine, and each index has its own; what it asks for is left out as well
 LEFT_OUT = re.compile(r"torch|torchvision|triton|cuda-.*|nvidia-.*")
 HEADER = """\
 # Written by `make lock`: the releases that `make setup LOCKED=1` installs, with their checksums.
-# Not in here: torch, torchvision, and the CUDA libraries and Triton that they ask for. CPU and CUDA builds come from other
-# places under other checksums, so that these are installed by the ranges of pyproject.toml (TORCH_INDEX says from where).
+# Not in here: torch, torchvision, and the CUDA libraries and Triton that they ask for. CPU and CUDA builds have other
+# checksums, and one machine needs these, another those: they are installed by the ranges of pyproject.toml, from
+# TORCH_INDEX where that is set.
 """
 
 
 def resolve(extra: str, *options: str) -> dict[str, str]:
     """The lines that uv writes for each package of this project with an extra, by the package's name."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", extra, *options]
-    command += ["--universal", "--python-version", "3.10", "--generate-hashes", "--no-annotate", "--no-header", "--quiet"]
+    command += [
+        "--universal",
+        "--python-version",
+        "3.10",
+        "--generate-hashes",
+        "--no-annotate",
+        "--no-header",
+        "--quiet",
+    ]
     written = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True).stdout
     found: dict[str, str] = {}
     for block in re.split(r"\n(?=\S)", written.strip()):
