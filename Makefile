@@ -3,9 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 TRAIN := $(RUN) src/train.py
-STAMP := $(VENV)/.installed
+PIP := $(RUN) -m pip install
+STAMP := $(VENV)/.installed# what runs need
+DEV_STAMP := $(VENV)/.installed-dev# and what work on the code needs
 # where torch comes from; https://download.pytorch.org/whl/cpu saves several GB on a machine without a GPU
 TORCH_INDEX ?=
+# LOCKED=1 installs the releases in requirements/, by their checksums, instead of the newest that pyproject.toml allows
+LOCKED ?=
 
 # what `make ca` compares, and on what
 FAMILIES := sdn mlp cnn convnext vit efficientnet hybrid
@@ -17,20 +21,30 @@ space := $(subst ,, )
 SHORTCUTS := trc trcns trcnm trcnl emhcm evit tq tqm tqc tqv tqcn tqe tqh tqa
 
 .DEFAULT_GOAL := help
-.PHONY: help h setup quickstart train test test-slow format check tb compare lc ca clean $(SHORTCUTS)
+.PHONY: help h setup lock quickstart train test test-slow format check tb compare lc ca clean $(SHORTCUTS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-zA-Z%_ -]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 h: help
 
 # ---- set-up and daily use
-setup: $(STAMP) ## create .venv and install the project
+setup: $(DEV_STAMP) ## create .venv and install all that runs, tests and exports need; LOCKED=1: releases that are known to work
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.10 is needed, this is " + sys.version if sys.version_info < (3, 10) else 0)'
+	@echo "installing what runs need; torch is the large part"
 	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(RUN) -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision)
-	$(RUN) -m pip install --quiet -e '.[dev]'
-	@touch $(STAMP)
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch torchvision)
+	$(if $(LOCKED),$(PIP) --no-deps --require-hashes -r requirements/run.txt)
+	$(PIP) -e '.[demo]'
+	@touch $@
+$(DEV_STAMP): $(STAMP)
+	@echo "installing what tests, exports and sweeps need"
+	$(if $(LOCKED),$(PIP) --no-deps --require-hashes -r requirements/dev.txt)
+	$(PIP) -e '.[dev]'
+	@touch $@
+lock: $(DEV_STAMP) ## fix the newest releases that pyproject.toml allows in requirements/, for LOCKED=1
+	$(PIP) uv
+	$(RUN) requirements/lock.py
 quickstart: $(STAMP) ## train a small net on real digits, offline, in seconds
 	$(TRAIN) experiment=quickstart $(ARGS)
 train: $(STAMP) ## train the default net on MNIST
@@ -45,14 +59,14 @@ lc: ## list the configurations by group
 	@cd configs && find . -mindepth 2 -name '*.yaml' | sed 's|^\./||; s|\.yaml$$||' | sort
 
 # ---- work on the code
-test: $(STAMP) ## run the tests, two files at a time; ARGS="-n 0 tests/test_train.py" runs one in this process
+test: $(DEV_STAMP) ## run the tests, two files at a time; ARGS="-n 0 tests/test_train.py" runs one in this process
 	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
-test-slow: $(STAMP) ## run the tests that take minutes
+test-slow: $(DEV_STAMP) ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
-format: $(STAMP) ## format the code and mend what can be mended
+format: $(DEV_STAMP) ## format the code and mend what can be mended
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
-check: $(STAMP) ## check format, style and types
+check: $(DEV_STAMP) ## check format, style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy

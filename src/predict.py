@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
-from src.utils.predictor import check_outputs, find_images, load, report_rows
+from src.utils.predictor import check_all_read, check_outputs, find_images, load, report_rows
 from src.utils.run_config import check_run_config, chosen_checkpoint, load_run_config
 
 
@@ -47,8 +47,9 @@ def prepare_command_line() -> None:
 
 @entry_point("predict")
 def main(cfg: DictConfig) -> None:
-    """Predict as the command line says."""
-    predict(cfg)
+    """Predict as the command line says; a file that cannot be read makes it fail once all others are done."""
+    rows, _ = predict(cfg)
+    check_all_read(rows)
 
 
 if __name__ == "__main__":

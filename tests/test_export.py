@@ -64,15 +64,16 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
 
 def test_a_run_and_its_exports_predict_the_same(run_dir: Path, exported: Path, shots: Path, tmp_path: Path) -> None:
     result = fresh("predict", f"run_dir={run_dir}", f"input={shots}", "top=2", f"hydra.run.dir={tmp_path}/run")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr
     assert "text.png cannot be read" in result.stderr and "Traceback" not in result.stderr
+    assert "1 of 4 files could not be read" in result.stderr
     wanted = rows(tmp_path / "run" / "predictions.csv")
     assert set(wanted) == {"a, photo (1).jpg", "digit.png", "small.png", "text.png"}
     for name in ("openvino", "onnx", "torch"):
         out = tmp_path / f"{name}.csv"
         written = (f"out={out}", f"sheet={tmp_path}/{name}.png", f"hydra.run.dir={tmp_path}/{name}")
         result = run("predict", f"model={exported}/{name}_fp32", "trusted=true", f"input={shots}", "top=2", *written)
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == 1 and "1 of 4 files could not be read" in result.stderr, result.stderr
         assert Image.open(tmp_path / f"{name}.png").size == (256, 312)
         for file, row in rows(out).items():
             assert row["class"] == wanted[file]["class"] and row["class_2"] == wanted[file]["class_2"]
@@ -106,10 +107,13 @@ def test_an_export_predicts_without_torch_and_without_this_project(
         str(out),
     ]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr
+    assert (
+        result.stderr.splitlines()[-1] == "ERROR: 1 of 4 files could not be read as an image; all others are predicted."
+    )
     ours = run("predict", f"model={exported / name}", f"input={shots}", "top=3", f"out={tmp_path}/ours.csv",
                f"hydra.run.dir={tmp_path}/ours")  # fmt: skip
-    assert ours.returncode == 0, ours.stderr
+    assert ours.returncode == 1, ours.stderr
     assert rows(out) == rows(tmp_path / "ours.csv")
 
 
@@ -131,8 +135,8 @@ def test_an_export_predicts_in_a_new_environment_with_only_its_runtime(
         text=True,
         env={**os.environ, "HOME": str(home)},
     )
-    assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 3 and result.stderr.count("ERROR") == 1
+    assert result.returncode == 1, result.stderr
+    assert len(result.stdout.splitlines()) == 3 and result.stderr.count("ERROR") == 2
     assert not list(home.iterdir())  # nothing reports to anyone
 
 

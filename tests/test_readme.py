@@ -81,6 +81,9 @@ def test_the_steps_for_a_net_and_a_data_set_work_as_written(tmp_path: Path) -> N
         )
         assert result.returncode == 0, result.stderr
         assert "test/acc" in result.stdout
+        if "mnist_tiny" in command:  # the number that the steps tell, and the name that they make of it
+            params = re.findall(r"params\W+([\d,]+)", result.stdout)[-1]
+            assert f"They are {params}: rename the file to `mnist_tiny_{params.split(',')[0]}k" in DOCS
     assert len(list((tmp_path / "logs" / "train" / "runs").glob("*/metrics.json"))) == 2
 
 

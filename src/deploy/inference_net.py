@@ -114,9 +114,14 @@ def sentence(error: BaseException) -> str:
     return unknown[0] if unknown else text.splitlines()[0]
 
 
+def write_down(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """Log a warning by the name that Python gives to warnings; configs/hydra/default.yaml keeps it off the terminal."""
+    logging.getLogger("py.warnings").info(warnings.formatwarning(message, category, filename, lineno).strip())
+
+
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Let exporters keep their notices to themselves; errors are raised all the same."""
+    """Let exporters keep their notices to themselves: warnings go to the log; errors are raised all the same."""
     silenced = (*loggers, "torch.utils")
     before = {name: logging.getLogger(name).level for name in (*silenced, "root")}  # OpenVINO's failure changes root's
     for name in silenced:
@@ -125,7 +130,7 @@ def quiet(*loggers: str) -> Iterator[None]:
     console.quiet, was_quiet = True, console.quiet
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.showwarning = write_down
             yield
     finally:
         console.quiet = was_quiet

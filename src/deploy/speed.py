@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from src.deploy.inference_net import quiet
 from src.utils.measure import MEMORY_FORMATS, blocks, first_line, inference_step, latencies
 from src.utils.predictor import Run, load
 
@@ -62,7 +63,8 @@ def ready_to_run(folder: Path, compiled: bool, batch: np.ndarray, threads: int) 
     if compiled:
         run = load(folder, threads, compiled=True, trusted=True).run
         try:
-            run(batch)
+            with quiet():
+                run(batch)
         except Exception as error:  # whatever a compiler may raise
             log.warning("%s is timed uncompiled, for compiling fails here: %s", folder, first_line(error))
         else:

@@ -16,7 +16,7 @@ POLICY = "OMP_WAIT_POLICY"  # OpenMP's own word for the same
 def let_waiting_threads_yield(environment: MutableMapping[str, str] | None = None) -> None:
     """Set the environment for the OpenMP runtime that torch will load; what the user has set stays.
 
-    The runtime reads it once, when it is loaded: after the import of torch this does nothing. Processes that are started
+    The runtime reads it once, when it is loaded: after the import of torch this does nothing. Processes started
     later inherit it.
     """
     environment = os.environ if environment is None else environment

@@ -14,16 +14,27 @@ import json
 import logging
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+try:
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+except ModuleNotFoundError as error:
+    needed = "pillow" if str(error.name).startswith("PIL") else error.name
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"ERROR: {needed} is not installed, which exported models of every format need: pip install {needed}")
 
 CARD = "model.json"  # what is known of a model, beside its files
 CARD_VERSION = 1
+# for names that Pillow's own font cannot draw; the first that has all letters of a name
+FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc")
+FONTS += ("wqy-zenhei.ttc", "wqy-microhei.ttc", "Arial Unicode.ttf", "arial.ttf", "msyh.ttc", "msgothic.ttc")
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs a format
 BATCH_SIZE = 32
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to logits (B, classes) of each head
@@ -159,17 +170,16 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
             "it comes from, say so: trusted=true (predict.py: --trusted). OpenVINO and ONNX models need no trust."
         )
     without_telemetry()
+    path = Path(folder) / card["file"]
+    starter = {"openvino": start_openvino, "onnx": start_onnx, "torch": start_torch}[card["format"]]
     try:
-        runtime = importlib.import_module(package)
-    except ModuleNotFoundError as error:
+        return Predictor(card, starter(importlib.import_module(package), path, card, threads, compiled))
+    except ModuleNotFoundError as error:  # the runtime, or what it needs for this model
+        missing = str(error.name).partition(".")[0]
         raise ModuleNotFoundError(
             f"{folder} is a model in the format {card['format']}, which needs a package that is not installed: "
-            f"pip install {package}, or all runtimes at once: pip install -e '.[deploy]'"
+            f"pip install {missing}, or all runtimes at once, in a checkout: pip install -e '.[deploy]'"
         ) from error
-    path = Path(folder) / card["file"]
-    try:
-        starter = {"openvino": start_openvino, "onnx": start_onnx, "torch": start_torch}[card["format"]]
-        return Predictor(card, starter(runtime, path, card, threads, compiled))
     except Exception as error:  # runtimes raise what they like
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"{path} cannot be loaded by {package}: {reason}") from error
@@ -323,6 +333,54 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     temporary.replace(path)
 
 
+@cache
+def fonts() -> list[Any]:
+    """Pillow's own font, which has little beside ASCII, and those of `FONTS` that this machine has."""
+    found: list[Any] = [ImageFont.load_default()]
+    for name in FONTS:
+        with suppress(OSError, ImportError):  # not here, or a Pillow without FreeType
+            found.append(ImageFont.truetype(name, 10))
+    return found
+
+
+def shows(font: Any, character: str) -> bool:
+    """Whether a font has a picture for a character, rather than the one that it draws for all that it lacks."""
+
+    def drawn(text: str) -> Any:
+        try:
+            mask = font.getmask(text)
+        except UnicodeError:  # a bitmap font, or half a surrogate pair
+            return None
+        return mask.size, bytes(mask)
+
+    return character.isspace() or drawn(character) not in (None, drawn("\U0010fffd"))
+
+
+def legible(text: str) -> tuple[Any, str]:
+    """A font that has all letters of a text; where there is none, what it lacks becomes ASCII: "Strasse", "\\u65e5"."""
+    for font in fonts():
+        if all(shows(font, character) for character in text):
+            return font, text
+    font = fonts()[0]
+    return font, "".join(character if shows(font, character) else in_ascii(character) for character in text)
+
+
+def in_ascii(character: str) -> str:
+    """What stands for a character: é by e, ß by ss, 日 by \\u65e5."""
+    for plain in (unicodedata.normalize("NFKD", character), character.casefold()):
+        if letters := plain.encode("ascii", "ignore").decode():
+            return letters
+    return character.encode("ascii", "backslashreplace").decode()
+
+
+def write_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], width: int, text: str, end: str, fill: str) -> None:
+    """Draw a line of text, shortened so that it fits into a width together with its end."""
+    font, text = legible(text)
+    while text and draw.textlength(text + end, font) > width:
+        text = text[:-1]
+    draw.text(place, text + end, fill=fill, font=font)
+
+
 def contact_sheet(rows: Sequence[Mapping[str, Any]], head: str, path: str | Path, side: int = 128) -> None:
     """Draw the images that could be read, each above its name, class and probability, on one PNG."""
     shown = [row for row in rows if "error" not in row]
@@ -336,11 +394,23 @@ def contact_sheet(rows: Sequence[Mapping[str, Any]], head: str, path: str | Path
         nearest = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.BILINEAR
         image = ImageOps.contain(image, (side - 4, side - 4), nearest)
         sheet.paste(image, (x + (side - image.width) // 2, y + (side - image.height) // 2))
-        draw.text((x + 3, y + side - 2), Path(row["file"]).name[: side // 6], fill="grey")
-        draw.text((x + 3, y + side + 10), f"{row[head][: side // 10]} {row[f'{head}_probability']:.0%}", fill="black")
+        write_line(draw, (x + 3, y + side - 2), side - 6, Path(row["file"]).name, "", "grey")
+        probability = f" {row[f'{head}_probability']:.0%}"
+        write_line(draw, (x + 3, y + side + 10), side - 6, str(row[head]), probability, "black")
     temporary = Path(f"{path}.tmp")
     sheet.save(temporary, format="PNG")
     temporary.replace(path)
+
+
+def check_all_read(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Check that every file could be read, when those that could have been predicted.
+
+    Raises:
+        ValueError: says how many could not, which `report_rows` has named.
+    """
+    unread = sum("error" in row for row in rows)
+    if unread:
+        raise ValueError(f"{unread} of {len(rows)} files could not be read as an image; all others are predicted.")
 
 
 def check_outputs(out: str | Path | None, sheet: str | Path | None) -> None:
@@ -392,6 +462,7 @@ def main() -> None:
         predictor = load(Path(__file__).parent, trusted=arguments.trusted)
         rows = list(predictor.predict(paths, arguments.top))
         report_rows(rows, list(predictor.card["heads"]), arguments.out, arguments.sheet)
+        check_all_read(rows)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"ERROR: {error}")
 

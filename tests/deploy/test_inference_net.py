@@ -1,12 +1,16 @@
 """The form in which nets are exported computes what they compute."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from src.deploy.inference_net import has_attention, inference_copy, layers, trace
+from src.utils.cli import ROOT
 from tests.deploy.conftest import FAMILIES, MULTIHEAD, unlike_new
 
 SHAPE = (1, 28, 28)
@@ -110,3 +114,21 @@ def test_a_net_that_cannot_be_followed_is_refused_with_a_sentence() -> None:
         ValueError, match=r"The net cannot be exported: torch.export cannot follow it\. .*data-dependent"
     ):
         trace(DataDependent(), SHAPE)
+
+
+def test_warnings_of_libraries_go_to_the_log_and_not_amid_the_tables(tmp_path: Path) -> None:
+    code = f"""
+import warnings
+from src.deploy.inference_net import quiet
+from src.utils.cli import entry_point
+@entry_point("compare")
+def main(cfg):
+    with quiet():
+        warnings.warn("a library's own matter")
+    warnings.warn("somebody else's")
+import sys; sys.argv[1:] = ["hydra.run.dir={tmp_path}"]; main()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0 and "somebody else's" in result.stderr
+    assert "a library's own matter" not in result.stdout + result.stderr
+    assert "UserWarning: a library's own matter" in (tmp_path / "compare.log").read_text()

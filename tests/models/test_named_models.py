@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from src.utils.cli import CONFIGS
 from src.utils.instantiate import instantiate
+from tests.test_configs import COUNTS
 
 MODELS = sorted(path.stem for path in CONFIGS.glob("model/*.yaml"))
 # the larger hybrids differ from the light one in sizes alone, and take long
@@ -56,7 +57,7 @@ def settle(net: nn.Module, images: Tensor) -> None:
 
 
 def test_there_are_as_many_models_as_the_specification_names() -> None:
-    assert len(MODELS) == 42
+    assert len(MODELS) == COUNTS["model"]
 
 
 def test_every_parameter_gets_a_finite_gradient(built: tuple[str, nn.Module, Tensor]) -> None:

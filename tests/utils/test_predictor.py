@@ -202,6 +202,9 @@ def test_predictions_are_written_as_csv_json_and_picture(
     assert sheet.shape == (2 * 156, 128, 3) and {5, 250} <= set(sheet[:, 64, 0].tolist())  # both images are drawn
     shown = capsys.readouterr()
     assert "class=bright  0." in shown.out and "other=y  0." in shown.out and shown.err.count("ERROR") == 1
+    with pytest.raises(ValueError, match="1 of 3 files could not be read"):
+        predictor.check_all_read(rows)
+    predictor.check_all_read([rows[0], rows[2]])
     with pytest.raises(ValueError, match="None of 1 files"):
         predictor.report_rows([rows[1]], ["class"], None, str(tmp_path / "none.png"))
     assert not (tmp_path / "none.png").exists()
@@ -254,6 +257,52 @@ def test_a_missing_runtime_is_named_with_its_extra(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install onnxruntime.*\[deploy\]"):
         predictor.load(exported(tmp_path / "model", format="onnx"))
+
+
+@pytest.mark.parametrize(("module", "package"), [("numpy", "numpy"), ("PIL", "pillow")])
+def test_what_every_format_needs_is_named_where_it_is_missing(module: str, package: str, tmp_path: Path) -> None:
+    shutil.copy(str(predictor.__file__), tmp_path / "predict.py")
+    code = f"import runpy, sys; sys.modules['{module}'] = None; sys.argv[1:] = ['photo.png']; "
+    code += "runpy.run_path('predict.py', run_name='__main__')"
+    result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("ERROR: ") and result.stderr.endswith(f"pip install {package}\n")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_a_runtime_needs_for_a_model_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    for name in [name for name in sys.modules if name.startswith("torchao.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ModuleNotFoundError, match=r"in the format torch, .* pip install torchao,"):
+        predictor.load(exported(tmp_path / "model", format="torch", precision="int8"), trusted=True)
+
+
+@pytest.mark.parametrize("fonts", [(), predictor.FONTS], ids=["Pillow's own font alone", "all that are here"])
+def test_names_are_drawn_by_a_font_that_has_their_letters_or_told_in_ascii(
+    fonts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictor, "FONTS", fonts)
+    predictor.fonts.cache_clear()
+    for name, in_ascii in {"cat": "cat", "Straße": "Strasse", "café": "cafe", "日本": "\\u65e5\\u672c"}.items():
+        font, text = predictor.legible(name)
+        assert text == (name if all(predictor.shows(font, letter) for letter in name) else in_ascii)
+        assert all(predictor.shows(font, letter) for letter in text)
+    assert not predictor.shows(font, "\U0010fffd") and not predictor.shows(font, "\udcff")
+    if not fonts:
+        assert predictor.legible("Straße")[1] == "Strasse"
+    predictor.fonts.cache_clear()
+
+
+def test_the_names_on_a_sheet_are_shortened_to_their_place(tmp_path: Path) -> None:
+    image = save(Image.new("RGB", (8, 8)), tmp_path / "i.png")
+    for name in ("日本" * 9, "wide" * 9):
+        row = {"file": str(image), "class": name, "class_probability": 1.0}
+        predictor.contact_sheet([row, row], "class", tmp_path / "sheet.png")
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            assert (np.asarray(sheet)[128:156, 126:] == 255).all()  # right of the first image's lines
 
 
 def test_the_file_runs_by_itself_and_answers_mistakes_with_a_sentence(tmp_path: Path) -> None:
