@@ -112,6 +112,8 @@ class Classifier(L.LightningModule):
             raise ValueError("A schedule must know when the run ends: set trainer.max_epochs, or model.scheduler=null.")
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
+        if "monitor" in schedule:  # a figure that there is after a validation only
+            schedule["frequency"] = self.trainer.check_val_every_n_epoch
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:

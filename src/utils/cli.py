@@ -3,7 +3,6 @@
 Nothing here imports torch, so that `--help` and most mistakes are answered at once.
 """
 
-import difflib
 import logging
 import os
 import sys
@@ -34,6 +33,7 @@ from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInt
 from src.utils.job_status import recorded
 from src.utils.locks import locked
 from src.utils.processes import tell
+from src.utils.suggestions import dotted, suggest, suggest_key
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"
@@ -41,7 +41,9 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack tra
 
 INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 # words that may stand for a number or a switch; None: any, such as "auto" or "0,1"
-WORDS_ALLOWED: dict[str, set[str] | None] = defaultdict(set, {"trainer.devices": None, "model.compile": {"auto"}})
+WORDS_ALLOWED: dict[str, set[str] | None] = defaultdict(
+    set, {"trainer.devices": None, "trainer.deterministic": {"warn"}, "model.compile": {"auto"}}
+)
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
         def main() -> None:
             try:
+                sys.argv[1:] = without_null(sys.argv[1:])
                 check_types(config_name, sys.argv[1:])
                 with set_env(FULL_ERROR, "1"):  # makes Hydra hand errors on instead of printing them
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
@@ -187,28 +190,22 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
 
 
 def describe_key(key: str, config_name: str | None, overrides: list[str]) -> str:
-    """Say that a key does not exist, and which ones near it do."""
+    """Say that a key does not exist, and which ones that do may be meant."""
+    given = {one.key_or_group: one.value() for one in parse(overrides)}
+    key = next((name for name in given if f"{name}.".startswith(f"{key}.")), key)  # as it was written, to its end
     sentence = f"There is no {key} in the configuration."
     if config_name is None:
         return sentence
+    files = [path for path in CONFIGS.rglob("*.yaml") if (path.parent.name, path.stem) == (key, given.get(key))]
+    if files:
+        choices = [f"{path.parent.relative_to(CONFIGS).as_posix()}={path.stem}" for path in files]
+        return f"{sentence} Did you mean {' or '.join(choices)}?"
     try:
         cfg = compose(config_name, [override for override in parse(overrides) if is_choice(override)])
     except HydraException:
         return sentence
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent) if parent else cfg
-    names = [str(option) for option in node] if isinstance(node, DictConfig) else []
-    return f"{sentence}{suggest(name, names, parent)} To add a key that is not there, write +{key}=…"
-
-
-def suggest(name: str, options: Sequence[str], parent: str = "") -> str:
-    """Name the options nearest to what was written, or all of them where none is near."""
-    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
-    if not near and not options:
-        return ""
-    prefix = f"{parent}." if parent else ""
-    listed = ", ".join(prefix + option for option in near or options)
-    return f" Did you mean {listed}?" if near else f" There is: {listed}."
+    keys = list(dotted(OmegaConf.to_container(cfg)))
+    return f"{sentence}{suggest_key(key, keys)} To add a key that is not there, write +{key}=…"
 
 
 def check_types(config_name: str, overrides: list[str]) -> None:
@@ -242,6 +239,25 @@ def check_types(config_name: str, overrides: list[str]) -> None:
             if word.startswith("${") or word in (WORDS_ALLOWED[override.key_or_group] or ()):  # interpolation: anything
                 continue
             raise ValueError(f"{override.key_or_group}={word}: it must be {wanted}, such as {default}.")
+
+
+def without_null(arguments: list[str]) -> list[str]:
+    """The arguments with `logger=none` for `logger=null`, which Hydra takes for no choice at all.
+
+    Raises:
+        ValueError: the group has no such file.
+    """
+    found = []
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if value == "null" and (CONFIGS / group).is_dir():
+            if not (CONFIGS / group / "none.yaml").is_file():
+                raise ValueError(
+                    f"{argument} stands for {group}=none, which there is not: leave it out, or choose another."
+                )
+            argument = f"{group}=none"
+        found.append(argument)
+    return found
 
 
 def parse(overrides: list[str]) -> list[Override]:
