@@ -49,6 +49,20 @@ class Classifier(L.LightningModule):
         self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
         self.train_metrics, self.val_metrics, self.test_metrics = (self.make_metrics() for _ in range(3))
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **parts: Any) -> Any:
+        """Load weights into a model of the net, optimizer and so on that are given, as Lightning does.
+
+        Raises:
+            ValueError: none are given; says what builds them, too.
+        """
+        if not parts:
+            raise ValueError(
+                f"{cls.__name__}.load_from_checkpoint needs a net and more. To build all from the checkpoint: "
+                f"from src.utils.instantiate import load_model; model = load_model({str(checkpoint_path)!r})"
+            )
+        return super().load_from_checkpoint(checkpoint_path, *arguments, **parts)
+
     def make_metrics(self) -> Any:
         """The figures of one stage."""
         return LossAndAccuracy()

@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,13 @@ from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInt
 from src.utils.job_status import recorded
 from src.utils.locks import locked
 from src.utils.processes import tell
+from src.utils.signals import listener
 from src.utils.suggestions import dotted, suggest, suggest_key
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
 
-INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 # words that may stand for a number or a switch; None: any, such as "auto" or "0,1"
 WORDS_ALLOWED: dict[str, set[str] | None] = defaultdict(
     set, {"trainer.devices": None, "trainer.deterministic": {"warn"}, "model.compile": {"auto"}}
@@ -59,15 +59,14 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
         def job(cfg: DictConfig) -> Any:
             folder = Path(HydraConfig.get().runtime.output_dir)
+            listener.sentence = lambda: interrupted(folder)
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
                     with locked(folder):
                         return recorded(folder, lambda: task(cfg), describe)
-                except SystemExit:  # how Lightning ends a run at Ctrl-C
-                    has_checkpoint = (folder / "checkpoints" / LAST).is_file()
-                    go_on = f"; to go on: resume={folder}" if has_checkpoint else ""
-                    tell(lambda: print_error(f"Interrupted{go_on}."))
-                    sys.exit(INTERRUPTED)
+                except SystemExit:  # how Lightning ends a run at KeyboardInterrupt
+                    tell(lambda: print_error(interrupted(folder)))
+                    sys.exit(listener.status)
                 except Interrupted as interruption:
                     sentence = str(interruption)
                     tell(lambda: log.error("%s", sentence))
@@ -76,6 +75,8 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                     reported.append(interruption)
                     raise  # within a sweep: the other jobs run
                 except Exception as error:
+                    if listener.received:  # what the interruption was taken for
+                        raise KeyboardInterrupt from error
                     report_failure(error)
                     if HydraConfig.get().mode == RunMode.RUN and full_error != "1":
                         sys.exit(1)  # Hydra would add a line of its own to an exception
@@ -85,6 +86,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         job.__module__, job.__qualname__ = task.__module__, f"{task.__name__}.job"  # found there by other processes
 
         def main() -> None:
+            listener.listen()
             try:
                 sys.argv[1:] = without_null(sys.argv[1:])
                 check_types(config_name, sys.argv[1:])
@@ -92,10 +94,13 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
             except KeyboardInterrupt:
                 tell(lambda: print_error("Interrupted."))
-                sys.exit(INTERRUPTED)
+                sys.exit(listener.status)
             except Exception as error:
                 if full_error == "1":
                     raise
+                if listener.received:
+                    tell(lambda: print_error("Interrupted."))
+                    sys.exit(listener.status)
                 if error not in reported:
                     sentence = describe(error, config_name, sys.argv[1:])
                     tell(lambda: print_error(sentence))
@@ -117,6 +122,12 @@ def guarded(action: Callable[[], Any]) -> None:
         sentence = describe(error)
         tell(lambda: print_error(sentence))
         sys.exit(1)
+
+
+def interrupted(folder: Path) -> str:
+    """What is said of a run that is interrupted while it does not train."""
+    has_checkpoint = (folder / "checkpoints" / LAST).is_file()
+    return f"Interrupted{f'; to go on: resume={folder}' if has_checkpoint else ''}."
 
 
 @contextmanager
