@@ -3,9 +3,11 @@
 Nothing here imports torch, so that `--help` and most mistakes are answered at once.
 """
 
+import errno
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -40,6 +42,7 @@ ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "
 CONFIGS = ROOT / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a file's limit
 # words that may stand for a number or a switch; None: any, such as "auto" or "0,1"
 WORDS_ALLOWED: dict[str, set[str] | None] = defaultdict(
     set, {"trainer.devices": None, "trainer.deterministic": {"warn"}, "model.compile": {"auto"}}
@@ -90,7 +93,10 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
             try:
                 sys.argv[1:] = without_null(sys.argv[1:])
                 check_types(config_name, sys.argv[1:])
-                with set_env(FULL_ERROR, "1"):  # makes Hydra hand errors on instead of printing them
+                with (
+                    set_env(FULL_ERROR, "1"),
+                    faults_of_others(full_error == "1"),
+                ):  # makes Hydra hand errors on instead of printing them
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
             except KeyboardInterrupt:
                 tell(lambda: print_error("Interrupted."))
@@ -149,6 +155,25 @@ def change_env(name: str, value: str | None) -> None:
         os.environ[name] = value
 
 
+@contextmanager
+def faults_of_others(full: bool) -> Iterator[None]:
+    """Let files that other threads and the log cannot write, on a full disk, be told in a sentence, or in full."""
+    hook, raising = threading.excepthook, logging.raiseExceptions
+
+    def tell_fault(fault: threading.ExceptHookArgs) -> None:
+        if isinstance(fault.exc_value, OSError):
+            print_error(describe(fault.exc_value))
+        else:
+            hook(fault)
+
+    if not full:
+        threading.excepthook, logging.raiseExceptions = tell_fault, False
+    try:
+        yield
+    finally:
+        threading.excepthook, logging.raiseExceptions = hook, raising
+
+
 def print_error(sentence: str) -> None:
     """Write an error to the terminal."""
     sys.stderr.write(f"ERROR: {sentence}\n")
@@ -180,6 +205,9 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         where = str(error).partition("full_key: ")[2].strip()
         return f"{where}: {describe(error.__cause__)}" if where else describe(error.__cause__)
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f" for {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}: make room, or write elsewhere with paths.log_dir=<folder>."
     paragraph = str(error).strip().partition("\n\n")[0]
     sentence = " ".join(line.strip() for line in paragraph.splitlines())
     if (
