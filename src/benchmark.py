@@ -6,6 +6,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
 
+from src.utils.signals import listener
+
+if __name__ == "__main__":
+    listener.listen()  # before the imports, which take a while
+
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig

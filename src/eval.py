@@ -2,29 +2,42 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
 
-from omegaconf import DictConfig
+from src.utils.signals import listener
 
-from src.utils.cli import entry_point, guarded
+if __name__ == "__main__":
+    listener.listen()  # before the imports, which take a while
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from src.utils.cli import compose, entry_point, guarded
 from src.utils.extras import apply_extras
 from src.utils.run_config import check_run_config, chosen_checkpoint, load_run_config
+from src.utils.run_directory import with_folder
+
+if TYPE_CHECKING:  # its import takes seconds
+    from torch import Tensor
+
+ConfigStore.instance().store(name="run", node={})  # for whoever composes `eval` in Python; see `with_run`
 
 
-def evaluate(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
+def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Test a checkpoint on the test set.
 
     Returns:
-        The test's figures, and the objects it was made with.
+        The test's figures, tensors without dimensions, and the objects it was made with.
     """
+    cfg = with_folder(with_run(cfg))
     apply_extras(cfg)
     ckpt_path = chosen_checkpoint(cfg)
     check_run_config(cfg)
 
     from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
-    from src.utils.results import collect_figures, report
+    from src.utils.results import as_tensors, collect_figures, report
 
     objects = build(cfg, ckpt_path)
     trainer = objects["trainer"]
@@ -37,7 +50,21 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
     )
     figures = collect_figures(trainer)
     report(cfg, objects, figures)
-    return figures, objects
+    return as_tensors(figures), objects
+
+
+def with_run(cfg: DictConfig) -> DictConfig:
+    """A configuration that was composed in Python, completed by that of the run it names; what it says itself wins."""
+    if OmegaConf.select(cfg, "model._target_"):  # the program has done so before Hydra began
+        return cfg
+    own: Any = OmegaConf.to_container(cfg)
+    named = [f"{key}={own[key]}" for key in ("run_dir", "ckpt_path") if own.get(key)]
+    chosen = ["data=chosen"] if OmegaConf.select(cfg, "data._target_") else []
+    load_run_config([*named, *chosen], groups=("data", "trainer"))
+    whole = compose("eval", [])
+    ConfigStore.instance().store(name="run", node={})  # the next call may mean another run
+    OmegaConf.set_struct(whole, False)
+    return DictConfig(OmegaConf.merge(whole, own))
 
 
 @entry_point("eval")

@@ -2,9 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
+
+from src.utils.signals import listener
+
+if __name__ == "__main__":
+    listener.listen()  # before the imports, which take a while
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -14,23 +19,28 @@ from src.utils.checkpoints import check_file
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
 from src.utils.rerun import expand_command_line, go_on
+from src.utils.run_directory import with_folder
+
+if TYPE_CHECKING:  # its import takes seconds
+    from torch import Tensor
 
 
-def train(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
+def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Train, then test the best checkpoint, as far as `cfg.train` and `cfg.test` say so.
 
     Args:
         cfg: the configuration.
 
     Returns:
-        The run's figures, and the objects it was made of.
+        The run's figures, tensors without dimensions, and the objects it was made of.
     """
+    cfg = with_folder(cfg)
     apply_extras(cfg)
     ckpt_path = check_file(cfg.ckpt_path) if cfg.ckpt_path else None
 
     from src.callbacks.last_checkpoint import restored_figures
     from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
-    from src.utils.results import best_checkpoint, collect_figures, report
+    from src.utils.results import as_tensors, best_checkpoint, collect_figures, report
 
     objects = build(cfg, ckpt_path)
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
@@ -43,7 +53,7 @@ def train(cfg: DictConfig) -> tuple[dict[str, float], dict[str, Any]]:
         trainer.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True, verbose=False)
         figures |= collect_figures(trainer)
     report(cfg, objects, figures)
-    return figures, objects
+    return as_tensors(figures), objects
 
 
 @entry_point("train")
@@ -61,7 +71,7 @@ def main(cfg: DictConfig) -> float | list[float] | None:
     return values[0] if isinstance(names, str) else values
 
 
-def optimized(figures: dict[str, float], name: str) -> float:
+def optimized(figures: "dict[str, Tensor]", name: str) -> float:
     """The figure that a sweep optimises.
 
     Raises:
@@ -69,7 +79,7 @@ def optimized(figures: dict[str, float], name: str) -> float:
     """
     if name not in figures:
         raise ValueError(f"optimized_metric={name} is not a figure of this run; they are {', '.join(sorted(figures))}.")
-    return figures[name]
+    return float(figures[name])
 
 
 if __name__ == "__main__":

@@ -4,9 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
+from omegaconf import open_dict
 
+from src.eval import evaluate
+from src.models.classifier import Classifier
+from src.utils.instantiate import load_model
 from tests.conftest import TINY_RUN
 from tests.programs import fresh, run
 
@@ -60,6 +65,53 @@ def test_data_chosen_on_the_command_line_replace_the_runs(run_dir: Path, data_di
     )
     assert result.returncode == 0, result.stderr
     assert "MNISTDataModule" in (tmp_path / ".hydra" / "config.yaml").read_text()
+
+
+def test_python_composes_and_evaluates(run_dir: Path, tmp_path: Path) -> None:
+    with hydra.initialize("../configs", version_base="1.3"):
+        cfg = hydra.compose("eval.yaml", overrides=["ckpt_path=.", f"paths.log_dir={tmp_path}"])
+        other = hydra.compose("eval", [f"run_dir={run_dir}", "data=synthetic", f"paths.log_dir={tmp_path}"])
+    with open_dict(cfg):  # as tests of other templates do
+        cfg.trainer.accelerator, cfg.data.num_workers, cfg.logger = "cpu", 0, None
+    with pytest.raises(FileNotFoundError, match=r"ckpt_path=\. is not a file"):
+        evaluate(cfg)
+    cfg.ckpt_path = str(next((run_dir / "checkpoints").glob("epoch_*.ckpt")))
+    found, objects = evaluate(cfg)
+    assert found["test/acc"].item() == figures(run_dir)["test/acc"]
+    assert objects["logger"] == []
+    assert Path(objects["cfg"].paths.output_dir).parent == tmp_path / "eval" / "runs"
+
+    other.data.channels, other.data.image_size, other.data.test_size = 1, 28, 5  # data of its own replace the run's
+    _, objects = evaluate(other)
+    assert objects["cfg"].data.test_size == 5 and "batch_size" in objects["cfg"].data
+
+
+def test_a_checkpoint_alone_gives_a_model(run_dir: Path, tmp_path: Path) -> None:
+    path = run_dir / "checkpoints" / "last.ckpt"
+    alone = shutil.copy(path, tmp_path / "alone.ckpt")
+    model = load_model(alone)
+    weights = torch.load(path, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert not model.training and model(model.example_input_array).shape == (2, 10)
+
+
+def test_a_model_is_built_from_a_checkpoint_under_the_rules_of_eval(run_dir: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["config"]["model"]["net"] = {"_target_": "os.mkdir", "path": str(tmp_path / "ran")}
+    torch.save(checkpoint, tmp_path / "hostile.ckpt")
+    with pytest.raises(ValueError, match="refused"):
+        load_model(tmp_path / "hostile.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_lightnings_own_way_to_load_says_how(run_dir: Path) -> None:
+    path = run_dir / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match="instantiate import load_model"):
+        Classifier.load_from_checkpoint(path)
+    built = load_model(path)
+    parts = {"net": built.net, "optimizer": None, "scheduler": None, "criterion": built.criterion}
+    loaded = Classifier.load_from_checkpoint(path, **parts, input_shape=(1, 28, 28))
+    assert type(loaded) is Classifier and loaded.net is built.net
 
 
 MISTAKES = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from src.train import train
-from src.utils.cli import CONFIGS, ROOT
+from src.utils.cli import CONFIGS, ROOT, without_null
 from tests.conftest import TINY_RUN
 from tests.programs import Program, fresh, run
 
@@ -32,6 +35,8 @@ def test_the_default_run_returns_and_leaves_behind_what_it_promises(
     assert names | {"params", "epoch_seconds", "images_per_second"} <= set(figures)
     assert {"cfg", "datamodule", "model", "callbacks", "logger", "trainer"} <= set(objects)
     assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(figures)
+    accuracy = figures["test/acc"]
+    assert 0 <= accuracy.item() == float(accuracy) == accuracy <= 1 and f"{accuracy:.3f}" == f"{accuracy.item():.3f}"
     assert figures["params"] == 67_978
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"epoch_000.ckpt", "last.ckpt"}
     assert {"git_commit", "packages", "cpu", "threads", "seed"} <= set(json.loads((tmp_path / "run.json").read_text()))
@@ -56,6 +61,57 @@ def test_a_named_model_trains_for_a_few_steps(name: str, compose: Callable[..., 
     data = photographs if name.startswith("hybrid_") else []
     _, objects = train(compose(f"model={name}", *data, *TINY_RUN, "logger=none"))
     assert objects["trainer"].global_step == 3
+
+
+def test_what_python_composes_trains_in_a_folder_of_its_own(data_dir: Path, tmp_path: Path) -> None:
+    with hydra.initialize("../configs", version_base="1.3"):
+        cfg = hydra.compose(
+            "train", [*TINY_RUN, f"paths.data_dir={data_dir}", f"paths.log_dir={tmp_path}", "test=false"]
+        )
+        with_hydra = hydra.compose("train", [*TINY_RUN, f"paths.data_dir={data_dir}"], return_hydra_config=True)
+    (_, first), (_, second) = train(cfg), train(cfg)
+    folders = sorted(str(path) for path in (tmp_path / "train" / "runs").iterdir())
+    assert [objects["cfg"].paths.output_dir for objects in (first, second)] == folders
+    assert all((Path(folder) / "checkpoints" / "last.ckpt").is_file() for folder in folders)
+
+    with_hydra.paths.output_dir = str(tmp_path)  # as tests of other templates do, with the line that follows
+    HydraConfig().set_config(with_hydra)
+    try:
+        with_hydra.logger = None  # LearningRateMonitor has nothing to write to
+        with_hydra.trainer.fast_dev_run = True
+        figures, objects = train(with_hydra)
+    finally:
+        HydraConfig.instance().cfg = None
+    assert figures["train/loss"] > 0 and "hydra" not in objects["cfg"]
+
+
+@pytest.mark.slow
+def test_processes_that_are_spawned_from_python_train(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    figures, _ = train(compose(*TINY_RUN, "trainer=ddp_sim", "trainer.strategy=ddp_spawn"))
+    assert 0 <= figures["test/acc"] <= 1 and (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_early_stopping_waits_for_min_epochs(compose: Callable[..., DictConfig]) -> None:
+    options = ("trainer.max_epochs=4", "callbacks.early_stopping.patience=1", "model.optimizer.lr=0", "test=false")
+    assert train(compose(*TINY_RUN, *options))[1]["trainer"].current_epoch == 2
+    assert train(compose(*TINY_RUN, *options, "trainer.min_epochs=3"))[1]["trainer"].current_epoch == 3
+
+
+def test_validation_may_be_seldom(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    options = ("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", "model/scheduler=plateau")
+    figures, _ = train(compose(*TINY_RUN, *options))
+    assert [path.name for path in (tmp_path / "checkpoints").glob("epoch_*")] == ["epoch_001.ckpt"]
+    assert figures["val/acc_best"] == figures["val/acc"]
+
+
+def test_null_leaves_a_group_out_on_the_command_line(tmp_path: Path) -> None:
+    arguments = ("data=synthetic", "trainer=cpu", "train=false", "test=false", f"hydra.run.dir={tmp_path}")
+    result = run("train", *arguments, "logger=null", "callbacks=null")
+    assert result.returncode == 0, result.stderr
+    overrides = (tmp_path / ".hydra" / "overrides.yaml").read_text()
+    assert "logger=none" in overrides and "callbacks=none" in overrides
+    with pytest.raises(ValueError, match="model=null stands for model=none, which there is not"):
+        without_null(["seed=null", "model=null"])
 
 
 def test_there_are_as_many_experiments_as_we_know_of() -> None:
@@ -162,9 +218,11 @@ def test_a_sweep_runs_every_job_though_one_fails(tmp_path: Path, data_dir: Path)
 MISTAKES = {
     "unknown model": (["model=mnist_cnn_68"], ["There is no model=mnist_cnn_68.", "mnist_cnn_68k"]),
     "unknown data": (["data=mnist5k"], ["There is no data=mnist5k.", "mnist_5k"]),
+    "a key of another project": (["trainer.datamodule.batch_size=8"], ["Did you mean data.batch_size?"]),
     "unknown key": (["trainer.max_epoch=3"], ["There is no trainer.max_epoch ", "trainer.max_epochs"]),
     "wrong type": (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "a number", "10"]),
     "wrong type in a sweep": (["-m", "model.optimizer.lr=0.1,abc"], ["model.optimizer.lr=abc", "a number"]),
+    "a group that must not be null": (["data=null"], ["data=null stands for data=none"]),
     "wrong switch": (["model.compile=yes"], ["model.compile=yes", "true or false"]),
     "no checkpoint": (["ckpt_path=no.ckpt"], ["ckpt_path=no.ckpt is not a file"]),
     "no tags": (["extras.enforce_tags=true", "tags=[]"], ["tags=[] is empty"]),
@@ -282,6 +340,19 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_keeps_the_last_checkpoint(
         train(compose(*TINY_RUN, "trainer.max_epochs=3"))
     assert "No space left on device" in describe(caught.value)
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_disk_that_is_full_when_a_run_starts_is_told_in_a_sentence(sweep: bool, tmp_path: Path) -> None:
+    mode = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"] if sweep else [f"hydra.run.dir={tmp_path}"]
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "src" / "train.py"), "data=synthetic", *mode],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000,) * 2),  # no file may be larger
+    )
+    sentence = "ERROR: File too large: make room, or write elsewhere with paths.log_dir=<folder>.\n"
+    assert (result.returncode, result.stderr) == (1, sentence)
 
 
 def test_the_environment_never_lands_in_what_a_run_leaves_behind(tmp_path: Path) -> None:

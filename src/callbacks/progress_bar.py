@@ -1,6 +1,7 @@
 """A live bar on a terminal, and a line an epoch anywhere else (a file, a pipe, CI)."""
 
 import time
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -20,12 +21,16 @@ class ProgressBar(LightningProgressBar):
 
     def __init__(self, refresh_per_second: float = 4) -> None:
         super().__init__()
-        self.console = Console()
         self._interval = 1 / refresh_per_second
         self._enabled = True
         self._bar: Progress | None = None
         self._last_drawn = 0.0
         self._lines = 0
+
+    @cached_property
+    def console(self) -> Console:
+        """Where it is drawn; made when it is used, for its locks cannot be sent to other processes."""
+        return Console()
 
     def disable(self) -> None:
         """Be silent; Lightning calls it in all processes but the first."""

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from src.utils.signals import listener
+
 
 def download(dataset_name: str, data_dir: Path, folder: Path, names: Sequence[str], missing: str) -> None:
     """Let torchvision download and verify a data set, and move its files in place when all are there.
@@ -23,7 +25,7 @@ def download(dataset_name: str, data_dir: Path, folder: Path, names: Sequence[st
     from torchvision import datasets  # costs 1 s, and only a first run needs it
 
     data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
+    with listener.tidying(), tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every mirror
                 getattr(datasets, dataset_name)(temporary, download=True)

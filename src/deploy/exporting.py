@@ -21,6 +21,7 @@ from src.deploy.formats import INT8_PACKAGES, PACKAGES, load_format
 from src.deploy.inference_net import inference_copy, torch_runner
 from src.utils.measure import count_parameters
 from src.utils.predictor import CARD, CARD_VERSION, Run, input_shape, load, read_card, sha256
+from src.utils.signals import listener
 
 TOLERANCE = 1e-4  # of float32 logits; relative to the largest where that is above 1
 Batches = Callable[[], Iterable[Any]]  # gives the batches of a split anew: images (B, C, H, W), …, labels (B, …)
@@ -174,7 +175,8 @@ def write_card(
 def staged(folder: Path) -> Iterator[Path]:
     """A folder to write into, which takes its name when the context ends well, and is gone when it does not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as own:  # two at once do not meet
+    prefix = f".{folder.name}."  # two at once do not meet
+    with listener.tidying(), tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as own:
         stage = Path(own) / "new"
         stage.mkdir()
         yield stage

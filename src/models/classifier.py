@@ -51,6 +51,20 @@ class Classifier(L.LightningModule):
         self.train_metrics = self.make_metrics(LossAndAccuracy)
         self.val_metrics, self.test_metrics = (self.make_metrics(LossAndBalancedAccuracy) for _ in range(2))
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **parts: Any) -> Any:
+        """Load weights into a model of the net, optimizer and so on that are given, as Lightning does.
+
+        Raises:
+            ValueError: none are given; says what builds them, too.
+        """
+        if not parts:
+            raise ValueError(
+                f"{cls.__name__}.load_from_checkpoint needs a net and more. To build all from the checkpoint: "
+                f"from src.utils.instantiate import load_model; model = load_model({str(checkpoint_path)!r})"
+            )
+        return super().load_from_checkpoint(checkpoint_path, *arguments, **parts)
+
     def make_metrics(self, metric: Callable[[], LossAndAccuracy]) -> Any:
         """The figures of one stage, from what makes those of one head."""
         return metric()
@@ -131,6 +145,8 @@ class Classifier(L.LightningModule):
             raise ValueError("A schedule must know when the run ends: set trainer.max_epochs, or model.scheduler=null.")
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
+        if "monitor" in schedule:  # a figure that there is after a validation only
+            schedule["frequency"] = self.trainer.check_val_every_n_epoch
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:

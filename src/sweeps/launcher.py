@@ -21,7 +21,7 @@ from omegaconf import DictConfig, open_dict
 
 from src.sweeps.jobs import Job, mark_lost
 from src.sweeps.table import Progress, words
-from src.utils.cli import print_error, set_env
+from src.utils.cli import describe, print_error, set_env
 from src.utils.cpu import allowed_cpus, physical_cores
 from src.utils.interruption import Interrupted
 from src.utils.job_status import FAILED, INTERRUPTED
@@ -218,8 +218,11 @@ def work(connection: Connection, task: Task, singletons: Any) -> None:
             job: Job = connection.recv()
         except EOFError:
             return
-        with console_to(job.folder / "console.log"):
-            result = task.run(job)
+        try:
+            with console_to(job.folder / "console.log"):
+                result = task.run(job)
+        except OSError as error:  # on a full disk not even Hydra can write what it writes before a job begins
+            sys.exit(f"ERROR: {describe(error)}")
         goes_on = not isinstance(result._return_value, Interrupted)
         try:
             connection.send(goes_on)

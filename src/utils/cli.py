@@ -3,13 +3,14 @@
 Nothing here imports torch, so that `--help` and most mistakes are answered at once.
 """
 
-import difflib
+import errno
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,18 @@ from src.utils.job_status import recorded
 from src.utils.locks import locked
 from src.utils.processes import tell
 from src.utils.quoting import quote_paths
+from src.utils.signals import listener
+from src.utils.suggestions import dotted, suggest, suggest_key
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
 
-INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a file's limit
 # words that may stand for a number or a switch; None: any, such as "auto" or "0,1"
-WORDS_ALLOWED: dict[str, set[str] | None] = defaultdict(set, {"trainer.devices": None, "model.compile": {"auto"}})
+WORDS_ALLOWED: dict[str, set[str] | None] = defaultdict(
+    set, {"trainer.devices": None, "trainer.deterministic": {"warn"}, "model.compile": {"auto"}}
+)
 
 log = logging.getLogger(__name__)
 
@@ -60,15 +65,14 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
         def job(cfg: DictConfig) -> Any:
             folder = Path(HydraConfig.get().runtime.output_dir)
+            listener.sentence = lambda: interrupted(folder)
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
                     with locked(folder):
                         return recorded(folder, lambda: task(cfg), describe)
-                except SystemExit:  # how Lightning ends a run at Ctrl-C
-                    has_checkpoint = (folder / "checkpoints" / LAST).is_file()
-                    go_on = f"; to go on: resume={folder}" if has_checkpoint else ""
-                    tell(lambda: print_error(f"Interrupted{go_on}."))
-                    sys.exit(INTERRUPTED)
+                except SystemExit:  # how Lightning ends a run at KeyboardInterrupt
+                    tell(lambda: print_error(interrupted(folder)))
+                    sys.exit(listener.status)
                 except Interrupted as interruption:
                     sentence = str(interruption)
                     tell(lambda: log.error("%s", sentence))
@@ -77,6 +81,8 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                     reported.append(interruption)
                     raise  # within a sweep: the other jobs run
                 except Exception as error:
+                    if listener.received:  # what the interruption was taken for
+                        raise KeyboardInterrupt from error
                     report_failure(error)
                     if HydraConfig.get().mode == RunMode.RUN and full_error != "1":
                         sys.exit(1)  # Hydra would add a line of its own to an exception
@@ -86,17 +92,24 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         job.__module__, job.__qualname__ = task.__module__, f"{task.__name__}.job"  # found there by other processes
 
         def main() -> None:
+            listener.listen()
             try:
-                sys.argv[1:] = quote_paths(sys.argv[1:])
+                sys.argv[1:] = without_null(quote_paths(sys.argv[1:]))
                 check_types(config_name, sys.argv[1:])
-                with set_env(FULL_ERROR, "1"):  # makes Hydra hand errors on instead of printing them
+                with (
+                    set_env(FULL_ERROR, "1"),
+                    faults_of_others(full_error == "1"),
+                ):  # makes Hydra hand errors on instead of printing them
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
             except KeyboardInterrupt:
                 tell(lambda: print_error("Interrupted."))
-                sys.exit(INTERRUPTED)
+                sys.exit(listener.status)
             except Exception as error:
                 if full_error == "1":
                     raise
+                if listener.received:
+                    tell(lambda: print_error("Interrupted."))
+                    sys.exit(listener.status)
                 if error not in reported:
                     sentence = describe(error, config_name, sys.argv[1:])
                     tell(lambda: print_error(sentence))
@@ -120,6 +133,12 @@ def guarded(action: Callable[[], Any]) -> None:
         sys.exit(1)
 
 
+def interrupted(folder: Path) -> str:
+    """What is said of a run that is interrupted while it does not train."""
+    has_checkpoint = (folder / "checkpoints" / LAST).is_file()
+    return f"Interrupted{f'; to go on: resume={folder}' if has_checkpoint else ''}."
+
+
 @contextmanager
 def set_env(name: str, value: str | None) -> Iterator[None]:
     """Set an environment variable, or remove it for None, for as long as the context lasts."""
@@ -137,6 +156,25 @@ def change_env(name: str, value: str | None) -> None:
         os.environ.pop(name, None)
     else:
         os.environ[name] = value
+
+
+@contextmanager
+def faults_of_others(full: bool) -> Iterator[None]:
+    """Let files that other threads and the log cannot write, on a full disk, be told in a sentence, or in full."""
+    hook, raising = threading.excepthook, logging.raiseExceptions
+
+    def tell_fault(fault: threading.ExceptHookArgs) -> None:
+        if isinstance(fault.exc_value, OSError):
+            print_error(describe(fault.exc_value))
+        else:
+            hook(fault)
+
+    if not full:
+        threading.excepthook, logging.raiseExceptions = tell_fault, False
+    try:
+        yield
+    finally:
+        threading.excepthook, logging.raiseExceptions = hook, raising
 
 
 def print_error(sentence: str) -> None:
@@ -170,6 +208,9 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         where = str(error).partition("full_key: ")[2].strip()
         return f"{where}: {describe(error.__cause__)}" if where else describe(error.__cause__)
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f" for {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}: make room, or write elsewhere with paths.log_dir=<folder>."
     paragraph = str(error).strip().partition("\n\n")[0]
     sentence = " ".join(line.strip() for line in paragraph.splitlines())
     if (
@@ -191,28 +232,22 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
 
 
 def describe_key(key: str, config_name: str | None, overrides: list[str]) -> str:
-    """Say that a key does not exist, and which ones near it do."""
+    """Say that a key does not exist, and which ones that do may be meant."""
+    given = {one.key_or_group: one.value() for one in parse(overrides)}
+    key = next((name for name in given if f"{name}.".startswith(f"{key}.")), key)  # as it was written, to its end
     sentence = f"There is no {key} in the configuration."
     if config_name is None:
         return sentence
+    files = [path for path in CONFIGS.rglob("*.yaml") if (path.parent.name, path.stem) == (key, given.get(key))]
+    if files:
+        choices = [f"{path.parent.relative_to(CONFIGS).as_posix()}={path.stem}" for path in files]
+        return f"{sentence} Did you mean {' or '.join(choices)}?"
     try:
         cfg = compose(config_name, [override for override in parse(overrides) if is_choice(override)])
     except HydraException:
         return sentence
-    parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent) if parent else cfg
-    names = [str(option) for option in node] if isinstance(node, DictConfig) else []
-    return f"{sentence}{suggest(name, names, parent)} To add a key that is not there, write +{key}=…"
-
-
-def suggest(name: str, options: Sequence[str], parent: str = "") -> str:
-    """Name the options nearest to what was written, or all of them where none is near."""
-    near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
-    if not near and not options:
-        return ""
-    prefix = f"{parent}." if parent else ""
-    listed = ", ".join(prefix + option for option in near or options)
-    return f" Did you mean {listed}?" if near else f" There is: {listed}."
+    keys = list(dotted(OmegaConf.to_container(cfg)))
+    return f"{sentence}{suggest_key(key, keys)} To add a key that is not there, write +{key}=…"
 
 
 def check_types(config_name: str, overrides: list[str]) -> None:
@@ -246,6 +281,25 @@ def check_types(config_name: str, overrides: list[str]) -> None:
             if word.startswith("${") or word in (WORDS_ALLOWED[override.key_or_group] or ()):  # interpolation: anything
                 continue
             raise ValueError(f"{override.key_or_group}={word}: it must be {wanted}, such as {default}.")
+
+
+def without_null(arguments: list[str]) -> list[str]:
+    """The arguments with `logger=none` for `logger=null`, which Hydra takes for no choice at all.
+
+    Raises:
+        ValueError: the group has no such file.
+    """
+    found = []
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if value == "null" and (CONFIGS / group).is_dir():
+            if not (CONFIGS / group / "none.yaml").is_file():
+                raise ValueError(
+                    f"{argument} stands for {group}=none, which there is not: leave it out, or choose another."
+                )
+            argument = f"{group}=none"
+        found.append(argument)
+    return found
 
 
 def parse(overrides: list[str]) -> list[Override]:

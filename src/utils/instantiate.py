@@ -3,7 +3,9 @@
 import logging
 import os
 import random
+import signal
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,23 @@ import hydra
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
 from src.callbacks.sweep_job import SweepJob
 from src.utils.checkpoint_io import SafeCheckpointIO
-from src.utils.checkpoints import check_fits
+from src.utils.checkpoints import check_file, check_fits, read_run_config
 from src.utils.cpu import warn_if_emulated
 from src.utils.job_status import JOB
 from src.utils.processes import agree, in_torchrun, is_first
+from src.utils.run_config import reusable
 from src.utils.run_record import RunRecord
+from src.utils.signals import listener
 from src.utils.stored_config import to_stored
 from src.utils.sync_batchnorm import SyncBatchNorm
+from src.utils.targets import check_targets
 
 STEP_HOOKS = (
     "on_train_batch_start",
@@ -45,6 +52,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         record.
     """
     quieten_lightning()
+    check_device(cfg.trainer.get("accelerator", "auto"))
     cfg.seed = L.seed_everything(choose_seed(cfg.seed), workers=True, verbose=False)
     datamodule: L.LightningDataModule = instantiate(cfg.data)
     model: L.LightningModule = instantiate(cfg.model)
@@ -65,6 +73,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     if (Path(cfg.paths.output_dir) / JOB).is_file():
         callbacks.append(SweepJob(cfg.paths.output_dir))
     loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
+    if not loggers or cfg.trainer.get("fast_dev_run"):  # there is no curve for it, and it would refuse the run
+        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     # where a group was left out on purpose, Lightning would put its own in its place
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     left_out = {key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)}
@@ -73,6 +83,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=plugins, **left_out
     )
     skip_unused_hooks(trainer)
+    if listener.pid is not None and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+        listener.before.append(lambda: launcher.kill(signal.SIGKILL))
     if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
         warn_if_emulated()
     return {
@@ -92,6 +104,36 @@ def restore(cfg: DictConfig, ckpt_path: Path) -> Any:
     model: L.LightningModule = instantiate(cfg.model)
     model.load_state_dict(check_fits(ckpt_path, model)["state_dict"])
     return model.eval()
+
+
+def load_model(ckpt_path: str | Path, allowed_targets: Sequence[str] = ()) -> Any:
+    """Rebuild the model of a checkpoint of this project from the file alone, with its weights, to be used.
+
+    Args:
+        ckpt_path: of the checkpoint.
+        allowed_targets: packages whose classes it may use beside this project's, for code that you trust.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or wants to build something else.
+    """
+    path = check_file(ckpt_path)
+    config = reusable(read_run_config(path))
+    check_targets(config, allowed_targets)
+    return restore(OmegaConf.create(config), path)
+
+
+def check_device(accelerator: str) -> None:
+    """Check that there is a device to train on.
+
+    Raises:
+        ValueError: there is none of the kind that is named.
+    """
+    kinds = {"gpu": (CUDAAccelerator, MPSAccelerator), "cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,)}
+    if not any(kind.is_available() for kind in kinds.get(accelerator, (CPUAccelerator,))):
+        raise ValueError(
+            f"trainer.accelerator={accelerator}: torch finds none on this machine; trainer=cpu needs none."
+        )
 
 
 def ready_data(cfg: DictConfig) -> Any:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from src.utils.measure import count_parameters
 from src.utils.run_record import RunRecord
@@ -28,6 +30,11 @@ def collect_figures(trainer: L.Trainer) -> dict[str, float]:
     if checkpoint is not None and checkpoint.best_model_score is not None:
         figures[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)
     return figures
+
+
+def as_tensors(figures: dict[str, float]) -> dict[str, Tensor]:
+    """The figures as tensors without dimensions, as Lightning's are: for `.item()` as well as for sums."""
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
 
 
 def best_checkpoint(trainer: L.Trainer) -> Path | None:

@@ -1,14 +1,18 @@
 """A folder of its own for every run, however many start at once."""
 
+import copy
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
-from src.utils.cli import print_error
+from src.utils.cli import CONFIGS, print_error
 from src.utils.processes import agree, in_torchrun, is_first, tell
+
+RUN_DIR = "LAB_RUN_DIR"  # how the first process of a script tells those that Lightning starts
 
 
 class ExclusiveFolder(Callback):
@@ -58,3 +62,23 @@ def create_folder(wanted: Path) -> Path:
             number += 1
         else:
             return folder
+
+
+def with_folder(cfg: DictConfig) -> DictConfig:
+    """A configuration as programs get it, for one that was composed in Python: with a run directory, a new one.
+
+    It is called as a program's would be, unless `paths.output_dir` has been set.
+    """
+    lacks = OmegaConf.select(cfg, "paths.output_dir", throw_on_resolution_failure=False) is None
+    if not lacks and "hydra" not in cfg:
+        return cfg
+    cfg = copy.deepcopy(cfg)
+    with open_dict(cfg):
+        cfg.pop("hydra", None)  # of return_hydra_config=True; it is no part of what a run does
+    if lacks:
+        of_programs: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "hydra" / "default.yaml"))
+        cfg.paths.output_dir = of_programs["run"]["dir"]
+        given = None if is_first() or in_torchrun() else os.environ.get(RUN_DIR)
+        wanted = Path(cfg.paths.output_dir)
+        cfg.paths.output_dir = os.environ[RUN_DIR] = given or agree(lambda: str(create_folder(wanted)))
+    return cfg

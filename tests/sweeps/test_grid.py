@@ -164,3 +164,15 @@ def test_a_signal_ends_a_sweep_and_its_processes(number: int, tmp_path: Path) ->
     assert starts(tmp_path) == {0: 1, 1: 1} and not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     result = subprocess.run([*command, "tags=[dev]"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_job_whose_folder_hydra_cannot_write_is_told_in_a_sentence(n_jobs: int, toy: Toy, tmp_path: Path) -> None:
+    toy("seed=1,2")
+    folder = tmp_path / "sweep" / "0"
+    (folder / "status.json").unlink()
+    shutil.rmtree(folder / ".hydra")
+    (folder / ".hydra").touch()  # not to be written to, whoever tries
+    result = toy("seed=1,2", f"hydra.sweeper.n_jobs={n_jobs}", status=1)
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "ERROR: [Errno 17] File exists" in result.stderr

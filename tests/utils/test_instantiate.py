@@ -1,12 +1,17 @@
 """Building objects from configuration."""
 
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import lightning as L
+import pytest
+import torch
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from omegaconf import DictConfig
 
 from src.train import train
+from src.utils.cli import check_types
 from src.utils.instantiate import STEP_HOOKS, build
 from tests.conftest import TINY_RUN
 
@@ -37,3 +42,30 @@ def test_every_hook_named_exists(compose: Callable[..., DictConfig], tmp_path: P
     assert all(callable(getattr(L.Callback, hook)) for hook in STEP_HOOKS)
     objects = build(compose("trainer=cpu", "data=synthetic"), None)
     assert objects["trainer"].callbacks
+
+
+@pytest.mark.parametrize("name", ["gpu", "mps"])
+def test_a_device_that_lacks_is_named_with_a_way_out(
+    name: str, compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (CUDAAccelerator, MPSAccelerator):
+        monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
+    with pytest.raises(ValueError, match=f"^trainer.accelerator={name}: torch finds none .* trainer=cpu needs none.$"):
+        build(compose(f"trainer={name}", "data=synthetic"), None)
+
+
+def test_a_run_can_be_sent_to_other_processes(compose: Callable[..., DictConfig]) -> None:
+    objects = build(compose("trainer=ddp_sim", "trainer.strategy=ddp_spawn", "data=synthetic"), None)
+    for name in ("trainer", "model", "datamodule"):
+        assert ForkingPickler.dumps(objects[name])
+
+
+@pytest.mark.parametrize("word", ["true", "warn"])
+def test_torch_can_be_told_to_be_deterministic(word: str, compose: Callable[..., DictConfig]) -> None:
+    check_types("train", [f"trainer.deterministic={word}"])
+    try:
+        build(compose("trainer=cpu", "data=synthetic", f"trainer.deterministic={word}"), None)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == (word == "warn")
+    finally:
+        torch.use_deterministic_algorithms(False)
