@@ -186,13 +186,13 @@ def check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: name another folder for the exported model.")
-    names = {path.name for path in folder.iterdir()}
-    models = [name for name in part(read_json(folder / CARD), "files") if name.startswith(MODEL)]
-    others = sorted(names - {CARD, PROGRAM, "__pycache__", *models})
-    if others or (names and CARD not in names):
+    card, names = read_json(folder / CARD), {path.name for path in folder.iterdir()}
+    models = [name for name in part(card, "files") if name.startswith(MODEL)]
+    others = names - {CARD, PROGRAM, "__pycache__", *models} if "card_version" in card else names
+    if others:
         raise ValueError(
-            f"{folder} holds {', '.join((others or sorted(names))[:3])}, which no export has written, and is not "
-            "replaced: name another folder for the exported model."
+            f"{folder} holds {', '.join(sorted(others)[:3])}, which no export has written, and is not replaced: name "
+            "another folder for the exported model."
         )
 
 
