@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from fnmatch import translate
 from pathlib import Path
 from typing import IO
@@ -26,27 +27,29 @@ def check_links(folder: Path, also: Collection[str] = ()) -> None:
         also: further names of what is written to it.
 
     Raises:
-        ValueError: names the first symbolic link that leads out of the folder.
+        ValueError: names a symbolic link that leads out of the folder, or a pipe and its like, which would block.
     """
     root = os.path.realpath(folder)
-    for path in links(folder, also):
-        if not Path(os.path.realpath(path)).is_relative_to(root):
-            raise refusal(path)
+    for entry in written(folder, also):
+        if entry.is_symlink():
+            if not Path(os.path.realpath(entry.path)).is_relative_to(root):
+                raise refusal(Path(entry.path))
+        elif not entry.is_file() and not entry.is_dir() and Path(entry.path).exists():  # others may delete it meanwhile
+            raise ValueError(f"{entry.path} is neither a file nor a folder: delete it.")
 
 
-def links(folder: Path, also: Collection[str] = ()) -> Iterator[Path]:
-    """The symbolic links among what runs and sweeps write to a folder."""
-    pending = [(folder, True)] if folder.is_dir() else []
+def written(folder: Path, also: Collection[str] = ()) -> Iterator["os.DirEntry[str]"]:
+    """What there is below a folder of all that runs and sweeps write."""
+    pending = [(str(folder), True)] if folder.is_dir() else []
     while pending:
         here, is_run = pending.pop()
-        for path in here.iterdir():
-            is_job = is_run and path.name.isdecimal()
-            if is_run and not (is_job or path.name in also or IS_WRITTEN.match(path.name)):
-                continue
-            if path.is_symlink():
-                yield path
-            elif path.is_dir():
-                pending.append((path, is_job))
+        with suppress(FileNotFoundError), os.scandir(here) as entries:  # fast, for sweeps of a thousand jobs
+            for entry in entries:
+                is_job = is_run and entry.name.isdecimal()
+                if not is_run or is_job or entry.name in also or IS_WRITTEN.match(entry.name):
+                    yield entry
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((entry.path, is_job))
 
 
 def open_to_append(path: Path) -> IO[str]:

@@ -1,5 +1,6 @@
 """Symbolic links that lead out of a run's folder are refused; those above it, and those of others in it, are not."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,12 @@ def test_what_no_run_writes_is_nobody_s_business_and_neither_is_a_link_that_stay
     check_links(run_dir)
     with pytest.raises(ValueError, match="run/data is a symbolic link"):
         check_links(run_dir, {"data"})
+
+
+def test_a_pipe_that_would_block_is_refused(run_dir: Path) -> None:
+    os.mkfifo(run_dir / "train.log")
+    with pytest.raises(ValueError, match=r"run/train\.log is neither a file nor a folder: delete it"):
+        check_links(run_dir)
 
 
 def test_a_file_is_written_to_at_its_end_and_a_link_not_at_all(run_dir: Path, outside: Path) -> None:
