@@ -3,12 +3,16 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from src.sweeps.launcher import console_to
+from src.utils import cli
 from src.utils.links import check_links
 from tests.programs import run
 
@@ -149,3 +153,17 @@ def test_exporting_leaves_what_it_has_not_written(trained: Path, tmp_path: Path)
         result = run("export", f"run_dir={folder}", *options, *further)
         assert result.returncode == 1 and words in result.stderr and "Traceback" not in result.stderr
         assert content(outside) == before
+
+
+def test_a_trace_and_a_console_go_to_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("mine")
+    for name in ("traceback.txt", "console.log"):
+        (tmp_path / name).symlink_to(canary)
+    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(tmp_path)))
+    monkeypatch.setattr(cli.HydraConfig, "get", lambda: hydra)
+    cli.report_failure(ValueError("a fault"))
+    assert "ValueError: a fault" in (tmp_path / "traceback.txt").read_text()
+    with pytest.raises(ValueError, match=r"console\.log is a symbolic link"), console_to(tmp_path / "console.log"):
+        sys.__stdout__.write("more\n")
+    assert canary.read_text() == "mine"

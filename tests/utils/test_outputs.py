@@ -7,7 +7,9 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from omegaconf import DictConfig
 
+from src.train import train
 from src.utils.outputs import check_outputs, keep_tables
+from tests.conftest import TINY_RUN
 
 Compose = Callable[..., DictConfig]
 
@@ -69,3 +71,19 @@ def test_the_environment_does_not_get_into_the_name_of_a_folder(
     check_outputs(cfg, [CSVLogger(str(run_dir), name="csv", version="")])
     monkeypatch.delenv("SECRET")
     check_outputs(cfg, [logger])
+
+
+def test_a_new_run_deletes_no_table_of_another_and_writes_through_no_link(compose: Compose, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    options = ["model=simple_mlp", "data=synthetic", "data.channels=1", "data.image_size=28", *TINY_RUN]
+    options += ["callbacks=none", "logger=csv", f"logger.csv.save_dir={shared}"]
+    train(compose(*options, f"paths.output_dir={tmp_path}/first"))
+    first = (shared / "csv" / "metrics.csv").read_text()
+    train(compose(*options, f"paths.output_dir={tmp_path}/second", "seed=7"))
+    assert (shared / "metrics_before_0.csv").read_text() == first
+    assert (shared / "csv" / "metrics.csv").read_text() != first
+    (tmp_path / "second" / "checkpoints").symlink_to(shared)
+    before = {path: path.stat().st_mtime_ns for path in shared.rglob("*")}
+    with pytest.raises(ValueError, match="second/checkpoints is a symbolic link"):
+        train(compose(*options, f"paths.output_dir={tmp_path}/second"))
+    assert {path: path.stat().st_mtime_ns for path in shared.rglob("*")} == before
