@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from src.deploy.formats import check_choices
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
+from src.utils.links import refusal
 from src.utils.run_config import check_run_config, chosen_checkpoint, load_run_config
 
 
@@ -31,6 +32,9 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     check_choices(cfg.formats, cfg.precisions)
     ckpt_path = chosen_checkpoint(cfg)
     check_run_config(cfg)
+    parent = Path(cfg.folder) if cfg.folder else ckpt_path.parent.parent / "export"
+    if not cfg.folder and parent.is_symlink():  # a run from elsewhere has no say in where models go
+        raise refusal(parent)
 
     import lightning as L  # here, so that mistakes above are answered at once
 
@@ -41,12 +45,13 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     from src.utils.instantiate import ready_data, restore
     from src.utils.predictor import input_shape
 
+    for format, precision in product(cfg.formats, cfg.precisions):
+        exporting.check_replaceable(parent / f"{format}_{precision}")
     L.seed_everything(cfg.seed, verbose=False)
     model: Any = restore(cfg, ckpt_path)
     datamodule = ready_data(cfg)
     card = datamodule.input_card()
     batches = exporting.split_loaders(datamodule)
-    parent = Path(cfg.folder) if cfg.folder else ckpt_path.parent.parent / "export"
     objects = {"cfg": cfg, "model": model, "datamodule": datamodule}
     rows: dict[str, dict[str, Any]] = {"fp32": {"size_mb": weights_size(model.net) / 1e6}}
     remarks, failures, folders = [], [], {}

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from src.utils.json_files import write_json
+from src.utils.json_files import read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,6 +65,18 @@ class ImageReport(L.Callback):
         self._samples: tuple[Tensor, Tensor] | None = None
         self._samples_logged = False
         self._results: dict[str, HeadResults] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check, before the training, that no other file has the name of the report.
+
+        Raises:
+            ValueError: one has.
+        """
+        path = Path(self.dirpath or ".") / TEST_REPORT
+        if self.dirpath is not None and path.exists() and "heads" not in read_json(path):
+            raise ValueError(
+                f"{path} is no report of a test and is not replaced: name another callbacks.image_report.dirpath."
+            )
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -132,6 +144,7 @@ class ImageReport(L.Callback):
                 ],
             }
         if self.dirpath is not None and trainer.is_global_zero and report:
+            Path(self.dirpath).mkdir(parents=True, exist_ok=True)
             write_json(Path(self.dirpath) / TEST_REPORT, {"heads": report})
 
     @staticmethod

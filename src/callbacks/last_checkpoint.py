@@ -70,10 +70,6 @@ class LastCheckpoint(Checkpoint):
         """Keep what has to be set when the training starts; by then others have drawn random numbers."""
         self._restored = checkpoint.get(KEY)
         self.figures = self._restored["figures"] if self._restored else {}
-        if trainer.ckpt_path and Path(trainer.ckpt_path).parent.resolve() == self.path.parent.resolve():
-            for state in checkpoint.get("callbacks", {}).values():
-                if "best_model_path" in state:
-                    move_paths(state, self.path.parent)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up where the checkpoint was written, and listen to signals."""
@@ -167,14 +163,6 @@ def gather(own: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
     everyone: list[Any] = [None] * world_size
     torch.distributed.all_gather_object(everyone, own)
     return everyone
-
-
-def move_paths(state: dict[str, Any], folder: Path) -> None:
-    """Let the state of Lightning's ModelCheckpoint speak of a folder that has been moved or copied."""
-    state["dirpath"] = str(folder)
-    for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-        state[key] = str(folder / Path(state[key]).name) if state[key] else ""
-    state["best_k_models"] = {str(folder / Path(path).name): score for path, score in state["best_k_models"].items()}
 
 
 def resumable_loader(trainer: L.Trainer) -> Any:

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from src.deploy.exporting import Limited, split_loaders
+from src.deploy.exporting import Limited, check_replaceable, split_loaders
 from src.deploy.inference_net import inference_copy
 from src.deploy.quantizer import Quantizer
 from src.deploy.report import print_lines, print_models
@@ -44,12 +44,13 @@ class Quantization(L.Callback):
         self.dirpath, self.seconds, self.compiled = Path(dirpath), seconds, compiled
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check, before the training, that there will be images to decide by.
+        """Check, before the training, that there will be images to decide by, and a folder for the model.
 
         Raises:
             ValueError: the DataModule does not say how an image becomes an input, or has no images to calibrate or to
-                decide by; or the net cannot be exported.
+                decide by; or the net cannot be exported; or the folder holds something else than an exported model.
         """
+        check_replaceable(self.dirpath)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         if not hasattr(datamodule, "input_card"):
             raise ValueError(

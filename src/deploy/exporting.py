@@ -19,10 +19,14 @@ from torch import Tensor, nn
 import src.utils.predictor as predictor_module
 from src.deploy.formats import INT8_PACKAGES, PACKAGES, load_format
 from src.deploy.inference_net import inference_copy, torch_runner
+from src.utils.json_files import part, read_json
+from src.utils.links import refusal
 from src.utils.measure import count_parameters
 from src.utils.predictor import CARD, CARD_VERSION, Run, input_shape, load, read_card, sha256
 from src.utils.signals import listener
 
+MODEL = "model."  # what the files of an exported model begin with
+PROGRAM = "predict.py"  # beside them, to run them by
 TOLERANCE = 1e-4  # of float32 logits; relative to the largest where that is above 1
 Batches = Callable[[], Iterable[Any]]  # gives the batches of a split anew: images (B, C, H, W), …, labels (B, …)
 
@@ -153,7 +157,7 @@ def write_card(
 ) -> None:
     """Write `model.json` for the model in a folder, and put the program that runs it beside it."""
     packages = ("torch", *PACKAGES[format], *(INT8_PACKAGES[format] if precision == "int8" else ()))
-    models = sorted(path for path in folder.iterdir() if path.name.startswith("model.") and path.name != CARD)
+    models = sorted(path for path in folder.iterdir() if path.name.startswith(MODEL) and path.name != CARD)
     content = {
         **card,
         "card_version": CARD_VERSION,
@@ -168,12 +172,39 @@ def write_card(
         **(more or {}),
     }
     (folder / CARD).write_text(json.dumps(content, indent=2) + "\n")
-    shutil.copyfile(str(predictor_module.__file__), folder / "predict.py")
+    shutil.copyfile(str(predictor_module.__file__), folder / PROGRAM)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that nothing but a former export would be lost if a model took the place of a folder.
+
+    Raises:
+        ValueError: the folder holds something else, or it is none.
+    """
+    if folder.is_symlink():
+        raise refusal(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name another folder for the exported model.")
+    card, names = read_json(folder / CARD), {path.name for path in folder.iterdir()}
+    models = [name for name in part(card, "files") if name.startswith(MODEL)]
+    others = names - {CARD, PROGRAM, "__pycache__", *models} if "card_version" in card else names
+    if others:
+        raise ValueError(
+            f"{folder} holds {', '.join(sorted(others)[:3])}, which no export has written, and is not replaced: name "
+            "another folder for the exported model."
+        )
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes its name when the context ends well, and is gone when it does not."""
+    """A folder to write into, which takes its name when the context ends well, and is gone when it does not.
+
+    Raises:
+        ValueError: see `check_replaceable`.
+    """
+    check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}."  # two at once do not meet
     with listener.tidying(), tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as own:

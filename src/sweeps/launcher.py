@@ -25,6 +25,7 @@ from src.utils.cli import describe, print_error, set_env
 from src.utils.cpu import allowed_cpus, physical_cores
 from src.utils.interruption import Interrupted
 from src.utils.job_status import FAILED, INTERRUPTED
+from src.utils.links import open_to_append
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +246,7 @@ def console_to(path: Path) -> Iterator[None]:
     """Let all that this process and its children print go to the end of a file."""
     streams = {stream.fileno(): os.dup(stream.fileno()) for stream in (sys.__stdout__, sys.__stderr__) if stream}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with open_to_append(path) as file:
         for number in streams:
             os.dup2(file.fileno(), number)
         try:

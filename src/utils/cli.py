@@ -34,6 +34,7 @@ from src.data.class_folders import count_classes
 from src.utils.checkpoint_names import LAST
 from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInterrupted
 from src.utils.job_status import recorded
+from src.utils.json_files import write_whole
 from src.utils.locks import locked
 from src.utils.processes import tell
 from src.utils.quoting import quote_paths
@@ -189,7 +190,7 @@ def report_failure(error: Exception) -> None:
 
     def report() -> None:
         try:
-            (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+            write_whole(folder / "traceback.txt", "".join(traceback.format_exception(error)))
             log.error("%s\nThe log, the full trace and any checkpoints of this run are in %s", sentence, folder)
         except OSError:  # a full disk, say: the first error is the one to show
             print_error(f"{sentence}\nWhat this run has left is in {folder}")

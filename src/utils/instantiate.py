@@ -23,6 +23,7 @@ from src.utils.checkpoint_io import SafeCheckpointIO
 from src.utils.checkpoints import check_file, check_fits, read_run_config
 from src.utils.cpu import warn_if_emulated
 from src.utils.job_status import JOB
+from src.utils.outputs import check_outputs, keep_tables
 from src.utils.processes import agree, in_torchrun, is_first
 from src.utils.run_config import reusable
 from src.utils.run_record import RunRecord
@@ -75,6 +76,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
     if not loggers or cfg.trainer.get("fast_dev_run"):  # there is no curve for it, and it would refuse the run
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
+    check_outputs(cfg, loggers)
+    keep_tables(loggers)
     # where a group was left out on purpose, Lightning would put its own in its place
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     left_out = {key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)}
@@ -145,22 +148,13 @@ def ready_data(cfg: DictConfig) -> Any:
 
 
 def go_on_logging(cfg: DictConfig, step: int) -> DictConfig | None:
-    """The loggers of a run that is resumed: their curves go on after the checkpoint's step.
-
-    TensorBoard is told to forget what the interrupted run logged after it; Lightning's CSV logger would delete the file
-    that is there, which is therefore kept under another name.
-    """
+    """The loggers of a run that is resumed: TensorBoard forgets what was logged after the checkpoint's step."""
     if not cfg.get("logger"):
         return None
     group: Any = OmegaConf.create(OmegaConf.to_container(cfg.logger, resolve=True))
     for logger in group.values():
         if logger and str(logger.get("_target_")).endswith("TensorBoardLogger"):
             logger.purge_step = step
-        if logger and str(logger.get("_target_")).endswith("CSVLogger"):
-            former = Path(logger.save_dir) / logger.name / "metrics.csv"
-            if former.is_file() and is_first():
-                number = len(list(former.parent.parent.glob("metrics_before_*.csv")))
-                former.replace(former.parent.parent / f"metrics_before_{number}.csv")
     return group
 
 

@@ -1,11 +1,13 @@
-"""JSON files, whole or not at all."""
+"""Files, and JSON files above all, that are written whole or not at all."""
 
 import json
 import math
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -24,9 +26,28 @@ def finite(node: Any) -> Any:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # others may write it, too
-    temporary.write_text(text)
-    temporary.replace(path)
+    with replacing(path, "x") as file:
+        file.write(text)
+
+
+@contextmanager
+def replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
+    """A new file that takes a name when the context ends well, and is gone when it does not.
+
+    Neither it nor a symbolic link of that name, in whose place it comes, leads to another file.
+
+    Args:
+        path: the name.
+        mode: "x" for text, "xb" for bytes.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")  # others may write it, too
+    try:
+        with temporary.open(mode) as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from src.utils.links import open_to_append
 from src.utils.processes import is_first
 
 
@@ -19,7 +20,7 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
         patience: seconds to wait for another process; one that only looks whether there is a lock has one for a moment.
 
     Raises:
-        ValueError: another process is at it.
+        ValueError: another process is at it, or a symbolic link has the name of the lock.
     """
     if os.name != "posix" or not is_first():  # Windows has no such lock; the first process holds it for the others
         yield
@@ -27,7 +28,7 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
     import fcntl
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with open_to_append(folder / ".lock") as file:
         end = time.monotonic() + patience
         while True:
             try:

@@ -13,6 +13,7 @@ import importlib
 import json
 import logging
 import os
+import secrets
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -322,8 +323,8 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Write predictions as JSON where the name ends in .json, as CSV elsewhere."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    temporary = Path(f"{path}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
+    with temporary.open("x", newline="", encoding="utf-8", errors="surrogateescape") as file:
         if str(path).endswith(".json"):
             json.dump(list(rows), file, indent=2)
         else:
@@ -397,8 +398,9 @@ def contact_sheet(rows: Sequence[Mapping[str, Any]], head: str, path: str | Path
         write_line(draw, (x + 3, y + side - 2), side - 6, Path(row["file"]).name, "", "grey")
         probability = f" {row[f'{head}_probability']:.0%}"
         write_line(draw, (x + 3, y + side + 10), side - 6, str(row[head]), probability, "black")
-    temporary = Path(f"{path}.tmp")
-    sheet.save(temporary, format="PNG")
+    temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
+    with temporary.open("xb") as file:
+        sheet.save(file, format="PNG")
     temporary.replace(path)
 
 
@@ -417,11 +419,13 @@ def check_outputs(out: str | Path | None, sheet: str | Path | None) -> None:
     """Check the names of the files that are to be written.
 
     Raises:
-        ValueError: a suffix that says something else than what will be in the file.
+        ValueError: a suffix that says something else than what will be in the file, or the name of a folder.
     """
     for name, path, suffixes in (("out", out, (".csv", ".json")), ("sheet", sheet, (".png",))):
         if path and Path(path).suffix.lower() not in suffixes:
             raise ValueError(f"{name}={path} must end in {' or '.join(suffixes)}.")
+        if path and Path(path).is_dir():
+            raise ValueError(f"{name}={path} is a folder: name a file.")
 
 
 def report_rows(rows: Sequence[Mapping[str, Any]], heads: Sequence[str], out: str | None, sheet: str | None) -> None:

@@ -10,6 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from src.utils.cli import CONFIGS, print_error
+from src.utils.links import check_links
 from src.utils.processes import agree, in_torchrun, is_first, tell
 
 RUN_DIR = "LAB_RUN_DIR"  # how the first process of a script tells those that Lightning starts
@@ -19,7 +20,7 @@ class ExclusiveFolder(Callback):
     """Create the folder of a run or a sweep before Hydra does, and never take one that exists.
 
     Creating a folder either succeeds or finds that it exists, in one step, on a shared file system too. A folder that
-    the command line names, with hydra.run.dir, hydra.sweep.dir or sweep=, is used as it is.
+    the command line names, with hydra.run.dir, hydra.sweep.dir or sweep=, is used as it is, if no link leads out of it.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -28,6 +29,7 @@ class ExclusiveFolder(Callback):
             folder = agree(lambda: self._choose(config, "run"))
         except RuntimeError as error:  # an Exception Hydra would pass over
             sys.exit(f"ERROR: the processes of torchrun can't agree on a run directory: {error}")
+        refuse_links(folder)
         with flag_override(config, "readonly", False):
             config.hydra.run.dir = folder
             if not is_first():
@@ -39,8 +41,10 @@ class ExclusiveFolder(Callback):
         if in_torchrun():
             tell(lambda: print_error("-m: torchrun is for one run; start it once for each job of a sweep."))
             sys.exit(1)
+        folder = self._choose(config, "sweep")
+        refuse_links(folder)
         with flag_override(config, "readonly", False):
-            config.hydra.sweep.dir = self._choose(config, "sweep")
+            config.hydra.sweep.dir = folder
 
     def _choose(self, config: DictConfig, kind: str) -> str:
         overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
@@ -48,6 +52,16 @@ class ExclusiveFolder(Callback):
         if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
             return wanted
         return str(create_folder(Path(wanted)))
+
+
+def refuse_links(folder: str) -> None:
+    """End the program before it, or Hydra, writes through a link that leads out of its folder."""
+    try:
+        check_links(Path(folder))
+    except (ValueError, OSError) as error:  # Hydra would pass over them
+        sentence = str(error)
+        tell(lambda: print_error(sentence))
+        sys.exit(1)
 
 
 def create_folder(wanted: Path) -> Path:

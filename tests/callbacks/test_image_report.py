@@ -247,6 +247,18 @@ def test_confusions_and_mistakes_are_written_down(known: Known, trainer: Trainer
     assert [np.asarray(picture).max() for picture in pictures] == [0, 255]  # images are their numbers: 3 and 5
 
 
+def test_another_file_of_the_report_s_name_is_not_replaced(known: Known, trainer: Trainer, tmp_path: Path) -> None:
+    model, data = known(labels=[0, 1], answers=[(0, 0.9), (0, 0.8)], num_classes=2)
+    for _ in range(2):  # a new folder, then a report that is there
+        trainer(ImageReport(dirpath=str(tmp_path / "new" / "one"))).test(model, datamodule=data, verbose=False)
+    path = tmp_path / "new" / "one" / "test_report.json"
+    assert "heads" in json.loads(path.read_text())
+    path.write_text('{"passed": 3}')
+    with pytest.raises(ValueError, match=r"test_report\.json is no report of a test and is not replaced: name another"):
+        trainer(ImageReport(dirpath=str(path.parent))).test(model, datamodule=data, verbose=False)
+    assert path.read_text() == '{"passed": 3}'
+
+
 def test_images_in_the_report_are_small_and_in_colour() -> None:
     (png,) = pngs(torch.rand(1, 3, 200, 100))
     picture = Image.open(io.BytesIO(base64.b64decode(png)))

@@ -167,3 +167,19 @@ def test_an_old_checkpoint_is_replaced_by_time(run: Callable[..., Any], tmp_path
     with pytest.raises(RuntimeError, match="broken off"):
         run("run", *NETS["MLP"], "callbacks.last_checkpoint.every_n_minutes=1e-9", broken_after=4)
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] >= 3
+
+
+@pytest.mark.parametrize("place", ["..", "../../canary", "../run.json"])
+def test_a_checkpoint_has_no_say_in_what_is_deleted(place: str, run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "canary").mkdir()
+    run("run", *NETS["MLP"])
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    hostile = torch.load(last, weights_only=True)
+    (state,) = (one for one in hostile["callbacks"].values() if "best_k_models" in one)
+    worst = f"{state['dirpath']}/{place}"  # what Lightning deletes for a better one
+    state |= {"best_k_models": {worst: torch.tensor(-1.0)}, "kth_best_model_path": worst, "kth_value": -1.0}
+    torch.save(hostile, last)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"last\.ckpt is refused: .* as a checkpoint"):
+        run("run", *NETS["MLP"], "trainer.max_epochs=5", "callbacks.early_stopping=null", f"ckpt_path={last}")
+    assert set(tmp_path.rglob("*")) == before

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from src.deploy import exporting
-from src.deploy.exporting import Agreement, Limited, agreement, check, export, staged
+from src.deploy.exporting import Agreement, Limited, agreement, check, check_replaceable, export, staged
 from src.deploy.formats import PRECISIONS, check_choices, check_format, load_format
 from src.deploy.inference_net import torch_runner
+from src.utils.json_files import write_json
 from src.utils.predictor import CARD, load
 from tests.deploy.conftest import FAMILIES, MULTIHEAD, WHOLE
 
@@ -75,15 +76,14 @@ def test_a_net_that_is_not_what_was_written_is_noticed_and_nothing_stays(
     with torch.no_grad():
         other.head.weight += 0.01
     former = tmp_path / "model"
-    former.mkdir()
-    (former / "kept").touch()
+    write_export(former, "model.kept")
     monkeypatch.setattr(exporting, "inference_copy", lambda *_: other)
     with pytest.raises(ValueError, match=r"torch fp32\) disagrees with the net: logits differ by up to"):
         export(net, card, batches["test"], former, "torch", "fp32", max_drop=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"] and (former / "kept").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"] and (former / "model.kept").exists()
     monkeypatch.undo()
     export(net, card, batches["test"], former, "torch", "fp32", max_drop=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"] and not (former / "kept").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"] and not (former / "model.kept").exists()
 
 
 def test_agreement_counts_predictions_ties_and_accuracy_over_all_heads() -> None:
@@ -151,13 +151,59 @@ def test_a_padded_convolution_can_be_exported(
 
 def test_two_exports_to_one_folder_do_not_meet(tmp_path: Path) -> None:
     with staged(tmp_path / "model") as first, staged(tmp_path / "model") as second:
-        (first / "a").touch()
-        (second / "b").touch()
+        write_export(first, "model.a")
+        write_export(second, "model.b")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["a"]  # the one that ended last
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {CARD, "model.a"}  # the one that ended last
     with pytest.raises(RuntimeError), staged(tmp_path / "model"):
         raise RuntimeError("a kill, say")
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["a"]
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {CARD, "model.a"}
+
+
+FOREIGN = {
+    "a file beside an export": lambda folder: (folder / "notes.txt").touch(),
+    "a model of another program": lambda folder: (folder / CARD).write_text('{"class_name": "Sequential"}'),
+    "no card": lambda folder: (folder / CARD).unlink(),
+    "a damaged card": lambda folder: (folder / CARD).write_text("{"),
+    "a card that claims what no export writes": lambda folder: claim(folder, "thesis.tex"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_folder_that_no_export_has_written_is_not_replaced(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_export(folder, "model.a")
+    check_replaceable(folder)
+    FOREIGN[name](folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match=r"model holds .*, which no export has written, and is not"), staged(folder):
+        pass
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_new_and_empty_folders_are_taken_and_links_and_files_are_not(tmp_path: Path) -> None:
+    check_replaceable(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    check_replaceable(tmp_path / "empty")
+    (tmp_path / "link").symlink_to("empty")
+    with pytest.raises(ValueError, match="link is a symbolic link: "):
+        check_replaceable(tmp_path / "link")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file: name another folder"):
+        check_replaceable(tmp_path / "file")
+
+
+def write_export(folder: Path, *files: str) -> None:
+    """What an export leaves in a folder, as far as it is known by that."""
+    folder.mkdir(exist_ok=True)
+    for name in files:
+        (folder / name).touch()
+    write_json(folder / CARD, {"card_version": 1, "files": dict.fromkeys(files, "")})
+
+
+def claim(folder: Path, file: str) -> None:
+    (folder / file).touch()
+    write_json(folder / CARD, {"card_version": 1, "files": {file: ""}})
 
 
 def test_limits_are_lightnings(batches: dict[str, Callable[[], Any]]) -> None:

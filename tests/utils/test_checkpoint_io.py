@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from src.utils import checkpoint_io
 from src.utils.checkpoint_io import SafeCheckpointIO
@@ -51,3 +52,80 @@ def test_code_is_refused_whatever_the_caller_says(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         SafeCheckpointIO().load_checkpoint(tmp_path / "a.ckpt", weights_only=False)
     assert not (tmp_path / "ran").exists()
+
+
+STATE = {
+    "dirpath": "/elsewhere/checkpoints",
+    "best_model_score": 1.0,
+    "best_model_path": "/elsewhere/checkpoints/epoch_001.ckpt",
+    "kth_best_model_path": "/elsewhere/checkpoints/epoch_001.ckpt",
+    "kth_value": 1.0,
+    "best_k_models": {"/elsewhere/checkpoints/epoch_001.ckpt": 1.0},
+    "last_model_path": "",
+}
+
+
+def load_with(path: Path, **changes: object) -> dict[str, object]:
+    state = {**STATE, **changes}
+    torch.save({"callbacks": {"ModelCheckpoint": state, "other": 3}}, path)
+    loaded: dict[str, object] = SafeCheckpointIO().load_checkpoint(path)["callbacks"]["ModelCheckpoint"]
+    return loaded
+
+
+def test_a_checkpoint_speaks_of_its_own_folder_wherever_that_is_now(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    state = load_with(tmp_path / "link" / "last.ckpt")
+    best = str(tmp_path.resolve() / "real" / "epoch_001.ckpt")
+    assert (state["best_model_path"], state["kth_best_model_path"], state["last_model_path"]) == (best, best, "")
+    assert state["dirpath"] == str(tmp_path.resolve() / "real") and state["best_k_models"] == {best: 1.0}
+    ours = ModelCheckpoint(tmp_path / "link", monitor="x")
+    ours.load_state_dict(state)
+    assert ours.best_k_models == {best: 1.0}, "Lightning calls the folder otherwise, and goes on from nothing"
+    state = load_with(tmp_path / "last.ckpt", best_model_path="../../x.ckpt", best_k_models={"/etc/../y.ckpt": 0.0})
+    assert state["best_model_path"] == str(tmp_path / "x.ckpt")
+    assert state["best_k_models"] == {str(tmp_path / "y.ckpt"): 0.0}
+
+
+HOSTILE = {
+    "a folder above": {"best_k_models": {"/run/checkpoints/..": 0.0}},
+    "a folder further up": {"kth_best_model_path": "/run/checkpoints/../../.."},
+    "another file": {"last_model_path": "/home/me/thesis.tex"},
+    "a list": {"best_k_models": ["a.ckpt"]},
+    "a number": {"best_model_path": 3},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_checkpoint_that_speaks_of_anything_else_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"last.ckpt is refused: the state of its ModelCheckpoint is damaged \("):
+        load_with(tmp_path / "last.ckpt", **HOSTILE[name])
+    lacking = {key: value for key, value in STATE.items() if key != "best_k_models"}
+    torch.save({"callbacks": {"ModelCheckpoint": lacking}}, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="is refused"):
+        SafeCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_deleting_a_checkpoint_deletes_no_folder_and_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "canary").touch()
+    (tmp_path / "a.ckpt").symlink_to("canary")
+    for name in ("a.ckpt", "b.ckpt"):  # of which there is none
+        SafeCheckpointIO().remove_checkpoint(tmp_path / name)
+    with pytest.raises(OSError, match="folder"):
+        SafeCheckpointIO().remove_checkpoint(tmp_path / "folder")
+    assert names(tmp_path) == {"folder", "canary"}
+
+
+def test_links_of_the_names_of_checkpoints_are_not_followed(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("mine")
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("last.ckpt", "previous.ckpt", "epoch_000.ckpt", f".last.ckpt.{os.getpid()}.tmp"):
+        (folder / name).symlink_to(canary)
+    io = SafeCheckpointIO()
+    for _ in range(3):
+        io.save_checkpoint({"number": 1}, folder / "last.ckpt")
+        io.save_checkpoint({"number": 1}, folder / "epoch_000.ckpt")
+    assert canary.read_text() == "mine" and not any(path.is_symlink() for path in folder.iterdir())

@@ -22,6 +22,14 @@ def test_a_folder_is_locked_for_other_processes_and_free_afterwards(tmp_path: Pa
     assert subprocess.run(command, cwd=ROOT).returncode == 0
 
 
+def test_a_link_of_the_lock_s_name_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "canary").write_text("mine")
+    (tmp_path / ".lock").symlink_to("canary")
+    with pytest.raises(ValueError, match=r"\.lock is a symbolic link"), locked(tmp_path):
+        pass
+    assert (tmp_path / "canary").read_text() == "mine"
+
+
 def test_looking_for_a_lock_changes_nothing(tmp_path: Path) -> None:
     assert not is_locked(tmp_path / "nowhere") and not is_locked(tmp_path) and not list(tmp_path.iterdir())
     with locked(tmp_path):

@@ -334,3 +334,14 @@ def test_onnx_runtime_is_told_not_to_report_before_it_is_imported() -> None:
     code += "print(os.environ['ORT_DISABLE_TELEMETRY'], os.environ['ORT_TELEMETRY_DISABLED'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.split() == ["1", "1"]
+
+
+def test_what_is_written_replaces_the_file_that_is_named_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "table.csv.tmp").write_text("mine")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "table.csv").write_text("former")
+    predictor.write_rows([{"file": "a.png", "class": "7"}], tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text() == "file,class\na.png,7\n"
+    assert (tmp_path / "table.csv.tmp").read_text() == "mine" and len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(ValueError, match=r"out=.*folder\.csv is a folder: name a file"):
+        predictor.check_outputs(tmp_path / "folder.csv", None)
