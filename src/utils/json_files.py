@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from src.utils import safe_files
+
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all; NaN and infinity, which JSON does not know, become null."""
@@ -32,7 +34,7 @@ def write_whole(path: Path, text: str) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file; nothing where there is none, or where it is damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = safe_files.read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

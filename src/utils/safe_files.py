@@ -64,14 +64,14 @@ def check_events(text: str) -> None:
         check_depth(depth)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = MOST_JSON) -> Any:
     """The values that a JSON file holds. The last of several equal keys counts.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no regular file, is too large or too deep, or is not JSON.
     """
-    text = read_text(path, MOST_JSON)
+    text = read_text(path, most_bytes)
     try:
         content = json.loads(text, parse_int=bounded_integer)
         if text.count("[") + text.count("{") > DEEPEST:  # fewer brackets cannot be deeper

@@ -78,14 +78,14 @@ def test_a_study_is_found_where_its_sweep_has_been_moved(prefix: str, make_run: 
     gone = tmp_path / "gone" / "study.file"
     make_run("0", status="finished", study={"storage": f"{prefix}{gone}", "name": "mine", "objectives": ["acc"]})
     open_study(f"{prefix}{tmp_path / 'runs' / 'study.file'}", "mine", ["maximize"])
-    (report,) = study_reports(find_runs([str(tmp_path)]))
+    (report,) = study_reports(find_runs([str(tmp_path)]).runs)
     assert report.problem is None and report.objectives == ["acc"]
     assert not gone.parent.exists()  # nothing is made where it was
 
 
 def test_a_storage_that_is_gone_is_said_to_be_gone(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("0", status="finished", study={"storage": "sqlite:////nowhere/x.db", "name": "mine", "objectives": ["a"]})
-    (report,) = study_reports(find_runs([str(tmp_path)]))
+    (report,) = study_reports(find_runs([str(tmp_path)]).runs)
     assert report.name == "runs (mine)" and "The study cannot be opened: there is neither /nowhere/x.db nor " in str(
         report.problem
     )
