@@ -150,7 +150,7 @@ def test_every_section_is_there_and_nothing_is_fetched(page: Any) -> None:
     asked = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     urls = {one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"}
     assert {url.partition(":")[0] for url in urls} <= {"file", "data"}
-    assert len(page.find_elements("css selector", "details")) == 7
+    assert len(page.find_elements("css selector", "details.run")) == 7
     assert page.execute_script("return document.querySelectorAll('.matrix tbody tr').length") == 4 * 10
     assert page.execute_script("return document.querySelectorAll('.mistakes img').length") > 4
     broken = "return [...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"
