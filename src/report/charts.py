@@ -101,12 +101,14 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, x_text: Text, m
     steps = [f"{x(points[index].x)},{y(points[index].y)}" for index in front]
     if len(front) > 1:
         parts.append(Markup('<polyline class="front" points="{}"/>').format(" ".join(steps)))
-    taken: list[Box] = [(x(p.x) - 6, y(p.y) - 6, x(p.x) + 6, y(p.y) + 6) for p in points]
     best = set(front)
-    for index in [*front, *(index for index in range(len(points)) if index not in best)]:
+    for index in sorted(range(len(points)), key=lambda index: -points[index].rank):  # the best on top
         point = points[index]
         title = f"{point.name}: {x_text(point.x)}, {precise(point.y)}"
         parts.append(marker(point.rank, x(point.x), y(point.y), title, index in best))
+    taken: list[Box] = [(x(p.x) - 6, y(p.y) - 6, x(p.x) + 6, y(p.y) + 6) for p in points]
+    for index in [*front, *(index for index in range(len(points)) if index not in best)]:
+        point = points[index]
         if point.rank >= DISTINCT and index not in best:  # a number would be one of hundreds
             continue
         place = free_place(x(point.x), y(point.y), f"{point.rank + 1}", taken)
