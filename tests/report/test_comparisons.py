@@ -123,7 +123,7 @@ def test_the_best_run_is_the_best_of_the_best_configuration(make_run: MakeRun, t
 def test_each_column_is_there_once_and_epochs_are_those_of_the_figures(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a", status="finished", test__acc=0.5, epochs=10, best_epoch=9, macs=5e6)  # its status says 2
     make_run("b", "model.optimizer.lr=1", status="interrupted")
-    make_run("c", "model.optimizer.lr=2", status="finished", seed=0, val__acc=0.5, status__=1.0)
+    make_run("c", "model.optimizer.lr=2", status="finished", seed=0, val__acc=0.5, folder=1.0)
     found = compare_by_data(find_runs([str(tmp_path)]).runs)
     write_csv(tmp_path / "rows.csv", found)
     header, *rows = csv.reader((tmp_path / "rows.csv").read_text().splitlines())
