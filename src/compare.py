@@ -24,23 +24,22 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     from rich.console import Console
 
+    from src.report.comparisons import compare_by_data
     from src.report.page import write_page
-    from src.report.runs import find_runs, measured_latencies
-    from src.report.statistics import choose_metric, configurations, is_minimised
+    from src.report.runs import find_runs, measured_figures
     from src.report.studies import study_reports
-    from src.report.table import table, write_csv
+    from src.report.table import print_tables, write_csv
 
-    runs = find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs or []))
-    metric = choose_metric(runs, cfg.metric)
-    minimised = is_minimised(metric, cfg.mode)
-    found = configurations(runs, metric, minimised, measured_latencies(Path(cfg.paths.log_dir)))
+    runs, damaged = find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs or []))
+    found = compare_by_data(runs, cfg.metric, cfg.mode, measured_figures(Path(cfg.paths.log_dir)))
     page, rows = Path(cfg.folder) / "compare.html", Path(cfg.folder) / "compare.csv"
     write_csv(rows, found)
-    write_page(page, found, metric, minimised, study_reports(runs))
+    write_page(page, found, study_reports(runs), damaged)
     console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table(found, metric))
+    print_tables(console, found, damaged)
     console.print(f"page and table: {page}, {rows}", highlight=False, soft_wrap=True)
-    return {one.label: one.mean(metric) for one in found}, {"configurations": found, "page": page, "csv": rows}
+    means = {one.data_label(each): each.mean(one.metric) for one in found for each in one.configurations}
+    return means, {"configurations": [each for one in found for each in one.configurations], "page": page, "csv": rows}
 
 
 @entry_point("compare")

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from src.compare import compare
+from src.report.comparisons import compare_by_data
+from src.report.page import write_page
+from src.report.runs import find_runs
 from src.train import train
 from src.utils.cli import ROOT
 from tests.conftest import TINY_RUN
@@ -150,7 +153,7 @@ def test_every_section_is_there_and_nothing_is_fetched(page: Any) -> None:
     asked = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     urls = {one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"}
     assert {url.partition(":")[0] for url in urls} <= {"file", "data"}
-    assert len(page.find_elements("css selector", "details")) == 7
+    assert len(page.find_elements("css selector", "details.run")) == 7
     assert page.execute_script("return document.querySelectorAll('.matrix tbody tr').length") == 4 * 10
     assert page.execute_script("return document.querySelectorAll('.mistakes img').length") > 4
     broken = "return [...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"
@@ -196,3 +199,104 @@ def test_nothing_is_wider_than_the_screen(width: int, height: int, page: Any) ->
         "e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML.slice(0, 80))"
     )
     assert not wide
+
+
+@pytest.fixture(scope="module")
+def long_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 60 configurations on one data, one of them with two seeds, and 2 on another."""
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(63):
+        data, rate = ("mnist", number) if number < 60 else ("cifar10", number) if number < 62 else ("mnist", 0)
+        run = folder / str(number)
+        job(run, "finished", f"data={data}", f"model.optimizer.lr={rate}")
+        (run / "run.json").write_text(json.dumps({"seed": number, "choices": {"model": "simple_mlp", "data": data}}))
+        figures = {"test/acc": 0.9 - number / 1000, "params": 1000 + number, "train_seconds": 60.0}
+        (run / "metrics.json").write_text(json.dumps(figures))
+        (run / "csv").mkdir()
+        (run / "csv" / "metrics.csv").write_text(f"epoch,val/acc\n0,{number / 100}\n1,{number / 100}\n")
+    runs, damaged = find_runs([str(folder)])
+    write_page(folder / "compare.html", compare_by_data(runs), [], damaged)
+    return folder / "compare.html"
+
+
+@pytest.fixture
+def opened(long_page: Path, browser: Any) -> Any:
+    """The long page, on a touch screen."""
+    metrics = {"width": 375, "height": 812, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    browser.get(long_page.as_uri())
+    yield browser
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def shown(page: Any, selector: str) -> list[str]:
+    """The texts of what is seen of the first comparison."""
+    script = (
+        "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility()).map(e => e.innerText)"
+    )
+    return page.execute_script(script, f"#data-1 {selector}")
+
+
+def tap(page: Any, selector: str, right: float = 0) -> None:
+    """Touch the middle of something, or a place so many pixels right of it."""
+    script = """const e = document.querySelector(arguments[0]); e.scrollIntoView({block: "center"});
+    const b = e.getBoundingClientRect(); return [(b.left + b.right) / 2, (b.top + b.bottom) / 2]"""
+    x, y = page.execute_script(script, selector)
+    point = {"x": x + right, "y": y}
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_a_search_filters_table_and_runs(opened: Any) -> None:
+    field = opened.find_element("css selector", "#data-1 .search input")
+    field.send_keys("LR=5")
+    rates = {"5", *map(str, range(50, 60))}
+    assert {text.split("lr=")[1] for text in shown(opened, "tbody th")} == rates  # of folded ones, too
+    assert len(shown(opened, ".group")) == len(rates) == 11
+    assert shown(opened, ".search output") == ["11 of 60"]
+    field.send_keys("9 finished")
+    assert shown(opened, "tbody th") == ["lr=59"]
+    field.clear()
+    field.send_keys("x")
+    assert shown(opened, "tbody th") == [] and shown(opened, ".search output") == ["0 of 60"]
+    field.send_keys("\b")
+    assert len(shown(opened, "tbody th")) == 50 and shown(opened, ".search output") == [""]
+
+
+def test_a_long_table_is_folded_until_all_is_asked_for(opened: Any) -> None:
+    assert len(shown(opened, "tbody th")) == 50 == len(shown(opened, ".group"))
+    assert len(opened.find_elements("css selector", "#data-2 tbody tr")) == 2
+    opened.execute_script("document.querySelector('#data-1 .all').click()")
+    assert len(shown(opened, "tbody th")) == 60 == len(shown(opened, ".group")) and shown(opened, ".all") == []
+
+
+def test_the_runs_of_a_configuration_are_folded(opened: Any) -> None:
+    several = opened.find_element("css selector", "#data-1 details.group:not(.run)")
+    inner = several.find_elements("css selector", "details.run")
+    assert len(inner) == 2 and not inner[0].is_displayed()
+    several.find_element("tag name", "summary").click()
+    assert all(run.is_displayed() for run in inner)
+
+
+def test_a_tap_tells_of_the_nearest_point_or_line(opened: Any) -> None:
+    tip = opened.find_element("css selector", ".tip")
+    assert not tip.is_displayed()
+    tap(opened, "#data-1 .point.c0.p0", right=-12)
+    assert tip.is_displayed() and tip.text.startswith("lr=1: ")
+    tap(opened, "#data-1 .series[data-series='3']")
+    assert tip.is_displayed() and tip.text == "lr=4"
+    tap(opened, "#data-1 .series[data-series='23']", right=80)
+    assert tip.is_displayed() and tip.text == "lr=24"
+    right = opened.execute_script("return document.querySelector('.tip').getBoundingClientRect().right")
+    assert right <= 375
+    tap(opened, "#data-1 h2")
+    assert not tip.is_displayed()
+
+
+def test_the_first_24_are_told_apart_and_no_line_is_grey(opened: Any) -> None:
+    script = """return [...document.querySelectorAll("#data-1 .curves figure:last-child .series")].map(e => {
+    const line = getComputedStyle(e.querySelector(".mean"));
+    return getComputedStyle(e).color + line.strokeDasharray})"""
+    looks = opened.execute_script(script)
+    assert len(looks) == len(set(looks)) == 24

@@ -37,7 +37,7 @@ def test_the_default_run_returns_and_leaves_behind_what_it_promises(
     assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(figures)
     accuracy = figures["test/acc"]
     assert 0 <= accuracy.item() == float(accuracy) == accuracy <= 1 and f"{accuracy:.3f}" == f"{accuracy.item():.3f}"
-    assert figures["params"] == 67_978
+    assert figures["params"] == 67_978 and figures["macs"] == 67_200
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"epoch_000.ckpt", "last.ckpt"}
     assert {"git_commit", "packages", "cpu", "threads", "seed"} <= set(json.loads((tmp_path / "run.json").read_text()))
     for path in (tmp_path / "checkpoints").iterdir():

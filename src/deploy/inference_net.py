@@ -130,7 +130,7 @@ def quiet(*loggers: str) -> Iterator[None]:
     console.quiet, was_quiet = True, console.quiet
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = write_down
+            warnings.showwarning = write_down  # type: ignore[assignment]  # it takes what showwarning is called with
             yield
     finally:
         console.quiet = was_quiet

@@ -11,8 +11,11 @@ from src.report.statistics import pareto_front
 
 WIDTH, HEIGHT = 480, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46  # margins, which hold the labels of the axes
-COLOURS = 8  # of the palette in style.css; what comes after is drawn in grey
+# of style.css: colours, and the dashes of lines and shapes of points that tell those of one colour apart
+COLOURS, PATTERNS = 8, 3
+DISTINCT = COLOURS * PATTERNS  # what comes after is grey
 DIGIT = 7.2  # the width of a character of a label
+Text = Callable[..., str]  # writes a number, with as many digits as it is asked for
 Box = tuple[float, float, float, float]  # x, y of the upper left corner and of the lower right one
 
 
@@ -76,17 +79,20 @@ class Axis:
             powers = range(math.floor(self.low), math.ceil(self.high) + 1)
             steps = (1, 2, 5) if self.high - self.low < 3 else (1,)
             found = [step * 10.0**power for power in powers for step in steps]
-            return [value for value in found if self.low <= math.log10(value) <= self.high]
-        rough = (self.high - self.low) / 5
+            found = [value for value in found if self.low <= math.log10(value) <= self.high]
+            return found if len(found) > 1 else self._round(10**self.low, 10**self.high)  # all of nearly one size
+        return self._round(self.low, self.high)
+
+    def _round(self, low: float, high: float) -> list[float]:
+        """Round values at equal distances."""
+        rough = (high - low) / 5
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(step * power for step in (1, 2, 5, 10) if step * power >= rough)
         step = max(step, 1) if self.whole else step
-        return [step * count for count in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+        return [step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def scatter(
-    points: Sequence[Point], x_label: str, y_label: str, x_text: Callable[[float], str], minimised: bool = False
-) -> Markup:
+def scatter(points: Sequence[Point], x_label: str, y_label: str, x_text: Text, minimised: bool = False) -> Markup:
     """Values against costs, less of which is better, on a logarithmic axis; what nothing beats is joined by a line."""
     x = Axis([point.x for point in points], LEFT, WIDTH - RIGHT, log=True, margin=0.12)
     y = Axis([point.y for point in points], HEIGHT - BOTTOM, TOP, margin=0.12)
@@ -95,25 +101,32 @@ def scatter(
     steps = [f"{x(points[index].x)},{y(points[index].y)}" for index in front]
     if len(front) > 1:
         parts.append(Markup('<polyline class="front" points="{}"/>').format(" ".join(steps)))
-    taken: list[Box] = [(x(p.x) - 6, y(p.y) - 6, x(p.x) + 6, y(p.y) + 6) for p in points]
     best = set(front)
+    for index in sorted(range(len(points)), key=lambda index: -points[index].rank):  # the best on top
+        point = points[index]
+        title = f"{point.name}: {x_text(point.x)}, {precise(point.y)}"
+        parts.append(marker(point.rank, x(point.x), y(point.y), title, index in best))
+    taken: list[Box] = [(x(p.x) - 6, y(p.y) - 6, x(p.x) + 6, y(p.y) + 6) for p in points]
     for index in [*front, *(index for index in range(len(points)) if index not in best)]:
         point = points[index]
-        parts.append(
-            Markup('<circle class="c{}{}" cx="{}" cy="{}" r="5.5"><title>{}: {}, {}</title></circle>').format(
-                colour(point.rank),
-                " best" if index in best else "",
-                x(point.x),
-                y(point.y),
-                point.name,
-                x_text(point.x),
-                precise(point.y),
-            )
-        )
+        if point.rank >= DISTINCT and index not in best:  # a number would be one of hundreds
+            continue
         place = free_place(x(point.x), y(point.y), f"{point.rank + 1}", taken)
         if place is not None:
             parts.append(Markup('<text class="name" x="{}" y="{}">{}</text>').format(*place, point.rank + 1))
     return svg(f"{y_label} against {x_label}", parts)
+
+
+def marker(rank: int, x: float, y: float, title: str, best: bool) -> Markup:
+    """A point: a circle, a square or a triangle."""
+    shape = (
+        f'circle cx="{x}" cy="{y}" r="5.5"',
+        f'path d="M{x - 5:.1f} {y - 5:.1f}h10v10h-10z"',
+        f'path d="M{x} {y - 7:.1f}l6 11h-12z"',
+    )[rank // COLOURS if rank < DISTINCT else 0]
+    classes = f"{look(rank)} point{' best' * best}"
+    name = shape.partition(" ")[0]
+    return Markup('<{} class="{}"><title>{}</title></{}>').format(Markup(shape), classes, title, name)
 
 
 def free_place(x: float, y: float, text: str, taken: list[Box]) -> tuple[float, float] | None:
@@ -137,12 +150,12 @@ def lines(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
         return Markup("")
     x = Axis([point[0] for curve in drawn for point in curve], LEFT, WIDTH - RIGHT, margin=0.02, whole=True)
     y = Axis([point[1] for curve in drawn for point in curve], HEIGHT - BOTTOM, TOP)
-    parts = [axes(x, y, x_label, y_label)]
+    parts = [axes(x, y, x_label, y_label, short)]
     for one in reversed(series):  # the best on top
         thin = [line(curve, x, y, "thin") for curve in one.others if len(curve) > 1]
         parts.append(
-            Markup('<g class="series c{}" data-series="{}"><title>{}</title>{}{}</g>').format(
-                colour(one.rank), one.rank, one.name, Markup("").join(thin), line(one.curve, x, y, "mean")
+            Markup('<g class="series {}" data-series="{}"><title>{}</title>{}{}</g>').format(
+                look(one.rank), one.rank, one.name, Markup("").join(thin), line(one.curve, x, y, "mean")
             )
         )
     return svg(f"{y_label} by {x_label}", parts)
@@ -159,7 +172,7 @@ def history(values: Sequence[tuple[int, float, bool]], y_label: str, minimised: 
     """The trials of a study (number, value, whether it was pruned), and the best value so far."""
     x = Axis([number for number, _, _ in values], LEFT, WIDTH - RIGHT, whole=True)
     y = Axis([value for _, value, _ in values], HEIGHT - BOTTOM, TOP)
-    parts = [axes(x, y, "trial", y_label)]
+    parts = [axes(x, y, "trial", y_label, short)]
     best: list[tuple[float, float]] = []
     for number, value, pruned in values:
         if pruned:
@@ -173,17 +186,21 @@ def history(values: Sequence[tuple[int, float, bool]], y_label: str, minimised: 
     for number, value, pruned in values:
         parts.append(
             Markup('<circle class="{}" cx="{}" cy="{}" r="4"><title>trial {}: {}{}</title></circle>').format(
-                "pruned" if pruned else "c0", x(number), y(value), number, short(value), ", pruned" if pruned else ""
+                "point pruned" if pruned else "point c0",
+                x(number),
+                y(value),
+                number,
+                short(value),
+                ", pruned" if pruned else "",
             )
         )
     return svg(f"{y_label} by trial", parts)
 
 
-def axes(x: Axis, y: Axis, x_label: str, y_label: str, x_text: Callable[[float], str] | None = None) -> Markup:
+def axes(x: Axis, y: Axis, x_label: str, y_label: str, x_text: Text) -> Markup:
     """Grid, ticks and the names of both axes."""
     parts, end = [], -math.inf
-    for value in x.ticks():
-        text = (x_text or short)(value)
+    for value, text in tick_texts(x.ticks(), x_text):
         half = DIGIT * len(text) / 2
         if x(value) - half > end and x(value) + half < WIDTH:  # ticks that have room
             end = x(value) + half + 6
@@ -192,17 +209,26 @@ def axes(x: Axis, y: Axis, x_label: str, y_label: str, x_text: Callable[[float],
                     '<line x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text x="{0}" y="{3}" text-anchor="middle">{4}</text>'
                 ).format(x(value), TOP, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 17, text)
             )
-    for value in y.ticks():
+    for value, text in tick_texts(y.ticks(), short):
         parts.append(
             Markup(
                 '<line x1="{1}" x2="{2}" y1="{0}" y2="{0}"/><text x="{3}" y="{4}" text-anchor="end">{5}</text>'
-            ).format(y(value), LEFT, WIDTH - RIGHT, LEFT - 6, y(value) + 4, short(value))
+            ).format(y(value), LEFT, WIDTH - RIGHT, LEFT - 6, y(value) + 4, text)
         )
     parts.append(Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(WIDTH - RIGHT, HEIGHT - 8, x_label))
     parts.append(
         Markup('<text transform="translate(12 {}) rotate(-90)" text-anchor="end">{}</text>').format(TOP, y_label)
     )
     return Markup('<g class="axes">{}</g>').format(Markup("").join(parts))
+
+
+def tick_texts(values: Sequence[float], text: Text) -> list[tuple[float, str]]:
+    """Ticks and how they are written: with more digits than usual where two would read the same."""
+    texts = [text(value) for value in values]
+    for digits in range(4, 9):
+        if len(set(texts)) < len(texts):
+            texts = [text(value, digits) for value in values]
+    return list(zip(values, texts, strict=True))
 
 
 def svg(title: str, parts: Sequence[Markup]) -> Markup:
@@ -212,16 +238,16 @@ def svg(title: str, parts: Sequence[Markup]) -> Markup:
     )
 
 
-def colour(rank: int) -> int | str:
-    """The place in the palette."""
-    return rank if rank < COLOURS else "x"
+def look(rank: int) -> str:
+    """The classes of style.css that make what has a rank look like no other."""
+    return f"c{rank % COLOURS} p{rank // COLOURS}" if rank < DISTINCT else "cx"
 
 
-def short(value: float) -> str:
+def short(value: float, digits: int = 4) -> str:
     """A number as one reads it on an axis: 0.95, 1,200, 3.5e-05."""
     if value == 0 or 1e-3 <= abs(value) < 1e6:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return f"{value:.2g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+    return f"{value:.{digits - 2}g}"
 
 
 def precise(value: float) -> str:
@@ -229,22 +255,22 @@ def precise(value: float) -> str:
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1000 else short(value)
 
 
-def count(value: float) -> str:
-    """A number of parameters: 980, 68k, 1.2M."""
-    for limit, unit in ((1e6, "M"), (1e3, "k")):
+def count(value: float, digits: int = 3) -> str:
+    """A number of parameters or operations: 980, 68k, 1.2M, 3.1G."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
-            return f"{value / limit:.3g}{unit}"
+            return f"{value / limit:.{digits}g}{unit}"
     return f"{value:.0f}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float, digits: int = 3) -> str:
     """A time: 350 ms, 12 s, 3.5 min, 2 h."""
     for limit, unit in ((3600, "h"), (60, "min"), (1, "s")):
         if seconds >= limit:
-            return f"{seconds / limit:.3g} {unit}"
-    return f"{seconds * 1000:.3g} ms"
+            return f"{seconds / limit:.{digits}g} {unit}"
+    return f"{seconds * 1000:.{digits}g} ms"
 
 
-def milliseconds(value: float) -> str:
+def milliseconds(value: float, digits: int = 3) -> str:
     """A latency."""
-    return duration(value / 1000)
+    return duration(value / 1000, digits)

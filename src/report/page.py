@@ -14,9 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from src.report import charts
-from src.report.charts import Point, Series
+from src.report.charts import DISTINCT, Point, Series
+from src.report.comparisons import Comparison, checksum_of
 from src.report.confusions import confusion, mistakes_shown
 from src.report.curves import SHOWN, Curve, mean_curve, read_curves, thinned
+from src.report.run_files import OVERRIDES, TEST_REPORT
 from src.report.runs import Run
 from src.report.statistics import Configuration, shared_settings
 from src.report.studies import StudyReport
@@ -25,14 +27,21 @@ from src.utils.json_files import part
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "params": ("parameters", charts.count),
+    "macs": ("MACs of one image", charts.count),
     "train_seconds": ("training time", charts.duration),
     "latency_ms": ("latency of one image", charts.milliseconds),
 }
+SHOWN_AT_ONCE = 50  # configurations of a table; the rest comes when it is asked or searched for
+PICTURED = 12  # runs of a comparison, the best, that confusions and mistakes are shown of
+SEEDS = 10  # of a configuration, whose curves are read
+LONGEST = 500  # characters of an error
 
 
-def render(found: Sequence[Configuration], metric: str, minimised: bool, studies: Sequence[StudyReport]) -> str:
+def render(found: Sequence[Comparison], studies: Sequence[StudyReport], damaged: Sequence[str] = ()) -> str:
     """The page, as HTML that needs nothing but itself."""
     runs = [run for one in found for run in one.runs]
+    tested_runs = [[run for run in one.runs if (run.folder / TEST_REPORT).is_file()] for one in found]
+    pictured = [run for members in tested_runs for run in members[:PICTURED]]
     environment = Environment(
         loader=PackageLoader("src.report", "page"),
         autoescape=True,
@@ -45,6 +54,7 @@ def render(found: Sequence[Configuration], metric: str, minimised: bool, studies
         "breakable": breakable,
         "duration": charts.duration,
         "milliseconds": charts.milliseconds,
+        "count": charts.count,
         "command": command,
         "further_commands": further_commands,
     }
@@ -56,19 +66,26 @@ def render(found: Sequence[Configuration], metric: str, minimised: bool, studies
         script=script,
         # of all scripts the browser runs this one, and it fetches nothing, whatever the rest of the page says
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        configurations=found,
+        comparisons=[
+            (one, trade_offs(one.configurations, one.metric, one.minimised), curve_charts(one.configurations))
+            for one in found
+        ],
         runs=runs,
-        metric=metric,
+        damaged=damaged,
+        total=sum(len(one.configurations) for one in found),
+        tested={run.folder for members in tested_runs for run in members},
+        pictured={run.folder for run in pictured},
         now=datetime.now().astimezone(),
         shared=shared_settings(runs),
         machines=machines(runs),
-        trade_offs=trade_offs(found, metric, minimised),
-        curves=curve_charts(found),
-        colour=charts.colour,
+        look=charts.look,
         studies=[(study, study_charts(study)) for study in studies],
         finished=FINISHED,
         confusion=confusion,
-        most_mistakes=mistakes_shown(runs),
+        most_mistakes=mistakes_shown(pictured),
+        at_once=SHOWN_AT_ONCE,
+        distinct=DISTINCT,
+        longest=LONGEST,
     )
 
 
@@ -95,11 +112,7 @@ def machines(runs: Sequence[Run]) -> list[tuple[str, list[str], str]]:
 
 def tested(runs: Sequence[Run]) -> list[str]:
     """The data that the runs were tested on; with its checksum, where one name stands for several."""
-    known = {
-        (str(part(run.facts, "choices").get("data")), str(part(run.facts, "data").get("test", ""))[:9])
-        for run in runs
-        if run.facts
-    }
+    known = {(str(part(run.facts, "choices").get("data")), "".join(checksum_of(run))) for run in runs if run.facts}
     names = Counter(name for name, _ in known)
     return sorted(f"{name} ({checksum})" if names[name] > 1 else name for name, checksum in known)
 
@@ -119,8 +132,9 @@ def trade_offs(found: Sequence[Configuration], metric: str, minimised: bool) -> 
 
 
 def curve_charts(found: Sequence[Configuration]) -> list[Markup]:
-    """The curves of each configuration: their mean, and thin lines for its seeds."""
-    read = [[read_curves(run.folder) for run in one.runs] for one in found]
+    """The curves of the best configurations: their mean, and thin lines for its seeds."""
+    found = found[:DISTINCT]  # more cannot be told apart
+    read = [[read_curves(run.folder) for run in one.runs[:SEEDS]] for one in found]
     drawn = []
     for name in SHOWN:
         series = []
@@ -160,7 +174,7 @@ def breakable(name: str) -> Markup:
 
 def further_commands(run: Run) -> list[tuple[str, str]]:
     """What can be done with a run, and the command for it."""
-    if not (run.folder / ".hydra" / "overrides.yaml").is_file():  # it has never begun
+    if not (run.folder / OVERRIDES).is_file():  # it has never begun
         return []
     found = [("Run it again, and tell what is different", "reproduce")]
     if run.status == INTERRUPTED:
@@ -169,8 +183,8 @@ def further_commands(run: Run) -> list[tuple[str, str]]:
 
 
 def write_page(
-    path: Path, found: Sequence[Configuration], metric: str, minimised: bool, studies: Sequence[StudyReport]
+    path: Path, found: Sequence[Comparison], studies: Sequence[StudyReport], damaged: Sequence[str] = ()
 ) -> None:
     """Write the page to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(found, metric, minimised, studies), encoding="utf-8")
+    path.write_text(render(found, studies, damaged), encoding="utf-8", errors="replace")  # names of files may be none

@@ -1,20 +1,28 @@
-"""Find runs in folders, and read what they have left behind; what is lacking or damaged is lacking, and no error."""
+"""Find runs in folders, and read what they have left behind; a damaged one is told of, and left out."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
-
+from src.report.run_files import (
+    RECORD,
+    TRACEBACK,
+    is_figure,
+    read_error,
+    read_figures,
+    read_heads,
+    read_object,
+    read_overrides,
+    read_status,
+)
 from src.sweeps.jobs import name_of, standing
-from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, RUNNING, STATUS
+from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, RUNNING
 from src.utils.json_files import part, read_json
 from src.utils.locks import is_locked
 
-RECORD, METRICS, TEST_REPORT, TRACEBACK = "run.json", "metrics.json", "test_report.json", "traceback.txt"
 # overrides that say where or how often a run is made, and not what it is
 NO_SETTINGS = (
     "seed",
@@ -26,7 +34,7 @@ NO_SETTINGS = (
     "optimized_metric",
     "test",
 )
-LATENCY = ("params", "latency_ms_p50")  # what benchmark.json tells of each net; of exported models no "macs"
+MEASURED = {"macs": "macs", "latency_ms": "latency_ms_p50"}  # figures, and what benchmark.json calls them
 GROUPS = ("model", "data", "experiment")  # always told, for a default may have chosen them
 
 
@@ -64,36 +72,37 @@ class Run:
     @property
     def seed(self) -> int | None:
         """The seed it ran with."""
-        seed = self.facts.get("seed")
-        return seed if isinstance(seed, int) else None
+        return self.facts.get("seed")
 
     @property
     def started(self) -> str:
         """When it was started, in UTC; times of this form are sorted as texts."""
-        return str(self.facts.get("started", ""))
+        return self.facts.get("started") or ""
 
-    @property
+    @cached_property
     def error(self) -> str | None:
         """What it failed by, in a sentence."""
-        if self.job.get("error"):
-            return str(self.job["error"])
-        if self.status != FAILED or not (self.folder / TRACEBACK).is_file():
-            return None
-        return (self.folder / TRACEBACK).read_text(errors="replace").strip().rpartition("\n")[2]
+        return self.job.get("error") or (read_error(self.folder) if self.status == FAILED else None)
 
     @property
     def epochs(self) -> int | None:
-        """How many epochs it trained."""
-        return self.job.get("epoch") or (int(self.figures["epochs"]) if "epochs" in self.figures else None)
+        """How many epochs it trained; of a run that has not ended, how many by now."""
+        return int(self.figures["epochs"]) if "epochs" in self.figures else self.job.get("epoch")
 
     @cached_property
     def heads(self) -> dict[str, dict[str, Any]]:
-        """Confusions and worst mistakes of each head, as `src.callbacks.image_report` has written them."""
-        heads = part(read_json(self.folder / TEST_REPORT), "heads")
-        return {name: head for name, head in heads.items() if is_head(head)}
+        """Confusions and worst mistakes of each head."""
+        return read_heads(self.folder)
 
 
-def find_runs(folders: Sequence[str]) -> list[Run]:
+class Found(NamedTuple):
+    """Runs that can be compared, and a sentence for each that is damaged."""
+
+    runs: list[Run]
+    damaged: list[str]
+
+
+def find_runs(folders: Sequence[str]) -> Found:
     """All runs in folders and below them, each once; those that were made to find faults are left out.
 
     Raises:
@@ -102,18 +111,38 @@ def find_runs(folders: Sequence[str]) -> list[Run]:
     """
     if not folders:
         raise ValueError("runs names no folder: say runs=[<folder>], or leave it out for all training runs.")
-    found: dict[Path, Run] = {}
+    read: dict[Path, Run | str] = {}
     for name in folders:
-        folder = Path(name)
-        if not folder.is_dir():
+        if not Path(name).is_dir():
             raise FileNotFoundError(f"runs: {name} is not a folder; python src/train.py makes runs, in logs/train/.")
-        for path in sorted({path.parent for kind in (RECORD, JOB) for path in folder.rglob(kind)}, key=in_order):
-            found.setdefault(path.resolve(), read_run(path))
-    runs = [run for run in found.values() if not is_aside(run)]
+        for path in sorted(folders_with((RECORD, JOB), Path(name)), key=in_order):
+            if (resolved := path.resolve()) not in read:
+                try:
+                    read[resolved] = read_run(path)
+                except ValueError as error:
+                    read[resolved] = str(error)
+    damaged = [one for one in read.values() if isinstance(one, str)]
+    runs = [one for one in read.values() if isinstance(one, Run) and not is_aside(one)]
     if not runs:
-        aside = " but for tests and runs with debug=…, which are not compared" if found else ""
-        raise ValueError(f"There is no run in {', '.join(map(str, folders))}{aside}: python src/train.py makes some.")
-    return runs
+        where = ", ".join(map(str, folders))
+        if damaged:
+            raise ValueError(f"No run in {where} can be compared, {len(damaged)} damaged: {damaged[0]}")
+        aside = " but for tests and runs with debug=…, which are not compared" if read else ""
+        raise ValueError(f"There is no run in {where}{aside}: python src/train.py makes some.")
+    return Found(runs, damaged)
+
+
+def folders_with(names: Sequence[str], top: Path) -> Iterator[Path]:
+    """Every folder, from one downwards, that holds something of one of these names; links are not followed."""
+    folders = [str(top)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as scan:
+                entries = list(scan)
+        except OSError:  # it has just been removed, or is not ours to read
+            continue
+        yield from {Path(entry.path).parent for entry in entries if entry.name in names}
+        folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def in_order(path: Path) -> tuple[str, int, str]:
@@ -122,55 +151,30 @@ def in_order(path: Path) -> tuple[str, int, str]:
 
 
 def read_run(folder: Path) -> Run:
-    """What the folder of a run tells."""
-    figures = {name: float(value) for name, value in read_json(folder / METRICS).items() if is_number(value)}
-    is_job = (folder / JOB).is_file()
-    job = {**read_json(folder / JOB), **read_json(folder / STATUS)} if is_job else {}
-    if is_job:
-        status = standing(folder)
+    """What the folder of a run tells.
+
+    Raises:
+        ValueError: it is damaged, in which file and how.
+    """
+    figures, facts = read_figures(folder), read_object(folder, RECORD)
+    told, status = read_object(folder, JOB), read_status(folder)
+    job = {**told, **status} if told else {}
+    if job:
+        stands = job.get("status", PENDING)
+        stands = standing(folder) if stands == RUNNING else stands
     elif figures:
-        status = FINISHED
+        stands = FINISHED
     elif is_locked(folder):
-        status = RUNNING
+        stands = RUNNING
     else:
-        status = FAILED if (folder / TRACEBACK).is_file() else INTERRUPTED
-    return Run(folder, status, figures, read_json(folder / RECORD), tuple(said(folder, job)), job)
-
-
-def said(folder: Path, job: dict[str, Any]) -> Iterable[str]:
-    """The overrides of a run."""
-    try:
-        overrides = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        overrides = job.get("overrides")  # of a job that has not begun
-    return [str(override) for override in overrides] if isinstance(overrides, list) else []
+        stands = FAILED if (folder / TRACEBACK).is_file() else INTERRUPTED
+    return Run(folder, stands, figures, facts, read_overrides(folder, told), job)
 
 
 def is_aside(run: Run) -> bool:
     """Whether a run is none to be compared: made to find a fault, or a test of another that has its own place."""
     program = str(run.facts.get("command", "")).partition(" ")[0]
     return bool(part(run.facts, "choices").get("debug")) or program.endswith("eval.py")
-
-
-def is_number(value: Any) -> bool:
-    """Whether what a JSON file holds is a figure; NaN and infinity are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_head(head: Any) -> bool:
-    """Whether a report of a test is whole: names, a square of counts, and mistakes with all that is told of them."""
-    if not isinstance(head, Mapping):
-        return False
-    classes, counts, mistakes = (head.get(key) for key in ("classes", "counts", "mistakes"))
-    if not (isinstance(classes, list) and isinstance(counts, list) and isinstance(mistakes, list)):
-        return False
-    square = len(counts) == len(classes) and all(isinstance(row, list) and len(row) == len(classes) for row in counts)
-    return (
-        square
-        and all(isinstance(count, int) for row in counts for count in row)
-        and all(isinstance(one, Mapping) and {"label", "predicted", "png"} <= one.keys() for one in mistakes)
-        and all(is_number(one.get("confidence")) for one in mistakes)
-    )
 
 
 def normal(text: str) -> str:
@@ -181,13 +185,14 @@ def normal(text: str) -> str:
         return text
 
 
-def measured_latencies(log_dir: Path) -> dict[tuple[str, float], float]:
-    """The latency, in milliseconds, of each net that `src/benchmark.py` has measured: by the name of its model and its
-    parameters, which its data may change. The last one counts."""
-    found: dict[tuple[str, float], float] = {}
-    for path in sorted(log_dir.rglob("benchmark.json"), key=lambda path: path.stat().st_mtime):
+def measured_figures(log_dir: Path) -> dict[tuple[str, float], dict[str, float]]:
+    """The latency, in milliseconds, and MACs of each net that `src/benchmark.py` has measured: by the name of its model
+    and its parameters, which its data may change. The last one counts; exported models, without MACs, are no nets."""
+    found: dict[tuple[str, float], dict[str, float]] = {}
+    paths = [folder / "benchmark.json" for folder in folders_with(("benchmark.json",), log_dir)]
+    for path in sorted(paths, key=lambda path: path.lstat().st_mtime):
         rows = read_json(path).get("models")
         for row in rows if isinstance(rows, list) else []:
-            if isinstance(row, Mapping) and "macs" in row and all(is_number(row.get(key)) for key in LATENCY):
-                found[str(row.get("model")), row["params"]] = row["latency_ms_p50"]
+            if isinstance(row, Mapping) and all(is_figure(row.get(key)) for key in ("params", *MEASURED.values())):
+                found[str(row.get("model")), row["params"]] = {name: row[key] for name, key in MEASURED.items()}
     return found

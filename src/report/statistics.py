@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from src.report.runs import Run
+from src.report.runs import MEASURED, Run
 from src.utils.job_status import FINISHED
 
-MINIMISED = ("loss", "seconds", "ms", "params")  # endings of figures of which less is better
+MINIMISED = ("loss", "seconds", "ms", "params", "macs")  # endings of figures of which less is better
 
 
 @dataclass(frozen=True)
@@ -18,28 +18,31 @@ class Configuration:
     Args:
         label: what distinguishes it from the others.
         runs: all of them, finished or not.
-        latencies: of models with so many parameters, where `src/benchmark.py` has measured them.
+        measured: figures that `src/benchmark.py` has measured, by the name of the model and its parameters.
     """
 
     label: str
     runs: tuple[Run, ...]
-    latencies: Mapping[tuple[str, float], float] = field(default_factory=dict)
+    measured: Mapping[tuple[str, float], Mapping[str, float]] = field(default_factory=dict)
 
-    def values(self, name: str) -> list[float]:
-        """A figure of each seed that has it, a latency that was not measured in the run being that of its model.
+    def rated(self, name: str) -> list[Run]:
+        """The run of each seed that has finished with a figure.
 
         Of several runs with one seed the latest counts: they are no independent samples.
         """
-        found: dict[int | str, float] = {}
+        found: dict[int | str, Run] = {}
         for run in sorted(self.runs, key=lambda run: run.started):
             if name in run.figures and run.status == FINISHED:
-                found[str(run.folder) if run.seed is None else run.seed] = run.figures[name]
-        if not found and name == "latency_ms":
-            model = self.runs[0].settings.get("model", "")
-            return [
-                self.latencies[model, size] for size in self.values("params")[:1] if (model, size) in self.latencies
-            ]
+                found[str(run.folder) if run.seed is None else run.seed] = run
         return list(found.values())
+
+    def values(self, name: str) -> list[float]:
+        """A figure of each seed that has it; of a net that no run has measured, what a benchmark has."""
+        found = [run.figures[name] for run in self.rated(name)]
+        if not found and name in MEASURED:
+            known = self.measured.get((self.runs[0].settings.get("model", ""), next(iter(self.values("params")), -1)))
+            return [known[name]] if known is not None else []
+        return found
 
     def mean(self, name: str) -> float | None:
         """The mean over the seeds; None where no run has the figure."""
@@ -61,14 +64,14 @@ def configurations(
     runs: Iterable[Run],
     metric: str,
     minimised: bool = False,
-    latencies: Mapping[tuple[str, float], float] | None = None,
+    measured: Mapping[tuple[str, float], Mapping[str, float]] | None = None,
 ) -> list[Configuration]:
     """Put runs of the same settings together, the best by a metric first, those without it last."""
     groups: dict[frozenset[tuple[str, str]], list[Run]] = {}
     for run in runs:
         groups.setdefault(frozenset(run.settings.items()), []).append(run)
     labels = label(groups)
-    found = [Configuration(labels[key], tuple(members), latencies or {}) for key, members in groups.items()]
+    found = [Configuration(labels[key], tuple(members), measured or {}) for key, members in groups.items()]
     sign = 1 if minimised else -1
 
     def rank(one: Configuration) -> tuple[bool, float]:
@@ -128,17 +131,3 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
         if not front or points[index][1] > points[front[-1]][1]:
             front.append(index)
     return front
-
-
-def choose_metric(runs: Sequence[Run], wanted: str | None) -> str:
-    """What runs are compared by: the metric that is wanted, or the first that any of them has.
-
-    Raises:
-        ValueError: no run has it.
-    """
-    known = sorted({name for run in runs for name in run.figures})
-    if wanted is None:
-        return next((name for name in ("test/acc", "val/acc_best", "val/acc") if name in known), "test/acc")
-    if wanted not in known:
-        raise ValueError(f"metric={wanted} is not a figure of these runs; they are {', '.join(known) or 'none'}.")
-    return wanted

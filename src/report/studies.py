@@ -61,11 +61,15 @@ def study_reports(runs: Sequence[Run]) -> list[StudyReport]:
 def report_of(storage: str, name: str, run: Run) -> StudyReport:
     """What a storage knows of a study; `run` is one of its trials, which tells where its sweep lies."""
     title = f"{run.folder.resolve().parent.name} ({name})"
+    objectives = run.job["study"].get("objectives")
     try:
         study = open_study(found_storage(storage, run.folder.resolve().parent), name)
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         return StudyReport(title, problem=str(error))
-    return describe_study(study, title, run.job["study"].get("objectives", []))
+    try:
+        return describe_study(study, title, list(map(str, objectives)) if isinstance(objectives, list) else [])
+    except Exception as error:  # of whatever kind, for Optuna does not check what its storage says of trials
+        return StudyReport(title, problem=f"The study is damaged: {type(error).__name__}: {error}")
 
 
 def found_storage(storage: str, sweep: Path) -> str:

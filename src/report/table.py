@@ -1,36 +1,71 @@
-"""The table of configurations in the terminal, and that of runs as CSV."""
+"""The tables of configurations in the terminal, and that of runs as CSV."""
 
 import csv
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
 from src.report import charts
+from src.report.comparisons import Comparison
 from src.report.page import command
-from src.report.statistics import Configuration
 from src.utils.job_status import FINISHED
 
 LACKING = "–"
+MOST_ROWS = 40  # of a table that is read in a terminal
+COLUMNS = (
+    "#",
+    "configuration",
+    "{metric}",
+    "seeds",
+    "parameters",
+    "MACs",
+    "epoch",
+    "training",
+    "latency",
+    "not finished",
+)
 
 
-def table(found: Sequence[Configuration], metric: str) -> Table:
-    """A line for each configuration; what is lacking is shown as lacking."""
-    result = Table()
-    for title in ("#", "configuration", metric, "seeds", "parameters", "epoch", "training", "latency", "not finished"):
+def print_tables(console: Console, found: Sequence[Comparison], damaged: Sequence[str]) -> None:
+    """Print a table for each data, the command of its best run, and what has been left out."""
+    for one in found:
+        console.print(table(one, titled=len(found) > 1))
+        lines = [one.note] if one.note else []
+        if (rest := len(one.configurations) - MOST_ROWS) > 0:
+            lines.append(f"… and {rest} more configurations, which the page and the CSV file hold.")
+        if one.best_run is not None:
+            lines.append(f"the best run: {command(one.best_run)}")
+        for line in lines:
+            console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
+    for sentence in damaged[:MOST_ROWS]:
+        console.print(f"left out: {printable(sentence)}", highlight=False, soft_wrap=True, markup=False)
+    if (rest := len(damaged) - MOST_ROWS) > 0:
+        console.print(f"left out: … and {rest} more, which the page names.", highlight=False)
+
+
+def table(comparison: Comparison, titled: bool = False) -> Table:
+    """A line for each of the best configurations; what is lacking is shown as lacking."""
+    metric = comparison.metric
+    result = Table(title=printable(comparison.data).replace("[", r"\[") if titled else None, title_justify="left")
+    for title in COLUMNS:
         result.add_column(
-            title, justify="left" if title in ("configuration", "not finished") else "right", overflow="fold"
+            printable(title.format(metric=metric)).replace("[", r"\["),
+            justify="left" if title in ("configuration", "not finished") else "right",
+            overflow="fold",
         )
-    for rank, one in enumerate(found, 1):
+    for rank, one in enumerate(comparison.configurations[:MOST_ROWS], 1):
         std = one.std(metric)
         others = ", ".join(f"{number} {status}" for status, number in one.statuses.items() if status != FINISHED)
         result.add_row(
             str(rank),
-            one.label.replace("[", r"\["),
+            printable(one.label).replace("[", r"\["),
             cell(one.mean(metric), charts.precise) + (f" ± {charts.precise(std)}" if std is not None else ""),
             str(len(one.values(metric))),
             cell(one.mean("params"), "{:,.0f}".format),
+            cell(one.mean("macs"), charts.count),
             cell(one.mean("epoch_seconds"), charts.duration),
             cell(one.mean("train_seconds"), charts.duration),
             cell(one.mean("latency_ms"), charts.milliseconds),
@@ -44,19 +79,25 @@ def cell(value: float | None, text: Callable[[float], str]) -> str:
     return LACKING if value is None else text(value)
 
 
-def write_csv(path: Path, found: Sequence[Configuration]) -> None:
+def printable(text: str) -> str:
+    """A text in a line, without what a terminal would obey or could not show."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def write_csv(path: Path, found: Sequence[Comparison]) -> None:
     """Write a line for each run: what it is, how it stands, its command and all its figures."""
-    runs = [(one, run) for one in found for run in one.runs]
-    figures = sorted({name for _, run in runs for name in run.figures})
+    rows = []
+    for comparison in found:
+        for one in comparison.configurations:
+            for run in one.runs:
+                epochs = {} if run.epochs is None else {"epochs": run.epochs}
+                before = {"data": comparison.data, "configuration": one.label, "seed": run.seed, "status": run.status}
+                after = {"overrides": shlex.join(run.overrides), "error": run.error, "folder": run.folder}
+                rows.append((before, {**run.figures, **epochs}, {**after, "command": command(run)}))
+    figures = sorted({name for before, own, after in rows for name in own if name not in before and name not in after})
+    before, _, after = rows[0]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["configuration", "seed", "status", "epochs", *figures, "overrides", "error", "folder", "command"]
-        )
-        for one, run in runs:
-            values = [run.figures.get(name, "") for name in figures]
-            epochs = "" if run.epochs is None else run.epochs
-            seed = "" if run.seed is None else run.seed
-            told = [shlex.join(run.overrides), run.error or "", run.folder, command(run)]
-            writer.writerow([one.label, seed, run.status, epochs, *values, *told])
+    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        writer = csv.DictWriter(file, [*before, *figures, *after])
+        writer.writeheader()
+        writer.writerows({**own, **before, **after} for before, own, after in rows)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from src.utils import safe_files
+
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all; NaN and infinity, which JSON does not know, become null."""
@@ -53,7 +55,7 @@ def replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file; nothing where there is none, or where it is damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = safe_files.read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

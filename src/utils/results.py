@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from src.utils.measure import count_parameters
+from src.utils.measure import count_macs, count_parameters
 from src.utils.run_record import RunRecord
 
 SUMMARY = ("test/acc", "val/acc", "params", "epoch_seconds", "images_per_second")
@@ -57,6 +57,8 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
     figures |= record.figures()
     if not trainer.is_global_zero:
         return
+    image = model.example_input_array[:1].to(next(model.parameters()))  # of the device and kind of the weights
+    figures["macs"] = count_macs(model.net, image)
     record.write("metrics.json", figures)
     for logger in trainer.loggers:
         compared = {**record.facts["choices"], **hyperparameters(cfg)}

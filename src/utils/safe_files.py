@@ -4,8 +4,10 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import yaml
 
@@ -64,14 +66,14 @@ def check_events(text: str) -> None:
         check_depth(depth)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = MOST_JSON) -> Any:
     """The values that a JSON file holds. The last of several equal keys counts.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no regular file, is too large or too deep, or is not JSON.
     """
-    text = read_text(path, MOST_JSON)
+    text = read_text(path, most_bytes)
     try:
         content = json.loads(text, parse_int=bounded_integer)
         if text.count("[") + text.count("{") > DEEPEST:  # fewer brackets cannot be deeper
@@ -111,28 +113,40 @@ def check_levels(content: Any) -> None:
 
 
 def read_text(path: Path, most_bytes: int) -> str:
-    """The text of a regular file in UTF-8; nothing else is opened, for a pipe would be waited for.
+    """The text of a regular file in UTF-8.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no regular file, is larger, is no text, or cannot be read.
     """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError(f"{path} is damaged: it is not a regular file.")
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # it may be a pipe by now
-        with os.fdopen(descriptor, "rb") as file:
-            content = file.read(most_bytes + 1)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    with open_regular(path) as file:
+        content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise ValueError(f"{path} is damaged: it is larger than {most_bytes:,} bytes.")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is damaged: it is no text in UTF-8.") from error
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file to read its bytes; nothing else is opened, for a pipe would be waited for.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no regular file, or cannot be read.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"{path} is damaged: it is not a regular file.")
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # it may be a pipe by now
+        with os.fdopen(descriptor, "rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def in_a_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from src.report.charts import (
+    DISTINCT,
     HEIGHT,
     WIDTH,
     Axis,
@@ -15,9 +16,11 @@ from src.report.charts import (
     free_place,
     history,
     lines,
+    look,
     precise,
     scatter,
     short,
+    tick_texts,
 )
 
 
@@ -31,6 +34,23 @@ def test_an_axis_maps_values_to_places_and_has_round_ticks() -> None:
     assert flat(3) == 50 and flat.ticks()
 
 
+@pytest.mark.parametrize("sizes", [(67_978, 68_234), (1.01e5, 1.02e5, 1.09e5), (5e6, 5e6), (9.99e8, 1.001e9)])
+def test_an_axis_of_nets_of_nearly_one_size_has_ticks(sizes: tuple[float, ...]) -> None:
+    axis = Axis(sizes, 0, 100, log=True, margin=0.12)
+    ticks = axis.ticks()
+    assert 2 <= len(ticks) < 10 and all(0 <= axis(tick) <= 100 for tick in ticks) and ticks == sorted(ticks)
+    texts = [text for _, text in tick_texts(ticks, count)]
+    assert len(set(texts)) == len(ticks), texts
+
+
+def test_the_first_24_look_different_and_the_rest_is_grey() -> None:
+    assert len({look(rank) for rank in range(DISTINCT)}) == DISTINCT == 24
+    assert {look(rank) for rank in range(DISTINCT, 99)} == {"cx"}
+    drawn = [scatter([Point(1, 1, "", rank)], "", "", count) for rank in (0, 8, 16)]
+    shapes = {re.sub(r"[\d.]+", "", found) for one in drawn for found in re.findall(r"<(?:circle|path)[^>]+", one)}
+    assert len(shapes) == 3
+
+
 @pytest.mark.parametrize("values", [[0.0], [-5, -5], [1e-9, 2e-9], [1e12], [0.1, 0.3]])
 def test_any_values_have_an_axis(values: list[float]) -> None:
     axis = Axis(values, 0, 100)
@@ -38,14 +58,24 @@ def test_any_values_have_an_axis(values: list[float]) -> None:
 
 
 def test_points_have_numbers_titles_and_a_front() -> None:
-    points = [Point(10, 0.5, "a", 0), Point(100, 0.9, "b", 1), Point(1000, 0.7, "c<d", 20)]
+    points = [
+        Point(10, 0.5, "a", 0),
+        Point(100, 0.9, "b", 1),
+        Point(1000, 0.7, "c<d", 20),
+        Point(1000, 0.6, "e", DISTINCT),
+    ]
     drawn = scatter(points, "parameters", "test/acc", count)
-    assert drawn.count("<circle") == 3 and drawn.count(" best") == 2 and 'class="front"' in drawn
-    assert "<title>c&lt;d: 1k, 0.7000</title>" in drawn and 'class="cx"' in drawn
+    assert (
+        drawn.count('r="5.5"') == 3
+        and drawn.count("<path") == 1
+        and drawn.count(" best") == 2
+        and 'class="front"' in drawn
+    )
+    assert "<title>c&lt;d: 1k, 0.7000</title>" in drawn and 'class="cx point"' in drawn
     places = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)]
     assert all(0 < x < WIDTH and 0 < y < HEIGHT for x, y in places)
     assert scatter(points, "parameters", "test/loss", count, minimised=True).count(" best") == 1  # the first beats both
-    assert places[0] == min(places) and places[0][1] == max(y for _, y in places)  # cheap and bad: left and below
+    assert places[-1] == min(places) and places[-1][1] == max(y for _, y in places)  # cheap and bad: left and below
 
 
 def test_labels_do_not_hide_one_another() -> None:
@@ -69,11 +99,11 @@ def test_the_best_so_far_never_gets_worse(minimised: bool, steps: list[float]) -
     (points,) = re.findall(r'class="front" points="([^"]+)"', drawn)
     axis = Axis([value for _, value, _ in values], HEIGHT - 46, 12)
     assert [float(point.split(",")[1]) for point in points.split()] == [axis(step) for step in steps]
-    assert drawn.count('class="pruned"') == 2 and "trial 3: 0.4, pruned" in drawn
+    assert drawn.count('class="point pruned"') == 2 and "trial 3: 0.4, pruned" in drawn
 
 
 def test_numbers_as_one_reads_them() -> None:
     assert [short(value) for value in (0, 0.95, 1234.5, 3.5e-5, 2e9)] == ["0", "0.95", "1,234", "3.5e-05", "2e+09"]
     assert [precise(value) for value in (0, 0.95, 67978, 3.5e-5)] == ["0.0000", "0.9500", "67,978", "3.5e-05"]
-    assert [count(value) for value in (980, 67_978, 1_234_567)] == ["980", "68k", "1.23M"]
+    assert [count(value) for value in (980, 67_978, 1_234_567, 3.1e9)] == ["980", "68k", "1.23M", "3.1G"]
     assert [duration(value) for value in (0.0125, 12, 210, 7200)] == ["12.5 ms", "12 s", "3.5 min", "2 h"]

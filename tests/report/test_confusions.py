@@ -35,4 +35,4 @@ def test_pictures_that_are_too_heavy_for_a_page_are_fewer(
     mistake = {"label": "a", "predicted": "b", "confidence": 0.5, "png": "x" * size}
     head = {"classes": [], "counts": [], "mistakes": [mistake] * (MOST_MISTAKES + 12)}
     (make_run("a") / "test_report.json").write_text(json.dumps({"heads": {"test": head}}))
-    assert mistakes_shown(find_runs([str(tmp_path)])) == shown
+    assert mistakes_shown(find_runs([str(tmp_path)]).runs) == shown

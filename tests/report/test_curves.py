@@ -1,11 +1,13 @@
 """Curves are read from what loggers have written, by epochs."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from src.report.curves import mean_curve, read_curves, thinned
+from src.report.curves import MOST_RECORD, mean_curve, read_curves, read_records, thinned
 
 KINDS = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}
 
@@ -61,6 +63,30 @@ def test_no_logger_no_curves(tmp_path: Path) -> None:
     (tmp_path / "csv" / "metrics.csv").write_bytes(b"\xff\xfe")
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / "events.out.tfevents.1").write_bytes(b"no events")
+    assert read_curves(tmp_path) == {}
+
+
+def test_pictures_and_what_is_cut_off_are_passed(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="tensorboard", version="")
+    logger.log_metrics({"val/acc": 0.5, "epoch": 0}, step=9)
+    logger.experiment.add_image("noise", torch.rand(3, 256, 256), 9)
+    logger.log_metrics({"val/acc": 0.75, "epoch": 1}, step=19)
+    logger.finalize("success")
+    (path,) = (tmp_path / "tensorboard").glob("events*")
+    assert path.stat().st_size > 2 * MOST_RECORD and max(map(len, read_records(path))) < 100
+    whole = read_curves(tmp_path)
+    assert whole == {"val/acc": [(1, 0.5), (2, 0.75)]}
+    while content := path.read_bytes():
+        path.write_bytes(content[:-4999])
+        assert read_curves(tmp_path).get("val/acc", []) in ([], whole["val/acc"][:1])
+
+
+def test_what_is_no_file_of_events_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "tensorboard").mkdir()
+    os.mkfifo(tmp_path / "tensorboard" / "events.out.tfevents.1")
+    (tmp_path / "tensorboard" / "events.out.tfevents.2").mkdir()
+    (tmp_path / "csv").mkdir()
+    os.mkfifo(tmp_path / "csv" / "metrics.csv")
     assert read_curves(tmp_path) == {}
 
 

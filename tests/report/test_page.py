@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from src.report.comparisons import compare_by_data
 from src.report.page import further_commands, machines, render
 from src.report.runs import find_runs, read_run
-from src.report.statistics import configurations
 from src.utils.rerun import expand
 from tests.report.conftest import MakeRun
 
@@ -34,9 +34,9 @@ def test_what_cannot_be_compared_is_told(
 ) -> None:
     for name, facts in {"a": FACTS, "b": {**FACTS, **change}}.items():
         (make_run(name, test__acc=0.5) / "run.json").write_text(json.dumps(facts))
-    runs = find_runs([str(tmp_path)])
+    runs = find_runs([str(tmp_path)]).runs
     told = [text for _, values, text in machines(runs) if len(values) > 1]
-    page = render(configurations(runs, "test/acc"), "test/acc", False, [])
+    page = render(compare_by_data(runs), [])
     assert len(told) == (warning is not None) == page.count('class="warning"')
     assert warning is None or (warning in told[0] and warning in page)
 

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
+from src.report.comparisons import compare_by_data
 from src.report.page import render
-from src.report.runs import find_runs, measured_latencies, read_run
-from src.report.statistics import configurations
+from src.report.runs import find_runs, measured_figures, read_run
 from src.report.studies import study_reports
 from src.utils.locks import locked
 from tests.report.conftest import MakeRun
@@ -17,13 +18,13 @@ def test_runs_are_found_below_folders_in_order_and_once(make_run: MakeRun, tmp_p
     for name in ("sweep/10", "sweep/2", "other"):
         make_run(name, test__acc=0.5)
     folders = [str(tmp_path / "runs"), str(tmp_path / "runs" / "sweep" / "2"), str(tmp_path / "runs" / "." / "other")]
-    assert [run.folder.name for run in find_runs(folders)] == ["other", "2", "10"]
+    assert [run.folder.name for run in find_runs(folders).runs] == ["other", "2", "10"]
 
 
 def test_runs_that_look_for_faults_are_left_out(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("real", test__acc=0.5)
     make_run("fault", choices={"debug": "limit"}, test__acc=0.1)
-    assert [run.folder.name for run in find_runs([str(tmp_path)])] == ["real"]
+    assert [run.folder.name for run in find_runs([str(tmp_path)]).runs] == ["real"]
 
 
 def test_tests_of_a_run_do_not_compete_with_it(make_run: MakeRun, tmp_path: Path) -> None:
@@ -32,7 +33,7 @@ def test_tests_of_a_run_do_not_compete_with_it(make_run: MakeRun, tmp_path: Path
     with pytest.raises(ValueError, match=r"but for tests and runs with debug=…, which are not compared"):
         find_runs([str(tmp_path)])
     make_run("train", test__acc=0.5)
-    assert [run.folder.name for run in find_runs([str(tmp_path)])] == ["train"]
+    assert [run.folder.name for run in find_runs([str(tmp_path)]).runs] == ["train"]
 
 
 def test_folders_that_are_none_and_folders_without_runs(tmp_path: Path) -> None:
@@ -69,18 +70,48 @@ def test_how_a_run_stands(make_run: MakeRun) -> None:
 ODD = (
     b'{"choices": [1], "packages": "x", "seed": {"a": 1}, "study": "x", "heads": [1], "test/acc": true, "command": [7]}'
 )
-FILES = ["metrics.json", "run.json", "status.json", "job.json", "test_report.json", ".hydra/overrides.yaml"]
+FILES = ["metrics.json", "run.json", "status.json", "job.json", ".hydra/overrides.yaml"]
+NO_DAMAGE = {("metrics.json", ODD), ("status.json", ODD)}  # none of what is read there
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"null", b'"x"', ODD])
-def test_a_damaged_file_is_a_lack_and_no_error(name: str, content: bytes, make_run: MakeRun, tmp_path: Path) -> None:
-    folder = make_run("a", "model=simple_mlp", status="finished", test__acc=0.5)
+def test_a_damaged_run_is_named_and_left_out(name: str, content: bytes, make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("good", status="finished", test__acc=0.4)
+    folder = make_run("odd", "model=simple_mlp", status="finished", test__acc=0.5)
     (folder / name).write_bytes(content)
-    (run,) = find_runs([str(tmp_path)])
-    assert run.status in ("finished", "pending") and run.figures in ({}, {"test/acc": 0.5})
-    assert isinstance(run.settings, dict) and run.heads == {}
-    assert "<title>1 configuration" in render(configurations([run], "x"), "x", False, study_reports([run]))
+    runs, damaged = find_runs([str(tmp_path)])
+    if (name, content) in NO_DAMAGE:
+        assert damaged == [] and (runs[1].status, runs[1].figures) in [("finished", {}), ("pending", {"test/acc": 0.5})]
+        return
+    assert [run.folder.name for run in runs] == ["good"]
+    assert len(damaged) == 1 and damaged[0].startswith(f"{folder / name} is damaged: ") and "\n" not in damaged[0]
+    page = render(compare_by_data(runs), study_reports(runs), damaged)
+    assert "<title>1 configuration by" in page and str(escape(damaged[0])) in page
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("status.json", {"status": ["finished"]}, "status is a list, not text"),
+        ("status.json", {"status": "done"}, "status must be one of pending, running, finished"),
+        ("status.json", {"status": "finished", "epoch": "2"}, "epoch is text, not an integer"),
+        ("status.json", {"status": "finished", "error": {}}, "error is a mapping, not text"),
+        ("run.json", {"seed": 10**400}, "an integer of more than 20 digits"),
+        ("run.json", {"seed": True}, "seed is true or false, not an integer"),
+        ("run.json", {"choices": "x"}, "choices is text, not a mapping"),
+        ("run.json", {"started": -1}, "started is an integer, not text"),
+        ("job.json", {"overrides": {}}, "overrides is a mapping, not a list"),
+        (".hydra/overrides.yaml", ["a=1", 7], "no list of overrides"),
+        (".hydra/overrides.yaml", [["x" * 300_000]], "larger than"),
+        ("metrics.json", {"x": "x" * 2_000_000}, "larger than"),
+    ],
+)
+def test_it_is_said_what_is_damaged(name: str, content: object, reason: str, make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run("a", status="finished", test__acc=0.5)
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"No run in .* can be compared, 1 damaged: .*{name} is damaged: .*{reason}"):
+        find_runs([str(tmp_path)])
 
 
 WHOLE = {"classes": ["a", "b"], "counts": [[1, 0], [2, 3]], "mistakes": []}
@@ -96,6 +127,8 @@ WHOLE = {"classes": ["a", "b"], "counts": [[1, 0], [2, 3]], "mistakes": []}
         {"mistakes": 3},
         {"mistakes": [{"label": "a"}]},
         {"mistakes": [{"label": "a", "predicted": "b", "png": "", "confidence": "x"}]},
+        {"mistakes": [{"label": "a", "predicted": "b", "png": "x" * 1_000_000, "confidence": 1}]},
+        {"counts": [[1, -1], [2, 3]]},
     ],
 )
 def test_a_report_of_a_test_is_whole_or_lacking(change: dict[str, object], make_run: MakeRun) -> None:
@@ -108,6 +141,7 @@ def test_a_report_of_a_test_is_whole_or_lacking(change: dict[str, object], make_
 def test_a_figure_that_is_no_number_is_lacking(make_run: MakeRun) -> None:
     folder = make_run("a", test__acc=0.5)
     odd = {"test/acc": None, "val/acc": 0.5, "name": "x", "params": float("inf"), "a": float("nan"), "b": True}
+    odd |= {"large": 1e300, "small": -1e-300}
     (folder / "metrics.json").write_text(json.dumps(odd))
     assert read_run(folder).figures == {"val/acc": 0.5}
 
@@ -126,4 +160,6 @@ def test_latencies_are_those_measured_last(tmp_path: Path) -> None:
         rows += [{"model": "m", "params": 5, "latency_ms_p50": 9.0}]  # an exported model
         path.write_text(json.dumps({"models": rows}))
         os.utime(path, (number, number))
-    assert measured_latencies(tmp_path) == {("m", 5): 1.0}
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "benchmark.json").symlink_to("benchmark.json")  # to itself
+    assert measured_figures(tmp_path) == {("m", 5): {"latency_ms": 1.0, "macs": 1}}

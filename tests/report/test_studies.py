@@ -78,14 +78,37 @@ def test_a_study_is_found_where_its_sweep_has_been_moved(prefix: str, make_run: 
     gone = tmp_path / "gone" / "study.file"
     make_run("0", status="finished", study={"storage": f"{prefix}{gone}", "name": "mine", "objectives": ["acc"]})
     open_study(f"{prefix}{tmp_path / 'runs' / 'study.file'}", "mine", ["maximize"])
-    (report,) = study_reports(find_runs([str(tmp_path)]))
+    (report,) = study_reports(find_runs([str(tmp_path)]).runs)
     assert report.problem is None and report.objectives == ["acc"]
     assert not gone.parent.exists()  # nothing is made where it was
 
 
 def test_a_storage_that_is_gone_is_said_to_be_gone(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("0", status="finished", study={"storage": "sqlite:////nowhere/x.db", "name": "mine", "objectives": ["a"]})
-    (report,) = study_reports(find_runs([str(tmp_path)]))
+    (report,) = study_reports(find_runs([str(tmp_path)]).runs)
     assert report.name == "runs (mine)" and "The study cannot be opened: there is neither /nowhere/x.db nor " in str(
         report.problem
     )
+
+
+@pytest.mark.parametrize("change", [{"storage": "x" * 5000}, {"storage": "\0"}, {"name": []}, {"objectives": 3}])
+def test_a_study_that_a_job_tells_nonsense_of_is_a_problem_of_its_own(
+    change: dict[str, object], make_run: MakeRun, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.log"
+    open_study(str(path), "mine", ["maximize"])
+    study = {"storage": str(path), "name": "mine", "objectives": ["acc"], **change}
+    make_run("0", status="finished", study=study)
+    (report,) = study_reports(find_runs([str(tmp_path)]).runs)
+    assert (report.problem is None) == ("objectives" in change)
+    assert report.problem is None or "cannot be opened" in report.problem or "File name too long" in report.problem
+
+
+def test_a_study_with_damaged_trials_is_said_to_be_damaged(make_run: MakeRun, tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    study = open_study(str(path), "mine", ["maximize"])
+    study.tell(study.ask(), 0.5)
+    path.write_text(path.read_text().replace("[0.5]", '["x"]'))
+    make_run("0", status="finished", study={"storage": str(path), "name": "mine", "objectives": ["acc"]})
+    (report,) = study_reports(find_runs([str(tmp_path)]).runs)
+    assert report.problem is not None and report.problem.startswith("The study is damaged: TypeError: ")

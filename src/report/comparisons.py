@@ -1,0 +1,134 @@
+"""Which runs are ranked together: those on the same data, by a metric that most of them have."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.report.runs import Run
+from src.report.statistics import Configuration, configurations, is_minimised
+from src.utils.job_status import FINISHED
+from src.utils.json_files import part
+
+# settings that make another task of the same data, where a command line tells them
+TASK = ("data.num_classes", "data.coarse", "data.channels", "data.image_size")
+UNKNOWN = "unknown data"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Configurations that were tried on the same data, the best first.
+
+    Args:
+        data: its name, and what tells it from other data of that name.
+        metric: what they are ranked by.
+        minimised: whether less of it is better.
+        note: why it is this metric, where that needs a word.
+        configurations: those with the metric first.
+        alone: there is no other data, so that a label says enough.
+    """
+
+    data: str
+    metric: str
+    minimised: bool
+    note: str | None
+    configurations: list[Configuration]
+    alone: bool = True
+
+    def data_label(self, one: Configuration) -> str:
+        """The label of a configuration, with its data where there is other data."""
+        return one.label if self.alone else f"{self.data}: {one.label}"
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all configurations."""
+        return [run for one in self.configurations for run in one.runs]
+
+    @property
+    def best_run(self) -> Run | None:
+        """The best run of the best configuration; None where none has the metric."""
+        rated = self.configurations[0].rated(self.metric)
+        choose = min if self.minimised else max
+        return choose(rated, key=lambda run: run.figures[self.metric]) if rated else None
+
+
+def compare_by_data(
+    runs: Sequence[Run],
+    metric: str | None = None,
+    mode: str | None = None,
+    measured: Mapping[tuple[str, float], Mapping[str, float]] | None = None,
+) -> list[Comparison]:
+    """Rank runs on the same data together; the data with the most runs comes first.
+
+    Args:
+        metric: what they are compared by; None: what most of those on the same data have.
+        mode: min or max; None: what the name of the metric says.
+        measured: what `src/benchmark.py` has measured of nets, as `measured_figures` reads it.
+
+    Raises:
+        ValueError: no run has the metric that is wanted, or the mode is none.
+    """
+    known = sorted({name for run in runs for name in run.figures})
+    if metric is not None and metric not in known:
+        raise ValueError(f"metric={metric} is not a figure of these runs; they are {', '.join(known) or 'none'}.")
+    found, groups = [], by_data(runs)
+    for data, members in groups.items():
+        chosen, note = (metric, None) if metric is not None else choose_metric(members)
+        minimised = is_minimised(chosen, mode)
+        ranked = configurations(members, chosen, minimised, measured)
+        found.append(Comparison(data, chosen, minimised, note, ranked, alone=len(groups) == 1))
+    return sorted(found, key=lambda one: -len(one.runs))
+
+
+def by_data(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs on each data: of the same name, task and, where it is known, checksum of the images of the test."""
+    told = [task_of(run) for run in runs]
+    beside: dict[Path, set[str]] = {}
+    checksums: dict[str, set[str]] = {}
+    for run, name in zip(runs, told, strict=True):
+        if name is not None:
+            beside.setdefault(run.folder.parent, set()).add(name)
+            checksums.setdefault(name, set()).update(checksum_of(run))
+    found: dict[str, list[Run]] = {}
+    for run, name in zip(runs, told, strict=True):
+        if name is None:  # a job that has not begun: what all others of its sweep are trained on
+            others = beside.get(run.folder.parent, set())
+            name = next(iter(others)) if len(others) == 1 else UNKNOWN
+        several = len(checksums.get(name, ())) > 1
+        found.setdefault(" ".join([name, *(f"({one})" for one in checksum_of(run) if several)]), []).append(run)
+    return found
+
+
+def task_of(run: Run) -> str | None:
+    """The name of a run's data, and what makes another task of it; None where the run has not told."""
+    if "data" not in run.settings:
+        return None
+    own = [f"{key.partition('.')[2]}={run.settings[key]}" for key in TASK if key in run.settings]
+    return " ".join([run.settings["data"], *own])
+
+
+def checksum_of(run: Run) -> list[str]:
+    """The checksum of the images of a run's test, short; nothing where it has not told."""
+    checksum = part(run.facts, "data").get("test")
+    return [checksum[:9]] if isinstance(checksum, str) else []
+
+
+def choose_metric(runs: Sequence[Run]) -> tuple[str, str | None]:
+    """The metric that most finished runs have, of accuracy and what else checkpoints are chosen by.
+
+    Returns:
+        Its name, and a sentence where it is not the first that one would look at.
+    """
+    finished = [run for run in runs if run.status == FINISHED]
+    counts = Counter(name for run in finished for name in run.figures)
+    chosen_by = {name.removesuffix("_best").partition("/")[2] for name in counts if name.endswith("_best")}
+    scores = ["acc", *sorted(chosen_by - {"acc"})]
+    names = {score: (f"test/{score}", f"val/{score}_best", f"val/{score}") for score in scores}
+    score = max(scores, key=lambda score: max(counts[name] for name in names[score]))  # the first of equals
+    chosen = max(names[score], key=lambda name: counts[name])
+    if chosen == names[score][0]:
+        return chosen, None
+    return chosen, (
+        f"Ranked by {chosen}, which {counts[chosen]} of {len(finished)} finished runs have; "
+        f"{counts[names[score][0]]} have {names[score][0]}."
+    )

@@ -1,0 +1,140 @@
+"""The files of a run, read and checked: what is lacking is lacking, and what is damaged is told in a sentence."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from src.utils import safe_files
+from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED, RUNNING, STATUS
+
+RECORD, METRICS, TEST_REPORT, TRACEBACK = "run.json", "metrics.json", "test_report.json", "traceback.txt"
+OVERRIDES = Path(".hydra", "overrides.yaml")
+STATUSES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED, PRUNED)
+MOST_BYTES = 1024**2  # of a file but for a report of a test, which holds pictures
+MOST_PICTURE = 500_000  # characters of the picture of a mistake
+# what is read of each file, and of which kind it is where it is there
+KINDS: dict[str, dict[str, type]] = {
+    RECORD: {
+        "seed": int,
+        "choices": dict,
+        "command": str,
+        "started": str,
+        "cpu": str,
+        "threads": int,
+        "git_commit": str,
+        "git_dirty": bool,
+        "packages": dict,
+        "data": dict,
+    },
+    METRICS: {},
+    JOB: {"overrides": list, "study": dict},
+    STATUS: {"status": str, "epoch": int, "error": str},
+}
+NAMES = {dict: "a mapping", list: "a list", str: "text", int: "an integer", bool: "true or false", float: "a number"}
+
+
+def read_object(folder: Path, name: str) -> dict[str, Any]:
+    """What one of the JSON files of a run holds; nothing where there is none.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else than this project writes there.
+    """
+    path = folder / name
+    try:
+        content = safe_files.read_json(path, MOST_BYTES)
+    except FileNotFoundError:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it is {kind_of(content)}, not a mapping.")
+    for key, kind in KINDS[name].items():
+        value = content.get(key)
+        if value is not None and type(value) is not kind:
+            raise ValueError(f"{path} is damaged: {key} is {kind_of(value)}, not {NAMES[kind]}.")
+    return content
+
+
+def kind_of(value: Any) -> str:
+    """The kind of a value, as a sentence names it."""
+    return NAMES.get(type(value), "empty")
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What `status.json` tells.
+
+    Raises:
+        ValueError: it is damaged, or tells of a status that is none.
+    """
+    content = read_object(folder, STATUS)
+    if content.get("status", PENDING) not in STATUSES:
+        raise ValueError(f"{folder / STATUS} is damaged: status must be one of {', '.join(STATUSES)}.")
+    return content
+
+
+def read_figures(folder: Path) -> dict[str, float]:
+    """The figures of `metrics.json`; null and text are none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    return {name: float(value) for name, value in read_object(folder, METRICS).items() if is_figure(value)}
+
+
+def is_figure(value: Any) -> bool:
+    """Whether a value is a number that can be compared: finite, and of a size that can be averaged and drawn."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value == 0 or (math.isfinite(value) and 1e-30 < abs(value) < 1e30)
+
+
+def read_overrides(folder: Path, job: Mapping[str, Any]) -> tuple[str, ...]:
+    """The overrides of a run: as Hydra has kept them or, for a job that has not begun, as its sweep has.
+
+    Raises:
+        ValueError: they are no list of texts.
+    """
+    path = folder / OVERRIDES
+    try:
+        overrides = safe_files.read_yaml(path)
+    except FileNotFoundError:
+        path, overrides = folder / JOB, job.get("overrides") or []
+    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
+        raise ValueError(f"{path} is damaged: it is no list of overrides.")
+    return tuple(overrides)
+
+
+def read_heads(folder: Path) -> dict[str, dict[str, Any]]:
+    """Confusions and worst mistakes of each head that is whole, as `src.callbacks.image_report` has written them."""
+    try:
+        content = safe_files.read_json(folder / TEST_REPORT)
+    except (FileNotFoundError, ValueError):
+        return {}
+    heads = content.get("heads") if isinstance(content, dict) else None
+    return {name: head for name, head in heads.items() if is_head(head)} if isinstance(heads, dict) else {}
+
+
+def is_head(head: Any) -> bool:
+    """Whether a report of a test is whole: names, a square of counts, and mistakes with all that is told of them."""
+    if not isinstance(head, Mapping):
+        return False
+    classes, counts, mistakes = (head.get(key) for key in ("classes", "counts", "mistakes"))
+    if not (isinstance(classes, list) and isinstance(counts, list) and isinstance(mistakes, list)):
+        return False
+    square = len(counts) == len(classes) and all(isinstance(row, list) and len(row) == len(classes) for row in counts)
+    return (
+        square
+        and all(type(count) is int and count >= 0 for row in counts for count in row)
+        and all(isinstance(one, Mapping) and {"label", "predicted", "png"} <= one.keys() for one in mistakes)
+        and all(isinstance(one["png"], str) and len(one["png"]) <= MOST_PICTURE for one in mistakes)
+        and all(is_figure(one.get("confidence")) for one in mistakes)
+    )
+
+
+def read_error(folder: Path) -> str | None:
+    """The last line of the traceback that a run has left; None where there is none."""
+    try:
+        return safe_files.read_text(folder / TRACEBACK, MOST_BYTES).strip().rpartition("\n")[2]
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        return str(error)

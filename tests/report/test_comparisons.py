@@ -1,0 +1,158 @@
+"""Runs on different data are ranked apart, by a metric that most of them have."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from src.report.comparisons import choose_metric, compare_by_data
+from src.report.page import render
+from src.report.runs import find_runs, read_run
+from src.report.table import print_tables, write_csv
+from tests.report.conftest import MakeRun
+
+
+def printed(folder: Path) -> str:
+    """What the terminal shows of the runs below a folder."""
+    runs, damaged = find_runs([str(folder)])
+    console = Console(width=200, file=io.StringIO())
+    print_tables(console, compare_by_data(runs), damaged)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_runs_on_different_data_are_ranked_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    for number, (data, acc) in enumerate((("mnist", 0.99), ("cifar10", 0.6), ("mnist", 0.98), ("cifar10", 0.7))):
+        make_run(f"{number}", f"data={data}", f"model.optimizer.lr={number}", test__acc=acc)
+    make_run("5", "data=mnist", "model.optimizer.lr=9", test__acc=0.97)
+    found = compare_by_data(find_runs([str(tmp_path)]).runs)
+    assert [one.data for one in found] == ["mnist", "cifar10"]
+    assert [[each.label for each in one.configurations] for one in found] == [
+        ["lr=0", "lr=2", "lr=9"],
+        ["lr=3", "lr=1"],
+    ]
+    assert found[1].data_label(found[1].configurations[0]) == "cifar10: lr=3"
+    text = printed(tmp_path)
+    assert text.index("mnist") < text.index("lr=0") < text.index("lr=9") < text.index("cifar10") < text.index("lr=3")
+    assert (
+        text.count("the best run: python src/train.py") == 2 and "the best run: python src/train.py data=mnist" in text
+    )
+    page = render(found, [])
+    assert page.count('class="comparison"') == 2 and page.count("Best by") == 2 and "2 sets of data" in page
+
+
+@pytest.mark.parametrize(
+    ("said", "facts", "apart"),
+    [
+        ([], {}, False),
+        (["data.num_classes=20"], {}, True),
+        (["data.image_size=64"], {}, True),
+        (["data.batch_size=64"], {}, False),
+        ([], {"data": {"test": "b" * 64}}, True),
+        ([], {"data": {"test": "a" * 64}}, False),
+    ],
+)
+def test_what_makes_another_task_of_the_same_data(
+    said: list[str], facts: dict[str, object], apart: bool, make_run: MakeRun, tmp_path: Path
+) -> None:
+    for name, own, more in (("a", [], {"data": {"test": "a" * 64}}), ("b", said, facts)):
+        folder = make_run(name, *own, test__acc=0.5)
+        record = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**record, **more}))
+    found = compare_by_data(find_runs([str(tmp_path)]).runs)
+    assert len(found) == 1 + apart and len({one.data for one in found}) == len(found)
+
+
+def test_a_job_that_has_not_begun_stands_with_the_others_of_its_sweep(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("sweep/0", "data=cifar10", status="finished", test__acc=0.5)
+    make_run("other/0", "data=mnist", status="finished", test__acc=0.5)
+    for sweep in ("sweep", "alone"):
+        folder = tmp_path / "runs" / sweep / "1"
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text(json.dumps({"overrides": ["model.optimizer.lr=1"]}))
+    found = {one.data: len(one.runs) for one in compare_by_data(find_runs([str(tmp_path)]).runs)}
+    assert found == {"cifar10": 2, "mnist": 1, "unknown data": 1}
+
+
+@pytest.mark.parametrize(
+    ("figures", "chosen", "note"),
+    [
+        ([{"test/acc": 1, "val/acc_best": 1, "val/acc": 1}], "test/acc", None),
+        ([{"val/acc": 1}], "val/acc", "Ranked by val/acc, which 1 of 1 finished runs have; 0 have test/acc."),
+        (
+            [{"test/acc": 1, "val/acc": 1}, {"val/acc": 1, "val/acc_best": 1}, {"val/acc_best": 1, "val/acc": 1}, {}],
+            "val/acc",
+            "Ranked by val/acc, which 3 of 4 finished runs have; 1 have test/acc.",
+        ),
+        ([{"val/mae_best": 1, "test/mae": 1, "val/mae": 1}], "test/mae", None),
+        ([{"val/loss_best": 1, "val/loss": 1, "test/loss": 1, "test/acc": 1}], "test/acc", None),
+        ([], "test/acc", None),
+    ],
+)
+def test_the_metric_that_most_finished_runs_have(
+    figures: list[dict[str, float]], chosen: str, note: str | None, make_run: MakeRun
+) -> None:
+    runs = [
+        read_run(make_run(str(number), **{name.replace("/", "__"): value for name, value in one.items()}, params=1.0))
+        for number, one in enumerate(figures)
+    ]
+    runs.append(read_run(make_run("x", status="failed", test__acc=0.1)))  # has not finished, and does not count
+    assert choose_metric(runs) == (chosen, note)
+    with pytest.raises(ValueError, match="metric=test/f1 is not a figure of these runs; they are "):
+        compare_by_data(runs, "test/f1")
+
+
+def test_why_it_is_this_metric_is_said_in_a_line(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", val__acc=0.5)
+    sentence = "Ranked by val/acc, which 1 of 1 finished runs have; 0 have test/acc."
+    assert sentence in printed(tmp_path).splitlines()
+    assert sentence in render(compare_by_data(find_runs([str(tmp_path)]).runs), [])
+
+
+def test_the_best_run_is_the_best_of_the_best_configuration(make_run: MakeRun, tmp_path: Path) -> None:
+    for name, lr, seed, loss in (("a", 1, 1, 0.2), ("b", 1, 2, 0.1), ("c", 2, 1, 0.05), ("d", 2, 2, 0.9)):
+        make_run(name, f"model.optimizer.lr={lr}", seed=seed, test__loss=loss)
+    (one,) = compare_by_data(find_runs([str(tmp_path)]).runs, "test/loss")
+    assert one.best_run is not None and one.best_run.folder.name == "b"
+    head = render([one], []).partition("<main>")[0]
+    assert "python src/train.py model.optimizer.lr=1 seed=2" in head and "which reached 0.1000" in head
+
+
+def test_each_column_is_there_once_and_epochs_are_those_of_the_figures(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", status="finished", test__acc=0.5, epochs=10, best_epoch=9, macs=5e6)  # its status says 2
+    make_run("b", "model.optimizer.lr=1", status="interrupted")
+    make_run("c", "model.optimizer.lr=2", status="finished", seed=0, val__acc=0.5, folder=1.0)
+    found = compare_by_data(find_runs([str(tmp_path)]).runs)
+    write_csv(tmp_path / "rows.csv", found)
+    header, *rows = csv.reader((tmp_path / "rows.csv").read_text().splitlines())
+    assert len(set(header)) == len(header)
+    assert [dict(zip(header, row, strict=True))["epochs"] for row in rows] == ["10", "2", "2"]
+    assert [dict(zip(header, row, strict=True))["best_epoch"] for row in rows] == ["9.0", "", ""]
+    page = render(found, [])
+    assert "10 epochs, the best was 9<" in page and "2 epochs<" in page and ">5M<" in page
+    assert "5M" in printed(tmp_path)
+
+
+def test_terminals_get_nothing_that_they_would_obey(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("good", "model.net.a=\x1b[31mred", choices={"model": "\ud800"}, test__acc=0.5)
+    make_run("also", "model.net.a=[b]", test__acc=0.4)
+    damaged = make_run("bad\x1b[2J\nname", test__acc=0.5)
+    (damaged / "run.json").write_text("[]")
+    text = printed(tmp_path)
+    assert "\x1b" not in text and "\ud800" not in text and "a=[b]" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("left out: ")]
+    assert "bad?[2J?name/run.json is damaged: it is a list, not a mapping." in line
+
+
+def test_a_long_table_is_cut_in_the_terminal_and_folded_on_the_page(make_run: MakeRun, tmp_path: Path) -> None:
+    for number in range(60):
+        make_run(str(number), f"model.optimizer.lr={number}", test__acc=number / 100)
+    text = printed(tmp_path)
+    assert "lr=59" in text and "lr=20" in text and "lr=19" not in text and "… and 20 more configurations" in text
+    page = render(compare_by_data(find_runs([str(tmp_path)]).runs), [])
+    assert (
+        page.count('class="more"') == 10 == page.count('class="run group more"')
+        and "show all 60 configurations" in page
+    )
