@@ -57,7 +57,8 @@ class LastCheckpoint(Checkpoint):
         }
         checkpoint[KEY] = {
             "processes": gather(own, trainer.world_size),
-            "figures": {name: float(value) for name, value in trainer.callback_metrics.items()},
+            # those that were not logged since the run was resumed come with its checkpoint
+            "figures": self.figures | {name: float(value) for name, value in trainer.callback_metrics.items()},
             "should_stop": trainer.should_stop,
         }
 

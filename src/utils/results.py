@@ -7,10 +7,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from src.utils.checkpoints import read_checkpoint
 from src.utils.measure import count_parameters
 from src.utils.run_record import RunRecord
 
@@ -21,11 +23,14 @@ COMPARED_BY = (*SUMMARY, "val/acc_best", "val/loss", "test/loss")
 
 
 def collect_figures(trainer: L.Trainer) -> dict[str, float]:
-    """The figures of the stage that has just ended, and the best value of what checkpoints are chosen by."""
+    """The figures of the stage that has just ended; the best value of what checkpoints are chosen by, and its epoch."""
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = chooser(trainer)
     if checkpoint is not None and checkpoint.best_model_score is not None:
         figures[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)
+        if trainer.state.fn == TrainerFn.FITTING:
+            # Lightning counts epochs from 0, also in the names of files; figures and lines count them from 1
+            figures["best_epoch"] = read_checkpoint(Path(checkpoint.best_model_path))["epoch"] + 1
     return figures
 
 
