@@ -173,6 +173,8 @@ MISTAKES = {
     "wrong type in a sweep": (["-m", "model.optimizer.lr=0.1,abc"], ["model.optimizer.lr=abc", "a number"]),
     "wrong switch": (["model.compile=yes"], ["model.compile=yes", "true or false"]),
     "no checkpoint": (["ckpt_path=no.ckpt"], ["ckpt_path=no.ckpt is not a file"]),
+    "no weights": (["init_from=no.ckpt"], ["init_from=no.ckpt is neither a run nor a checkpoint"]),
+    "no run": (["init_from=configs"], ["init_from=configs holds no run"]),
     "no tags": (["extras.enforce_tags=true", "tags=[]"], ["tags=[] is empty"]),
     "bad grammar": (["trainer.max_epochs=[1"], ["[1"]),
 }

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from src.utils.checkpoints import read_checkpoint
 from src.utils.hparams import hyperparameters, log_hyperparameters
+from src.utils.journal import journal
 from src.utils.measure import count_parameters
 from src.utils.run_record import RunRecord
 
@@ -59,11 +60,25 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
         else:
             logger.log_hyperparams(compared)
         logger.finalize("success")
-    print_summary(cfg, figures)
+    best = best_line(trainer, figures)
+    tested = [f"{name} {value:.4f}" for name, value in figures.items() if name.startswith("test/")]
+    for line in (best, f"test: {'  '.join(tested)}" if tested else None):
+        if line is not None:
+            journal.info("%s", line)
+    print_summary(cfg, figures, best)
 
 
-def print_summary(cfg: DictConfig, figures: dict[str, float]) -> None:
-    """Print the main figures, the run directory, and what to try next."""
+def best_line(trainer: L.Trainer, figures: dict[str, float]) -> str | None:
+    """The best epoch and its checkpoint; None where none has been trained."""
+    checkpoint = chooser(trainer)
+    if checkpoint is None or "best_epoch" not in figures:
+        return None
+    score, name = figures[f"{checkpoint.monitor}_best"], Path(checkpoint.best_model_path).name
+    return f"best: epoch {figures['best_epoch']:.0f}  {checkpoint.monitor} {score:.4f}  checkpoints/{name}"
+
+
+def print_summary(cfg: DictConfig, figures: dict[str, float], best: str | None) -> None:
+    """Print the main figures, the best checkpoint, the run directory, and what to try next."""
     table = Table(show_header=False)
     for name in SUMMARY:
         if name in figures:
@@ -71,6 +86,8 @@ def print_summary(cfg: DictConfig, figures: dict[str, float]) -> None:
             table.add_row(name, f"{value:.4f}" if name.endswith("acc") else f"{value:,.2f}".removesuffix(".00"))
     console = Console()
     console.print(table)
+    if best is not None:
+        console.print(best, highlight=False, soft_wrap=True)
     console.print(f"run directory: {cfg.paths.output_dir}", highlight=False, soft_wrap=True)
     if cfg.extras.next_commands:
         console.print("worth trying next:")

@@ -18,7 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.utils.checkpoints import CONFIG_KEY, INPUT_KEY
+from src.utils.journal import completed_epochs, epoch_line, journal
 from src.utils.json_files import read_json, write_json
+from src.utils.measure import count_parameters
 from src.utils.rerun import remember, tell_differences
 
 NOTHING_YET = {"seconds": 0.0, "validation_seconds": 0.0, "images": 0}  # of an epoch that begins
@@ -84,6 +86,7 @@ class RunRecord(L.Callback):
         self.compared_with, self._written = compared_with, False
         self.epoch_seconds: list[float] = []
         self.images_per_second: list[float] = []
+        self._logged_epochs = 0
         self._amid_epoch: dict[str, float] = dict(NOTHING_YET)
         self._clock_start: float | None = None
 
@@ -109,6 +112,13 @@ class RunRecord(L.Callback):
         self.facts = {**before, "resumed": [*before.get("resumed", []), now]} if before else now
         self.write("run.json", self.facts)
         self._written = True
+        if trainer.is_global_zero:
+            choices, net = self.facts.get("choices", {}), getattr(pl_module, "net", pl_module)
+            journal.info("command: %s", now["command"])
+            journal.info("run directory: %s", self.folder)
+            journal.info("data: %s (%s)", choices.get("data", ""), type(datamodule).__name__)
+            name, parameters = type(net).__name__, count_parameters(pl_module)
+            journal.info("model: %s (%s), %s parameters", choices.get("model", ""), name, f"{parameters:,}")
 
     def state_dict(self) -> dict[str, Any]:
         """The times of the epochs, and of the one that has begun, for checkpoints."""
@@ -145,8 +155,23 @@ class RunRecord(L.Callback):
         self._clock_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
+        """Log the epoch before, whose figures are in by now, and start the clock."""
+        self._log_epoch(trainer)
         self._amid_epoch, self._clock_start = dict(NOTHING_YET), time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the last epoch."""
+        self._log_epoch(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Log the last epoch that was completed."""
+        self._log_epoch(trainer)
+
+    def _log_epoch(self, trainer: L.Trainer) -> None:
+        epoch, line = completed_epochs(trainer), epoch_line(trainer)
+        if trainer.is_global_zero and epoch > self._logged_epochs and line is not None:
+            self._logged_epochs = epoch
+            journal.info("%s", line)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
