@@ -1,12 +1,11 @@
 """What TensorBoard's HParams tab shows of a run: the values it may be compared by, and the figures to compare."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import TensorBoardLogger
-from omegaconf import DictConfig, OmegaConf
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.api_pb2 import (
     DATA_TYPE_BOOL,
@@ -28,7 +27,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_TYPE_STRING: "string_value"}
 LEARNING_RATE = "model.optimizer.lr"
-COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
 COMPARED_BY = (  # TensorBoard ticks the first five
     "test/acc",
     "val/acc_best",
@@ -94,19 +92,3 @@ def kind(value: Any) -> int:
     if isinstance(value, bool):
         return DATA_TYPE_BOOL
     return DATA_TYPE_FLOAT64 if isinstance(value, int | float) else DATA_TYPE_STRING
-
-
-def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
-    """The values that a run may be compared by, under dotted names: `model.optimizer.lr` and its like."""
-    return {name: value for key in COMPARED for name, value in leaves(OmegaConf.select(cfg, key), key)}
-
-
-def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Every value below a node, with its dotted name; but for Hydra's own keys, which begin with an underscore."""
-    if isinstance(node, DictConfig):
-        for key in node:
-            secret = "oc.env" in str(node._get_node(key))  # the environment is nobody's business
-            if not str(key).startswith("_") and not secret:
-                yield from leaves(node[key], f"{name}.{key!s}")
-    else:
-        yield name, node if isinstance(node, bool | int | float | str) else str(node)

@@ -1,5 +1,6 @@
 """What comes out of a run: its figures in `metrics.json`, in the HParams tab, and as a table at the end."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +8,19 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from src.utils.checkpoints import read_checkpoint
-from src.utils.hparams import hyperparameters, log_hyperparameters
 from src.utils.journal import journal
 from src.utils.measure import count_parameters
 from src.utils.run_record import RunRecord
 
 SUMMARY = ("test/acc", "val/acc", "params", "epoch_seconds", "images_per_second")
+
+# what runs are compared by, in the HParams tab and its like
+COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
 
 
 def collect_figures(trainer: L.Trainer) -> dict[str, float]:
@@ -56,6 +59,8 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
     for logger in trainer.loggers:
         compared = {**record.facts["choices"], **hyperparameters(cfg)}
         if isinstance(logger, TensorBoardLogger):
+            from src.utils.hparams import log_hyperparameters  # what it imports need not delay the first step
+
             log_hyperparameters(logger, compared, figures, trainer.global_step)
         else:
             logger.log_hyperparams(compared)
@@ -75,6 +80,22 @@ def best_line(trainer: L.Trainer, figures: dict[str, float]) -> str | None:
         return None
     score, name = figures[f"{checkpoint.monitor}_best"], Path(checkpoint.best_model_path).name
     return f"best: epoch {figures['best_epoch']:.0f}  {checkpoint.monitor} {score:.4f}  checkpoints/{name}"
+
+
+def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
+    """The values that a run may be compared by, under dotted names: `model.optimizer.lr` and its like."""
+    return {name: value for key in COMPARED for name, value in leaves(OmegaConf.select(cfg, key), key)}
+
+
+def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every value below a node, with its dotted name; but for Hydra's own keys, which begin with an underscore."""
+    if isinstance(node, DictConfig):
+        for key in node:
+            secret = "oc.env" in str(node._get_node(key))  # the environment is nobody's business
+            if not str(key).startswith("_") and not secret:
+                yield from leaves(node[key], f"{name}.{key!s}")
+    else:
+        yield name, node if isinstance(node, bool | int | float | str) else str(node)
 
 
 def print_summary(cfg: DictConfig, figures: dict[str, float], best: str | None) -> None:
