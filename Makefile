@@ -52,7 +52,7 @@ train: $(STAMP) ## train the default net on MNIST
 train-%: $(STAMP) ## train a model by its name: make train-mnist_cnn_68k
 	$(TRAIN) model=$* $(ARGS)
 tb: $(STAMP) ## open TensorBoard on all runs
-	$(VENV)/bin/tensorboard --logdir logs $(ARGS)
+	$(RUN) -m src.report.board --logdir logs $(ARGS)
 compare: $(STAMP) ## compare all runs in a table and on a page: make compare ARGS="runs=[logs/train/multiruns/mine]"
 	$(RUN) src/compare.py $(ARGS)
 lc: ## list the configurations by group

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from src.utils.checkpoints import check_file
+from src.utils.checkpoints import check_file, check_left, find_weights
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
 from src.utils.rerun import expand_command_line, go_on
@@ -37,15 +37,23 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     cfg = with_folder(cfg)
     apply_extras(cfg)
     ckpt_path = check_file(cfg.ckpt_path) if cfg.ckpt_path else None
+    if cfg.init_from and ckpt_path and not cfg.resume:
+        raise ValueError("ckpt_path= goes on with a run and init_from= starts one from weights: give one of them.")
+    init_from = find_weights(cfg.init_from) if cfg.init_from and not ckpt_path else None
 
     from src.callbacks.last_checkpoint import restored_figures
     from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.utils.results import as_tensors, best_checkpoint, collect_figures, report
+    from src.utils.weights import load_fitting
 
     objects = build(cfg, ckpt_path)
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
     figures: dict[str, float] = {}
+    if init_from is not None:
+        load_fitting(model, init_from)
     if cfg.train:
+        if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
+            check_left(ckpt_path, trainer.max_epochs, trainer.max_steps)  # this run's own may have had all
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
         figures |= restored_figures(trainer) | collect_figures(trainer)
         ckpt_path = best_checkpoint(trainer)

@@ -124,6 +124,12 @@ def test_a_debug_preset_runs(name: str, compose: Callable[..., DictConfig]) -> N
     assert figures["train/loss"] > 0
 
 
+@pytest.mark.parametrize("logger", ["none", "tensorboard"])
+def test_a_fast_development_run_runs(logger: str, compose: Callable[..., DictConfig]) -> None:
+    _, objects = train(compose("trainer.fast_dev_run=true", f"logger={logger}", "data.batch_size=16", "data=synthetic"))
+    assert objects["trainer"].global_step == 1
+
+
 def test_overfitting_three_batches_learns_them_by_heart(compose: Callable[..., DictConfig]) -> None:
     figures, _ = train(compose("debug=overfit", "data.batch_size=16", "data.val_size=100"))
     assert figures["train/acc"] > 0.95  # of noise: only the same batches every epoch can be learnt
@@ -225,6 +231,8 @@ MISTAKES = {
     "a group that must not be null": (["data=null"], ["data=null stands for data=none"]),
     "wrong switch": (["model.compile=yes"], ["model.compile=yes", "true or false"]),
     "no checkpoint": (["ckpt_path=no.ckpt"], ["ckpt_path=no.ckpt is not a file"]),
+    "no weights": (["init_from=no.ckpt"], ["init_from=no.ckpt is neither a run nor a checkpoint"]),
+    "no run": (["init_from=configs"], ["init_from=configs holds no run"]),
     "no tags": (["extras.enforce_tags=true", "tags=[]"], ["tags=[] is empty"]),
     "bad grammar": (["trainer.max_epochs=[1"], ["[1"]),
 }

@@ -78,6 +78,15 @@ class ImageReport(L.Callback):
                 f"{path} is no report of a test and is not replaced: name another callbacks.image_report.dirpath."
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training samples have been logged, for checkpoints."""
+        return {"samples_logged_in": self.dirpath if self._samples_logged else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Spare a resumed run what takes seconds of its epoch; a run in another folder logs samples of its own."""
+        logged_in = state_dict["samples_logged_in"]
+        self._samples_logged = logged_in is not None and logged_in == self.dirpath
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

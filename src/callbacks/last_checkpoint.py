@@ -13,11 +13,11 @@ from torch import nn
 from torchmetrics import Metric
 
 from src.utils.checkpoint_names import LAST
+from src.utils.checkpoints import RESUME_KEY
 from src.utils.interruption import Interrupted, Pruned
 from src.utils.random_state import random_state, set_random_state
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-KEY = "exact_resume"  # where a checkpoint keeps what Lightning leaves out
 
 
 class LastCheckpoint(Checkpoint):
@@ -60,15 +60,16 @@ class LastCheckpoint(Checkpoint):
             "metrics": metric_states(pl_module),
             "loader": loader.state_dict() if (loader := resumable_loader(trainer)) else None,
         }
-        checkpoint[KEY] = {
+        checkpoint[RESUME_KEY] = {
             "processes": gather(own, trainer.world_size),
-            "figures": {name: float(value) for name, value in trainer.callback_metrics.items()},
+            # those that were not logged since the run was resumed come with its checkpoint
+            "figures": self.figures | {name: float(value) for name, value in trainer.callback_metrics.items()},
             "should_stop": trainer.should_stop,
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what has to be set when the training starts; by then others have drawn random numbers."""
-        self._restored = checkpoint.get(KEY)
+        self._restored = checkpoint.get(RESUME_KEY)
         self.figures = self._restored["figures"] if self._restored else {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-COLUMNS = ("train/loss", "train/acc", "val/loss", "val/acc", "images_per_second", "epoch_seconds")
+from src.utils.journal import completed_epochs, epoch_line
 
 
 class ProgressBar(LightningProgressBar):
@@ -126,12 +126,7 @@ class ProgressBar(LightningProgressBar):
 
     def _print_epoch(self, trainer: L.Trainer) -> None:
         self._stop()
-        metrics = {name: float(trainer.callback_metrics[name]) for name in COLUMNS if name in trainer.callback_metrics}
-        epoch = trainer.fit_loop.epoch_progress.current.completed
-        if not self._enabled or epoch <= self._lines or not metrics:
-            return
-        self._lines = epoch
-        figures = "  ".join(
-            f"{name} {value:,.0f}" if value >= 100 else f"{name} {value:.4f}" for name, value in metrics.items()
-        )
-        self.console.print(f"epoch {epoch}/{trainer.max_epochs}  {figures}", highlight=False, soft_wrap=True)
+        epoch, line = completed_epochs(trainer), epoch_line(trainer)
+        if self._enabled and epoch > self._lines and line is not None:
+            self._lines = epoch
+            self.console.print(line, highlight=False, soft_wrap=True)

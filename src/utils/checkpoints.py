@@ -13,24 +13,71 @@ if TYPE_CHECKING:  # torch costs seconds to import, and a missing file is found 
 CONFIG = Path(".hydra", "config.yaml")  # of a run, in its folder
 CONFIG_KEY = "config"  # where a checkpoint keeps the run's configuration
 INPUT_KEY = "input_card"  # and how an image becomes an input
+RESUME_KEY = "exact_resume"  # and what Lightning leaves out that a run is resumed with
 
 
-def find_checkpoint(run_dir: str | Path) -> Path:
+def find_checkpoint(run_dir: str | Path, key: str = "run_dir") -> Path:
     """The best checkpoint of a run, or the last one where none is marked as best.
+
+    Args:
+        run_dir: the folder of the run.
+        key: of the configuration, that names the folder.
 
     Raises:
         FileNotFoundError: there is no such folder, or no checkpoint in it.
     """
     folder = Path(run_dir)
     if not folder.is_dir():
-        raise FileNotFoundError(f"run_dir={run_dir} is not a folder; runs lie in logs/train/runs/.")
+        raise FileNotFoundError(f"{key}={run_dir} is not a folder; runs lie in logs/train/runs/.")
     best = sorted((folder / "checkpoints").glob("epoch_*.ckpt"), key=lambda path: path.stat().st_mtime)
     last = folder / "checkpoints" / "last.ckpt"
     if best:
         return best[-1]
     if last.is_file():
         return last
-    raise FileNotFoundError(f"run_dir={run_dir} holds no run: there is no checkpoint in {folder / 'checkpoints'}.")
+    raise FileNotFoundError(f"{key}={run_dir} holds no run: there is no checkpoint in {folder / 'checkpoints'}.")
+
+
+def find_weights(init_from: str | Path) -> Path:
+    """The checkpoint that `init_from` names: a file, or the best one in the folder of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(init_from)
+    if path.is_dir():
+        return find_checkpoint(path, "init_from")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"init_from={init_from} is neither a run nor a checkpoint; runs lie in logs/train/runs/."
+        )
+    return path
+
+
+def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
+    """Check that a run which goes on with the checkpoint of another one has something left to train.
+
+    Args:
+        ckpt_path: the checkpoint.
+        max_epochs: of the trainer; -1 or None: no limit.
+        max_steps: of the trainer; -1: no limit.
+
+    Raises:
+        ValueError: it would end at once.
+    """
+    checkpoint = read_checkpoint(ckpt_path)
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    steps = checkpoint["global_step"]
+    limits = {"trainer.max_epochs": (max_epochs, epochs), "trainer.max_steps": (max_steps, steps)}
+    reached = {key: most for key, (most, done) in limits.items() if most is not None and 0 <= most <= done}
+    why, way_out = ", ".join(f"{key}={most}" for key, most in reached.items()), f"raise {' and '.join(reached)}, or "
+    if not reached and checkpoint.get(RESUME_KEY, {}).get("should_stop"):
+        why, way_out = "its run was stopped early", ""
+    if why:
+        raise ValueError(
+            f"ckpt_path={ckpt_path} has had {epochs} epochs and {steps} steps, and nothing is left to train ({why}): "
+            f"{way_out}start anew from its weights with init_from={ckpt_path}."
+        )
 
 
 def check_file(ckpt_path: str | Path) -> Path:

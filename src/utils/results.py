@@ -9,26 +9,32 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from src.utils.checkpoints import read_checkpoint
+from src.utils.journal import journal
 from src.utils.measure import count_macs, count_parameters
 from src.utils.run_record import RunRecord
 
 SUMMARY = ("test/acc", "val/acc", "params", "epoch_seconds", "images_per_second")
-# what the HParams tab shows of the configuration, and of the figures
+
+# what runs are compared by, in the HParams tab and its like
 COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
-COMPARED_BY = (*SUMMARY, "val/acc_best", "val/loss", "test/loss")
 
 
 def collect_figures(trainer: L.Trainer) -> dict[str, float]:
-    """The figures of the stage that has just ended, and the best value of what checkpoints are chosen by."""
+    """The figures of the stage that has just ended; the best value of what checkpoints are chosen by, and its epoch."""
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = chooser(trainer)
     if checkpoint is not None and checkpoint.best_model_score is not None:
         figures[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)
+        if trainer.state.fn == TrainerFn.FITTING:
+            # Lightning counts epochs from 0, also in the names of files; figures and lines count them from 1
+            figures["best_epoch"] = read_checkpoint(Path(checkpoint.best_model_path))["epoch"] + 1
     return figures
 
 
@@ -63,11 +69,27 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
     for logger in trainer.loggers:
         compared = {**record.facts["choices"], **hyperparameters(cfg)}
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(compared, {name: figures[name] for name in COMPARED_BY if name in figures})
+            from src.utils.hparams import log_hyperparameters  # what it imports need not delay the first step
+
+            log_hyperparameters(logger, compared, figures, trainer.global_step)
         else:
             logger.log_hyperparams(compared)
         logger.finalize("success")
-    print_summary(cfg, figures)
+    best = best_line(trainer, figures)
+    tested = [f"{name} {value:.4f}" for name, value in figures.items() if name.startswith("test/")]
+    for line in (best, f"test: {'  '.join(tested)}" if tested else None):
+        if line is not None:
+            journal.info("%s", line)
+    print_summary(cfg, figures, best)
+
+
+def best_line(trainer: L.Trainer, figures: dict[str, float]) -> str | None:
+    """The best epoch and its checkpoint; None where none has been trained."""
+    checkpoint = chooser(trainer)
+    if checkpoint is None or "best_epoch" not in figures:
+        return None
+    score, name = figures[f"{checkpoint.monitor}_best"], Path(checkpoint.best_model_path).name
+    return f"best: epoch {figures['best_epoch']:.0f}  {checkpoint.monitor} {score:.4f}  checkpoints/{name}"
 
 
 def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
@@ -86,8 +108,8 @@ def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, node if isinstance(node, bool | int | float | str) else str(node)
 
 
-def print_summary(cfg: DictConfig, figures: dict[str, float]) -> None:
-    """Print the main figures, the run directory, and what to try next."""
+def print_summary(cfg: DictConfig, figures: dict[str, float], best: str | None) -> None:
+    """Print the main figures, the best checkpoint, the run directory, and what to try next."""
     table = Table(show_header=False)
     for name in SUMMARY:
         if name in figures:
@@ -95,6 +117,8 @@ def print_summary(cfg: DictConfig, figures: dict[str, float]) -> None:
             table.add_row(name, f"{value:.4f}" if name.endswith("acc") else f"{value:,.2f}".removesuffix(".00"))
     console = Console()
     console.print(table)
+    if best is not None:
+        console.print(best, highlight=False, soft_wrap=True)
     console.print(f"run directory: {cfg.paths.output_dir}", highlight=False, soft_wrap=True)
     if cfg.extras.next_commands:
         console.print("worth trying next:")

@@ -18,9 +18,12 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.utils.checkpoints import CONFIG_KEY, INPUT_KEY
+from src.utils.journal import completed_epochs, epoch_line, journal
 from src.utils.json_files import read_json, write_json
+from src.utils.measure import count_parameters
 from src.utils.rerun import remember, store_config, tell_differences
 
+NOTHING_YET = {"seconds": 0.0, "validation_seconds": 0.0, "images": 0}  # of an epoch that begins
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
@@ -83,6 +86,9 @@ class RunRecord(L.Callback):
         self.compared_with, self._written = compared_with, False
         self.epoch_seconds: list[float] = []
         self.images_per_second: list[float] = []
+        self._logged_epochs = 0
+        self._amid_epoch: dict[str, float] = dict(NOTHING_YET)
+        self._clock_start: float | None = None
 
     @rank_zero_only
     def write(self, name: str, content: dict[str, Any]) -> None:
@@ -92,6 +98,7 @@ class RunRecord(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write down what this run runs on, before anything can go wrong."""
+        self._trains = stage == "fit"
         if self._written:  # the test after training belongs to the same run
             return
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
@@ -107,16 +114,28 @@ class RunRecord(L.Callback):
         self.facts = {**before, "resumed": [*before.get("resumed", []), now]} if before else now
         self.write("run.json", self.facts)
         self._written = True
+        if trainer.is_global_zero:
+            choices, net = self.facts.get("choices", {}), getattr(pl_module, "net", pl_module)
+            journal.info("command: %s", now["command"])
+            journal.info("run directory: %s", self.folder)
+            journal.info("data: %s (%s)", choices.get("data", ""), type(datamodule).__name__)
+            name, parameters = type(net).__name__, count_parameters(pl_module)
+            journal.info("model: %s (%s), %s parameters", choices.get("model", ""), name, f"{parameters:,}")
 
     def state_dict(self) -> dict[str, Any]:
-        """The times of the epochs, for checkpoints."""
-        return {"epoch_seconds": self.epoch_seconds, "images_per_second": self.images_per_second}
+        """The times of the epochs, and of the one that has begun, for checkpoints."""
+        return {
+            "epoch_seconds": self.epoch_seconds,
+            "images_per_second": self.images_per_second,
+            "amid_epoch": {**self._amid_epoch, "seconds": self._seconds()},
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the times of the interrupted run."""
-        self.epoch_seconds, self.images_per_second = map(
-            list, (state_dict["epoch_seconds"], state_dict["images_per_second"])
-        )
+        """Go on with the times of the interrupted run; a checkpoint that is only tested has no say in them."""
+        if self._trains:
+            self.epoch_seconds = list(state_dict["epoch_seconds"])
+            self.images_per_second = list(state_dict["images_per_second"])
+            self._amid_epoch = dict(state_dict.get("amid_epoch", NOTHING_YET))
 
     @staticmethod
     def note(trainer: L.Trainer, **facts: Any) -> None:
@@ -134,19 +153,33 @@ class RunRecord(L.Callback):
             checkpoint[INPUT_KEY] = datamodule.input_card()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clocks; resuming amid an epoch, Lightning does not start that again."""
-        self.on_train_epoch_start(trainer, pl_module)
+        """Start the clock; resuming amid an epoch, Lightning does not start that again."""
+        self._clock_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clocks."""
-        self._epoch_start = time.perf_counter()
-        self._validation_seconds, self._images = 0.0, 0
+        """Log the epoch before, whose figures are in by now, and start the clock."""
+        self._log_epoch(trainer)
+        self._amid_epoch, self._clock_start = dict(NOTHING_YET), time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the last epoch."""
+        self._log_epoch(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Log the last epoch that was completed."""
+        self._log_epoch(trainer)
+
+    def _log_epoch(self, trainer: L.Trainer) -> None:
+        epoch, line = completed_epochs(trainer), epoch_line(trainer)
+        if trainer.is_global_zero and epoch > self._logged_epochs and line is not None:
+            self._logged_epochs = epoch
+            journal.info("%s", line)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count images."""
-        self._images += len(batch[0])
+        self._amid_epoch["images"] += len(batch[0])
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the validation."""
@@ -155,19 +188,26 @@ class RunRecord(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the clock of the validation."""
         if not trainer.sanity_checking:
-            self._validation_seconds += time.perf_counter() - self._validation_start
+            self._amid_epoch["validation_seconds"] += time.perf_counter() - self._validation_start
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the seconds of the whole epoch, validation included, and the speed of its training part."""
-        seconds = time.perf_counter() - self._epoch_start
-        images = self._images * trainer.world_size
+        seconds, amid = self._seconds(), self._amid_epoch
         self.epoch_seconds.append(seconds)
-        self.images_per_second.append(images / (seconds - self._validation_seconds))
+        self.images_per_second.append(amid["images"] * trainer.world_size / (seconds - amid["validation_seconds"]))
+        self._amid_epoch, self._clock_start = dict(NOTHING_YET), None
         figures = {"epoch_seconds": seconds, "images_per_second": self.images_per_second[-1]}
         pl_module.log_dict(figures, sync_dist=True)
 
+    def _seconds(self) -> float:
+        """The seconds of the epoch so far, before an interruption and after it."""
+        running = time.perf_counter() - self._clock_start if self._clock_start is not None else 0.0
+        return self._amid_epoch["seconds"] + running
+
     def figures(self) -> dict[str, float]:
-        """The median epoch: `epoch_seconds`, validation included, and `images_per_second` in training; all `epochs`."""
+        """The median epoch: `epoch_seconds`, validation included, and `images_per_second` in training; all `epochs` of
+        the run and their `train_seconds`, but not what a kill has lost and was done again.
+        """
         if not self.epoch_seconds:
             return {}
         return {

@@ -72,6 +72,25 @@ def test_training_and_test_leave_each_picture_once(
     assert pictures(tmp_path) == {"train/samples": 1, "test/confusion_matrix": 1, "test/worst_mistakes": 1}
 
 
+@pytest.mark.parametrize(("folder", "drawn"), [("first", {}), ("another", {"train/samples": 1})])
+def test_a_run_that_goes_on_in_its_folder_does_not_draw_its_samples_again(
+    folder: str,
+    drawn: dict[str, int],
+    data: L.LightningDataModule,
+    model: L.LightningModule,
+    trainer: Trainer,
+    tmp_path: Path,
+) -> None:
+    first = trainer(ImageReport(dirpath=str(tmp_path / "first")), logger=TensorBoardLogger(tmp_path / "a", name=""))
+    first.fit(model, datamodule=data)
+    first.save_checkpoint(tmp_path / "last.ckpt")
+    logger = TensorBoardLogger(tmp_path, name="b", version="")
+    run = trainer(ImageReport(dirpath=str(tmp_path / folder)), max_epochs=2, logger=logger)
+    run.fit(model, datamodule=data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    logger.finalize("success")
+    assert pictures(tmp_path / "b") == drawn
+
+
 def test_a_test_by_itself_has_the_test_s_pictures(
     known: Known, trainer: Trainer, logger: TensorBoardLogger, tmp_path: Path
 ) -> None:

@@ -99,6 +99,30 @@ def test_broken_off_anywhere_and_resumed_it_ends_the_same(
     assert_equal(run("parts", *options, last), whole)  # nothing left to train: the same figures again
 
 
+def test_figures_that_are_logged_seldom_survive_two_interruptions(run: Callable[..., Any], tmp_path: Path) -> None:
+    """The last step that is logged lies before the first interruption: only the checkpoints know its figures."""
+    options = [*NETS["MLP"], "logger=csv", "trainer.log_every_n_steps=5", "trainer.accumulate_grad_batches=3"]
+    last = f"ckpt_path={tmp_path}/parts/checkpoints/last.ckpt"
+    whole = run("whole", *options)
+    with pytest.raises(RuntimeError, match="broken off"):
+        run("parts", *options, f"{STEP}=1", broken_after=15)
+    with pytest.raises(RuntimeError, match="broken off"):
+        run("parts", *options, f"{STEP}=1", last, broken_after=4)
+    assert_equal(run("parts", *options, last), whole)
+    assert "train/loss_step" in whole[0]
+
+
+def test_a_run_tells_what_all_of_it_spent_and_which_epoch_was_best(
+    compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    figures, _ = train(compose(*SMALL, "model=simple_mlp", "model.optimizer.lr=0"))  # no epoch beats the first
+    assert (figures["epochs"], figures["best_epoch"]) == (3, 1)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("epoch_*.ckpt")] == ["epoch_000.ckpt"]
+    state = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["RunRecord"]
+    assert figures["train_seconds"] == pytest.approx(sum(state["epoch_seconds"]))
+    assert len(state["epoch_seconds"]) == 3
+
+
 def test_photographs_are_resumed_exactly_too(run: Callable[..., Any], tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     for number in range(60):

@@ -9,7 +9,8 @@ import lightning as L
 import pytest
 from rich.console import Console
 
-from src.callbacks.progress_bar import COLUMNS, ProgressBar
+from src.callbacks.progress_bar import ProgressBar
+from src.utils.journal import COLUMNS
 from src.utils.run_record import RunRecord
 
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"

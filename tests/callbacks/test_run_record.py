@@ -99,6 +99,45 @@ def test_each_validation_of_an_epoch_is_left_out_of_its_speed(
 
 
 @pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("broken_after", [1, 3])
+def test_an_epoch_that_was_broken_off_keeps_its_time_and_images(
+    broken_after: int,
+    data: L.LightningDataModule,
+    model: L.LightningModule,
+    trainer: Trainer,
+    tmp_path: Path,
+) -> None:
+    class Break(L.Callback):
+        def on_train_batch_end(self, run: L.Trainer, *_: Any) -> None:
+            if run.global_step == broken_after:
+                run.save_checkpoint(tmp_path / "amid.ckpt")
+                raise RuntimeError("broken off")
+
+    with pytest.raises(RuntimeError, match="broken off"):
+        trainer(RunRecord(str(tmp_path), CONFIG, {}), Break()).fit(model, datamodule=data)
+    record = RunRecord(str(tmp_path), CONFIG, {})
+    trainer(record, max_epochs=2).fit(model, datamodule=data, ckpt_path=tmp_path / "amid.ckpt", weights_only=True)
+    # 1 second until it was broken off, 3 after, of which 1 of validation: 32 images in all
+    assert record.epoch_seconds == [4, 3]
+    assert record.images_per_second == [32 / 3, 16]
+
+
+def test_a_checkpoint_that_is_tested_does_not_turn_back_the_clock(
+    record: RunRecord, data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer, tmp_path: Path
+) -> None:
+    class SaveFirst(L.Callback):
+        def on_train_epoch_start(self, run: L.Trainer, *_: Any) -> None:
+            if run.current_epoch == 1:
+                run.save_checkpoint(tmp_path / "first.ckpt")
+
+    run = trainer(record, SaveFirst(), max_epochs=3)
+    run.fit(model, datamodule=data)
+    figures = record.figures()
+    run.test(model, datamodule=data, ckpt_path=tmp_path / "first.ckpt", weights_only=True, verbose=False)
+    assert record.figures() == figures and figures["epochs"] == 3
+
+
+@pytest.mark.usefixtures("clock")
 def test_the_images_that_are_counted_are_those_of_the_batches(
     record: RunRecord, data: Any, model: L.LightningModule, trainer: Trainer
 ) -> None:

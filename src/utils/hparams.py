@@ -1,0 +1,94 @@
+"""What TensorBoard's HParams tab shows of a run: the values it may be compared by, and the figures to compare."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.api_pb2 import (
+    DATA_TYPE_BOOL,
+    DATA_TYPE_FLOAT64,
+    DATA_TYPE_STRING,
+    STATUS_SUCCESS,
+    Experiment,
+    HParamInfo,
+    MetricInfo,
+    MetricName,
+)
+from tensorboard.plugins.hparams.metadata import (
+    EXPERIMENT_TAG,
+    SESSION_END_INFO_TAG,
+    SESSION_START_INFO_TAG,
+    create_summary_metadata,
+)
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+
+FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_TYPE_STRING: "string_value"}
+LEARNING_RATE = "model.optimizer.lr"
+COMPARED_BY = (  # TensorBoard ticks the first five
+    "test/acc",
+    "val/acc_best",
+    "val/acc",
+    "val/loss",
+    "params",
+    "test/loss",
+    "epoch_seconds",
+    "images_per_second",
+)
+# Of all others the last value of their curves is shown. A curve must not get the figure once more, at an earlier step:
+# TensorBoard would take that for a new start, and forget the curve.
+OWN_TAGS = {
+    "val/acc_best": "val/acc_best",
+    "params": "params",
+    "epoch_seconds": "median/epoch_seconds",
+    "images_per_second": "median/images_per_second",
+}
+
+
+def log_hyperparameters(
+    logger: TensorBoardLogger, values: Mapping[str, Any], figures: Mapping[str, float], step: int
+) -> None:
+    """Write a run's values and figures for the HParams tab.
+
+    Args:
+        logger: of the run.
+        values: of the configuration, by dotted names.
+        figures: of the run; those of `COMPARED_BY` are shown.
+        step: of the optimizer, at the end of the run.
+    """
+    logger.log_hyperparams(dict(values))  # for hparams.yaml; without figures Lightning writes no events
+    for name, tag in OWN_TAGS.items():
+        if name in figures:
+            logger.experiment.add_scalar(tag, figures[name], step)
+    # TensorBoard takes the columns of all runs from any one of them, so each names all figures, its own or not
+    tags = {name: OWN_TAGS.get(name, name) for name in COMPARED_BY}
+    columns = [MetricInfo(name=MetricName(tag=tag), display_name=name) for name, tag in tags.items()]
+    first = {LEARNING_RATE, *chosen()}
+    infos = [HParamInfo(name=name, type=kind(value), differs=name in first) for name, value in values.items()]
+    start = SessionStartInfo(start_time_secs=time.time())
+    for name, value in values.items():
+        setattr(start.hparams[name], FIELDS[kind(value)], value)
+    messages = {
+        EXPERIMENT_TAG: HParamsPluginData(experiment=Experiment(hparam_infos=infos, metric_infos=columns)),
+        SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
+        SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=SessionEndInfo(status=STATUS_SUCCESS)),
+    }
+    for tag, message in messages.items():
+        content = Summary.Value(tag=tag, metadata=create_summary_metadata(message))
+        logger.experiment._get_file_writer().add_summary(Summary(value=[content]))
+
+
+def chosen() -> set[str]:
+    """The keys that the command line has set: the jobs of a sweep differ in some of them."""
+    if not HydraConfig.initialized():
+        return set()
+    return {override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task}
+
+
+def kind(value: Any) -> int:
+    """TensorBoard's name for the type of a value."""
+    if isinstance(value, bool):
+        return DATA_TYPE_BOOL
+    return DATA_TYPE_FLOAT64 if isinstance(value, int | float) else DATA_TYPE_STRING

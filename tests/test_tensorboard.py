@@ -1,0 +1,117 @@
+"""What TensorBoard itself shows of a run: its own server is asked, with the loader that it takes by default."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.request import Request, urlopen
+
+import pytest
+from omegaconf import DictConfig
+
+from src.train import train
+from src.utils.cli import ROOT
+from tests.conftest import TINY_RUN
+
+SMALL = (*TINY_RUN, "data=synthetic", "trainer.log_every_n_steps=1", "callbacks.model_summary=null")
+
+
+class Board:
+    """A TensorBoard that serves a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-m", "src.report.board", "--logdir", str(folder), "--port", "0"]
+        self.process = subprocess.Popen([*command, "--host", "127.0.0.1"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        said = ""
+        for line in self.process.stderr:
+            said += line
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                self.address = found[0]
+                return
+        raise AssertionError(said)
+
+    def ask(self, path: str, body: Any = None, **query: str) -> Any:
+        """Its answer, read from JSON."""
+        address = f"{self.address}/data/plugin/{path}" + (f"?{urlencode(query)}" if query else "")
+        data = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(address, data, {"Content-Type": "application/json"}), timeout=60) as answer:
+            return json.load(answer)
+
+    def curves(self, expected: str) -> dict[str, list[str]]:
+        """The curves of each run, as soon as there is one that is read last."""
+        for _ in range(300):  # it reads while it serves
+            found = self.ask("scalars/tags")
+            if any(expected in tags for tags in found.values()):
+                return {run: list(tags) for run, tags in found.items()}
+            time.sleep(0.1)
+        raise AssertionError(f"{expected} never came; there are {found}")
+
+    def points(self, run: str, tag: str) -> list[tuple[int, float]]:
+        """A curve: (step, value)."""
+        return [(step, value) for _, step, value in self.ask("scalars/scalars", run=run, tag=tag)]
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Callable[[], Board]]:
+    """Start a TensorBoard of the run in `tmp_path`."""
+    boards: list[Board] = []
+
+    def start() -> Board:
+        boards.append(Board(tmp_path))
+        return boards[-1]
+
+    yield start
+    for one in boards:
+        one.process.terminate()
+        one.process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_curves_are_whole_and_the_hparams_tab_compares_what_matters(
+    resumed: bool, compose: Callable[..., DictConfig], board: Callable[[], Board], tmp_path: Path
+) -> None:
+    figures, _ = train(compose(*SMALL, f"trainer.max_epochs={2 if resumed else 4}"))
+    if resumed:
+        last = tmp_path / "checkpoints" / "last.ckpt"
+        cfg = compose(*SMALL, "trainer.max_epochs=4", f"resume={tmp_path}", f"ckpt_path={last}")
+        figures, _ = train(cfg, own=True)
+    served = board()
+    curves = served.curves("median/images_per_second")  # the last that is written
+    assert list(curves) == ["tensorboard"]
+    for name in ("val/acc", "val/loss", "train/loss", "train/acc"):
+        points = served.points("tensorboard", name)
+        assert [step for step, _ in points] == [2, 5, 8, 11], name
+        assert points[-1][1] == pytest.approx(figures[name])
+    assert [step for step, _ in served.points("tensorboard", "lr")] == list(range(12))
+    assert not [name for name in curves["tensorboard"] if "pg1" in name or "AdamW" in name]
+
+    columns = served.ask("hparams/experiment", {"experimentName": ""})
+    metrics = [column["name"]["tag"] for column in columns["metricInfos"]]
+    assert [column["displayName"] for column in columns["metricInfos"]][:3] == ["test/acc", "val/acc_best", "val/acc"]
+    assert columns["hparamInfos"][0]["name"] == "model.optimizer.lr"  # those that come first are ticked
+    question = {
+        "experimentName": "",
+        "allowedStatuses": ["STATUS_SUCCESS"],
+        "colParams": [{"metric": {"tag": tag}} for tag in metrics],
+        "startIndex": 0,
+        "sliceSize": 9,
+    }
+    (group,) = served.ask("hparams/session_groups", question)["sessionGroups"]
+    shown = {value["name"]["tag"].removeprefix("median/"): value["value"] for value in group["metricValues"]}
+    assert shown == pytest.approx({name: figures[name] for name in shown})
+    assert {"test/acc", "val/acc", "val/acc_best", "val/loss", "params", "epoch_seconds"} <= shown.keys()
+    assert group["hparams"]["model.optimizer.lr"] == pytest.approx(0.001)
+
+
+def test_its_plain_address_opens_on_accuracy_and_loss(board: Callable[[], Board]) -> None:
+    served = board()
+    with urlopen(served.address, timeout=60) as page:
+        pinned = json.loads(parse_qs(urlsplit(page.url).query)["pinnedCards"][0])
+        assert page.status == 200 and "text/html" in page.headers["Content-Type"]
+    assert [card["tag"] for card in pinned][:2] == ["val/acc", "train/loss"]
