@@ -13,7 +13,7 @@ from torch import nn
 from torchmetrics import Metric
 
 from src.utils.checkpoint_names import LAST
-from src.utils.interruption import Interrupted
+from src.utils.interruption import Interrupted, Pruned
 from src.utils.random_state import random_state, set_random_state
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -44,9 +44,14 @@ class LastCheckpoint(Checkpoint):
         self._signal: int | None = None
         self._ending = False
         self.figures: dict[str, float] = {}  # of the checkpoint that was loaded
-        self._handlers: dict[int, Any] = {}
+        self._former: dict[int, Any] = {}  # handlers
+        self._handlers: dict[int, Any] = {}  # those to restore, while this callback listens
         self._restored: dict[str, Any] | None = None
         self._saved_step, self._saved_at = 0, time.monotonic()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Remember what signals do without this callback, before Lightning puts a handler in its place."""
+        self._former = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add to every checkpoint what Lightning leaves out."""
@@ -83,7 +88,9 @@ class LastCheckpoint(Checkpoint):
             set_random_state(own["random"])
             self._restored = None
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._note_signal) for number in SIGNALS}
+            for number in SIGNALS:
+                signal.signal(number, self._note_signal)
+            self._handlers = self._former
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -110,12 +117,16 @@ class LastCheckpoint(Checkpoint):
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen to signals no more."""
+        """Listen to signals no more, and end the run if one has come since the last epoch."""
         self._restore_handlers()
+        if self._signal is not None:
+            raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Listen to signals no more."""
+        """Listen to signals no more; one that came while the run was given up is for the sweep."""
         self._restore_handlers()
+        if self._signal is not None and isinstance(exception, Pruned):
+            signal.raise_signal(self._signal)
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -140,7 +151,7 @@ class LastCheckpoint(Checkpoint):
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
-            signal.signal(number, handler if number != signal.SIGTERM else signal.SIG_DFL)
+            signal.signal(number, handler)
         self._handlers = {}
 
 

@@ -139,6 +139,12 @@ def mark_lost(job: Job, sentence: str) -> None:
         note(job.folder, status=FAILED, ended=now(), error=sentence)
 
 
+def mark_interrupted(job: Job) -> None:
+    """Let the status of a job tell that its process was ended, unless it could still tell how it ended."""
+    if status_of(job.folder) == RUNNING:
+        note(job.folder, status=INTERRUPTED, ended=now())
+
+
 def key_of(overrides: Iterable[str]) -> frozenset[str]:
     """What a list of overrides sets, in whatever order and notation: `lr=0.10` is `lr=0.1`."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))

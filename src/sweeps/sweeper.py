@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.sweeps.jobs import Job, Sweep, name_of
 from src.sweeps.launcher import LocalLauncher
+from src.sweeps.signals import Ending, typed_command
 from src.sweeps.space import word
 from src.sweeps.table import summarise
 from src.utils.interruption import SweepFailed, SweepInterrupted
@@ -72,6 +73,7 @@ class ResumableSweeper(Sweeper):
             raise ModuleNotFoundError(
                 f"hydra/launcher={choice} needs a package that is not installed: pip install -e '.[{extra}]'"
             ) from error
+        self.ending = self.launcher.ending if isinstance(self.launcher, LocalLauncher) else Ending(self.not_ended)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is still to be run of the sweep that the arguments ask for.
@@ -89,6 +91,8 @@ class ResumableSweeper(Sweeper):
         words = [word(key, value) for key, value in self.params.items() if key not in given]
         overrides = self.parse([*words, *arguments])
         self.folder = Path(self.config.hydra.sweep.dir).resolve()
+        self.ending.sentence = self.not_ended
+        self.ending.listen()
         try:
             jobs = self.run({override.get_key_element(): override for override in overrides})
         finally:
@@ -97,7 +101,7 @@ class ResumableSweeper(Sweeper):
         summarise(jobs, self.folder)
         statuses = {job.status for job in jobs}
         if statuses & {INTERRUPTED, PENDING, RUNNING}:
-            raise SweepInterrupted(f"The sweep has not ended; to go on: {self.command()}")
+            raise SweepInterrupted(self.not_ended())
         if FAILED in statuses:
             failed = sum(job.status == FAILED for job in jobs)
             raise SweepFailed(f"{failed} of {len(jobs)} jobs failed; to try them again: {self.command()} {RETRY}")
@@ -111,9 +115,13 @@ class ResumableSweeper(Sweeper):
         """Read overrides; patterns such as `glob(mnist_*)` stand for the files that there are."""
         return OverridesParser.create(self.hydra_context.config_loader).parse_overrides(words)
 
+    def not_ended(self) -> str:
+        """That there is more to do, and how."""
+        return f"The sweep has not ended; to go on: {self.command()}"
+
     def command(self) -> str:
         """The command that goes on with this sweep."""
-        command = shlex.join(["python", *(word for word in sys.argv if word != RETRY)])
+        command = typed_command(RETRY)
         if any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in sys.argv):
             return command
         name = f"sweep={self.folder.name}" if "sweep" in self.config else f"hydra.sweep.dir={self.folder}"
@@ -156,7 +164,10 @@ class ResumableSweeper(Sweeper):
         gave_up = False
         for batch in batches(iter(jobs), at_once):
             try:
-                self.launcher.launch([job.arguments() for job in batch], initial_job_idx=batch[0].number)
+                with self.ending.suspended():
+                    self.launcher.launch([job.arguments() for job in batch], initial_job_idx=batch[0].number)
+            except KeyboardInterrupt:
+                raise SweepInterrupted(self.not_ended()) from None
             except Exception as error:  # of the engine; how the jobs stand is told by themselves
                 log.error("The launcher gave up: %s", error)
                 gave_up = True  # whatever is wrong with it is wrong for others, too

@@ -11,6 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from src.sweeps.signals import listen_from_the_start
+
+if __name__ == "__main__":
+    listen_from_the_start()
+
 from omegaconf import DictConfig
 
 from src.utils.cli import entry_point
