@@ -7,21 +7,21 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from src.sweeps.jobs import Job, mark_interrupted, mark_lost
 from src.sweeps.signals import Ending, blocked, leave_terminal
 from src.sweeps.table import Progress, words
+from src.sweeps.task import Task
 from src.utils.cli import set_env
 from src.utils.cpu import allowed_cpus, physical_cores
 from src.utils.interruption import RESUMABLE, Interrupted
@@ -33,30 +33,6 @@ REFRESH_SECONDS = 0.5
 EXIT_SECONDS = 10  # for a process to end that has nothing left to do
 # how a process ends that was told to, by its launcher or from without: its job has not failed, and goes on
 KILLS = (-signal.SIGTERM, -9, RESUMABLE)
-
-
-@dataclass
-class Task:
-    """What it takes to run any job of a sweep; it can be sent to another process."""
-
-    hydra_context: HydraContext
-    task_function: TaskFunction
-    config: DictConfig
-
-    def run(self, job: Job) -> JobReturn:
-        """Run one job in this process."""
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, job.arguments())
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = job.number
-        result = run_job(
-            hydra_context=self.hydra_context,
-            task_function=self.task_function,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        return result
 
 
 class LocalLauncher(Launcher):

@@ -17,11 +17,12 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from src.sweeps.jobs import Job, Sweep, name_of
+from src.sweeps.jobs import Job, Sweep, jobs_in, name_of, without_names
 from src.sweeps.launcher import LocalLauncher
 from src.sweeps.signals import Ending, typed_command
 from src.sweeps.space import word
 from src.sweeps.table import summarise
+from src.sweeps.task import kind
 from src.utils.interruption import SweepFailed, SweepInterrupted
 from src.utils.job_status import FAILED, INTERRUPTED, PENDING, RUNNING
 
@@ -134,11 +135,15 @@ class ResumableSweeper(Sweeper):
         return found
 
     def check(self, jobs: Iterable[Sequence[str]]) -> None:
-        """Compose jobs until every value has been seen, so that a mistake shows before the first of them runs."""
-        seen: set[str] = set()
+        """Compose jobs until every value has been seen, so that a mistake shows before the first of them runs.
+
+        What jobs of the folder have was seen when they were added; and of a key's numbers one stands for all.
+        """
+        seen = {kind(word) for job in jobs_in(self.folder) for word in job.overrides}
         for words in jobs:
-            if not seen.issuperset(words):
-                seen.update(words)
+            kinds = {kind(word) for word in without_names(words)}
+            if not kinds <= seen:
+                seen |= kinds
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
                 strategy = str(OmegaConf.select(cfg, "trainer.strategy", throw_on_resolution_failure=False))
                 if strategy.startswith("ddp"):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from src.sweeps.jobs import Sweep
+from src.utils.job_status import note
 from tests.sweeps.conftest import TOY, Toy, overrides, starts, statuses
 
 
@@ -30,6 +32,14 @@ def test_every_combination_is_a_job_and_finished_ones_are_left_alone(toy: Toy, t
     assert starts(tmp_path) == dict.fromkeys(range(6), 1)
     assert overrides(tmp_path)[4] == ["seed=3", "model.optimizer.lr=0.01"]
     assert "2 of 6 jobs are to do" in again.stdout and "6 jobs: 6 finished" in again.stdout
+
+
+def test_jobs_that_are_known_are_not_composed_again(toy: Toy, tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path / "sweep", "train", ["model"]).jobs_for([["model=gone_since"]])
+    note(job.folder, status="finished", value=0)
+    result = toy("model=gone_since,mnist_sdn_8k")
+    assert "2 jobs: 2 finished" in result.stdout and list(starts(tmp_path)) == [1]
+    assert "There is no model=gone_too." in toy("model=gone_since,gone_too", status=1).stderr
 
 
 def test_the_numbers_of_jobs_are_never_given_twice(toy: Toy, tmp_path: Path) -> None:
