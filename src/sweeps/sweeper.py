@@ -84,10 +84,13 @@ class ResumableSweeper(Sweeper):
             SweepFailed: jobs have failed, and the others have ended.
             ValueError: its folder has no name, or is that of another sweep.
         """
-        if not self.config.get("sweep", "unnamed"):
+        name = str(self.config.get("sweep", "unnamed") or "")
+        if not name:
             raise ValueError(
                 "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time."
             )
+        if name in (".", "..") or {"/", "\\"} & {*name}:
+            raise ValueError(f"sweep={name} is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.")
         given = [name_of(argument) for argument in arguments]
         words = [word(key, value) for key, value in self.params.items() if key not in given]
         overrides = self.parse([*words, *arguments])
@@ -145,12 +148,7 @@ class ResumableSweeper(Sweeper):
             if not kinds <= seen:
                 seen |= kinds
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
-                strategy = str(OmegaConf.select(cfg, "trainer.strategy", throw_on_resolution_failure=False))
-                if strategy.startswith("ddp"):
-                    raise ValueError(
-                        f"trainer.strategy={strategy}: a job of a sweep is one process; "
-                        "start runs of several one by one."
-                    )
+                check_job(cfg)
 
     def launch(
         self, jobs: Iterable[Job], total: int, at_once: int | None = None, ended: Callable[[Job], None] | None = None
@@ -181,6 +179,31 @@ class ResumableSweeper(Sweeper):
                     ended(job)
             if gave_up or (self.fail_fast and any(job.status == FAILED for job in batch)):
                 return
+
+
+def check_job(cfg: DictConfig) -> None:
+    """Refuse the configuration of a job that composes and can't be run.
+
+    Raises:
+        ValueError: it takes several processes, or optimises a figure of a test that is left out.
+    """
+    strategy = str(OmegaConf.select(cfg, "trainer.strategy", throw_on_resolution_failure=False))
+    if strategy.startswith("ddp"):
+        raise ValueError(
+            f"trainer.strategy={strategy}: a job of a sweep is one process; sweep with trainer=cpu or trainer=gpu, or "
+            "start the runs one by one: for seed in 1 2 3; do python src/train.py trainer=ddp seed=$seed; done"
+        )
+    for name in names_of(OmegaConf.select(cfg, "optimized_metric")):
+        if name.startswith("test/") and OmegaConf.select(cfg, "test") is False:
+            raise ValueError(
+                f"optimized_metric={name}: test=false leaves the test set alone; optimise a figure of the validation, "
+                "such as val/acc_best."
+            )
+
+
+def names_of(optimized_metric: Any) -> list[str]:
+    """The figures that are optimised: none, one, or several."""
+    return [optimized_metric] if isinstance(optimized_metric, str) else list(optimized_metric or [])
 
 
 def batches(jobs: Iterator[Job], size: int | None) -> Iterator[list[Job]]:

@@ -62,7 +62,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
     if (Path(cfg.paths.output_dir) / JOB).is_file():
-        callbacks.append(SweepJob(cfg.paths.output_dir))
+        names = cfg.get("optimized_metric") or []
+        callbacks.append(SweepJob(cfg.paths.output_dir, [names] if isinstance(names, str) else list(names)))
     loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
     # where a group was left out on purpose, Lightning would put its own in its place
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}

@@ -1,6 +1,8 @@
 """A folder of its own for every run, however many start at once."""
 
+import atexit
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from src.utils.cli import print_error
-from src.utils.processes import agree, in_torchrun, is_first, tell
+from src.utils.processes import agree, in_torchrun, is_first, program, tell
 
 
 class ExclusiveFolder(Callback):
@@ -33,7 +35,12 @@ class ExclusiveFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of a sweep."""
         if in_torchrun():
-            tell(lambda: print_error("-m: torchrun is for one run; start it once for each job of a sweep."))
+            tell(
+                lambda: print_error(
+                    "-m: torchrun is for one run; leave out -m and start it for each: for seed in 1 2 3; do "
+                    f"{program()} src/train.py trainer=ddp seed=$seed; done"
+                )
+            )
             sys.exit(1)
         with flag_override(config, "readonly", False):
             config.hydra.sweep.dir = self._choose(config, "sweep")
@@ -43,7 +50,10 @@ class ExclusiveFolder(Callback):
         wanted = str(config.hydra[kind].dir)
         if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
             return wanted
-        return str(create_folder(Path(wanted)))
+        folder = create_folder(Path(wanted))
+        if kind == "sweep":
+            atexit.register(remove_if_empty, folder)  # where the sweep is refused
+        return str(folder)
 
 
 def create_folder(wanted: Path) -> Path:
@@ -58,3 +68,9 @@ def create_folder(wanted: Path) -> Path:
             number += 1
         else:
             return folder
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that nothing was put into."""
+    with suppress(OSError):
+        folder.rmdir()
