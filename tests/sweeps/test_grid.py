@@ -121,7 +121,11 @@ WRONG = {
     "model.optimizer.l=0.1,0.2": "There is no model.optimizer.l in the configuration. Did you mean model.optimizer.lr?"
     " To add a key that is not there, write +model.optimizer.l=…",
     "sweep=": "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time.",
-    "trainer=ddp_sim": "trainer.strategy=ddp: a job of a sweep is one process; start runs of several one by one.",
+    "sweep=../../out": "sweep=../../out is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.",
+    "sweep=..": "sweep=.. is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.",
+    "seed=1,": "seed=1, cannot be read: write key=value, or key=a,b for a sweep, with quotes around text that holds",
+    "trainer=ddp_sim": "trainer.strategy=ddp: a job of a sweep is one process; sweep with trainer=cpu or trainer=gpu, "
+    "or start the runs one by one: for seed in 1 2 3; do python src/train.py trainer=ddp seed=$seed; done",
     "hydra.sweeper.n_jobs=1000": "n_jobs=1000: this machine has the cores for 1 to ",
 }
 
@@ -131,6 +135,37 @@ def test_a_mistake_is_answered_before_anything_runs(argument: str, toy: Toy, tmp
     result = toy("tags=[a],[b]", argument, status=1)
     assert WRONG[argument] in result.stderr and len(result.stderr.splitlines()) == 1
     assert not starts(tmp_path)
+
+
+def test_a_figure_of_a_test_that_is_left_out_is_not_optimised(toy: Toy, tmp_path: Path) -> None:
+    result = toy("seed=1,2", "test=false", "optimized_metric=test/acc", status=1)
+    assert "optimized_metric=test/acc: test=false leaves the test set alone; optimise a figure of" in result.stderr
+    assert not starts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["seed=1,2", "hydra.sweeper.n_jobs=1000"],
+        ["model=mnist_sdn_8k,mnist_sdn_9k"],
+        ["seed=interval(1,3)"],
+        ["seed=1,2", "sweep=../../out"],
+        ["model=mnist_sdn_8k,mnist_sdn_9k", "sweep=named"],
+        ["model=mnist_sdn_8k,mnist_sdn_9k", "hydra/sweeper=optuna", "optimized_metric=val/acc"],
+        ["seed=1", "hydra/sweeper=optuna", "optimized_metric=val/acc"],
+        ["seed=1,2", "hydra/sweeper=optuna", "optimized_metric=val/acc", "hydra.sweeper.storage=nothing://x"],
+    ],
+)
+def test_a_sweep_that_is_refused_leaves_no_folder(options: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, TOY, "-m", f"paths.log_dir={tmp_path}/logs", *options]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("ERROR: ") and len(result.stderr.splitlines()) == 1
+    assert {path.name for path in tmp_path.rglob("*")} <= {"logs", "train", "multiruns"}
+
+
+def test_an_empty_folder_that_the_user_made_stays(tmp_path: Path) -> None:
+    command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path}", "model=mnist_sdn_8k,mnist_sdn_9k"]
+    assert subprocess.run(command, capture_output=True).returncode == 1 and tmp_path.is_dir()
 
 
 def test_a_folder_of_another_sweep_is_refused(toy: Toy, tmp_path: Path) -> None:
