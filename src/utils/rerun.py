@@ -17,7 +17,7 @@ from src.utils.checkpoints import read_checkpoint
 from src.utils.cli import is_choice
 from src.utils.job_status import JOB
 from src.utils.json_files import read_json, write_whole
-from src.utils.processes import agree
+from src.utils.processes import agree, folder_before_restart, meet_anew
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,18 @@ OWN = ("resume", "reproduce", "seed")  # what differs by the nature of the thing
 
 
 def expand_command_line() -> None:
-    """Put what `resume=` or `reproduce=` stands for into this program's arguments."""
-    sys.argv[1:] = json.loads(agree(lambda: json.dumps(expand(sys.argv[1:]))))
+    """Put what `resume=` or `reproduce=` stands for into this program's arguments.
+
+    Processes that torchrun has started again, for one of them has died, go on with their run, as `resume=` would.
+    """
+
+    def expanded() -> list[str]:
+        folder = folder_before_restart()
+        begun = folder is not None and (Path(folder) / ".hydra" / "overrides.yaml").is_file()
+        return expand([f"resume={folder}"] if begun else sys.argv[1:])
+
+    sys.argv[1:] = json.loads(agree(lambda: json.dumps(expanded())))
+    meet_anew()
 
 
 def expand(arguments: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from src.utils.cli import print_error
-from src.utils.processes import agree, in_torchrun, is_first, program, tell
+from src.utils.processes import agree, in_torchrun, is_first, keep_for_restart, program, tell
 
 
 class ExclusiveFolder(Callback):
@@ -24,6 +24,7 @@ class ExclusiveFolder(Callback):
         """Choose the folder of a run, one for all of its processes; what the first of them says, the others don't."""
         try:
             folder = agree(lambda: self._choose(config, "run"))
+            keep_for_restart(folder)
         except RuntimeError as error:  # an Exception Hydra would pass over
             sys.exit(f"ERROR: the processes of torchrun can't agree on a run directory: {error}")
         with flag_override(config, "readonly", False):
