@@ -13,6 +13,7 @@ import pytest
 
 from src.sweeps.jobs import Sweep
 from src.utils.job_status import note
+from src.utils.locks import locked
 from tests.sweeps.conftest import TOY, Toy, overrides, starts, statuses
 
 
@@ -207,5 +208,50 @@ def test_a_signal_ends_a_sweep_and_its_processes(number: int, tmp_path: Path) ->
     assert process.returncode == 75
     assert "the running jobs save their state" in errors and "The sweep has not ended; to go on: python" in errors
     assert starts(tmp_path) == {0: 1, 1: 1} and not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert {facts["status"] for facts in statuses(tmp_path).values()} == {"interrupted"}
     result = subprocess.run([*command, "tags=[dev]"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_signal_ends_a_job_of_this_process_wherever_it_is(tmp_path: Path) -> None:
+    command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=1,2", "tags=[wait]"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while process.poll() is None and not starts(tmp_path):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("ERROR: The sweep has not ended; to go on: python ")
+    assert statuses(tmp_path)[0]["status"] == "interrupted" and starts(tmp_path) == {0: 1}
+
+
+def test_the_first_signal_ends_a_sweep_that_waits_for_the_jobs_of_others(tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path / "sweep", "train", ["seed"]).jobs_for([["seed=1"]])
+    note(job.folder, status="running", pid=1, host="here")
+    command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=1"]
+    with locked(job.folder):
+        process = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert "Waiting for job 0" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75 and said.startswith("ERROR: The sweep has not ended; to go on: python ")
+    assert len(said.splitlines()) == 1 and not starts(tmp_path) and statuses(tmp_path)[0]["status"] == "running"
+
+
+def test_a_second_signal_ends_a_sweep_and_its_processes_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=1,2", "tags=[stubborn]"]
+    process = subprocess.Popen(
+        [*command, "hydra.sweeper.n_jobs=2"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while process.poll() is None and len(starts(tmp_path)) < 2:
+        time.sleep(0.05)
+    pids = [int(path.read_text().split()[1]) for path in tmp_path.glob("sweep/*/starts.txt")]
+    assert process.stderr is not None
+    process.send_signal(signal.SIGINT)
+    assert "the running jobs save their state" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and errors.startswith("ERROR: The sweep has not ended; to go on: python ")
+    assert {facts["status"] for facts in statuses(tmp_path).values()} == {"interrupted"}
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
