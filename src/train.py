@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
 
-from src.utils.signals import listener
+from src.sweeps.signals import listen_from_the_start
 
 if __name__ == "__main__":
-    listener.listen()  # before the imports, which take a while
+    listen_from_the_start()  # before the imports, which take a while
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode

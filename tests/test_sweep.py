@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.sweep_interrupts import FAULTS, MOMENTS, WAYS, interrupt
 from benchmarks.sweep_kills import family, kill_and_resume, outcome, sweep
 from src.utils.cli import ROOT
 from src.utils.job_status import FINISHED, PRUNED
@@ -58,6 +59,14 @@ def test_a_sweep_that_was_killed_ends_like_one_left_in_peace(tmp_path: Path) -> 
     assert killed == 1
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole"), f"{killed} kills, seed of the moments {seed}"
     assert sorted(statuses(tmp_path / "parts")) == list(range(4))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_interrupt_ends_a_sweep_in_order(way: str, tmp_path: Path) -> None:
+    """The short form of benchmarks/sweep_interrupts.py."""
+    moment = random.SystemRandom().uniform(0, MOMENTS)
+    outcome = interrupt(tmp_path, way, moment)
+    assert not [fault for fault in FAULTS if outcome[fault]], outcome
 
 
 def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Training in the processes that torchrun starts: they find what one process finds, and speak with one voice."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from benchmarks.sweep_kills import family
 from src.train import train
 from src.utils.checkpoints import read_checkpoint
 from src.utils.cli import ROOT
@@ -114,3 +116,30 @@ def test_a_mistake_is_told_once(mistake: str, sentence: str, tmp_path: Path) -> 
     assert process.returncode != 0
     assert own_words(errors).count(f"ERROR: {sentence}") == own_words(errors).count("ERROR") == 1, errors
     assert "src/utils" not in errors  # no trace of ours
+
+
+def test_processes_that_are_started_again_go_on_with_their_run(tmp_path: Path) -> None:
+    """Torchrun ends all when one dies, and starts as many again."""
+    launcher = ("--standalone", "--nproc-per-node=2", "--max-restarts=1", "--monitor-interval=0.1")
+    options = (*COMMON, "trainer=ddp", "trainer.max_epochs=60", f"paths.log_dir={tmp_path}")
+    process = start(*options, launcher=launcher)
+    while not list(tmp_path.rglob("last.ckpt")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    victim = max(family(process.pid) - {process.pid})
+    os.kill(victim, signal.SIGKILL)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    (run,) = (tmp_path / "train" / "runs").iterdir()
+    assert len(json.loads((run / "run.json").read_text())["resumed"]) == 1
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["epoch"] == 59 and (run / "metrics.json").is_file()
+
+
+def test_a_sweep_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    process = start("-m", "seed=1,2", f"paths.log_dir={tmp_path}")
+    _, errors = process.communicate(timeout=120)
+    sentence = (
+        "ERROR: -m: torchrun is for one run; leave out -m and start it for each: for seed in 1 2 3; do "
+        "torchrun --nproc-per-node=2 src/train.py trainer=ddp seed=$seed; done"
+    )
+    assert process.returncode != 0 and own_words(errors).count(sentence) == 1, errors

@@ -1,5 +1,6 @@
 """What a run that is a job of a sweep does beside training: it tells how far it is, and ends when it is of no use."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from src.utils.interruption import Pruned
 from src.utils.job_status import JOB, note
 from src.utils.json_files import read_json
+from src.utils.results import chooser
 
 TOLD = ("train/loss", "val/loss", "val/acc")
 
@@ -18,11 +20,13 @@ class SweepJob(L.Callback):
 
     Args:
         folder: the run directory.
+        optimized: the figures that the sweep optimises.
     """
 
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str, optimized: Sequence[str] = ()) -> None:
+        self.folder, self.optimized = Path(folder), optimized
         self.trial: Any = None
+        self._untold = self._validated = False  # whether there is an epoch to tell of, and a validation in it
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find the trial that this run is, where a study may prune it."""
@@ -40,6 +44,30 @@ class SweepJob(L.Callback):
         """Tell how long it will be."""
         note(self.folder, epoch=trainer.current_epoch, max_epochs=trainer.max_epochs)
 
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse to optimise a figure that the run will not have: Lightning's sanity check comes before the training.
+
+        Raises:
+            ValueError: there is no such figure in a validation, of which a test has the like.
+        """
+        self._validated = not trainer.sanity_checking
+        known = {name for name in trainer.callback_metrics if name.startswith("val/")}
+        checkpoint = chooser(trainer)
+        best = {f"{checkpoint.monitor}_best"} if checkpoint is not None else set()
+        known |= best | {name.replace("val/", "test/", 1) for name in known}
+        for name in self.optimized:
+            if is_lacking(name, known):
+                listed = ", ".join(sorted(known))
+                raise ValueError(f"optimized_metric={name} is not a figure of this run; it has {listed}, among others.")
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell the figures of the epoch before: only now are all of them in."""
+        self._tell_figures(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell the figures of the last epoch."""
+        self._tell_figures(trainer)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tell how the epoch ended, and end the run that the study gives up.
 
@@ -48,8 +76,9 @@ class SweepJob(L.Callback):
             ValueError: the run has no such figure.
         """
         epoch = trainer.current_epoch + 1
+        note(self.folder, epoch=epoch)
+        self._untold = True
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        note(self.folder, epoch=epoch, figures={name: metrics[name] for name in TOLD if name in metrics})
         if not self.prune_by or not trainer.fit_loop.epoch_loop._should_check_val_epoch():
             return
         if self.prune_by not in metrics:
@@ -62,3 +91,18 @@ class SweepJob(L.Callback):
             hopeless = self.trial.should_prune()
         if trainer.strategy.reduce_boolean_decision(hopeless, all=False):  # all processes end together
             raise Pruned(value)
+
+    def _tell_figures(self, trainer: L.Trainer) -> None:
+        """Tell the figures of an epoch, unless those of its validation are lacking."""
+        if self._untold and (self._validated or not trainer.enable_validation):
+            metrics = trainer.callback_metrics
+            note(self.folder, figures={name: float(metrics[name]) for name in TOLD if name in metrics})
+        self._untold = self._validated = False
+
+
+def is_lacking(name: str, known: Collection[str]) -> bool:
+    """Whether a name is certainly not that of a figure, for those of validation and test are known."""
+    stage, slash, _ = name.partition("/")
+    if slash:
+        return stage in ("val", "test") and name not in known
+    return f"val/{name}" in known or name.replace("_", "/", 1) in known  # as in acc and val_acc

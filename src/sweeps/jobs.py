@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from src.utils.job_status import FAILED, INTERRUPTED, JOB, PENDING, RUNNING, STATUS, note, now, status_of
+from src.utils.job_status import DONE, FAILED, INTERRUPTED, JOB, PENDING, RUNNING, STATUS, note, now, status_of
 from src.utils.json_files import read_json, write_json
 from src.utils.locks import is_locked, locked
 
@@ -30,6 +31,7 @@ class Job:
     number: int
     overrides: tuple[str, ...]
     folder: Path
+    _final: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def key(self) -> frozenset[str]:
@@ -39,12 +41,17 @@ class Job:
     @property
     def status(self) -> str:
         """How the job stands."""
-        return standing(self.folder)
+        return self.facts["status"] if self._final else standing(self.folder, self.facts.get("status", PENDING))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the job has told of itself."""
-        return read_json(self.folder / STATUS)
+        """What the job has told of itself; once it is done for good, that is not read again."""
+        if self._final:
+            return self._final
+        facts = read_json(self.folder / STATUS)
+        if facts.get("status") in DONE:
+            self._final.update(facts)
+        return facts
 
     def arguments(self) -> list[str]:
         """The overrides to launch it with; where it has begun before, it goes on from its last checkpoint by itself."""
@@ -82,9 +89,7 @@ class Sweep:
 
     def jobs(self) -> list[Job]:
         """All jobs that there are, by their numbers."""
-        folders = [path.parent for path in self.folder.glob(f"*/{JOB}") if path.parent.name.isdecimal()]
-        found = [Job(int(folder.name), tuple(read_json(folder / JOB)["overrides"]), folder) for folder in folders]
-        return sorted(found, key=lambda job: job.number)
+        return jobs_in(self.folder)
 
     def add(self, overrides: Sequence[str], number: int | None = None, **facts: Any) -> Job:
         """Add a job, under the next number unless one is given."""
@@ -100,13 +105,19 @@ class Sweep:
 
     def jobs_for(self, wanted: Iterable[Sequence[str]]) -> list[Job]:
         """The job of each list of overrides: the one that is there, or one that is added."""
-        known = {job.key: job for job in self.jobs()}
+        jobs = self.jobs()
+        as_written = {frozenset(job.overrides): job for job in jobs}
+        by_key: dict[frozenset[str], Job] | None = None  # reading overrides takes its time: only where it has to be
         found = []
-        for overrides in wanted:
-            key = key_of(without_names(overrides))
-            if key not in known:
-                known[key] = self.add(overrides)
-            found.append(known[key])
+        for overrides in map(without_names, wanted):
+            job = as_written.get(frozenset(overrides))
+            if job is None:
+                by_key = {job.key: job for job in jobs} if by_key is None else by_key
+                key = key_of(overrides)
+                if key not in by_key:
+                    by_key[key] = self.add(overrides)
+                job = by_key[key]
+            found.append(job)
         return found
 
     def claimed(self) -> AbstractContextManager[None]:
@@ -118,9 +129,21 @@ class Sweep:
         return locked(self.folder, BUSY)
 
 
-def standing(folder: Path) -> str:
-    """How the job of a folder stands; one that was running and that nobody works at any more has been interrupted."""
-    status = status_of(folder)
+def jobs_in(folder: Path) -> list[Job]:
+    """All jobs that a sweep's folder holds, by their numbers."""
+    folders = [path.parent for path in folder.glob(f"*/{JOB}") if path.parent.name.isdecimal()]
+    found = [Job(int(one.name), tuple(read_json(one / JOB)["overrides"]), one) for one in folders]
+    return sorted(found, key=lambda job: job.number)
+
+
+def standing(folder: Path, told: str | None = None) -> str:
+    """How the job of a folder stands; one that was running and that nobody works at any more has been interrupted.
+
+    Args:
+        folder: of the job.
+        told: its status, where that has just been read.
+    """
+    status = told or status_of(folder)
     if status == RUNNING and not is_locked(folder):
         status = status_of(folder)  # it may have ended between the two looks
         return INTERRUPTED if status == RUNNING else status
@@ -139,11 +162,22 @@ def mark_lost(job: Job, sentence: str) -> None:
         note(job.folder, status=FAILED, ended=now(), error=sentence)
 
 
+def mark_interrupted(job: Job) -> None:
+    """Let the status of a job tell that its process was ended, unless it could still tell how it ended."""
+    if status_of(job.folder) == RUNNING:
+        note(job.folder, status=INTERRUPTED, ended=now())
+
+
 def key_of(overrides: Iterable[str]) -> frozenset[str]:
     """What a list of overrides sets, in whatever order and notation: `lr=0.10` is `lr=0.1`."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    values = {one.get_key_element(): None if one.is_delete() else one.value() for one in parsed}
-    return frozenset(f"{key}={value!r}" for key, value in values.items())
+    return frozenset(f"{key}={value}" for key, value in dict(map(read_override, overrides)).items())
+
+
+@cache
+def read_override(text: str) -> tuple[str, str]:
+    """The key of an override and its value, in one notation; the jobs of a grid have most of theirs in common."""
+    (override,) = OverridesParser.create().parse_overrides([text])
+    return override.get_key_element(), repr(None if override.is_delete() else override.value())
 
 
 def without_names(overrides: Iterable[str]) -> list[str]:

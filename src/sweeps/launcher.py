@@ -6,55 +6,34 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager, suppress
+from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
-from src.sweeps.jobs import Job, mark_lost
+from src.sweeps.jobs import Job, mark_interrupted, mark_lost
+from src.sweeps.signals import Ending, blocked, leave_terminal
 from src.sweeps.table import Progress, words
-from src.utils.cli import describe, print_error, set_env
+from src.sweeps.task import Task
+from src.utils.cli import describe, set_env
 from src.utils.cpu import allowed_cpus, physical_cores
-from src.utils.interruption import Interrupted
+from src.utils.interruption import RESUMABLE, Interrupted
 from src.utils.job_status import FAILED, INTERRUPTED
 from src.utils.links import open_to_append
 
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 0.5
-KILLS = (signal.SIGTERM, 9)  # from without: the job has not failed, and goes on when the sweep does
-
-
-@dataclass
-class Task:
-    """What it takes to run any job of a sweep; it can be sent to another process."""
-
-    hydra_context: HydraContext
-    task_function: TaskFunction
-    config: DictConfig
-
-    def run(self, job: Job) -> JobReturn:
-        """Run one job in this process."""
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, job.arguments())
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = job.number
-        result = run_job(
-            hydra_context=self.hydra_context,
-            task_function=self.task_function,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        return result
+EXIT_SECONDS = 10  # for a process to end that has nothing left to do
+# how a process ends that was told to, by its launcher or from without: its job has not failed, and goes on
+KILLS = (-signal.SIGTERM, -9, RESUMABLE)
 
 
 class LocalLauncher(Launcher):
@@ -77,6 +56,8 @@ class LocalLauncher(Launcher):
             raise ValueError(f"n_jobs={n_jobs}: this machine has the cores for 1 to {cpus} jobs at once.")
         self.n_jobs, self.fail_fast = n_jobs, fail_fast
         self._workers: list[Worker] = []
+        self._own: Job | None = None  # that this process itself runs
+        self.ending = Ending(lambda: "Interrupted.", lambda: bool(self._busy()), self._abandon)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what jobs are made of; Hydra calls it before anything is launched."""
@@ -101,6 +82,7 @@ class LocalLauncher(Launcher):
             ended: called with each job when it has ended.
         """
         setup_globals()
+        self.ending.listen()
         if self.n_jobs == 1:
             self._one_by_one(jobs, total, ended or ignore)
         else:
@@ -109,7 +91,9 @@ class LocalLauncher(Launcher):
     def _one_by_one(self, jobs: Iterable[Job], total: int, ended: Callable[[Job], None]) -> None:
         for place, job in enumerate(jobs, 1):
             log.info("job %d (%d of %d): %s", job.number, place, total, words(job))
+            self._own = job
             result = self.task.run(job)
+            self._own = None
             ended(job)
             failed = result.status == JobStatus.FAILED
             if failed and (self.fail_fast or isinstance(result._return_value, Interrupted)):
@@ -117,9 +101,9 @@ class LocalLauncher(Launcher):
 
     def _at_once(self, jobs: Iterator[Job], total: int, ended: Callable[[Job], None]) -> None:
         over = False
-        with interruptible() as stop, Progress(total) as progress:
+        with Progress(total) as progress:
             while True:
-                while not over and not stop.is_set() and len(self._busy()) < self.n_jobs:
+                while not over and not self.ending.asked and len(self._busy()) < self.n_jobs:
                     job = next(jobs, None)
                     if job is None:
                         over = True
@@ -137,9 +121,8 @@ class LocalLauncher(Launcher):
                         progress.tell(job)
                         over |= self.fail_fast and job.status == FAILED
                 self._workers = [worker for worker in self._workers if not worker.gone]
-                if stop.is_set() and not stop.told:
-                    stop.told = True
-                    for worker in busy:
+                if self.ending.asked:
+                    for worker in self._busy():
                         worker.end_job()
 
     def _busy(self) -> list["Worker"]:
@@ -160,8 +143,20 @@ class LocalLauncher(Launcher):
         for worker in self._workers:
             worker.connection.close()
         for worker in self._workers:
-            worker.process.join()
+            worker.process.join(EXIT_SECONDS)
+            worker.kill()
         self._workers.clear()
+
+    def _abandon(self) -> None:
+        """End everything that runs, and let the jobs tell that they were interrupted."""
+        running = [worker.job for worker in self._busy()] + [self._own]
+        for worker in self._workers:
+            worker.kill()
+        for child in active_children():  # a worker that has just been started, a job's loaders
+            child.kill()
+        for job in running:
+            if job is not None:
+                mark_interrupted(job)
 
 
 class Worker:
@@ -175,10 +170,12 @@ class Worker:
         context = get_context("spawn")  # a fork would share the threads and locks of what is loaded already
         self.connection, other = context.Pipe()
         self.process = context.Process(target=work, args=(other, task, Singleton.get_state()["instances"]))
-        self.process.start()
+        resource_tracker.ensure_running()  # by itself it would unblock the signals again
+        with blocked():
+            self.process.start()
         other.close()  # so that the death of the process ends the connection
         self.job: Job | None = None
-        self.gone = False
+        self.gone = self._told = False
 
     def give(self, job: Job) -> None:
         """Let the process run a job."""
@@ -194,9 +191,12 @@ class Worker:
             self.gone = not self.connection.recv()
         except (EOFError, OSError):
             self.gone = True
-            self.process.join()
+            self.process.join(EXIT_SECONDS)
+            self.kill()
             code = self.process.exitcode or 0
-            if -code not in KILLS:
+            if self._told or code in KILLS:
+                mark_interrupted(job)
+            else:
                 how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
                 mark_lost(job, f"The process of this job ended {how}; its last words are in {job.folder}/console.log")
         self.job = None
@@ -204,21 +204,32 @@ class Worker:
 
     def end_job(self) -> None:
         """Let the job save its state and end; where it can't yet, the process ends."""
-        self.process.terminate()
+        if not self._told:
+            self._told = True
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """End the process, and what its job has started and not ended."""
+        if self.process.pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.join(EXIT_SECONDS)
 
 
 def work(connection: Connection, task: Task, singletons: Any) -> None:
     """What a worker does: run the jobs that it is sent until there are no more, or nobody who sends them."""
-    if hasattr(os, "setsid"):
-        os.setsid()  # Ctrl-C is for the launcher, which tells each worker once
+    job: Job | None = None
+    leave_terminal(Ending(lambda: "Interrupted.", abandon=lambda: mark_interrupted(job) if job else None))
     threading.Thread(target=end_with_parent, daemon=True).start()
     Singleton._instances.update(singletons)  # OmegaConf's resolvers, the rest of its state, are no plain objects
     setup_globals()
     while True:
         try:
-            job: Job = connection.recv()
+            job = connection.recv()
         except EOFError:
             return
+        assert job is not None
         try:
             with console_to(job.folder / "console.log"):
                 result = task.run(job)
@@ -257,33 +268,6 @@ def console_to(path: Path) -> Iterator[None]:
             for number, saved in streams.items():
                 os.dup2(saved, number)
                 os.close(saved)
-
-
-class Stop(threading.Event):
-    """Set when the sweep is to end; `told` when its jobs know."""
-
-    told = False
-
-
-@contextmanager
-def interruptible() -> Iterator[Stop]:
-    """Note the first SIGINT or SIGTERM for as long as the context lasts; the second does what it always does."""
-    stop = Stop()
-    handlers: dict[int, Any] = {}
-
-    def note_signal(number: int, frame: Any) -> None:
-        stop.set()
-        print_error("Interrupted: the running jobs save their state. Once more to end at once.")
-        for one, handler in handlers.items():
-            signal.signal(one, handler)
-
-    if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.signal(number, note_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def ignore(job: Job) -> None:

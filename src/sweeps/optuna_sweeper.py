@@ -20,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from src.sweeps.jobs import Job, name_of
 from src.sweeps.space import SearchSpace, word
 from src.sweeps.study import open_study, trial_of
-from src.sweeps.sweeper import ResumableSweeper, wait_for
+from src.sweeps.sweeper import ResumableSweeper, names_of, wait_for
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.utils.json_files import write_whole
 from src.utils.locks import is_locked, locked
@@ -85,12 +85,12 @@ class OptunaSweeper(ResumableSweeper):
             condition: {key: self.parse([word(key, value)])[0] for key, value in parts.items()}
             for condition, parts in self.conditional_params.items()
         }
-        self.study = open_study(self.storage, self.study_name, self.directions)
         self.space = SearchSpace(overrides, conditional, lambda text: self.parse([text])[0])
         total = self.n_trials
         if self._is_grid():
             total = min(total, math.prod(len(values) for values in self.space.grid().values()))
         self.check(self.space.rows())
+        self.study = open_study(self.storage, self.study_name, self.directions)  # what is refused leaves none behind
         self.jobs = self.open([*map(name_of, overrides), *(key for parts in conditional.values() for key in parts)])
         with self._present() as launcher:
             self.launch(self._trials(total, launcher, names), total, at_once=self.n_jobs, ended=self._tell)
@@ -99,8 +99,7 @@ class OptunaSweeper(ResumableSweeper):
         return [job for job in self.jobs.jobs() if job.number not in retried]
 
     def _objectives(self) -> list[str]:
-        found = OmegaConf.select(self.config, "optimized_metric")
-        names = [found] if isinstance(found, str) else list(found or [])
+        names = names_of(OmegaConf.select(self.config, "optimized_metric"))
         if not names:
             raise ValueError(
                 "optimized_metric=null: say what the study optimises, such as optimized_metric=val/acc_best"
@@ -239,7 +238,9 @@ class OptunaSweeper(ResumableSweeper):
             }
             for trial in self.study.best_trials
         ]
-        write_whole(self.folder / RESULTS, yaml.safe_dump({"name": "optuna", "best": best}, sort_keys=False))
+        write_whole(
+            self.folder / RESULTS, yaml.safe_dump({"name": "optuna", "best": best}, sort_keys=False, width=math.inf)
+        )
         for one in best:
             figures = ", ".join(f"{name} {value:.4g}" for name, value in one["values"].items())
             log.info("best trial %d: %s; again: %s", one["trial"], figures, one["command"])

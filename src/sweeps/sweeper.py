@@ -17,10 +17,12 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from src.sweeps.jobs import Job, Sweep, name_of
+from src.sweeps.jobs import Job, Sweep, jobs_in, name_of, without_names
 from src.sweeps.launcher import LocalLauncher
+from src.sweeps.signals import Ending, typed_command
 from src.sweeps.space import word
 from src.sweeps.table import summarise
+from src.sweeps.task import kind
 from src.utils.interruption import SweepFailed, SweepInterrupted
 from src.utils.job_status import FAILED, INTERRUPTED, PENDING, RUNNING
 
@@ -72,6 +74,7 @@ class ResumableSweeper(Sweeper):
             raise ModuleNotFoundError(
                 f"hydra/launcher={choice} needs a package that is not installed: pip install -e '.[{extra}]'"
             ) from error
+        self.ending = self.launcher.ending if isinstance(self.launcher, LocalLauncher) else Ending(self.not_ended)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is still to be run of the sweep that the arguments ask for.
@@ -81,14 +84,19 @@ class ResumableSweeper(Sweeper):
             SweepFailed: jobs have failed, and the others have ended.
             ValueError: its folder has no name, or is that of another sweep.
         """
-        if not self.config.get("sweep", "unnamed"):
+        name = str(self.config.get("sweep", "unnamed") or "")
+        if not name:
             raise ValueError(
                 "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time."
             )
+        if name in (".", "..") or {"/", "\\"} & {*name}:
+            raise ValueError(f"sweep={name} is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.")
         given = [name_of(argument) for argument in arguments]
         words = [word(key, value) for key, value in self.params.items() if key not in given]
         overrides = self.parse([*words, *arguments])
         self.folder = Path(self.config.hydra.sweep.dir).resolve()
+        self.ending.sentence = self.not_ended
+        self.ending.listen()
         try:
             jobs = self.run({override.get_key_element(): override for override in overrides})
         finally:
@@ -97,7 +105,7 @@ class ResumableSweeper(Sweeper):
         summarise(jobs, self.folder)
         statuses = {job.status for job in jobs}
         if statuses & {INTERRUPTED, PENDING, RUNNING}:
-            raise SweepInterrupted(f"The sweep has not ended; to go on: {self.command()}")
+            raise SweepInterrupted(self.not_ended())
         if FAILED in statuses:
             failed = sum(job.status == FAILED for job in jobs)
             raise SweepFailed(f"{failed} of {len(jobs)} jobs failed; to try them again: {self.command()} {RETRY}")
@@ -111,9 +119,13 @@ class ResumableSweeper(Sweeper):
         """Read overrides; patterns such as `glob(mnist_*)` stand for the files that there are."""
         return OverridesParser.create(self.hydra_context.config_loader).parse_overrides(words)
 
+    def not_ended(self) -> str:
+        """That there is more to do, and how."""
+        return f"The sweep has not ended; to go on: {self.command()}"
+
     def command(self) -> str:
         """The command that goes on with this sweep."""
-        command = shlex.join(["python", *(word for word in sys.argv if word != RETRY)])
+        command = typed_command(RETRY)
         if any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in sys.argv):
             return command
         name = f"sweep={self.folder.name}" if "sweep" in self.config else f"hydra.sweep.dir={self.folder}"
@@ -126,18 +138,17 @@ class ResumableSweeper(Sweeper):
         return found
 
     def check(self, jobs: Iterable[Sequence[str]]) -> None:
-        """Compose jobs until every value has been seen, so that a mistake shows before the first of them runs."""
-        seen: set[str] = set()
+        """Compose jobs until every value has been seen, so that a mistake shows before the first of them runs.
+
+        What jobs of the folder have was seen when they were added; and of a key's numbers one stands for all.
+        """
+        seen = {kind(word) for job in jobs_in(self.folder) for word in job.overrides}
         for words in jobs:
-            if not seen.issuperset(words):
-                seen.update(words)
+            kinds = {kind(word) for word in without_names(words)}
+            if not kinds <= seen:
+                seen |= kinds
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
-                strategy = str(OmegaConf.select(cfg, "trainer.strategy", throw_on_resolution_failure=False))
-                if strategy.startswith("ddp"):
-                    raise ValueError(
-                        f"trainer.strategy={strategy}: a job of a sweep is one process; "
-                        "start runs of several one by one."
-                    )
+                check_job(cfg)
 
     def launch(
         self, jobs: Iterable[Job], total: int, at_once: int | None = None, ended: Callable[[Job], None] | None = None
@@ -156,7 +167,10 @@ class ResumableSweeper(Sweeper):
         gave_up = False
         for batch in batches(iter(jobs), at_once):
             try:
-                self.launcher.launch([job.arguments() for job in batch], initial_job_idx=batch[0].number)
+                with self.ending.suspended():
+                    self.launcher.launch([job.arguments() for job in batch], initial_job_idx=batch[0].number)
+            except KeyboardInterrupt:
+                raise SweepInterrupted(self.not_ended()) from None
             except Exception as error:  # of the engine; how the jobs stand is told by themselves
                 log.error("The launcher gave up: %s", error)
                 gave_up = True  # whatever is wrong with it is wrong for others, too
@@ -165,6 +179,31 @@ class ResumableSweeper(Sweeper):
                     ended(job)
             if gave_up or (self.fail_fast and any(job.status == FAILED for job in batch)):
                 return
+
+
+def check_job(cfg: DictConfig) -> None:
+    """Refuse the configuration of a job that composes and can't be run.
+
+    Raises:
+        ValueError: it takes several processes, or optimises a figure of a test that is left out.
+    """
+    strategy = str(OmegaConf.select(cfg, "trainer.strategy", throw_on_resolution_failure=False))
+    if strategy.startswith("ddp"):
+        raise ValueError(
+            f"trainer.strategy={strategy}: a job of a sweep is one process; sweep with trainer=cpu or trainer=gpu, or "
+            "start the runs one by one: for seed in 1 2 3; do python src/train.py trainer=ddp seed=$seed; done"
+        )
+    for name in names_of(OmegaConf.select(cfg, "optimized_metric")):
+        if name.startswith("test/") and OmegaConf.select(cfg, "test") is False:
+            raise ValueError(
+                f"optimized_metric={name}: test=false leaves the test set alone; optimise a figure of the validation, "
+                "such as val/acc_best."
+            )
+
+
+def names_of(optimized_metric: Any) -> list[str]:
+    """The figures that are optimised: none, one, or several."""
+    return [optimized_metric] if isinstance(optimized_metric, str) else list(optimized_metric or [])
 
 
 def batches(jobs: Iterator[Job], size: int | None) -> Iterator[list[Job]]:

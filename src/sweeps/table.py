@@ -3,9 +3,10 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from rich.console import Console, Group
@@ -13,9 +14,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from src.sweeps.jobs import Job
+from src.sweeps.jobs import Job, name_of
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, PRUNED
 
+ROWS = 40  # of a summary; more jobs than that are told by group
+NAMED = 5  # of their failures
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e[-+]?\d+)?")
 COLOURS = {FINISHED: "green", PRUNED: "yellow", INTERRUPTED: "yellow", FAILED: "red"}
 
@@ -51,7 +54,13 @@ class Progress:
             if "max_epochs" in facts:
                 done += facts.get("epoch", 0) / max(facts["max_epochs"], 1)
             epochs = f"{facts.get('epoch', 0)} of {facts['max_epochs']}" if "max_epochs" in facts else "…"
-            table.add_row(str(job.number), epochs, figures(facts), since(facts.get("started")), escape(words(job)))
+            table.add_row(
+                str(job.number),
+                epochs,
+                figures(facts),
+                since(facts.get("started")),
+                escape(words(job)),
+            )
         self._live.update(Group(table, self._line(done)), refresh=True)
 
     def tell(self, job: Job) -> None:
@@ -72,10 +81,24 @@ class Progress:
 
 
 def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None) -> None:
-    """Print a table of all jobs of a sweep, what failed, and where it all is."""
-    table = Table("job", "status", "value", "epochs", "what")
+    """Print a table of all jobs of a sweep or, of many, of their groups; what failed, and where it all is."""
     statuses = Counter(job.status for job in jobs)
     shared = common(jobs)
+    console = console or Console()
+    console.print(table_of_jobs(jobs, shared) if len(jobs) <= ROWS else table_of_groups(jobs, shared))
+    if shared:
+        console.print(f"all with: {' '.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
+    failed = [job for job in jobs if job.status == FAILED]
+    for job in failed if len(jobs) <= ROWS else failed[:NAMED]:
+        console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)
+    if len(jobs) > ROWS and len(failed) > NAMED:
+        console.print(f"… and {len(failed) - NAMED} more jobs failed", highlight=False)
+    console.print(f"{len(jobs)} jobs: {counts(statuses)}. Sweep directory: {folder}", highlight=False, soft_wrap=True)
+
+
+def table_of_jobs(jobs: Sequence[Job], shared: Collection[str]) -> Table:
+    """A row for each job."""
+    table = Table("job", "status", "value", "epochs", "what")
     for job in jobs:
         facts, status = job.facts, job.status
         style = COLOURS.get(status, "")
@@ -86,15 +109,37 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
             str(facts.get("epoch", "")),
             escape(words(job, shared)),
         )
-    console = console or Console()
-    console.print(table)
-    if shared:
-        console.print(f"all with: {' '.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
+    return table
+
+
+def table_of_groups(jobs: Sequence[Job], shared: Collection[str]) -> Table:
+    """A row for the jobs that differ by nothing but their seeds, with the mean of what they found."""
+    groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        if job.status == FAILED:
-            console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)
-    counts = ", ".join(f"{count} {status}" for status, count in statuses.items())
-    console.print(f"{len(jobs)} jobs: {counts}. Sweep directory: {folder}", highlight=False, soft_wrap=True)
+        groups.setdefault(tuple(word for word in job.overrides if name_of(word) != "seed"), []).append(job)
+    table = Table("jobs", "status", "mean value", "what")
+    for group in list(groups.values())[:ROWS]:
+        found = [values(job.facts.get("value")) for job in group]
+        found = [numbers for numbers in found if numbers]
+        told: dict[str, list[float]] = {}
+        for job in group:
+            for name, number in (job.facts.get("figures") or {}).items():
+                told.setdefault(name, []).extend(values(number))
+        means = {name: mean(numbers) for name, numbers in told.items() if numbers}
+        table.add_row(
+            str(len(group)),
+            counts(Counter(job.status for job in group)),
+            value([mean(numbers) for numbers in zip(*found, strict=False)]) or figures({"figures": means}),
+            escape(words(group[0], {*shared, *(word for word in group[0].overrides if name_of(word) == "seed")})),
+        )
+    if len(groups) > ROWS:
+        table.add_row("…", "", "", f"and {len(groups) - ROWS} more groups")
+    return table
+
+
+def counts(statuses: Mapping[str, int]) -> str:
+    """How many there are of each."""
+    return ", ".join(f"{count} {status}" for status, count in statuses.items())
 
 
 def common(jobs: Sequence[Job]) -> set[str]:
@@ -112,15 +157,21 @@ def rounded(match: re.Match[str]) -> str:
     return f"{float(match[0]):.4g}"
 
 
-def figures(facts: dict[str, Any]) -> str:
-    """The last figures that a job has told."""
-    return "  ".join(f"{name} {number:.4g}" for name, number in (facts.get("figures") or {}).items())
+def figures(facts: Mapping[str, Any]) -> str:
+    """The last figures that a job has told; what was no number is left out."""
+    found = facts.get("figures") or {}
+    return "  ".join(f"{name} {number:.4g}" for name, number in found.items() if number is not None)
 
 
 def value(content: Any) -> str:
     """What a sweep optimises, of one job."""
+    return ", ".join(f"{number:.4g}" for number in values(content))
+
+
+def values(content: Any) -> list[float]:
+    """The numbers that a sweep optimises, of one job."""
     numbers = content if isinstance(content, list) else [content]
-    return ", ".join(f"{number:.4g}" for number in numbers if isinstance(number, int | float))
+    return [number for number in numbers if isinstance(number, int | float)]
 
 
 def since(started: str | None) -> str:

@@ -25,6 +25,7 @@ from hydra.errors import (
     HydraException,
     InstantiationException,
     MissingConfigException,
+    OverrideParseException,
 )
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -206,6 +207,11 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
         key = error.__cause__.full_key or str(error.__cause__.key)
         return describe_key(key, config_name, overrides or [])
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override} cannot be read: write key=value, or key=a,b for a sweep, with quotes around text that "
+            "holds other signs: \"key='a, b'\"."
+        )
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         where = str(error).partition("full_key: ")[2].strip()
         return f"{where}: {describe(error.__cause__)}" if where else describe(error.__cause__)

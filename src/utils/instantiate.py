@@ -72,7 +72,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
     if (Path(cfg.paths.output_dir) / JOB).is_file():
-        callbacks.append(SweepJob(cfg.paths.output_dir))
+        names = cfg.get("optimized_metric") or []
+        callbacks.append(SweepJob(cfg.paths.output_dir, [names] if isinstance(names, str) else list(names)))
     loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
     if not loggers or cfg.trainer.get("fast_dev_run"):  # there is no curve for it, and it would refuse the run
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]

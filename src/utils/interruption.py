@@ -4,8 +4,6 @@ import shlex
 import signal
 from pathlib import Path
 
-from src.utils.processes import program
-
 RESUMABLE = 75  # the exit status "try again later" (EX_TEMPFAIL of sysexits.h)
 
 
@@ -18,6 +16,8 @@ class Interrupted(Exception):
     """
 
     def __init__(self, number: int | None, run_dir: str | Path) -> None:
+        from src.utils.processes import program  # which imports more than who needs but the exit status should
+
         name = signal.Signals(number).name if number is not None else "a signal in another process"
         argument = shlex.quote(f"resume={run_dir}")
         super().__init__(f"Interrupted by {name}; resumable: {program()} src/train.py {argument}")

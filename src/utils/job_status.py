@@ -14,6 +14,7 @@ from src.utils.processes import is_first
 JOB, STATUS = "job.json", "status.json"
 PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
 INTERRUPTED, PRUNED = "interrupted", "pruned"
+DONE = (FINISHED, PRUNED)  # for good: such a job is not run again
 
 
 def note(folder: Path, **facts: Any) -> None:
@@ -36,7 +37,7 @@ def recorded(folder: Path, task: Callable[[], Any], describe: Callable[[BaseExce
         describe: puts an error into a sentence.
     """
     former = read_json(folder / STATUS)
-    if former.get("status") in (FINISHED, PRUNED):  # an engine may have started it twice
+    if former.get("status") in DONE:  # an engine may have started it twice
         return former.get("value") if former["status"] == FINISHED else None
     attempts = former.get("attempts", 0) + 1
     place = {"host": socket.gethostname(), "pid": os.getpid()}

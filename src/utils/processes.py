@@ -6,6 +6,7 @@ torchrun has started this process.
 """
 
 import os
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -84,11 +85,58 @@ def tell(say: Callable[[], None]) -> None:
         return
 
 
-@cache
+def keep_for_restart(folder: str) -> None:
+    """Let the processes of a torchrun find the run's folder, should it start them again."""
+    if in_torchrun() and is_first():
+        under("lasting").set("folder", folder)
+
+
+def folder_before_restart() -> str | None:
+    """The folder of the run whose processes torchrun has started again; None where these are the first."""
+    if not is_restarted():
+        return None
+    kept = under("lasting")
+    return kept.get("folder").decode() if kept.check(["folder"]) else None
+
+
+def is_restarted() -> bool:
+    """Whether torchrun has started the processes again, for one of them has died."""
+    return in_torchrun() and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
+
+
+def meet_anew() -> None:
+    """Let processes that were started again meet at a port of their own.
+
+    In torchrun's store torch would find the addresses of those before, and wait for them in vain.
+    """
+    if is_restarted():
+        os.environ["MASTER_PORT"] = agree(free_port)
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # the first process serves it
+
+
+def free_port() -> str:
+    """A port that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("", 0))
+        return str(found.getsockname()[1])
+
+
 def store() -> Any:
     """The store of torchrun, with keys of our own for each time that it starts the processes."""
+    return under(os.environ["TORCHELASTIC_RESTART_COUNT"])
+
+
+def under(name: str) -> Any:
+    """The store of torchrun, with keys of our own under a name."""
     from torch.distributed import PrefixStore
+
+    return PrefixStore(f"lightning_hydra_lab_{name}", served())
+
+
+@cache
+def served() -> Any:
+    """The store of torchrun."""
     from torch.distributed.rendezvous import rendezvous
 
-    served, _, _ = next(iter(rendezvous("env://", timeout=STARTING)))
-    return PrefixStore(f"lightning_hydra_lab_{os.environ['TORCHELASTIC_RESTART_COUNT']}", served)
+    found, _, _ = next(iter(rendezvous("env://", timeout=STARTING)))
+    return found

@@ -14,7 +14,7 @@ from src.utils.checkpoints import CONFIG, read_checkpoint
 from src.utils.cli import parse
 from src.utils.job_status import JOB
 from src.utils.json_files import read_json, write_whole
-from src.utils.processes import agree
+from src.utils.processes import agree, folder_before_restart, meet_anew
 from src.utils.quoting import path_of, quote, quote_paths
 from src.utils.recorded_overrides import OVERRIDES, admitted_overrides, parse_recorded
 from src.utils.safe_files import read_yaml
@@ -26,8 +26,18 @@ OWN = ("resume", "reproduce", "seed")  # what differs by the nature of the thing
 
 
 def expand_command_line() -> None:
-    """Put what `resume=` or `reproduce=` stands for into this program's arguments."""
-    sys.argv[1:] = json.loads(agree(lambda: json.dumps(expand(sys.argv[1:]))))
+    """Put what `resume=` or `reproduce=` stands for into this program's arguments.
+
+    Processes that torchrun has started again, for one of them has died, go on with their run, as `resume=` would.
+    """
+
+    def expanded() -> list[str]:
+        folder = folder_before_restart()
+        begun = folder is not None and (Path(folder) / ".hydra" / "overrides.yaml").is_file()
+        return expand([f"resume={folder}"] if begun else sys.argv[1:])
+
+    sys.argv[1:] = json.loads(agree(lambda: json.dumps(expanded())))
+    meet_anew()
 
 
 def expand(arguments: list[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """A folder of its own for every run, however many start at once."""
 
+import atexit
 import copy
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from src.utils.cli import CONFIGS, print_error
 from src.utils.links import check_links
-from src.utils.processes import agree, in_torchrun, is_first, tell
+from src.utils.processes import agree, in_torchrun, is_first, keep_for_restart, program, tell
 
 RUN_DIR = "LAB_RUN_DIR"  # how the first process of a script tells those that Lightning starts
 
@@ -27,6 +29,7 @@ class ExclusiveFolder(Callback):
         """Choose the folder of a run, one for all of its processes; what the first of them says, the others don't."""
         try:
             folder = agree(lambda: self._choose(config, "run"))
+            keep_for_restart(folder)
         except RuntimeError as error:  # an Exception Hydra would pass over
             sys.exit(f"ERROR: the processes of torchrun can't agree on a run directory: {error}")
         refuse_links(folder)
@@ -39,7 +42,12 @@ class ExclusiveFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of a sweep."""
         if in_torchrun():
-            tell(lambda: print_error("-m: torchrun is for one run; start it once for each job of a sweep."))
+            tell(
+                lambda: print_error(
+                    "-m: torchrun is for one run; leave out -m and start it for each: for seed in 1 2 3; do "
+                    f"{program()} src/train.py trainer=ddp seed=$seed; done"
+                )
+            )
             sys.exit(1)
         folder = self._choose(config, "sweep")
         refuse_links(folder)
@@ -51,7 +59,10 @@ class ExclusiveFolder(Callback):
         wanted = str(config.hydra[kind].dir)
         if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
             return wanted
-        return str(create_folder(Path(wanted)))
+        folder = create_folder(Path(wanted))
+        if kind == "sweep":
+            atexit.register(remove_if_empty, folder)  # where the sweep is refused
+        return str(folder)
 
 
 def refuse_links(folder: str) -> None:
@@ -76,6 +87,12 @@ def create_folder(wanted: Path) -> Path:
             number += 1
         else:
             return folder
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that nothing was put into."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def with_folder(cfg: DictConfig) -> DictConfig:

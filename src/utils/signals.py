@@ -16,6 +16,12 @@ INTERRUPTED = 128  # plus the signal's number, as a shell says it: 130 after Ctr
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar may have hidden
 
 
+def say(sentence: str) -> None:
+    """Write a line to standard error, even if the signal came amid such a write, which Python would refuse."""
+    cursor = SHOW_CURSOR if os.isatty(2) else ""
+    os.write(2, f"{cursor}ERROR: {sentence}\n".encode())
+
+
 @dataclass
 class Listener:
     """How this process ends at a signal.
@@ -51,8 +57,7 @@ class Listener:
                 action()
             # of several processes each would say it
             if {"TORCHELASTIC_RUN_ID", "LOCAL_RANK"}.isdisjoint(os.environ):
-                cursor = SHOW_CURSOR if os.isatty(2) else ""
-                os.write(2, f"{cursor}ERROR: {self.sentence()}\n".encode())  # Python's own stream may be amid a write
+                say(self.sentence())
         os._exit(INTERRUPTED + number)
 
     @contextmanager

@@ -9,6 +9,7 @@ import hydra
 import lightning as L
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import Checkpoint
 
 from src.callbacks.sweep_job import SweepJob
 from src.data.in_memory import InMemoryDataModule
@@ -51,8 +52,8 @@ def study(tmp_path: Path) -> Iterator["optuna.Study"]:
 def fit(trainer: Callable[..., L.Trainer], model: L.LightningModule, data: InMemoryDataModule) -> Callable[..., None]:
     """Train with a callback, and with options of the trainer."""
 
-    def fit_(callback: SweepJob, **options: Any) -> None:
-        trainer(callback, **options).fit(model, datamodule=data)
+    def fit_(*callbacks: L.Callback, **options: Any) -> None:
+        trainer(*callbacks, **options).fit(model, datamodule=data)
 
     return fit_
 
@@ -114,3 +115,50 @@ def test_a_figure_that_a_run_has_not(
 ) -> None:
     with pytest.raises(ValueError, match=r"prune_by=val/f1 is not a figure of this run; they are .*val/acc"):
         fit(job(trial=0, prune_by="val/f1"))
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_figures_that_it_tells_are_those_of_one_epoch(
+    every: int, job: Callable[..., SweepJob], fit: Callable[..., None], tmp_path: Path
+) -> None:
+    seen: dict[str, list[float]] = {}
+
+    class Watch(Checkpoint):  # sees all figures of an epoch, for Lightning calls those that monitor figures last
+        def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            for name in ("train/loss", "val/loss"):
+                seen.setdefault(name, []).append(float(trainer.callback_metrics.get(name, "nan")))
+
+    told: list[dict[str, float]] = []
+
+    class Read(L.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            told.append(status(tmp_path).get("figures"))
+
+    fit(job(), Read(), Watch(), enable_checkpointing=True, max_epochs=4, check_val_every_n_epoch=every)
+    last = status(tmp_path)["figures"]
+    figures = [one for one in told if one] + [last]
+    assert len(set(seen["train/loss"])) == 4
+    for one in figures:
+        epoch = seen["train/loss"].index(one["train/loss"])
+        assert one["val/loss"] == seen["val/loss"][epoch] and (epoch + 1) % every == 0
+    assert last["train/loss"] == seen["train/loss"][3]
+
+
+@pytest.mark.parametrize("name", ["val/ac", "test/ac", "val/loss_best", "acc", "val_acc"])
+def test_a_figure_that_a_run_will_not_have_is_noticed_before_it_trains(
+    name: str, job: Callable[..., SweepJob], fit: Callable[..., None], tmp_path: Path
+) -> None:
+    callback = job()
+    callback.optimized = ["val/acc", name]
+    with pytest.raises(ValueError, match=rf"optimized_metric={name} is not a figure of this run; it has .*val/acc"):
+        fit(callback, max_epochs=9, num_sanity_val_steps=1)
+    assert not (tmp_path / "status.json").exists()  # written when the training starts
+
+
+@pytest.mark.parametrize("name", ["val/acc", "test/acc", "val/loss", "train/loss", "latency_ms", "params"])
+def test_a_figure_that_a_run_may_have_is_waited_for(
+    name: str, job: Callable[..., SweepJob], fit: Callable[..., None]
+) -> None:
+    callback = job()
+    callback.optimized = [name]
+    fit(callback, max_epochs=1, num_sanity_val_steps=1)

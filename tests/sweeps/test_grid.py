@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from src.sweeps.jobs import Sweep
+from src.utils.job_status import note
+from src.utils.locks import locked
 from tests.sweeps.conftest import TOY, Toy, overrides, starts, statuses
 
 
@@ -30,6 +33,14 @@ def test_every_combination_is_a_job_and_finished_ones_are_left_alone(toy: Toy, t
     assert starts(tmp_path) == dict.fromkeys(range(6), 1)
     assert overrides(tmp_path)[4] == ["seed=3", "model.optimizer.lr=0.01"]
     assert "2 of 6 jobs are to do" in again.stdout and "6 jobs: 6 finished" in again.stdout
+
+
+def test_jobs_that_are_known_are_not_composed_again(toy: Toy, tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path / "sweep", "train", ["model"]).jobs_for([["model=gone_since"]])
+    note(job.folder, status="finished", value=0)
+    result = toy("model=mnist_sdn_8k,gone_since")
+    assert "2 jobs: 2 finished" in result.stdout and list(starts(tmp_path)) == [1]
+    assert "There is no model=gone_too." in toy("model=mnist_sdn_8k,gone_since,gone_too", status=1).stderr
 
 
 def test_the_numbers_of_jobs_are_never_given_twice(toy: Toy, tmp_path: Path) -> None:
@@ -111,7 +122,11 @@ WRONG = {
     "model.optimizer.l=0.1,0.2": "There is no model.optimizer.l in the configuration. Did you mean model.optimizer.lr?"
     " To add a key that is not there, write +model.optimizer.l=…",
     "sweep=": "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time.",
-    "trainer=ddp_sim": "trainer.strategy=ddp: a job of a sweep is one process; start runs of several one by one.",
+    "sweep=../../out": "sweep=../../out is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.",
+    "sweep=..": "sweep=.. is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.",
+    "seed=1,": "seed=1, cannot be read: write key=value, or key=a,b for a sweep, with quotes around text that holds",
+    "trainer=ddp_sim": "trainer.strategy=ddp: a job of a sweep is one process; sweep with trainer=cpu or trainer=gpu, "
+    "or start the runs one by one: for seed in 1 2 3; do python src/train.py trainer=ddp seed=$seed; done",
     "hydra.sweeper.n_jobs=1000": "n_jobs=1000: this machine has the cores for 1 to ",
 }
 
@@ -121,6 +136,37 @@ def test_a_mistake_is_answered_before_anything_runs(argument: str, toy: Toy, tmp
     result = toy("tags=[a],[b]", argument, status=1)
     assert WRONG[argument] in result.stderr and len(result.stderr.splitlines()) == 1
     assert not starts(tmp_path)
+
+
+def test_a_figure_of_a_test_that_is_left_out_is_not_optimised(toy: Toy, tmp_path: Path) -> None:
+    result = toy("seed=1,2", "test=false", "optimized_metric=test/acc", status=1)
+    assert "optimized_metric=test/acc: test=false leaves the test set alone; optimise a figure of" in result.stderr
+    assert not starts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["seed=1,2", "hydra.sweeper.n_jobs=1000"],
+        ["model=mnist_sdn_8k,mnist_sdn_9k"],
+        ["seed=interval(1,3)"],
+        ["seed=1,2", "sweep=../../out"],
+        ["model=mnist_sdn_8k,mnist_sdn_9k", "sweep=named"],
+        ["model=mnist_sdn_8k,mnist_sdn_9k", "hydra/sweeper=optuna", "optimized_metric=val/acc"],
+        ["seed=1", "hydra/sweeper=optuna", "optimized_metric=val/acc"],
+        ["seed=1,2", "hydra/sweeper=optuna", "optimized_metric=val/acc", "hydra.sweeper.storage=nothing://x"],
+    ],
+)
+def test_a_sweep_that_is_refused_leaves_no_folder(options: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, TOY, "-m", f"paths.log_dir={tmp_path}/logs", *options]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("ERROR: ") and len(result.stderr.splitlines()) == 1
+    assert {path.name for path in tmp_path.rglob("*")} <= {"logs", "train", "multiruns"}
+
+
+def test_an_empty_folder_that_the_user_made_stays(tmp_path: Path) -> None:
+    command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path}", "model=mnist_sdn_8k,mnist_sdn_9k"]
+    assert subprocess.run(command, capture_output=True).returncode == 1 and tmp_path.is_dir()
 
 
 def test_a_folder_of_another_sweep_is_refused(toy: Toy, tmp_path: Path) -> None:
@@ -162,6 +208,7 @@ def test_a_signal_ends_a_sweep_and_its_processes(number: int, tmp_path: Path) ->
     assert process.returncode == 75
     assert "the running jobs save their state" in errors and "The sweep has not ended; to go on: python" in errors
     assert starts(tmp_path) == {0: 1, 1: 1} and not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert {facts["status"] for facts in statuses(tmp_path).values()} == {"interrupted"}
     result = subprocess.run([*command, "tags=[dev]"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
@@ -176,3 +223,47 @@ def test_a_job_whose_folder_hydra_cannot_write_is_told_in_a_sentence(n_jobs: int
     result = toy("seed=1,2", f"hydra.sweeper.n_jobs={n_jobs}", status=1)
     assert "Traceback" not in result.stdout + result.stderr
     assert "ERROR: [Errno 17] File exists" in result.stderr
+
+
+def test_a_signal_ends_a_job_of_this_process_wherever_it_is(tmp_path: Path) -> None:
+    command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=1,2", "tags=[wait]"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while process.poll() is None and not starts(tmp_path):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("ERROR: The sweep has not ended; to go on: python ")
+    assert statuses(tmp_path)[0]["status"] == "interrupted" and starts(tmp_path) == {0: 1}
+
+
+def test_the_first_signal_ends_a_sweep_that_waits_for_the_jobs_of_others(tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path / "sweep", "train", ["seed"]).jobs_for([["seed=1"]])
+    note(job.folder, status="running", pid=1, host="here")
+    command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=1"]
+    with locked(job.folder):
+        process = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert "Waiting for job 0" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 75 and said.startswith("ERROR: The sweep has not ended; to go on: python ")
+    assert len(said.splitlines()) == 1 and not starts(tmp_path) and statuses(tmp_path)[0]["status"] == "running"
+
+
+def test_a_second_signal_ends_a_sweep_and_its_processes_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=1,2", "tags=[stubborn]"]
+    process = subprocess.Popen(
+        [*command, "hydra.sweeper.n_jobs=2"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while process.poll() is None and len(starts(tmp_path)) < 2:
+        time.sleep(0.05)
+    pids = [int(path.read_text().split()[1]) for path in tmp_path.glob("sweep/*/starts.txt")]
+    assert process.stderr is not None
+    process.send_signal(signal.SIGINT)
+    assert "the running jobs save their state" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and errors.startswith("ERROR: The sweep has not ended; to go on: python ")
+    assert {facts["status"] for facts in statuses(tmp_path).values()} == {"interrupted"}
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]

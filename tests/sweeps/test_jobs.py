@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from src.sweeps.jobs import Sweep, key_of, mark_lost, to_do
 from src.utils.interruption import Interrupted, Pruned
 from src.utils.job_status import STATUS, note, recorded
+from src.utils.json_files import read_json
 from src.utils.locks import locked
 
 
@@ -59,6 +61,31 @@ def test_a_job_that_has_finished_is_not_done_again(tmp_path: Path) -> None:
     for _ in range(2):
         assert recorded(job.folder, lambda: done.append(1) or 7.0, str) == 7.0
     assert done == [1] and job.facts["attempts"] == 1
+
+
+def test_what_has_finished_is_read_once_and_what_is_written_alike_is_not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [[f"seed={seed}"] for seed in range(3)]
+    for job in Sweep(tmp_path, "train", ["seed"]).jobs_for(wanted):
+        note(job.folder, status="finished", value=1)
+    monkeypatch.setattr("src.sweeps.jobs.key_of", Mock(side_effect=AssertionError("parsed")))
+    read = Mock(wraps=read_json)
+    monkeypatch.setattr("src.sweeps.jobs.read_json", read)
+    jobs = Sweep(tmp_path, "train", ["seed"]).jobs_for(wanted)
+    assert not to_do(jobs, retry_failed=True) and [job.status for job in jobs] == ["finished"] * 3
+    assert [job.facts["value"] for job in jobs] == [1] * 3
+    paths = [call.args[0] for call in read.call_args_list]
+    assert sorted(path.name for path in paths) == ["job.json"] * 3 + ["status.json"] * 3 + ["sweep.json"]
+
+
+def test_what_other_processes_do_with_a_job_is_seen(tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
+    found = []
+    for status in ("pending", "failed", "pruned"):
+        note(job.folder, status=status)
+        found.append(job.status)
+    assert found == ["pending", "failed", "pruned"]
 
 
 def test_figures_that_are_no_numbers_are_null(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def test_a_study_finds_what_is_best_and_writes_it_down(toy: Toy, tmp_path: Path)
     assert best[0]["values"]["val/acc"] == max(facts["value"] for facts in statuses(tmp_path).values())
     assert best[0]["command"].startswith("python src/train.py reproduce=") and best[0]["command"] in result.stdout
     assert starts(tmp_path) == dict.fromkeys(range(20), 1)
+    written = (tmp_path / "sweep" / "optimization_results.yaml").read_text()
+    assert f"command: {best[0]['command']}\n" in written  # on one line, to be copied
 
 
 def test_a_study_goes_on_as_if_it_had_never_ended(toy: Toy, tmp_path: Path) -> None:

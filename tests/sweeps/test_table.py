@@ -70,3 +70,29 @@ def test_words_leave_out_what_is_common(jobs: list[Job]) -> None:
 
 def test_times_as_one_reads_them() -> None:
     assert [duration(seconds) for seconds in (7, 65, 7800)] == ["7 s", "1 min 05 s", "2 h 10 min"]
+
+
+def test_many_jobs_are_told_by_what_they_are_but_for_their_seeds(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "train", ["seed", "lr"])
+    many = sweep.jobs_for([f"lr={lr}", f"seed={seed}", "tags=[a]"] for lr in (0.1, 0.2) for seed in range(30))
+    for number, job in enumerate(many):
+        facts = {"status": "failed", "error": "no room"} if number % 3 == 0 else {"status": "finished", "value": number}
+        note(job.folder, **facts)
+    used = console()
+    summarise(many, tmp_path, used)
+    rows = [line.split("│")[1:-1] for line in text(used).splitlines() if "│" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["30", "10 failed, 20 finished", "15", "lr=0.1"],
+        ["30", "10 failed, 20 finished", "45", "lr=0.2"],
+    ]
+    assert "job 0 failed: no room" in text(used) and text(used).count("failed: no room") == 5
+    assert "… and 15 more jobs failed" in text(used) and "60 jobs: 20 failed, 40 finished." in text(used)
+
+
+def test_of_very_many_groups_the_first_are_told(tmp_path: Path) -> None:
+    many = Sweep(tmp_path, "train", ["lr"]).jobs_for([f"lr={lr}"] for lr in range(100))
+    note(many[0].folder, status="finished", figures={"val/acc": 0.5, "val/loss": None})
+    used = console()
+    summarise(many, tmp_path, used)
+    assert "val/acc 0.5" in text(used) and "lr=39 " in text(used) and "lr=40 " not in text(used)
+    assert "and 60 more groups" in text(used)

@@ -11,6 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from src.sweeps.signals import listen_from_the_start
+
+if __name__ == "__main__":
+    listen_from_the_start()
+
 from omegaconf import DictConfig
 
 from src.utils.cli import entry_point
@@ -22,6 +27,8 @@ def main(cfg: DictConfig) -> float:
     """Leave a line for each start in `starts.txt`, and end as the tags say."""
     folder = Path(cfg.paths.output_dir)
     go_on(cfg, folder)
+    if "stubborn" in cfg.tags:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with (folder / "starts.txt").open("a") as file:
         file.write(f"{os.environ.get('OMP_NUM_THREADS')} {os.getpid()}\n")
     first = len((folder / "starts.txt").read_text().splitlines()) == 1
@@ -34,7 +41,7 @@ def main(cfg: DictConfig) -> float:
         os.kill(os.getpid(), signal.SIGKILL)
     if "segfault" in cfg.tags:
         os.kill(os.getpid(), signal.SIGSEGV)
-    if "wait" in cfg.tags:
+    if "wait" in cfg.tags or "stubborn" in cfg.tags:
         time.sleep(600)
     return -((cfg.model.optimizer.lr - 0.01) ** 2)
 

@@ -1,0 +1,102 @@
+"""The one place where SIGINT and SIGTERM end a sweep: in its launcher, from the first line on, and in its workers.
+
+What a sweep writes survives `kill -9`. The handler therefore does not raise through whatever code is running, which
+might take the exception for its own or answer it with a stack trace: it notes which jobs are interrupted, says how to
+go on, and exits. Nothing here imports more than the standard library, or the first second would not be covered.
+"""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from src.utils.interruption import RESUMABLE
+from src.utils.signals import listener, say
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Ending:
+    """What SIGINT and SIGTERM do once `listen` has been called.
+
+    While other processes run jobs, the first signal only sets `asked`: the jobs are to save their state. Any other one
+    ends this process at once, with the exit status `RESUMABLE`.
+
+    Args:
+        sentence: what is said at the end.
+        is_waiting: whether other processes run jobs.
+        abandon: called before the end, to note what has been interrupted.
+    """
+
+    def __init__(
+        self,
+        sentence: Callable[[], str],
+        is_waiting: Callable[[], bool] = lambda: False,
+        abandon: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.sentence, self.is_waiting, self.abandon = sentence, is_waiting, abandon
+        self.asked = False
+
+    def listen(self) -> None:
+        """Take over both signals, for the rest of the process."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._end)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Leave signals to Python's own handlers, for code that cleans up after itself when it is interrupted."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            yield
+        finally:
+            self.listen()
+
+    def _end(self, number: int, frame: Any) -> None:
+        if self.is_waiting() and not self.asked:
+            self.asked = True
+            say("Interrupted: the running jobs save their state. Once more to end at once.")
+            return
+        self.abandon()
+        say(self.sentence())
+        os._exit(RESUMABLE)
+
+
+def listen_from_the_start() -> None:
+    """Let a signal end this program in order; that of a sweep until its sweeper listens."""
+    if {"-m", "--multirun"} & {*sys.argv}:
+        Ending(lambda: f"The sweep has not begun; to begin: {typed_command()}").listen()
+    listener.listen()  # which leaves alone what listens already
+
+
+def typed_command(*left_out: str) -> str:
+    """The command that this program was started with, without some words."""
+    return shlex.join(["python", *(word for word in sys.argv if word not in left_out)])
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Hold signals back. A process that is started meanwhile does so, too, until it calls `unblock`."""
+    if os.name != "posix":  # Windows has neither signals that are blocked nor terminals that send them to all
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_terminal(ending: Ending) -> None:
+    """Let a process that was started with signals held back hear from its launcher alone, and not from Ctrl-C."""
+    if os.name == "posix":
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # forgets one that came before
+    ending.listen()
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -1,0 +1,77 @@
+"""What a sweep does for each of its jobs: compose the configuration, and run the program's function with it."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, configure_log, run_job
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from src.sweeps.jobs import Job, name_of
+from src.utils.cli import CONFIGS
+
+
+@dataclass
+class Task:
+    """What it takes to run any job of a sweep; it can be sent to another process."""
+
+    hydra_context: HydraContext
+    task_function: TaskFunction
+    config: DictConfig
+    _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, init=False, repr=False)
+
+    def run(self, job: Job) -> JobReturn:
+        """Run one job in this process."""
+        config = self.compose(job.arguments())
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = job.number
+        result = run_job(
+            hydra_context=self.hydra_context,
+            task_function=self.task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        return result
+
+    def compose(self, words: Sequence[str]) -> DictConfig:
+        """The configuration of a job: Hydra's, or that of a job before with other numbers, which takes a tenth as long.
+
+        Args:
+            words: the job's overrides.
+        """
+        kinds = tuple(map(kind, words))
+        if kinds not in self._composed:
+            self._composed[kinds] = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+        config = copy.deepcopy(self._composed[kinds])
+        hydra = config.hydra
+        parsed = OverridesParser.create().parse_overrides(list(words))
+        for override, one in zip(parsed, kinds, strict=True):
+            if one != override.input_line:
+                OmegaConf.update(config, override.key_or_group, override.value())
+        own = {
+            "hydra": [override.input_line for override in parsed if override.is_hydra_override()],
+            "task": [override.input_line for override in parsed if not override.is_hydra_override()],
+        }
+        for name, lines in own.items():
+            hydra.overrides[name] = [*list(hydra.overrides[name])[: -len(lines) or None], *lines]
+        hydra.job.override_dirname = get_overrides_dirname(
+            [override for override in parsed if not override.is_hydra_override()], **hydra.job.config.override_dirname
+        )
+        return config
+
+
+def kind(word: str) -> str:
+    """What composing depends on of an override: all of it, but for the number that a key is set to."""
+    key, _, value = word.partition("=")
+    if word.startswith("~") or "@" in key or (CONFIGS / name_of(word)).is_dir():
+        return word
+    try:
+        float(value)
+    except ValueError:
+        return word
+    return f"{key}=<number>"
