@@ -23,6 +23,7 @@ class CIFAR10DataModule(InMemoryDataModule):
 
     Args:
         data_dir: folder that holds the archive's folder.
+        download: fetch what is not there; otherwise it is refused.
         batch_size: of all processes together.
         options: see `InMemoryDataModule`.
 
@@ -57,6 +58,7 @@ class CIFAR10DataModule(InMemoryDataModule):
         channels: int = 3,
         image_size: int = 32,
         val_size: int = 5000,
+        download: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -67,7 +69,7 @@ class CIFAR10DataModule(InMemoryDataModule):
             val_size=val_size,
             **options,
         )
-        self.data_dir = Path(data_dir)
+        self.data_dir, self.download = Path(data_dir), download
 
     def prepare_data(self) -> None:
         """Download the archive where a file of it is missing. Lightning calls this in one process only."""
@@ -75,7 +77,7 @@ class CIFAR10DataModule(InMemoryDataModule):
         folder = self.data_dir / self.folder
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            download(self.dataset_name, self.data_dir, Path(self.folder), names, missing[0])
+            download(self.dataset_name, self.data_dir, Path(self.folder), names, missing[0], self.download)
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Verify and read the files."""

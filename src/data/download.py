@@ -9,7 +9,9 @@ from pathlib import Path
 from src.utils.signals import listener
 
 
-def download(dataset_name: str, data_dir: Path, folder: Path, names: Sequence[str], missing: str) -> None:
+def download(
+    dataset_name: str, data_dir: Path, folder: Path, names: Sequence[str], missing: str, allowed: bool = True
+) -> None:
     """Let torchvision download and verify a data set, and move its files in place when all are there.
 
     Args:
@@ -18,10 +20,16 @@ def download(dataset_name: str, data_dir: Path, folder: Path, names: Sequence[st
         folder: where the files belong, below the data folder; torchvision puts them in the same place.
         names: of the files.
         missing: the file that made the download necessary, for the message.
+        allowed: fetch it; otherwise say that it is lacking.
 
     Raises:
-        FileNotFoundError: the download failed; nothing is left of it.
+        FileNotFoundError: the download failed, and nothing is left of it; or it is not allowed.
     """
+    if not allowed:
+        raise FileNotFoundError(
+            f"{dataset_name} is not in {data_dir}: {missing} is missing. Say data.data_dir=<folder>, or data.download=true "
+            "to download it there."
+        )
     from torchvision import datasets  # costs 1 s, and only a first run needs it
 
     data_dir.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ class MNISTDataModule(InMemoryDataModule):
         data_dir: the files lie in `<data_dir>/MNIST/raw`, as torchvision keeps them, or in `data_dir` itself.
         batch_size: of all processes together.
         system_dir: where the operating system's packages put the files.
+        download: fetch what is not there; otherwise it is refused.
         train_val_test_split: sizes of the three sets, as other templates ask for them; the test set is always the
             official one, and so the second alone says something: it is `val_size`.
         options: see `InMemoryDataModule`.
@@ -51,6 +52,7 @@ class MNISTDataModule(InMemoryDataModule):
         channels: int = 1,
         image_size: int = 28,
         val_size: int = 5000,
+        download: bool = True,
         train_val_test_split: Sequence[int] | None = None,
         **options: Any,
     ) -> None:
@@ -69,14 +71,14 @@ class MNISTDataModule(InMemoryDataModule):
             val_size=val_size,
             **options,
         )
-        self.data_dir, self.system_dir = Path(data_dir), Path(system_dir)
+        self.data_dir, self.system_dir, self.download = Path(data_dir), Path(system_dir), download
 
     def prepare_data(self) -> None:
         """Download the files where they are missing. Lightning calls this in one process only."""
         missing = [name for name in FILES if self._find(name) is None]
         if missing:
             folder, files = Path(self.dataset_name, "raw"), [name + ".gz" for name in FILES]
-            download(self.dataset_name, self.data_dir, folder, files, missing[0] + ".gz")
+            download(self.dataset_name, self.data_dir, folder, files, missing[0] + ".gz", self.download)
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read and check the four files."""

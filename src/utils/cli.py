@@ -37,6 +37,7 @@ from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInt
 from src.utils.job_status import recorded
 from src.utils.json_files import write_whole
 from src.utils.locks import locked
+from src.utils.openmp import let_waiting_threads_yield
 from src.utils.processes import tell
 from src.utils.quoting import quote_paths
 from src.utils.signals import listener
@@ -95,6 +96,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
         def main() -> None:
             listener.listen()
+            let_waiting_threads_yield()
             try:
                 sys.argv[1:] = without_null(quote_paths(sys.argv[1:]))
                 check_types(config_name, sys.argv[1:])
@@ -125,6 +127,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
 def guarded(action: Callable[[], Any]) -> None:
     """Do what has to come before Hydra, and answer its mistakes likewise."""
+    let_waiting_threads_yield()
     try:
         action()
     except Exception as error:

@@ -40,6 +40,11 @@ def affinity() -> set[int]:
     return set(range(os.cpu_count() or 1))  # macOS and Windows know no such mask
 
 
+def load_average() -> float | None:
+    """How many threads ran or waited for a processor in the last minute; None on Windows, which does not tell."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
 def core_of(cpu: int, root: Path) -> str:
     """A name for the physical core that a CPU belongs to: the list of its hardware threads."""
     siblings = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"

@@ -28,10 +28,11 @@ OVERRIDES = Path(".hydra", "overrides.yaml")  # of a run, in its folder
 
 MOST_OVERRIDES, MOST_CHARACTERS, DEEPEST = 500, 4_000, 20
 # of this run alone, or for the command line to say: they are left out without a word
-LEFT_OUT = ("resume", "reproduce", "seed", "allowed_targets", "extras.next_commands")
+LEFT_OUT = ("resume", "reproduce", "seed", "allowed_targets", "extras.next_commands", "data.download")
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # of a choice: a file below its group
 GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
 KEY = re.compile(r"\w+(\.[\w/]+)*")
+DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a data set is downloaded to, unless a record says where
 INPUTS = ("ckpt_path", "init_from", "paths.data_dir")  # where something is read, and all of data.*
 
 
@@ -60,6 +61,9 @@ def admitted_overrides(folder: Path, said: Sequence[str] = (), allowed: Sequence
             texts.append(str(override.input_line))
         elif override in values and (text := admitted(path, override, cfg, allowed)):
             texts.append(text)
+    places = {override.key_or_group for override in values} & {*DATA_DIRS}
+    if places and "data.download" not in said and node_of(cfg, "data.download") is not MISSING:
+        texts.append("data.download=false")
     return texts
 
 

@@ -147,7 +147,7 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
         now: what this run runs on, as its `run.json` will say.
     """
     before, after = relative(stored_config(folder)), relative(config)
-    own = (*OWN, "sweep", *(["ckpt_path"] if config.get("resume") else []))
+    own = (*OWN, "sweep", "data.download", *(["ckpt_path"] if config.get("resume") else []))
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in own]
     lines = [f"  {key}: {before.get(key, 'not there')} -> {after.get(key, 'not there')}" for key in keys]
     recorded = flat(read_json(folder / "run.json"))

@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from src.utils.checkpoints import check_file, find_checkpoint, read_run_config
+from src.utils.cli import ROOT
 from src.utils.quoting import path_of
 from src.utils.stored_config import leaves
 from src.utils.targets import check_targets
@@ -71,7 +72,10 @@ def reusable(config: dict[str, Any]) -> dict[str, Any]:
     model, trainer = dict(config["model"]), config.get("trainer")
     if isinstance(model.get("net"), dict):
         model["net"] = {key: value for key, value in model["net"].items() if key not in ORIGIN}
-    found: dict[str, Any] = {"model": model, "data": config["data"]}
+    data = dict(config["data"])
+    if "data_dir" in data and data["data_dir"] != str(ROOT / "data"):
+        data["download"] = False  # a file has no say in where something is written
+    found: dict[str, Any] = {"model": model, "data": data}
     if isinstance(config.get("seed"), int):
         found["seed"] = config["seed"]
     if isinstance(trainer, dict):

@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.utils.checkpoints import CONFIG_KEY, INPUT_KEY
+from src.utils.cpu import load_average
 from src.utils.journal import completed_epochs, epoch_line, journal
 from src.utils.json_files import read_json, write_json
 from src.utils.measure import count_parameters
@@ -40,6 +41,7 @@ def environment() -> dict[str, Any]:
         "cpu": cpu_name(),
         "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "load": load_average(),
     }
 
 

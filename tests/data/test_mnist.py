@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from src.data.cifar import CIFAR10DataModule
 from src.data.mnist import FILES, FashionMNISTDataModule, MNISTDataModule
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -296,3 +297,11 @@ def test_fashion_mnist_has_the_pixels_its_authors_published(fashion: FashionMNIS
     images, _ = next(iter(fashion.train_dataloader()))
     assert images.mean() == pytest.approx(0, abs=0.1)
     assert images.std() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", [MNISTDataModule, CIFAR10DataModule])
+def test_nothing_is_downloaded_where_that_is_not_wanted(kind: type, tmp_path: Path) -> None:
+    options = {"system_dir": str(tmp_path)} if kind is MNISTDataModule else {}
+    with pytest.raises(FileNotFoundError, match=r"is not in .*data\.data_dir=<folder>, or data\.download=true"):
+        kind(data_dir=str(tmp_path / "data"), download=False, **options).prepare_data()
+    assert not (tmp_path / "data").exists()

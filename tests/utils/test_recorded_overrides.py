@@ -63,7 +63,8 @@ GOOD = [
 
 @pytest.mark.parametrize("override", GOOD)
 def test_choices_and_plain_values_are_replayed(override: str, folder: Path) -> None:
-    assert admitted(folder, override) == [override]
+    reads_elsewhere = ["data.download=false"] if "data_dir" in override else []  # and downloads nothing there
+    assert admitted(folder, override, "data.download=true") == [override, *reads_elsewhere]
 
 
 SAID_AGAIN = [
