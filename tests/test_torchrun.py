@@ -92,7 +92,7 @@ def test_resumed_on_two_nodes_it_finds_what_one_process_finds(
     together = json.loads((run / "metrics.json").read_text())
     alone, objects = train(compose(*COMMON, "trainer=cpu", f"seed={seed}", f"trainer.max_epochs={epochs}"))
     for name in ("train/loss", "train/acc", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc"):
-        assert together[name] == pytest.approx(alone[name], rel=1e-4), name
+        assert together[name] == pytest.approx(alone[name].item(), rel=1e-4), name
     weights = read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
     for name, value in objects["model"].state_dict().items():
         torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)

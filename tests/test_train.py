@@ -15,7 +15,7 @@ import hydra
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from src.train import train
 from src.utils.cli import CONFIGS, ROOT, without_null
@@ -34,7 +34,8 @@ def test_the_default_run_returns_and_leaves_behind_what_it_promises(
     names = {"train/loss", "train/acc", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc"}
     assert names | {"params", "epoch_seconds", "images_per_second"} <= set(figures)
     assert {"cfg", "datamodule", "model", "callbacks", "logger", "trainer"} <= set(objects)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(figures)
+    plain = {name: value.item() for name, value in figures.items()}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(plain)
     accuracy = figures["test/acc"]
     assert 0 <= accuracy.item() == float(accuracy) == accuracy <= 1 and f"{accuracy:.3f}" == f"{accuracy.item():.3f}"
     assert figures["params"] == 67_978 and figures["macs"] == 67_200
@@ -78,7 +79,8 @@ def test_what_python_composes_trains_in_a_folder_of_its_own(data_dir: Path, tmp_
     HydraConfig().set_config(with_hydra)
     try:
         with_hydra.logger = None  # LearningRateMonitor has nothing to write to
-        with_hydra.trainer.fast_dev_run = True
+        with open_dict(with_hydra):
+            with_hydra.trainer.fast_dev_run = True
         figures, objects = train(with_hydra)
     finally:
         HydraConfig.instance().cfg = None
@@ -92,7 +94,13 @@ def test_processes_that_are_spawned_from_python_train(compose: Callable[..., Dic
 
 
 def test_early_stopping_waits_for_min_epochs(compose: Callable[..., DictConfig]) -> None:
-    options = ("trainer.max_epochs=4", "callbacks.early_stopping.patience=1", "model.optimizer.lr=0", "test=false")
+    options = (
+        "model=simple_mlp",
+        "trainer.max_epochs=4",
+        "callbacks.early_stopping.patience=1",
+        "model.optimizer.lr=0",
+        "test=false",
+    )
     assert train(compose(*TINY_RUN, *options))[1]["trainer"].current_epoch == 2
     assert train(compose(*TINY_RUN, *options, "trainer.min_epochs=3"))[1]["trainer"].current_epoch == 3
 
@@ -352,9 +360,9 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_keeps_the_last_checkpoint(
 
 @pytest.mark.parametrize("sweep", [False, True])
 def test_a_disk_that_is_full_when_a_run_starts_is_told_in_a_sentence(sweep: bool, tmp_path: Path) -> None:
-    mode = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"] if sweep else [f"hydra.run.dir={tmp_path}"]
+    mode = ["-m", f"hydra.sweep.dir={tmp_path}", "seed=1,2"] if sweep else [f"hydra.run.dir={tmp_path}"]
     result = subprocess.run(
-        [sys.executable, str(ROOT / "src" / "train.py"), "data=synthetic", *mode],
+        [sys.executable, str(ROOT / "src" / "train.py"), *mode, "data=synthetic"],
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000,) * 2),  # no file may be larger

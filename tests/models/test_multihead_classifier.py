@@ -17,7 +17,8 @@ FAMILIES += ["mnist_efficientnet_22k", "mnist_hybrid_210k"]
 
 
 def test_each_head_and_their_mean_are_logged(compose: Callable[..., DictConfig]) -> None:
-    figures, _ = train(compose("experiment=multihead_cnn_mnist", *TINY_RUN))
+    tensors, _ = train(compose("experiment=multihead_cnn_mnist", *TINY_RUN))
+    figures = {name: value.item() for name, value in tensors.items()}
     for stage in ("train", "val", "test"):
         heads = [figures[f"{stage}/{head}/acc"] for head in ("digit", "thickness", "smoothness")]
         assert figures[f"{stage}/acc"] == pytest.approx(sum(heads) / 3)
