@@ -33,7 +33,12 @@ except ModuleNotFoundError as error:
 CARD = "model.json"  # what is known of a model, beside its files
 CARD_VERSION = 1
 # for names that Pillow's own font cannot draw; the first that has all letters of a name
-FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc")
+FONTS: tuple[str, ...] = (
+    "DejaVuSans.ttf",
+    "LiberationSans-Regular.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+)
 FONTS += ("wqy-zenhei.ttc", "wqy-microhei.ttc", "Arial Unicode.ttf", "arial.ttf", "msyh.ttc", "msgothic.ttc")
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs a format
 BATCH_SIZE = 32
