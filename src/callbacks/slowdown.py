@@ -53,7 +53,7 @@ class SlowdownWatch(L.Callback):
         self._best = max(self._best, speed)
         if speed < self.ratio * self._best and not self._told:
             log.warning(
-                "Training has fallen from %.0f to %.0f images/s: other programs use the processor (a load of %s on %d CPUs).",
+                "Training has fallen from %.0f to %.0f images/s: others use the processor (a load of %s on %d CPUs).",
                 self._best,
                 speed,
                 load_average(),

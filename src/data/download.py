@@ -27,8 +27,8 @@ def download(
     """
     if not allowed:
         raise FileNotFoundError(
-            f"{dataset_name} is not in {data_dir}: {missing} is missing. Say data.data_dir=<folder>, or data.download=true "
-            "to download it there."
+            f"{dataset_name} is not in {data_dir}: {missing} is missing. Say data.data_dir=<folder>, or "
+            "data.download=true to download it there."
         )
     from torchvision import datasets  # costs 1 s, and only a first run needs it
 

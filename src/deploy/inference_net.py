@@ -114,7 +114,14 @@ def sentence(error: BaseException) -> str:
     return unknown[0] if unknown else text.splitlines()[0]
 
 
-def write_down(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+def write_down(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
     """Log a warning by the name that Python gives to warnings; configs/hydra/default.yaml keeps it off the terminal."""
     logging.getLogger("py.warnings").info(warnings.formatwarning(message, category, filename, lineno).strip())
 

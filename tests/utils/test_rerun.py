@@ -132,3 +132,13 @@ def test_a_run_that_is_no_job_starts_anew(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"seed": 17}))
     cfg = OmegaConf.create({"resume": None, "seed": 1, "ckpt_path": None})
     assert not go_on(cfg, tmp_path) and cfg.seed == 1
+
+
+def test_a_linked_folder_of_checkpoints_is_refused_before_one_is_set_aside(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path.with_name(f"{tmp_path.name}_outside")
+    (folder / "checkpoints").rename(outside)
+    (outside / "last.ckpt").write_bytes(b"damaged")
+    (folder / "checkpoints").symlink_to(outside)
+    with pytest.raises(ValueError, match="checkpoints is a symbolic link"):
+        expand([f"resume={folder}"])
+    assert {path.name for path in outside.iterdir()} == {"last.ckpt", "previous.ckpt"}
