@@ -15,7 +15,7 @@ from PIL import Image
 from src.callbacks.last_checkpoint import LastCheckpoint
 from src.train import train
 from src.utils.checkpoints import read_checkpoint
-from src.utils.interruption import Interrupted
+from src.utils.interruption import Interrupted, Pruned
 
 SMALL = (
     "data=synthetic",
@@ -167,3 +167,32 @@ def test_an_old_checkpoint_is_replaced_by_time(run: Callable[..., Any], tmp_path
     with pytest.raises(RuntimeError, match="broken off"):
         run("run", *NETS["MLP"], "callbacks.last_checkpoint.every_n_minutes=1e-9", broken_after=4)
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] >= 3
+
+
+def test_a_signal_after_the_last_epoch_is_not_lost(
+    trainer: Callable[..., L.Trainer], model: L.LightningModule, data: L.LightningDataModule, tmp_path: Path
+) -> None:
+    class Late(L.Callback):
+        def on_train_end(self, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        trainer(Late(), LastCheckpoint(str(tmp_path)), enable_checkpointing=True).fit(model, datamodule=data)
+
+
+def test_a_signal_amid_the_last_epoch_of_a_run_that_is_given_up_is_for_the_sweep(
+    trainer: Callable[..., L.Trainer], model: L.LightningModule, data: L.LightningDataModule, tmp_path: Path
+) -> None:
+    class Judge(L.Callback):
+        def on_train_epoch_end(self, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise Pruned(0.5)
+
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        with pytest.raises(Pruned):
+            trainer(Judge(), LastCheckpoint(str(tmp_path)), enable_checkpointing=True).fit(model, datamodule=data)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
