@@ -137,7 +137,7 @@ def quiet(*loggers: str) -> Iterator[None]:
     console.quiet, was_quiet = True, console.quiet
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = write_down  # type: ignore[assignment]  # it takes what showwarning is called with
+            warnings.showwarning = write_down
             yield
     finally:
         console.quiet = was_quiet

@@ -14,6 +14,7 @@ from src.utils.checkpoints import CONFIG, read_checkpoint
 from src.utils.cli import parse
 from src.utils.job_status import JOB
 from src.utils.json_files import read_json, write_whole
+from src.utils.links import check_links
 from src.utils.processes import agree, folder_before_restart, meet_anew
 from src.utils.quoting import path_of, quote, quote_paths
 from src.utils.recorded_overrides import OVERRIDES, admitted_overrides, parse_recorded
@@ -61,6 +62,8 @@ def expand(arguments: list[str]) -> list[str]:
     folder = Path(path_of(name))
     if not (folder / OVERRIDES).is_file():
         raise FileNotFoundError(f"{asked[0]}: this is not the folder of a run; they lie in logs/train/runs/.")
+    if kind == "resume":
+        check_links(folder)  # a damaged checkpoint is renamed below, before Hydra has seen the folder
     further = quote_paths([argument for argument in arguments if argument != asked[0]])
     said = [override.key_or_group for override in parse(further)]
     recorded = admitted_overrides(folder, said, trusted_packages(further))

@@ -15,7 +15,7 @@ from PIL import Image
 from src.callbacks.last_checkpoint import LastCheckpoint
 from src.train import train
 from src.utils.checkpoints import read_checkpoint
-from src.utils.interruption import Interrupted
+from src.utils.interruption import Interrupted, Pruned
 
 SMALL = (
     "data=synthetic",
@@ -207,3 +207,32 @@ def test_a_checkpoint_has_no_say_in_what_is_deleted(place: str, run: Callable[..
     with pytest.raises(ValueError, match=r"last\.ckpt is refused: .* as a checkpoint"):
         run("run", *NETS["MLP"], "trainer.max_epochs=5", "callbacks.early_stopping=null", f"ckpt_path={last}")
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_signal_after_the_last_epoch_is_not_lost(
+    trainer: Callable[..., L.Trainer], model: L.LightningModule, data: L.LightningDataModule, tmp_path: Path
+) -> None:
+    class Late(L.Callback):
+        def on_train_end(self, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        trainer(Late(), LastCheckpoint(str(tmp_path)), enable_checkpointing=True).fit(model, datamodule=data)
+
+
+def test_a_signal_amid_the_last_epoch_of_a_run_that_is_given_up_is_for_the_sweep(
+    trainer: Callable[..., L.Trainer], model: L.LightningModule, data: L.LightningDataModule, tmp_path: Path
+) -> None:
+    class Judge(L.Callback):
+        def on_train_epoch_end(self, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise Pruned(0.5)
+
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        with pytest.raises(Pruned):
+            trainer(Judge(), LastCheckpoint(str(tmp_path)), enable_checkpointing=True).fit(model, datamodule=data)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
