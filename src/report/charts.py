@@ -10,7 +10,7 @@ from src.report.curves import Curve
 from src.report.statistics import pareto_front
 
 WIDTH, HEIGHT = 480, 320
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46  # margins, which hold the labels of the axes
+LEFT, RIGHT, TOP, BOTTOM = 66, 14, 12, 46  # margins, which hold the labels of the axes
 # of style.css: colours, and the dashes of lines and shapes of points that tell those of one colour apart
 COLOURS, PATTERNS = 8, 3
 DISTINCT = COLOURS * PATTERNS  # what comes after is grey

@@ -103,7 +103,7 @@ def machines(runs: Sequence[Run]) -> list[tuple[str, list[str], str]]:
 
     times = "times are not comparable"
     return [
-        ("test data", tested(runs), "not the same images: accuracies are not comparable"),
+        ("test data", tested(runs), "not the same images: ranked apart, for accuracies are not comparable"),
         ("processor", named(threads), times),
         ("torch", named(lambda facts: part(facts, "packages").get("torch")), times),
         ("commit", named(commit), "the code may differ"),

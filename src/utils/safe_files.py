@@ -140,7 +140,8 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError(f"{path} is damaged: it is not a regular file.")
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # it may be a pipe by now
+        # it may be a pipe by now, and Windows would change the ends of lines
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as file:
             yield file
     except FileNotFoundError:

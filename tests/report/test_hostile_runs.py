@@ -8,10 +8,12 @@ from typing import Any
 
 import yaml
 
+from src.report.run_files import KINDS, METRICS, RECORD, TEST_REPORT, TRACEBACK
+from src.utils.job_status import JOB
 from tests.programs import fresh
 from tests.report.conftest import MakeRun
 
-RUNS, GOOD = 400, 3
+GOOD = 3  # runs that nothing is wrong with
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -30,34 +32,40 @@ CONTENTS = [
     b"x" * 3_000_000,
     b"{}",
 ]
-VALUES: list[Any] = [
-    None,
-    True,
-    -1,
-    0,
-    10**19,
-    10**400,
-    1e308,
-    -1e308,
-    5e-324,
-    float("nan"),
-    float("inf"),
+NUMBERS: list[Any] = [True, -1, 0, 10**19, 10**400, 1e308, -1e308, 5e-324, 1.5, float("nan"), float("inf")]
+TEXTS = [
     "",
     "\x1b[2J",
-]
-VALUES += [
     "\ud800",
     "-9999-99-99T99:99:99",
     "x" * 5_000,
-    "/dev/zero",
     "sqlite:////dev/zero",
     "\0",
-    [],
-    [[]],
-    {},
-    {"a": {}},
+    "running",
+    "</script>",
 ]
-VALUES += [{"test": []}, [{"png": 1}], ["a=1", "b"], "finished", "running", ["finished"], "</script>"]
+NESTED: list[Any] = [None, [], [[]], {}, {"a": {}}, {"test": []}, [{"png": 1}], ["a=1", "b"], ["finished"]]
+VALUES = [*NUMBERS, *TEXTS, *NESTED]
+FIGURES = (
+    "test/acc",
+    "val/acc",
+    "params",
+    "macs",
+    "epochs",
+    "best_epoch",
+    "epoch_seconds",
+    "train_seconds",
+    "latency_ms",
+)
+READ = {name: [(key,) for key in kinds] for name, kinds in KINDS.items()}
+READ[METRICS] = [(key,) for key in FIGURES]
+READ[RECORD] += [("choices", "model"), ("choices", "data"), ("packages", "torch"), ("data", "test")]
+READ[JOB] += [("study", "storage"), ("study", "name"), ("study", "objectives")]
+READ[TEST_REPORT] = [
+    ("heads",),
+    ("heads", "test"),
+    *(("heads", "test", key) for key in ("classes", "counts", "mistakes")),
+]
 
 
 def keys(node: Any) -> list[tuple[Any, Any]]:
@@ -98,38 +106,53 @@ def change(path: Path, generator: random.Random) -> None:
         path.write_text(json.dumps(content))
 
 
-def test_whatever_is_in_folders_of_runs_the_others_are_compared(make_run: MakeRun, tmp_path: Path) -> None:
-    generator = random.Random(0)
+def make(make_run: MakeRun, number: int, *overrides: str, status: str = "finished", acc: float = 0.5) -> Path:
+    """Write the folder of a job with all that a comparison reads."""
+    study = {"storage": "sqlite:////nowhere/x.db", "name": "mine", "objectives": ["acc"]}
+    figures = {"params": 8.0, "epochs": 3.0, "epoch_seconds": 2.0}
+    folder = make_run(f"sweep/{number}", *overrides, status=status, study=study, test__acc=acc, **figures)
     head = {"classes": ["a", "b"], "counts": [[1, 2], [3, 4]]}
     head["mistakes"] = [{"label": "a", "predicted": "b", "confidence": 0.5, "png": "aGk="}]
-    study = {"storage": "sqlite:////nowhere/x.db", "name": "mine", "objectives": ["acc"]}
-    for number in range(RUNS + GOOD):
-        changed = number >= GOOD
-        folder = make_run(
-            f"sweep/{number}",
-            *([f"model.optimizer.lr={number}"] if changed else [f"model.net.good={number}"]),
-            status=generator.choice(["finished", "failed", "running"]) if changed else "finished",
-            study=study if changed else None,
-            test__acc=generator.random(),
-            params=8.0,
-            epochs=3.0,
-            epoch_seconds=2.0,
-        )
-        (folder / "test_report.json").write_text(json.dumps({"heads": {"test": head}}))
-        (folder / "traceback.txt").write_text("Traceback\nValueError: x")
-        (folder / "benchmark.json").write_text(
-            json.dumps({"models": [{"model": "m", "macs": 1, "params": 2, "latency_ms_p50": 3}]})
-        )
-        (folder / "csv").mkdir()
-        (folder / "csv" / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n1,0.6\n")
-        if changed:
-            files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-            for path in generator.sample(files, generator.randint(1, 2)):
-                change(path, generator)
-    result = fresh("compare", f"runs=[{tmp_path}]", f"paths.log_dir={tmp_path}", f"folder={tmp_path}", timeout=120)
+    (folder / TEST_REPORT).write_text(json.dumps({"heads": {"test": head}}))
+    (folder / TRACEBACK).write_text("Traceback\nValueError: x")
+    measured = {"model": "m", "macs": 1, "params": 2, "latency_ms_p50": 3}
+    (folder / "benchmark.json").write_text(json.dumps({"models": [measured]}))
+    (folder / "csv").mkdir()
+    (folder / "csv" / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n1,0.6\n")
+    return folder
+
+
+def check(make_run: MakeRun, folder: Path, least: int) -> None:
+    """Compare all runs and some whole ones: no error, the whole ones shown, so many at least named as damaged."""
+    for number in range(GOOD):
+        make(make_run, number, f"model.net.good={number}")
+    result = fresh("compare", f"runs=[{folder}]", f"paths.log_dir={folder}", f"folder={folder}", timeout=120)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stdout + result.stderr
-    page = (tmp_path / "compare.html").read_text()
+    page = (folder / "compare.html").read_text()
     assert all(f"model.net.good={number} " in page for number in range(GOOD))
     assert result.stdout.count("left out: ") == 41  # of which the last says how many more there are
-    assert page.count(f"<li>{tmp_path}") > 100
+    assert page.count(f"<li>{folder}") >= least
+
+
+def test_whatever_is_in_folders_of_runs_the_others_are_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    generator = random.Random(0)
+    for number in range(GOOD, 400):
+        status = generator.choice(["finished", "failed", "running"])
+        folder = make(make_run, number, f"model.optimizer.lr={number}", status=status, acc=generator.random())
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        for path in generator.sample(files, generator.randint(1, 2)):
+            change(path, generator)
+    check(make_run, tmp_path, least=100)
+
+
+def test_whatever_stands_at_a_key_that_is_read_the_others_are_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    places = [(name, keys, value) for name, read in READ.items() for keys in read for value in VALUES]
+    for number, (name, (*above, key), value) in enumerate(places, GOOD):
+        path = make(make_run, number, f"model.optimizer.lr={number}") / name
+        content = node = json.loads(path.read_text())
+        for outer in above:
+            node = node.setdefault(outer, {})
+        node[key] = value
+        path.write_text(json.dumps(content))
+    check(make_run, tmp_path, least=len(places) // 3)

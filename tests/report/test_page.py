@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from src.report.charts import DISTINCT
 from src.report.comparisons import compare_by_data
-from src.report.page import further_commands, machines, render
+from src.report.confusions import MOST_MISTAKES
+from src.report.curves import read_curves
+from src.report.page import PICTURED, further_commands, machines, render
 from src.report.runs import find_runs, read_run
 from src.utils.rerun import expand
 from tests.report.conftest import MakeRun
@@ -55,3 +58,27 @@ def test_the_commands_of_a_run_are_understood(make_run: MakeRun, tmp_path: Path)
 def test_a_job_that_has_never_begun_has_nothing_to_reproduce(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(json.dumps({"overrides": ["model=simple_mlp"]}))
     assert further_commands(read_run(tmp_path)) == []
+
+
+def test_of_many_runs_few_are_drawn_and_pictured(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = {"classes": ["a", "b"], "counts": [[1, 0], [0, 1]]}
+    head["mistakes"] = [{"label": "a", "predicted": "b", "confidence": 0.5, "png": "x" * 20_000}] * MOST_MISTAKES
+    for number in range(300):
+        folder = make_run(str(number), f"model.optimizer.lr={number}", test__acc=number / 1000)
+        (folder / "test_report.json").write_text(json.dumps({"heads": {"test": head}}))
+        (folder / "csv").mkdir()
+        (folder / "csv" / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n1,0.6\n")
+    drawn: list[Path] = []
+
+    def noted(folder: Path) -> Any:
+        drawn.append(folder)
+        return read_curves(folder)
+
+    monkeypatch.setattr("src.report.page.read_curves", noted)
+    page = render(compare_by_data(find_runs([str(tmp_path)]).runs), [])
+    assert [folder.name for folder in drawn] == [str(number) for number in range(299, 299 - DISTINCT, -1)]
+    assert page.count('<table class="matrix">') == PICTURED == 12
+    assert page.count("Confusions and mistakes are shown of the best runs only.") == 300 - PICTURED
+    assert page.count("x" * 20_000) <= 3_000_000 // 20_000 and len(page) < 4_000_000
