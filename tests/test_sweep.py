@@ -133,3 +133,12 @@ def test_the_hparams_tab_shows_every_run_of_a_sweep(four: Path) -> None:
         shown.add((hparams["seed"].number_value, hparams["model.optimizer.lr"].number_value))
         assert {"test/acc", "val/acc_best", "params"} <= set(events.Tags()["scalars"])
     assert shown == {(1, 0.001), (1, 0.01), (2, 0.001), (2, 0.01)}
+
+
+def test_a_mistyped_objective_is_noticed_before_anything_trains(tmp_path: Path) -> None:
+    command = [*TRAIN, f"hydra.sweep.dir={tmp_path}", *TINY, "seed=1,2", "optimized_metric=val/accuracy"]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=300).returncode == 1
+    for facts in statuses(tmp_path).values():
+        assert facts["error"].startswith("optimized_metric=val/accuracy is not a figure of this run; it has test/acc,")
+        assert "epoch" not in facts
+    assert len(statuses(tmp_path)) == 2 and not list(tmp_path.rglob("*.ckpt"))
