@@ -32,6 +32,7 @@ NAMED_IN = {
     CRITERION: "model/criterion/*.yaml",
     AUGMENTATION: "data/augmentation/*.yaml",
 }
+FORMER_AUGMENTATION = "src.data.image_folder.random_view"  # of runs of former versions
 HYDRAS_OWN = ("_target_", "_partial_")  # of its keys those that say no more than what is built
 
 
@@ -115,7 +116,7 @@ def registry() -> dict[str, frozenset[str]]:
         SCHEDULER: named[SCHEDULER],
         CRITERION: losses | named[CRITERION],
         DATA: defined_in("src.data", LightningDataModule),
-        AUGMENTATION: named[AUGMENTATION],
+        AUGMENTATION: named[AUGMENTATION] | {FORMER_AUGMENTATION},
     }
     return {role: frozenset(names) for role, names in found.items()}
 
