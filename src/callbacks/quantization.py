@@ -69,7 +69,7 @@ class Quantization(L.Callback):
             try:
                 with torch.inference_mode(False), torch.enable_grad(), isolate_rng():
                     figures = self.quantise(trainer, on_cpu(pl_module))
-            except ValueError as error:  # the run itself has its figures, and keeps them
+            except (ValueError, OSError) as error:  # the run itself has its figures, and keeps them
                 log.error("There is no int8 model of this run: %s", error)
                 RunRecord.note(trainer, quantization=f"failed: {error}")
             else:

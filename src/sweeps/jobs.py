@@ -80,6 +80,8 @@ class Sweep:
                     raise ValueError(f"{folder} holds other runs and no {SWEEP}: choose another folder for this sweep.")
                 write_json(folder / SWEEP, {**identity, "next_job": 0, "started": now()})
         known = read_json(folder / SWEEP)
+        if not (isinstance(known.get("next_job"), int) and isinstance(known.get("keys"), list)):
+            raise ValueError(f"{folder / SWEEP} is damaged: choose another folder for this sweep.")
         if {key: known.get(key) for key in identity} != identity:
             was = f"{known.get('task')} over {', '.join(known.get('keys', []))}"
             raise ValueError(

@@ -6,6 +6,7 @@ Nothing here imports torch, so that `--help` and most mistakes are answered at o
 import errno
 import logging
 import os
+import shlex
 import sys
 import threading
 import traceback
@@ -141,7 +142,7 @@ def guarded(action: Callable[[], Any]) -> None:
 def interrupted(folder: Path) -> str:
     """What is said of a run that is interrupted while it does not train."""
     has_checkpoint = (folder / "checkpoints" / LAST).is_file()
-    return f"Interrupted{f'; to go on: resume={folder}' if has_checkpoint else ''}."
+    return f"Interrupted{'; to go on: ' + shlex.quote(f'resume={folder}') if has_checkpoint else ''}."
 
 
 @contextmanager

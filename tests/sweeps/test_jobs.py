@@ -129,3 +129,12 @@ def test_other_runs_and_other_sweeps_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds other runs and no sweep\.json"):
         Sweep(tmp_path / "b", "train", ["seed"])
     assert json.loads((tmp_path / "a" / "sweep.json").read_text())["next_job"] == 0
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"next_job": "1", "keys": []}', '{"next_job": 1, "keys": "seed"}', "{"]
+)
+def test_a_damaged_sweep_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(content)
+    with pytest.raises(ValueError, match="sweep.json is damaged"):
+        Sweep(tmp_path, "train", ["seed"])
