@@ -210,7 +210,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the process, and what its job has started and not ended."""
-        if self.process.pid is not None:
+        if os.name == "posix" and self.process.pid is not None:  # Windows has no groups of processes
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()

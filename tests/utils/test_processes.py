@@ -1,5 +1,6 @@
 """Which process this is, and what processes agree on before torch.distributed is set up."""
 
+import os
 from collections.abc import Callable
 from itertools import count
 
@@ -8,7 +9,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch.distributed import HashStore
 
 from src.utils import processes
-from src.utils.processes import agree, is_first, program, tell
+from src.utils.processes import (
+    agree,
+    folder_before_restart,
+    is_first,
+    keep_for_restart,
+    meet_anew,
+    program,
+    tell,
+)
 from src.utils.run_directory import ExclusiveFolder
 
 NAMES = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
@@ -97,10 +106,37 @@ def test_a_sweep_under_torchrun_is_refused(
     become: Callable[..., None], store: HashStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for rank in "01":
-        become(TORCHELASTIC_RUN_ID="x", RANK=rank)
+        become(TORCHELASTIC_RUN_ID="x", RANK=rank, LOCAL_WORLD_SIZE="2", GROUP_WORLD_SIZE="1")
         with pytest.raises(SystemExit, match="1"):
             ExclusiveFolder().on_multirun_start(OmegaConf.create())
-    assert capsys.readouterr().err.count("torchrun is for one run") == 1
+    said = capsys.readouterr().err
+    assert said.count("torchrun is for one run") == 1
+    assert "; do torchrun --nproc-per-node=2 src/train.py trainer=ddp seed=$seed; done" in said
+
+
+def test_processes_that_are_started_again_know_their_folder_and_meet_anew(
+    become: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = HashStore()
+    monkeypatch.setattr(processes, "served", lambda: served)
+    for name, value in {"MASTER_PORT": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
+        monkeypatch.setenv(name, value)
+    ports = []
+    for restarts in "012":
+        for rank in "01":
+            become(TORCHELASTIC_RUN_ID="x", RANK=rank, TORCHELASTIC_RESTART_COUNT=restarts)
+            assert folder_before_restart() == (None if restarts == "0" else "runs/mine")
+            meet_anew()
+            ports.append(os.environ["MASTER_PORT"])
+            keep_for_restart("runs/mine")
+    assert ports[:2] == ["1", "1"] and ports[2] == ports[3] != "1" and ports[4] == ports[5] != "1"
+    assert os.environ["TORCHELASTIC_USE_AGENT_STORE"] == "False"
+
+
+def test_without_torchrun_there_is_no_restart(become: Callable[..., None]) -> None:
+    become()
+    keep_for_restart("runs/mine")
+    assert folder_before_restart() is None
 
 
 def test_devices_and_nodes_follow_torchrun(become: Callable[..., None], compose: Callable[..., DictConfig]) -> None:
