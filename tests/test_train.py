@@ -40,7 +40,9 @@ def test_the_default_run_returns_and_leaves_behind_what_it_promises(
     assert 0 <= accuracy.item() == float(accuracy) == accuracy <= 1 and f"{accuracy:.3f}" == f"{accuracy.item():.3f}"
     assert figures["params"] == 67_978 and figures["macs"] == 67_200
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"epoch_000.ckpt", "last.ckpt"}
-    assert {"git_commit", "packages", "cpu", "threads", "seed"} <= set(json.loads((tmp_path / "run.json").read_text()))
+    assert {"git_commit", "packages", "cpu", "threads", "load", "seed"} <= set(
+        json.loads((tmp_path / "run.json").read_text())
+    )
     for path in (tmp_path / "checkpoints").iterdir():
         assert "config" in torch.load(path, weights_only=True)
     assert list((tmp_path / "tensorboard").glob("events.*"))
