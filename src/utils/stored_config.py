@@ -13,20 +13,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.utils.cli import ROOT
 
-ENVIRONMENT = "oc.env"
+ENVIRONMENT = "oc.env"  # the resolver of its variables
 UNKNOWN = "???"  # OmegaConf's word for a value that has yet to be given
 DEEPEST, MOST_VALUES, MOST_CHARACTERS, LARGEST = 32, 20_000, 10_000, 2**64  # far beyond what this project writes
 REFERENCE = re.compile(r"\$\{(?:(?P<resolver>[a-z_]+):(?P<words>[^${}]*)|(?P<key>[\w.]+))\}")
-FROM_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:[^${}]*\}")
+MASK = "VALUE_FROM_THE_ENVIRONMENT"  # a word that resolvers such as oc.decode leave as it is
 
 
 def to_stored(cfg: DictConfig) -> dict[str, Any]:
     """A configuration with all interpolations resolved; what comes from the environment stays unknown."""
     plain: Any = OmegaConf.to_container(cfg)
-    marker = "<environment>"
-    marked = OmegaConf.create(mapped(plain, lambda text: FROM_ENVIRONMENT.sub(marker, text)))
-    resolved: Any = OmegaConf.to_container(marked, resolve=True)
-    return mapped(resolved, lambda text: UNKNOWN if marker in text else text)
+    data = plain.get("data")
+    if isinstance(data, dict) and "count_classes:" in str(data.get("num_classes")):
+        data["num_classes"] = cfg.data.num_classes  # counted in the real folder, whoever has named it
+    masked = OmegaConf.create(mapped(plain, lambda text: MASK if ENVIRONMENT in text and "${" in text else text))
+    resolved: Any = OmegaConf.to_container(masked, resolve=True)
+    return mapped(resolved, lambda text: UNKNOWN if MASK in text else text)
 
 
 def mapped(node: Any, change: Callable[[str], Any]) -> Any:
@@ -123,7 +125,7 @@ class FormerConfig:
             return node
         if depth > DEEPEST or self.steps > MOST_VALUES or "\\${" in node:
             raise self.refusal(key, node)
-        if FROM_ENVIRONMENT.search(node):
+        if ENVIRONMENT in node:
             return UNKNOWN
 
         def value_of(match: re.Match[str]) -> Any:

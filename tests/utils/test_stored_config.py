@@ -29,11 +29,38 @@ def test_the_environment_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     assert to_stored(cfg) == {"a": "???", "b": "???", "c": ["???"], "d": "???", "e": 1}
 
 
+@pytest.mark.parametrize(
+    "text", ["${oc.env:TOKEN,${e}}", "${oc.env:${name}}", "${oc.decode:${oc.env:TOKEN}}", "${table.${oc.env:TOKEN}}"]
+)
+def test_nor_is_it_where_interpolations_are_nested(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "secret")
+    cfg = OmegaConf.create({"a": text, "b": "${oc.decode:${a}}", "e": "1", "name": "TOKEN", "table": {"secret": 1}})
+    assert to_stored(cfg) == {"a": "???", "b": "???", "e": "1", "name": "TOKEN", "table": {"secret": 1}}
+
+
+def test_classes_are_counted_in_a_folder_that_the_environment_names(
+    compose: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("PHOTOS", str(tmp_path))
+    stored = to_stored(compose("data=image_folder", "model=hybrid_light", "data.folder=${oc.env:PHOTOS}"))
+    assert (stored["data"]["folder"], stored["data"]["num_classes"], stored["model"]["net"]["num_classes"]) == (
+        "???",
+        3,
+        3,
+    )
+
+
 def test_runs_of_former_versions_are_resolved() -> None:
     config = {
         "seed": 7,
         "sweep": "${now:%Y}_${now:%H}",
-        "paths": {"root_dir": "${project_root:}", "output_dir": "${hydra:runtime.output_dir}", "data": "${oc.env:X}/d"},
+        "paths": {
+            "root_dir": "${project_root:}",
+            "output_dir": "${hydra:runtime.output_dir}",
+            "data": "${oc.env:X,${seed}}/d",
+        },
         "data": {"seed": "${seed}", "shape": ["${data.size}", "${data.size}"], "size": 3, "folder": "${paths.data}"},
         "model": {"dirpath": "${paths.output_dir}/x", "data": "${data}", "devices": "${torchrun:devices,2}"},
     }
