@@ -182,10 +182,15 @@ def metric_states(module: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def set_metric_states(module: nn.Module, states: dict[str, dict[str, Any]]) -> None:
-    """Set the metrics within a module to running figures that `metric_states` has returned."""
+    """Set the metrics within a module to running figures that `metric_states` has returned.
+
+    In checkpoints of former versions those of a validation are others; it begins anew, and nothing is lost.
+    """
     for name, state in states.items():
         metric = module.get_submodule(name)
         assert isinstance(metric, Metric)
+        if state.keys() != {"updates", *metric._defaults}:
+            continue
         metric._update_count = state["updates"]
         for key in metric._defaults:
             value = state[key]

@@ -46,20 +46,16 @@ class LossAndBalancedAccuracy(LossAndAccuracy):
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss (), logits (B, num_classes) and labels (B,)."""
+        super().update(loss, logits, labels)
         right = logits.argmax(dim=1) == labels
-        self.loss += loss * len(labels)
         self.outcomes = self.outcomes + torch.bincount(2 * labels + right, minlength=2 * logits.shape[1])
 
     def compute(self) -> dict[str, Tensor]:
         """Return `loss`, `acc` and `balanced_acc`."""
         wrong, right = self.outcomes.view(-1, 2).unbind(dim=1)  # (num_classes,) each
         images = wrong + right
-        of_class = right / images.clamp(min=1)
-        return {
-            "loss": self.loss / images.sum(),
-            "acc": right.sum() / images.sum(),
-            "balanced_acc": of_class.sum() / images.count_nonzero(),
-        }
+        recalls = right / images.clamp(min=1)  # the accuracy of each class
+        return {**super().compute(), "balanced_acc": recalls.sum() / images.count_nonzero()}
 
 
 class MultiheadLossAndAccuracy(nn.ModuleDict):

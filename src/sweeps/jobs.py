@@ -132,9 +132,18 @@ class Sweep:
 
 
 def jobs_in(folder: Path) -> list[Job]:
-    """All jobs that a sweep's folder holds, by their numbers."""
-    folders = [path.parent for path in folder.glob(f"*/{JOB}") if path.parent.name.isdecimal()]
-    found = [Job(int(one.name), tuple(read_json(one / JOB)["overrides"]), one) for one in folders]
+    """All jobs that a sweep's folder holds, by their numbers.
+
+    Raises:
+        ValueError: the file of one is damaged.
+    """
+    found = []
+    for path in folder.glob(f"*/{JOB}"):
+        if path.parent.name.isdecimal():
+            overrides = read_json(path).get("overrides")
+            if not isinstance(overrides, list):
+                raise ValueError(f"{path} is damaged: delete its folder, and the sweep runs that job anew.")
+            found.append(Job(int(path.parent.name), tuple(overrides), path.parent))
     return sorted(found, key=lambda job: job.number)
 
 

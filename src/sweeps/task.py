@@ -44,7 +44,7 @@ class Task:
         Args:
             words: the job's overrides.
         """
-        kinds = tuple(map(kind, words))
+        kinds = kinds_of(words)
         if kinds not in self._composed:
             self._composed[kinds] = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
         config = copy.deepcopy(self._composed[kinds])
@@ -63,6 +63,13 @@ class Task:
             [override for override in parsed if not override.is_hydra_override()], **hydra.job.config.override_dirname
         )
         return config
+
+
+def kinds_of(words: Sequence[str]) -> tuple[str, ...]:
+    """What composing depends on of a job's overrides: of one whose key another one sets too, whole or in part, all."""
+    keys = [name_of(word) for word in words]
+    alone = [sum(f"{key}.".startswith(f"{other}.") for other in keys) == 1 for key in keys]
+    return tuple(kind(word) if one else word for word, one in zip(words, alone, strict=True))
 
 
 def kind(word: str) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from src.callbacks.last_checkpoint import LastCheckpoint
 from src.train import train
-from src.utils.checkpoints import read_checkpoint
+from src.utils.checkpoints import RESUME_KEY, read_checkpoint
 from src.utils.interruption import Interrupted, Pruned
 
 SMALL = (
@@ -110,6 +110,21 @@ def test_figures_that_are_logged_seldom_survive_two_interruptions(run: Callable[
         run("parts", *options, f"{STEP}=1", last, broken_after=4)
     assert_equal(run("parts", *options, last), whole)
     assert "train/loss_step" in whole[0]
+
+
+def test_a_checkpoint_of_a_version_without_balanced_accuracy_is_resumed_exactly_too(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    whole = run("whole", *NETS["MLP"])
+    last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
+    with pytest.raises(RuntimeError, match="broken off"):
+        run("parts", *NETS["MLP"], f"{STEP}=1", broken_after=12)
+    checkpoint = read_checkpoint(last)
+    for name in ("val_metrics", "test_metrics"):
+        del checkpoint[RESUME_KEY]["processes"][0]["metrics"][name]["outcomes"]
+    former = last.with_name("former.ckpt")
+    torch.save(checkpoint, former)
+    assert_equal(run("parts", *NETS["MLP"], f"ckpt_path={former}"), whole)
 
 
 def test_a_run_tells_what_all_of_it_spent_and_which_epoch_was_best(

@@ -8,7 +8,7 @@ import pytest
 
 from src.sweeps.jobs import Sweep, key_of, mark_lost, to_do
 from src.utils.interruption import Interrupted, Pruned
-from src.utils.job_status import STATUS, note, recorded
+from src.utils.job_status import JOB, STATUS, note, recorded
 from src.utils.json_files import read_json
 from src.utils.locks import locked
 
@@ -118,6 +118,15 @@ def test_a_damaged_status_is_that_of_a_job_which_has_not_begun(tmp_path: Path) -
     (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
     (job.folder / STATUS).write_text('{"status": "fini')
     assert job.status == "pending"
+
+
+@pytest.mark.parametrize("content", ["{}", '{"overrides": "seed=1"}', '{"overr'])
+def test_a_damaged_job_is_named(content: str, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "train", ["seed"])
+    (job,) = sweep.jobs_for([["seed=1"]])
+    (job.folder / JOB).write_text(content)
+    with pytest.raises(ValueError, match=r"0/job\.json is damaged: delete its folder"):
+        sweep.jobs()
 
 
 def test_other_runs_and_other_sweeps_are_refused(tmp_path: Path) -> None:

@@ -46,6 +46,22 @@ def test_a_job_has_the_configuration_that_hydra_composes(task: Task) -> None:
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer.max_epochs=3", "trainer={max_epochs:5}"],
+        ["seed=1", "seed=null"],
+        ["trainer.max_epochs=3", "~trainer.max_epochs"],
+        ["+new.part=1", "new={part:2}"],
+        ["seed=1", "seed=2"],
+    ],
+    ids=str,
+)
+def test_of_overrides_of_one_key_the_last_wins(words: list[str], task: Task) -> None:
+    expected = task.hydra_context.config_loader.load_sweep_config(task.config, words)
+    assert OmegaConf.to_yaml(task.compose(words)) == OmegaConf.to_yaml(expected)
+
+
 def test_jobs_that_differ_by_numbers_are_composed_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = task.hydra_context.config_loader
     composed = Mock(wraps=loader.load_sweep_config)
