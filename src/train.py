@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
 
-from src.sweeps.signals import listen_from_the_start
+from src.sweeps.ending import listen_from_the_start
 
 if __name__ == "__main__":
     listen_from_the_start()  # before the imports, which take a while

@@ -53,7 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 said = [f"model={model}", f"seed={seed}", "data=synthetic", "data.channels=1", "data.image_size=28"]
                 cfg = hydra.compose("train", [f"paths.output_dir={folder}/{model}_{seed}", *said, *TINY_RUN])
             train(cfg)
-            (folder / f"{model}_{seed}" / ".hydra").mkdir()
+            (folder / f"{model}_{seed}" / ".hydra").mkdir(exist_ok=True)
             (folder / f"{model}_{seed}" / ".hydra" / "overrides.yaml").write_text(json.dumps(said))
     job(folder / "7", "failed", "model=mnist_sdn_8k", f"model.net.x={HOSTILE}", error=HOSTILE)
     job(folder / "8", "pruned", "model=mnist_sdn_8k", "model.optimizer.lr=0.1", epoch=1)

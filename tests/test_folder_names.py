@@ -17,7 +17,7 @@ from tests.conftest import TINY_RUN
 from tests.programs import run
 from tests.utils.test_quoting import ODD
 
-WORST = 'it\'s "a" [b], {c}=d; #é日本 $HOME `id` \\ & (x) ~ *'
+WORST = 'it\'s "a" [b], {c}=d; #é日本 $5 `id` \\ & (x) ~ *'
 SMALL = [
     *TINY_RUN,
     "data=synthetic",

@@ -80,7 +80,7 @@ def test_curves_are_whole_and_the_hparams_tab_compares_what_matters(
     if resumed:
         last = tmp_path / "checkpoints" / "last.ckpt"
         cfg = compose(*SMALL, "trainer.max_epochs=4", f"resume={tmp_path}", f"ckpt_path={last}")
-        figures, _ = train(cfg, own=True)
+        figures, _ = train(cfg)
     served = board()
     curves = served.curves("median/images_per_second")  # the last that is written
     assert list(curves) == ["tensorboard"]
@@ -104,7 +104,7 @@ def test_curves_are_whole_and_the_hparams_tab_compares_what_matters(
     }
     (group,) = served.ask("hparams/session_groups", question)["sessionGroups"]
     shown = {value["name"]["tag"].removeprefix("median/"): value["value"] for value in group["metricValues"]}
-    assert shown == pytest.approx({name: figures[name] for name in shown})
+    assert shown == pytest.approx({name: figures[name].item() for name in shown})
     assert {"test/acc", "val/acc", "val/acc_best", "val/loss", "params", "epoch_seconds"} <= shown.keys()
     assert group["hparams"]["model.optimizer.lr"] == pytest.approx(0.001)
 

@@ -93,11 +93,11 @@ def test_resumed_on_two_nodes_it_finds_what_one_process_finds(
     alone, objects = train(compose(*COMMON, "trainer=cpu", f"seed={seed}", f"trainer.max_epochs={epochs}"))
     for name in ("train/loss", "train/acc", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc"):
         assert together[name] == pytest.approx(alone[name].item(), rel=1e-4), name
-    weights = read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
+    (best,) = (run / "checkpoints").glob("epoch_*.ckpt")
+    weights = read_checkpoint(best)["state_dict"]  # those that the model of `alone` was tested with
     for name, value in objects["model"].state_dict().items():
         torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)
 
-    (best,) = (run / "checkpoints").glob("epoch_*.ckpt")
     tested, _ = train(compose(*COMMON, "trainer=cpu", "train=false", f"ckpt_path={best}"))
     assert tested["test/acc"] == together["test/acc"]
     assert tested["test/loss"] == pytest.approx(together["test/loss"], rel=1e-6)

@@ -18,8 +18,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from src.sweeps.ending import Ending, blocked, leave_terminal
 from src.sweeps.jobs import Job, mark_interrupted, mark_lost
-from src.sweeps.signals import Ending, blocked, leave_terminal
 from src.sweeps.table import Progress, words
 from src.sweeps.task import Task
 from src.utils.cli import describe, set_env

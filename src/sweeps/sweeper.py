@@ -17,9 +17,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from src.sweeps.ending import Ending, typed_command
 from src.sweeps.jobs import Job, Sweep, jobs_in, name_of, without_names
 from src.sweeps.launcher import LocalLauncher
-from src.sweeps.signals import Ending, typed_command
 from src.sweeps.space import word
 from src.sweeps.table import summarise
 from src.sweeps.task import kind

@@ -55,7 +55,8 @@ class ExclusiveFolder(Callback):
             config.hydra.sweep.dir = folder
 
     def _choose(self, config: DictConfig, kind: str) -> str:
-        overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+        said: Any = OmegaConf.to_container(config.hydra.overrides)  # as it is written: it may refer to this folder
+        overrides = [*said["hydra"], *said["task"]]
         wanted = str(config.hydra[kind].dir)
         if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
             return wanted

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from src.sweeps.signals import listen_from_the_start
+from src.sweeps.ending import listen_from_the_start
 
 if __name__ == "__main__":
     listen_from_the_start()

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from src.sweeps.signals import SIGNALS, Ending, blocked, typed_command
+from src.sweeps.ending import SIGNALS, Ending, blocked, typed_command
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def handlers() -> Iterator[None]:
 def leave(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """What is called in the place of `os._exit`."""
     found = Mock()
-    monkeypatch.setattr("src.sweeps.signals.os._exit", found)
+    monkeypatch.setattr("src.sweeps.ending.os._exit", found)
     return found
 
 
@@ -73,5 +73,5 @@ def test_the_command_is_ready_to_be_pasted(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_nothing_slow_is_imported() -> None:
-    program = "import sys; import src.sweeps.signals; print('omegaconf' in sys.modules or 'hydra' in sys.modules)"
+    program = "import sys; import src.sweeps.ending; print('omegaconf' in sys.modules or 'hydra' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
