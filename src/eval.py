@@ -58,7 +58,7 @@ def with_run(cfg: DictConfig) -> DictConfig:
     if OmegaConf.select(cfg, "model._target_"):  # the program has done so before Hydra began
         return cfg
     own: Any = OmegaConf.to_container(cfg)
-    default = compose("eval", []).trainer
+    default: Any = OmegaConf.to_container(compose("eval", []).trainer)
     own["trainer"] = {key: value for key, value in own["trainer"].items() if value != default.get(key)}
     named = [f"{key}={own[key]}" for key in ("run_dir", "ckpt_path") if own.get(key)]
     chosen = ["data=chosen"] if OmegaConf.select(cfg, "data._target_") else []

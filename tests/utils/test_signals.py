@@ -191,5 +191,6 @@ def test_twelve_moments_of_the_life_of_a_run(number: int, tmp_path: Path) -> Non
             process.send_signal(number)
         _, errors = process.communicate(timeout=300)
         span = span or time.monotonic() - start
-        assert process.returncode in ({0} if place < 0 else {0, 75, 128 + number}), errors
+        # while Python itself ends the system ends it, which a shell calls 128 + number, too
+        assert process.returncode in ({0} if place < 0 else {0, 75, 128 + number, -number}), errors
         assert "Traceback" not in errors and "Exception" not in errors, f"seed {seed}, moment {place}: {errors}"
