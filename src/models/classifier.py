@@ -1,5 +1,6 @@
 """Image classification: one label an image."""
 
+import inspect
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -65,6 +66,13 @@ class Classifier(L.LightningModule):
             )
         return super().load_from_checkpoint(checkpoint_path, *arguments, **parts)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set the name of the hook that runs without torch's search for parameters: Lightning does so twice a hook."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def make_metrics(self, metric: Callable[[], LossAndAccuracy]) -> Any:
         """The figures of one stage, from what makes those of one head."""
         return metric()
@@ -108,6 +116,9 @@ class Classifier(L.LightningModule):
             self.log("train/loss_step", loss)
         return loss
 
+    # Lightning looks at each step whether it takes a `batch_idx`, and finds the signature ready
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation figures."""
         self.step(batch, self.val_metrics)
@@ -127,6 +138,16 @@ class Classifier(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the test figures."""
         self._log_epoch("test", self.test_metrics)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients as the trainer says, and do nothing at all where it says nothing."""
+        if gradient_clip_val:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def make_optimizer(self) -> Optimizer:
         """Build the optimizer, which decays matrices but not biases and norms."""

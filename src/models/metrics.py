@@ -26,9 +26,10 @@ class LossAndAccuracy(Metric):
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss (), logits (B, num_classes) and labels (B,)."""
-        self.loss += loss * len(labels)
-        self.correct += (logits.argmax(dim=1) == labels).sum()
-        self.count += len(labels)
+        count = len(labels)
+        self.loss.add_(loss * count)  # `+=` would also set the attribute, which costs a module as much as the sum
+        self.correct.add_((logits.argmax(dim=1) == labels).sum())
+        self.count.add_(count)
 
     def compute(self) -> dict[str, Tensor]:
         """Return `loss` and `acc`."""

@@ -23,6 +23,7 @@ from src.utils.checkpoint_io import SafeCheckpointIO
 from src.utils.checkpoints import check_file, check_fits, read_run_config
 from src.utils.cpu import warn_if_emulated
 from src.utils.job_status import JOB
+from src.utils.lean_steps import NoProfiler, lighten
 from src.utils.outputs import check_outputs, keep_tables
 from src.utils.processes import agree, in_torchrun, is_first
 from src.utils.run_config import reusable
@@ -32,16 +33,6 @@ from src.utils.stored_config import to_stored
 from src.utils.sync_batchnorm import SyncBatchNorm
 from src.utils.targets import check_targets
 
-STEP_HOOKS = (
-    "on_train_batch_start",
-    "on_train_batch_end",
-    "on_validation_batch_start",
-    "on_validation_batch_end",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-)
 EXTRAS = ("wandb", "mlflow")  # loggers that are extras of the same name
 
 
@@ -83,10 +74,12 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     left_out = {key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)}
     plugins = [SafeCheckpointIO(), *([SyncBatchNorm()] if cfg.trainer.get("sync_batchnorm") else [])]
+    if not cfg.trainer.get("profiler"):
+        left_out["profiler"] = NoProfiler()
     trainer: L.Trainer = instantiate(
         cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=plugins, **left_out
     )
-    skip_unused_hooks(trainer)
+    lighten(trainer, model, datamodule)
     if listener.pid is not None and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
         listener.before.append(lambda: launcher.kill(signal.SIGKILL))
     if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
@@ -157,19 +150,6 @@ def go_on_logging(cfg: DictConfig, step: int) -> DictConfig | None:
         if logger and str(logger.get("_target_")).endswith("TensorBoardLogger"):
             logger.purge_step = step
     return group
-
-
-def skip_unused_hooks(trainer: L.Trainer) -> None:
-    """Spare every step the calls of hooks that do nothing.
-
-    Lightning calls each hook of each callback within a context of its profiler, which costs a small net a tenth of its
-    step; a hook that is not callable it passes over.
-    """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
-        for hook in STEP_HOOKS:
-            overridden = getattr(type(callback), hook) is not getattr(L.Callback, hook) or hook in vars(callback)
-            if not overridden:
-                setattr(callback, hook, None)
 
 
 def choose_seed(seed: int | None) -> int:

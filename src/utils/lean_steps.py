@@ -1,0 +1,87 @@
+"""What Lightning does at every step although it has no effect: a small net spends as long on it as on its layers.
+
+Everything here is by public means: a profiler of the Trainer, hooks that Lightning passes over since they are not
+callable, and a method of this run's strategy. A hook that anybody overrides is called as ever.
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import Strategy
+
+STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_validation_batch_start",
+    "on_validation_batch_end",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+TRANSFER_HOOKS = ("transfer_batch_to_device", "on_after_batch_transfer")
+
+
+class NoProfiler(PassThroughProfiler):
+    """Measure nothing, in one context that serves every hook; Lightning's own builds a generator for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._nothing = nullcontext("")
+
+    def profile(self, action_name: str) -> AbstractContextManager[str]:  # type: ignore[override]  # no generator
+        """Return a context that does nothing."""
+        return self._nothing
+
+
+def lighten(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
+    """Spare every step of a run what would do nothing."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        skip_unused_hooks(callback, L.Callback)
+    skip_unused_hooks(model, L.LightningModule)
+    skip_unused_hooks(trainer.strategy, Strategy)
+    leave_batches_on_cpu(trainer, model, datamodule)
+    ask_driver_for_gpus()
+
+
+def overrides(instance: Any, base: type, hook: str) -> bool:
+    """Whether an object has a method of its own in place of its base's."""
+    return getattr(type(instance), hook) is not getattr(base, hook) or hook in vars(instance)
+
+
+def skip_unused_hooks(instance: Any, base: type) -> None:
+    """Let Lightning pass over those hooks of an object that are as its base has them, where they do nothing."""
+    for hook in STEP_HOOKS:
+        if hasattr(base, hook) and not overrides(instance, base, hook):
+            setattr(instance, hook, None)
+
+
+def leave_batches_on_cpu(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
+    """Take a batch as it is, where it is to be on the CPU and nobody has a hook for its transfer."""
+    strategy: Any = trainer.strategy
+    own = [overrides(model, L.LightningModule, hook) for hook in TRANSFER_HOOKS]
+    own += [overrides(datamodule, L.LightningDataModule, hook) for hook in TRANSFER_HOOKS]
+    if any(own) or overrides(strategy, Strategy, "batch_to_device") or strategy.root_device.type != "cpu":
+        return
+    transfer = strategy.batch_to_device
+
+    def batch_to_device(batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:
+        if trainer.lightning_module is model and trainer.datamodule is datamodule:  # type: ignore[attr-defined]
+            return batch
+        return transfer(batch, device, dataloader_idx)  # another model may have hooks
+
+    strategy.batch_to_device = batch_to_device
+
+
+def ask_driver_for_gpus() -> None:
+    """Where there is no GPU, let torch ask the driver for one, as it does without Lightning.
+
+    Lightning makes it look for NVIDIA's management library instead, so that processes can be forked beside a GPU; the
+    optimizers ask at every step, and a library that is missing is looked for on the disk every time.
+    """
+    if not torch.cuda.is_available():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
