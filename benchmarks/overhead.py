@@ -6,9 +6,12 @@
 The run is `src/train.py`'s own, with all metrics, callbacks, logger and progress bar on. After each of its epochs the
 plain loop makes one over the same tensors: index, cast, normalise, forward, backward, fused AdamW, loss and correct
 predictions summed up, then the validation set. Each pair of epochs gives a ratio; the medians are printed.
+
+What a run adds to a step is nearly the same for every net, so the ratio depends on how long a plain step takes, on this
+machine with this net: both are printed beside it. CPU time counts what other programs delay less; threads that wait
+for others spin, and count too: OMP_NUM_THREADS=1 is fairest for it.
 """
 
-import statistics
 import sys
 import tempfile
 import time
@@ -19,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hydra
 import lightning as L
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -28,33 +32,38 @@ from src.utils.cli import CONFIGS
 EPOCHS = 8  # pairs that count, after one that does not
 
 
+def now() -> Any:
+    """Seconds of time and of this process's CPU time (2,)."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 class PlainLoop(L.Callback):
     """Make an epoch by hand after each epoch of the run."""
 
     def __init__(self, net: torch.nn.Module) -> None:
         self.net = net
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
-        self.training: list[tuple[float, float]] = []  # seconds: the run's, the plain loop's
-        self.epoch: list[tuple[float, float]] = []  # likewise, validation and all
+        self.training: list[tuple[Any, Any]] = []  # seconds (2,): the run's, the plain loop's
+        self.epoch: list[tuple[Any, Any]] = []  # likewise, validation and all
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Begin an epoch of the run; the one before has ended, with its checkpoint and logs."""
         if trainer.current_epoch:
-            run = time.perf_counter() - self.start
+            run = now() - self.start
             training, validation = self.plain_epoch(trainer.datamodule)
             self.training.append((self.run_training, training))
             self.epoch.append((run, training + validation))
-        self.start = time.perf_counter()
+        self.start = now()
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
         """End the training part of the run's epoch."""
         if not trainer.sanity_checking:
-            self.run_training = time.perf_counter() - self.start
+            self.run_training = now() - self.start
 
-    def plain_epoch(self, data: Any) -> tuple[float, float]:
+    def plain_epoch(self, data: Any) -> tuple[Any, Any]:
         """Train on and validate on the same tensors as the run; return the seconds of both parts."""
         scale, shift = 1 / (255 * data.std[0]), -data.mean[0] / data.std[0]
-        start = time.perf_counter()
+        start = now()
         self.net.train()
         images, labels = data.data_train.tensors
         order = torch.randperm(len(images))
@@ -68,13 +77,13 @@ class PlainLoop(L.Callback):
             self.optimizer.step()
             total += loss.detach()
             correct += (logits.argmax(1) == y).sum()
-        middle = time.perf_counter()
+        middle = now()
         self.net.eval()
         images, labels = data.data_val.tensors
         with torch.inference_mode():
             for x, y in zip(images.split(data.batch_size), labels.split(data.batch_size), strict=True):
                 correct += (self.net(x.float().mul_(scale).add_(shift)).argmax(1) == y).sum()
-        return middle - start, time.perf_counter() - middle
+        return middle - start, now() - middle
 
 
 def main() -> None:
@@ -102,11 +111,15 @@ def main() -> None:
     print(
         f"{cfg.model.net._target_.rpartition('.')[2]}, batch {cfg.data.batch_size}, {torch.get_num_threads()} threads"
     )
+    steps = objects["trainer"].num_training_batches
     for part, pairs in {"training part": loop.training[1:], "whole epoch": loop.epoch[1:]}.items():
-        ratio = statistics.median(ours / plain for ours, plain in pairs)
-        ours, plain = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ours, plain = np.array(pairs).swapaxes(0, 1)  # (pairs, 2) each
+        seconds, cpu = np.median(ours / plain, axis=0)
+        (run, _), (bare, _) = np.median(ours, axis=0), np.median(plain, axis=0)
         print(
-            f"{part:14s} run {ours:.3f} s   plain loop {plain:.3f} s   ratio {ratio:.2f}  ({len(pairs)} pairs, medians)"
+            f"{part:14s} run {run:.3f} s   plain loop {bare:.3f} s ({1000 * bare / steps:.2f} ms a step)   "
+            f"{1000 * (run - bare) / steps:+.2f} ms a step   ratio {seconds:.2f}, of CPU time {cpu:.2f}   "
+            f"({len(pairs)} pairs, medians)"
         )
 
 

@@ -97,11 +97,11 @@ class InMemoryLoader(Resumable):
         if not self.drop_last and len(batches) > len(seeds) > 0:
             batches = order.tensor_split(len(seeds))  # a sample more than others have: as many steps as theirs
         for indices, seed in list(zip(batches, seeds, strict=False))[self.begin() :]:  # `drop_last`: one has no seed
-            images = self.images[indices]  # (B, C, H, W)
+            images = self.images.index_select(0, indices)  # (B, C, H, W); `[indices]` copies pixel by pixel
             if self.augmentation is not None:
                 images = self.augmentation(images, generator.manual_seed(seed))
             images = images.float().mul_(self._scale).add_(self._shift)
-            labels = self.labels[indices]
+            labels = self.labels.index_select(0, indices)
             self.batches += 1
             yield (images.pin_memory(), labels.pin_memory()) if self.pin_memory else (images, labels)
 

@@ -139,6 +139,12 @@ class Classifier(L.LightningModule):
         """Log the test figures."""
         self._log_epoch("test", self.test_metrics)
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Drop the gradients, as `optimizer.zero_grad` does within a tenfold of Python."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,

@@ -5,6 +5,7 @@ callable, and a method of this run's strategy. A hook that anybody overrides is 
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,16 +14,16 @@ import torch
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import Strategy
 
-STEP_HOOKS = (
+TRAINING_HOOKS = (
     "on_train_batch_start",
     "on_train_batch_end",
-    "on_validation_batch_start",
-    "on_validation_batch_end",
     "on_before_zero_grad",
     "on_before_backward",
     "on_after_backward",
     "on_before_optimizer_step",
 )
+STEP_HOOKS = (*TRAINING_HOOKS, "on_validation_batch_start", "on_validation_batch_end")
+STRATEGY_HOOKS = ("on_train_batch_start",)
 TRANSFER_HOOKS = ("transfer_batch_to_device", "on_after_batch_transfer")
 
 
@@ -41,9 +42,9 @@ class NoProfiler(PassThroughProfiler):
 def lighten(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
     """Spare every step of a run what would do nothing."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
-        skip_unused_hooks(callback, L.Callback)
-    skip_unused_hooks(model, L.LightningModule)
-    skip_unused_hooks(trainer.strategy, Strategy)
+        skip_unused_hooks(callback, L.Callback, STEP_HOOKS)
+    skip_unused_hooks(model, L.LightningModule, TRAINING_HOOKS)  # of those of validation it reads the signatures
+    skip_unused_hooks(trainer.strategy, Strategy, STRATEGY_HOOKS)
     leave_batches_on_cpu(trainer, model, datamodule)
     ask_driver_for_gpus()
 
@@ -53,10 +54,10 @@ def overrides(instance: Any, base: type, hook: str) -> bool:
     return getattr(type(instance), hook) is not getattr(base, hook) or hook in vars(instance)
 
 
-def skip_unused_hooks(instance: Any, base: type) -> None:
+def skip_unused_hooks(instance: Any, base: type, hooks: Sequence[str]) -> None:
     """Let Lightning pass over those hooks of an object that are as its base has them, where they do nothing."""
-    for hook in STEP_HOOKS:
-        if hasattr(base, hook) and not overrides(instance, base, hook):
+    for hook in hooks:
+        if not overrides(instance, base, hook):
             setattr(instance, hook, None)
 
 
