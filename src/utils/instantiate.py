@@ -72,12 +72,14 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     keep_tables(loggers)
     # where a group was left out on purpose, Lightning would put its own in its place
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
-    left_out = {key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)}
+    options: dict[str, Any] = {
+        key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)
+    }
     plugins = [SafeCheckpointIO(), *([SyncBatchNorm()] if cfg.trainer.get("sync_batchnorm") else [])]
     if not cfg.trainer.get("profiler"):
-        left_out["profiler"] = NoProfiler()
+        options["profiler"] = NoProfiler()
     trainer: L.Trainer = instantiate(
-        cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=plugins, **left_out
+        cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=plugins, **options
     )
     lighten(trainer, model, datamodule)
     if listener.pid is not None and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):

@@ -59,7 +59,7 @@ class HookedData(SyntheticDataModule):
 
 
 class Watched(Classifier):
-    """Remembers the least pixel of each batch, and the length of the gradient that each step but the last was made with."""
+    """Remembers the least pixel of each batch, and the gradient norm of each step but the last."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
