@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from src.train import train
 from src.utils.cli import check_types
-from src.utils.instantiate import STEP_HOOKS, build
+from src.utils.instantiate import build
+from src.utils.lean_steps import STEP_HOOKS
 from tests.conftest import TINY_RUN
 
 
