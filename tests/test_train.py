@@ -114,6 +114,12 @@ def test_validation_may_be_seldom(compose: Callable[..., DictConfig], tmp_path: 
     assert figures["val/acc_best"] == figures["val/acc"]
 
 
+def test_validation_may_go_by_batches_alone(compose: Callable[..., DictConfig]) -> None:
+    options = ("trainer.check_val_every_n_epoch=null", "+trainer.val_check_interval=1", "model/scheduler=plateau")
+    figures, _ = train(compose(*TINY_RUN, *options))
+    assert "val/acc" in figures
+
+
 def test_null_leaves_a_group_out_on_the_command_line(tmp_path: Path) -> None:
     arguments = ("data=synthetic", "trainer=cpu", "train=false", "test=false", f"hydra.run.dir={tmp_path}")
     result = run("train", *arguments, "logger=null", "callbacks=null")

@@ -90,6 +90,8 @@ class SweepJob(L.Callback):
             self.trial.report(value, epoch)
             hopeless = self.trial.should_prune()
         if trainer.strategy.reduce_boolean_decision(hopeless, all=False):  # all processes end together
+            validated = {name: metrics[name] for name in TOLD if name.startswith("val/") and name in metrics}
+            note(self.folder, figures=validated)  # that of the training is still the one of the epoch before
             raise Pruned(value)
 
     def _tell_figures(self, trainer: L.Trainer) -> None:

@@ -13,7 +13,7 @@ from src.data.augmentation import BatchAugmentation, random_parts
 from src.utils.predictor import fit_image, read_image
 
 RESIZE = "centre_crop"
-Augmentation = BatchAugmentation | Callable[[Image], Image]
+Augmentation = BatchAugmentation | Callable[[Image], Image | Tensor]
 View = Callable[[Image, int], Tensor]  # of a photograph and a seed: pixels (C, H, W) from 0 to 255
 
 
@@ -76,6 +76,8 @@ def random_part(photo: Image, min_scale: float, image_size: int, generator: torc
     return photo.resize((image_size, image_size), Resampling.BILINEAR, box)
 
 
-def to_pixels(image: Image) -> Tensor:
-    """The pixels (C, H, W), uint8, of a grey or an RGB image."""
+def to_pixels(image: Image | Tensor) -> Tensor:
+    """The pixels (C, H, W), from 0 to 255, of a grey or an RGB image."""
+    if isinstance(image, Tensor):  # what some transforms of torchvision make of it: uint8, or floats in [0, 1]
+        return image if image.dtype == torch.uint8 else image * 255
     return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)

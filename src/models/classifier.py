@@ -173,7 +173,7 @@ class Classifier(L.LightningModule):
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
         if "monitor" in schedule:  # a figure that there is after a validation only
-            schedule["frequency"] = self.trainer.check_val_every_n_epoch
+            schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1  # null: validation goes by batches
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:

@@ -80,9 +80,17 @@ def test_a_study_ends_a_hopeless_run_once_it_may_be_judged(
     tmp_path: Path,
 ) -> None:
     callback = job(trial=study.ask().number, prune_by="val/acc")
+    losses: list[float] = []
+
+    class Watch(L.Callback):
+        def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            losses.append(float(trainer.callback_metrics["val/loss"]))
+
     with pytest.raises(Pruned, match="Pruned at 0"):
-        fit(callback, max_epochs=9)
-    assert status(tmp_path)["epoch"] == 2  # n_warmup_steps
+        fit(callback, Watch(), max_epochs=9)
+    told = status(tmp_path)
+    assert told["epoch"] == 2  # n_warmup_steps
+    assert told["figures"]["val/loss"] == losses[-1] != losses[-2] and "train/loss" not in told["figures"]
     assert list(study.trials[1].intermediate_values) == [1, 2]
 
 

@@ -13,9 +13,10 @@ from torchvision.transforms import v2
 
 from src.data.augmentation import BatchAugmentation
 from src.data.class_folders import count_classes
-from src.data.image_folder import ImageFolderDataModule, random_view
+from src.data.image_folder import IMAGENET_MEAN, IMAGENET_STD, ImageFolderDataModule, random_view
 from src.data.photographs import augmented, centre
 from src.train import train
+from src.utils.predictor import read_image
 from tests.conftest import TINY_RUN
 from tests.data.conftest import write_photographs
 
@@ -92,6 +93,18 @@ def test_transforms_of_torchvision_are_augmentations_of_photographs_too(tmp_path
     assert torch.equal(data.data_train[0, 7][0], data.data_train[0, 7][0])
     assert not torch.equal(data.data_train[0, 7][0], data.data_train[0, 8][0])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("last", [[], [v2.ToImage()], [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]], ids=len)
+def test_transforms_may_end_in_a_tensor(last: list[v2.Transform], tmp_path: Path) -> None:
+    write_photographs(tmp_path, 10)
+    data = module(tmp_path, augmentation=v2.Compose([v2.Resize((24, 24)), *last]))
+    data.setup()
+    image, _ = data.data_train[0, 7]
+    path, _ = data.data_train.samples[0]
+    expected = np.array(read_image(path, "RGB").resize((24, 24), Image.Resampling.BILINEAR)) / 255  # (H, W, C)
+    pixels = image.permute(1, 2, 0).numpy() * IMAGENET_STD + IMAGENET_MEAN
+    assert abs(pixels - expected).max() < 0.01
 
 
 def test_what_file_managers_leave_behind_is_no_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
