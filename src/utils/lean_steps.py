@@ -5,8 +5,9 @@ callable, and a method of this run's strategy. A hook that anybody overrides is 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -68,14 +69,23 @@ def leave_batches_on_cpu(trainer: L.Trainer, model: L.LightningModule, datamodul
     own += [overrides(datamodule, L.LightningDataModule, hook) for hook in TRANSFER_HOOKS]
     if any(own) or overrides(strategy, Strategy, "batch_to_device") or strategy.root_device.type != "cpu":
         return
-    transfer = strategy.batch_to_device
+    strategy.batch_to_device = Transfer(trainer, model, datamodule, strategy.batch_to_device)
 
-    def batch_to_device(batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:
-        if trainer.lightning_module is model and trainer.datamodule is datamodule:  # type: ignore[attr-defined]
+
+@dataclass
+class Transfer:
+    """What moves the batches of a run: those of its own model are on the CPU already; another model may have hooks."""
+
+    trainer: Any
+    model: L.LightningModule
+    datamodule: L.LightningDataModule
+    transfer: Callable[..., Any]
+
+    def __call__(self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0) -> Any:
+        """Return the batch on the device."""
+        if self.trainer.lightning_module is self.model and self.trainer.datamodule is self.datamodule:
             return batch
-        return transfer(batch, device, dataloader_idx)  # another model may have hooks
-
-    strategy.batch_to_device = batch_to_device
+        return self.transfer(batch, device, dataloader_idx)
 
 
 def ask_driver_for_gpus() -> None:
