@@ -43,11 +43,12 @@ class Board:
         with urlopen(Request(address, data, {"Content-Type": "application/json"}), timeout=60) as answer:
             return json.load(answer)
 
-    def curves(self, expected: str) -> dict[str, list[str]]:
-        """The curves of each run, as soon as there is one that is read last."""
+    def curves(self, expected: str, step: int) -> dict[str, list[str]]:
+        """The curves of each run, as soon as the point that is written last has been read."""
         for _ in range(300):  # it reads while it serves
             found = self.ask("scalars/tags")
-            if any(expected in tags for tags in found.values()):
+            written = [self.points(run, expected) for run, tags in found.items() if expected in tags]
+            if any(points[-1][0] == step for points in written):
                 return {run: list(tags) for run, tags in found.items()}
             time.sleep(0.1)
         raise AssertionError(f"{expected} never came; there are {found}")
@@ -82,7 +83,7 @@ def test_curves_are_whole_and_the_hparams_tab_compares_what_matters(
         cfg = compose(*SMALL, "trainer.max_epochs=4", f"resume={tmp_path}", f"ckpt_path={last}")
         figures, _ = train(cfg)
     served = board()
-    curves = served.curves("median/images_per_second")  # the last that is written
+    curves = served.curves("median/images_per_second", 12)
     assert list(curves) == ["tensorboard"]
     for name in ("val/acc", "val/loss", "train/loss", "train/acc"):
         points = served.points("tensorboard", name)

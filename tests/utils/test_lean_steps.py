@@ -15,7 +15,7 @@ from src.data.synthetic import SyntheticDataModule
 from src.models.classifier import Classifier
 from src.train import train
 from src.utils.instantiate import build
-from src.utils.lean_steps import STEP_HOOKS, STRATEGY_HOOKS, TRAINING_HOOKS, TRANSFER_HOOKS, NoProfiler
+from src.utils.lean_steps import STEP_HOOKS, STRATEGY_HOOKS, TRAINING_HOOKS, TRANSFER_HOOKS, NoProfiler, Transfer
 from tests.conftest import TINY_RUN
 
 MOST_CALLS = 1_750  # of functions a step of the default run, its net's and optimizer's own 470 included
@@ -99,8 +99,7 @@ def test_a_batch_is_transferred_as_data_say(compose: Callable[..., DictConfig]) 
     options = ("callbacks=none", *TINY_RUN, "data=synthetic", "test=false", "logger=none")
     options = (*options, f"model._target_={HERE}.Watched")
     _, plain = train(compose(*options))
-    assert plain["trainer"].strategy.batch_to_device.__name__ == "batch_to_device"
-    assert "batch_to_device" in vars(plain["trainer"].strategy)  # spared
+    assert isinstance(plain["trainer"].strategy.batch_to_device, Transfer)  # spared
     assert max(plain["model"].least) < 100
     _, hooked = train(compose(*options, f"data._target_={HERE}.HookedData"))
     assert min(hooked["model"].least) > 900
