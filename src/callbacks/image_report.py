@@ -72,18 +72,20 @@ class ImageReport(L.Callback):
         Raises:
             ValueError: one has.
         """
-        path = Path(self.dirpath or ".") / TEST_REPORT
-        if self.dirpath is not None and path.exists() and "heads" not in read_json(path):
+        if self.dirpath is None:
+            return
+        path = Path(self.dirpath, TEST_REPORT)
+        if path.exists() and "heads" not in read_json(path):
             raise ValueError(
                 f"{path} is no report of a test and is not replaced: name another callbacks.image_report.dirpath."
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the training samples have been logged, for checkpoints."""
+        """Remember in which folder the training samples have been logged."""
         return {"samples_logged_in": self.dirpath if self._samples_logged else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Spare a resumed run what takes seconds of its epoch; a run in another folder logs samples of its own."""
+        """Skip the samples in a resumed run, for they take seconds; a run in another folder logs its own."""
         logged_in = state_dict["samples_logged_in"]
         self._samples_logged = logged_in is not None and logged_in == self.dirpath
 

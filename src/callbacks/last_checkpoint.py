@@ -116,7 +116,7 @@ class LastCheckpoint(Checkpoint):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen to signals no more, and end the run if one has come since the last epoch."""
         self._restore_handlers()
-        if self._signal is not None:
+        if self._signalled(trainer):
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

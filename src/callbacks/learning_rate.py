@@ -8,13 +8,13 @@ import lightning as L
 class LearningRate(L.Callback):
     """Log the learning rate as `lr`, as often as the training loss.
 
-    One curve stands for all groups of parameters, for schedules treat them alike.
+    One curve stands for all parameter groups, since schedules treat them alike.
     """
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Log the rate that the step is made with."""
+        """Log the rate that this step uses."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         if every and (trainer.global_step + 1) % every == 0:
             pl_module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])

@@ -1,4 +1,4 @@
-"""Notice when other programs take the processor from a training."""
+"""Warn when other programs slow down a training."""
 
 import logging
 import time
@@ -11,15 +11,15 @@ from src.utils.cpu import allowed_cpus, load_average
 
 log = logging.getLogger(__name__)
 
-RECOVERED = 0.75  # of the best speed: a fall after that is told again
+RECOVERED = 0.75  # share of the best speed from which a later slowdown is warned of again
 
 
 class SlowdownWatch(L.Callback):
-    """Say in one line when the speed of the train steps has fallen far below the best that this run has seen.
+    """Warn once when the train steps have become much slower than the fastest of this run.
 
     Args:
-        seconds: of train steps that a speed is measured over.
-        ratio: of the best speed, below which it is told.
+        seconds: of train steps that the speed is averaged over.
+        ratio: share of the best speed below which to warn.
     """
 
     def __init__(self, seconds: float = 5.0, ratio: float = 0.5) -> None:
@@ -28,7 +28,7 @@ class SlowdownWatch(L.Callback):
         if not 0 < ratio < RECOVERED:
             raise ValueError(f"ratio={ratio} must lie between 0 and {RECOVERED}.")
         self.seconds, self.ratio = seconds, ratio
-        self._best, self._told = 0.0, False
+        self._best, self._warned = 0.0, False
         self._spent, self._images = 0.0, 0
 
     def on_train_batch_start(
@@ -44,14 +44,14 @@ class SlowdownWatch(L.Callback):
         self._spent += time.perf_counter() - self._start
         self._images += len(batch[0])
         if self._spent >= self.seconds:
-            self.judge(self._images / self._spent)
+            self.check_speed(self._images / self._spent)
             self._spent, self._images = 0.0, 0
 
     @rank_zero_only
-    def judge(self, speed: float) -> None:
-        """Compare a speed, in images per second, with the best."""
+    def check_speed(self, speed: float) -> None:
+        """Compare a speed, in images per second, with the best so far."""
         self._best = max(self._best, speed)
-        if speed < self.ratio * self._best and not self._told:
+        if speed < self.ratio * self._best and not self._warned:
             log.warning(
                 "Training has fallen from %.0f to %.0f images/s: others use the processor (a load of %s on %d CPUs).",
                 self._best,
@@ -59,6 +59,6 @@ class SlowdownWatch(L.Callback):
                 load_average(),
                 allowed_cpus(),
             )
-            self._told = True
+            self._warned = True
         elif speed >= RECOVERED * self._best:
-            self._told = False
+            self._warned = False

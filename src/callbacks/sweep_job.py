@@ -12,7 +12,7 @@ from src.utils.job_status import JOB, note
 from src.utils.json_files import read_json
 from src.utils.results import chooser
 
-TOLD = ("train/loss", "val/loss", "val/acc")
+REPORTED = ("train/loss", "val/loss", "val/acc")
 
 
 class SweepJob(L.Callback):
@@ -26,7 +26,9 @@ class SweepJob(L.Callback):
     def __init__(self, folder: str, optimized: Sequence[str] = ()) -> None:
         self.folder, self.optimized = Path(folder), optimized
         self.trial: Any = None
-        self._untold = self._validated = False  # whether there is an epoch to tell of, and a validation in it
+        self._unreported = self._validated = (
+            False  # whether an epoch has ended since the last report, with a validation
+        )
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find the trial that this run is, where a study may prune it."""
@@ -41,14 +43,14 @@ class SweepJob(L.Callback):
                 self.trial = trial_of(opened, study["trial"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell how long it will be."""
+        """Record the first epoch and the number of epochs."""
         note(self.folder, epoch=trainer.current_epoch, max_epochs=trainer.max_epochs)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse to optimise a figure that the run will not have: Lightning's sanity check comes before the training.
+        """Refuse to optimise a metric that the run will not have, in Lightning's sanity check, before it trains.
 
         Raises:
-            ValueError: there is no such figure in a validation, of which a test has the like.
+            ValueError: the validation has no such metric; that of a test must be one of the validation's, too.
         """
         self._validated = not trainer.sanity_checking
         known = {name for name in trainer.callback_metrics if name.startswith("val/")}
@@ -61,12 +63,12 @@ class SweepJob(L.Callback):
                 raise ValueError(f"optimized_metric={name} is not a figure of this run; it has {listed}, among others.")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell the figures of the epoch before: only now are all of them in."""
-        self._tell_figures(trainer)
+        """Report the metrics of the epoch before, which are complete only now."""
+        self._report(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell the figures of the last epoch."""
-        self._tell_figures(trainer)
+        """Report the metrics of the last epoch."""
+        self._report(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tell how the epoch ended, and end the run that the study gives up.
@@ -77,7 +79,7 @@ class SweepJob(L.Callback):
         """
         epoch = trainer.current_epoch + 1
         note(self.folder, epoch=epoch)
-        self._untold = True
+        self._unreported = True
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not self.prune_by or not trainer.fit_loop.epoch_loop._should_check_val_epoch():
             return
@@ -90,20 +92,20 @@ class SweepJob(L.Callback):
             self.trial.report(value, epoch)
             hopeless = self.trial.should_prune()
         if trainer.strategy.reduce_boolean_decision(hopeless, all=False):  # all processes end together
-            validated = {name: metrics[name] for name in TOLD if name.startswith("val/") and name in metrics}
-            note(self.folder, figures=validated)  # that of the training is still the one of the epoch before
+            validated = {name: metrics[name] for name in REPORTED if name.startswith("val/") and name in metrics}
+            note(self.folder, figures=validated)  # train/loss is still that of the epoch before
             raise Pruned(value)
 
-    def _tell_figures(self, trainer: L.Trainer) -> None:
-        """Tell the figures of an epoch, unless those of its validation are lacking."""
-        if self._untold and (self._validated or not trainer.enable_validation):
+    def _report(self, trainer: L.Trainer) -> None:
+        """Report the metrics of an epoch that had its validation, or needs none."""
+        if self._unreported and (self._validated or not trainer.enable_validation):
             metrics = trainer.callback_metrics
-            note(self.folder, figures={name: float(metrics[name]) for name in TOLD if name in metrics})
-        self._untold = self._validated = False
+            note(self.folder, figures={name: float(metrics[name]) for name in REPORTED if name in metrics})
+        self._unreported = self._validated = False
 
 
 def is_lacking(name: str, known: Collection[str]) -> bool:
-    """Whether a name is certainly not that of a figure, for those of validation and test are known."""
+    """Whether a name is certainly none of a metric: those of validation and test are all known."""
     stage, slash, _ = name.partition("/")
     if slash:
         return stage in ("val", "test") and name not in known

@@ -1,4 +1,4 @@
-"""How evenly the images of a data set are spread over its classes, and what to do where they are not."""
+"""Warn of classes without images, and of unbalanced ones."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,16 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-UNBALANCED = 10  # images of the largest class for one of the smallest
+UNBALANCED = 10  # ratio of the largest class to the smallest that is warned of
 LISTED = 5  # classes named in a line
 
 
 @rank_zero_only
 def warn_of_imbalance(counts: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    """Name the classes without an image in a split, and say where some have far fewer training images than others.
+    """Warn of classes that have no image in a split, and of training images that are unbalanced.
 
     Args:
-        counts: images of each class (num_classes,), by split.
+        counts: the number of images of each class (num_classes,), by split.
         names: of the classes.
     """
     splits = [split for split, images in counts.items() if images.sum()]  # one may be left out on purpose

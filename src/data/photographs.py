@@ -55,7 +55,7 @@ def centre(photo: Image, seed: int, image_size: int) -> Tensor:
 
 
 def augmented(photo: Image, seed: int, image_size: int, augmentation: Augmentation) -> Tensor:
-    """The pixels (C, H, W) that a net is trained on; what is drawn follows from the seed."""
+    """Augmented pixels (C, H, W) for training; all random draws follow from the seed."""
     if not isinstance(augmentation, BatchAugmentation):
         with torch.random.fork_rng(devices=[]):  # transforms of torchvision draw from the global state
             torch.manual_seed(seed)

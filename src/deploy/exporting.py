@@ -179,7 +179,7 @@ def check_replaceable(folder: Path) -> None:
     """Check that nothing but a former export would be lost if a model took the place of a folder.
 
     Raises:
-        ValueError: the folder holds something else, or it is none.
+        ValueError: the folder holds other files, is a file itself, or is a symbolic link.
     """
     if folder.is_symlink():
         raise refusal(folder)

@@ -82,7 +82,7 @@ class Classifier(L.LightningModule):
         return self.net(*inputs)
 
     def setup(self, stage: str) -> None:
-        """Before training, tell the loss the sizes of the classes and compile the net, where that is asked for."""
+        """Before training, balance the class weights and compile the net, where the configuration says so."""
         if stage != "fit":
             return
         if isinstance(self.criterion, CrossEntropy) and self.criterion.balanced:
@@ -91,7 +91,7 @@ class Classifier(L.LightningModule):
             self._compile_net()
 
     def _training_counts(self) -> Tensor:
-        """Training images of each class (num_classes,), as the data tell."""
+        """The number of training images of each class (num_classes,), from the DataModule."""
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         if not hasattr(datamodule, "class_counts"):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Losses that know of classes of different sizes."""
+"""Cross-entropy with class weights."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,19 +10,20 @@ BALANCED = "balanced"
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy, in which the loss of a sample may be multiplied by the weight of its class.
+    """Cross-entropy, optionally with class weights.
 
-    The mean is over all samples, whatever they weigh, so that it is the same however they are cut into batches; torch's
-    own `CrossEntropyLoss` divides by the weights of a batch, which takes them back where a batch is of one class.
+    The weighted losses are averaged over the number of samples, so that the mean of an epoch does not depend on how it
+    is cut into batches; torch's `CrossEntropyLoss` divides by the sum of the weights in a batch, which cancels them
+    where all samples are of one class.
 
     Args:
         num_classes: size of the output.
-        weight: of each class; or "balanced": by the inverse of its share of the training images, 1 on average of them,
-            which the task tells before training and checkpoints keep.
+        weight: of each class; or "balanced": inversely proportional to its number of training images, with a mean of 1
+            over those images. Balanced weights are computed before training and saved in checkpoints.
         label_smoothing: share of a label that is spread over all classes (Szegedy et al. 2015, arXiv 1512.00567).
 
     Raises:
-        ValueError: weights that are not one number above 0 for each class, or weights for several heads.
+        ValueError: weights that are not one number of at least 0 for each class, or weights for several heads.
     """
 
     weight: Tensor | None
@@ -39,17 +40,19 @@ class CrossEntropy(nn.Module):
         if weight is None:
             return
         if not isinstance(num_classes, int):
-            raise ValueError(f"weight={weight} is for the classes of one head: several are weighed by loss_weights.")
+            raise ValueError(
+                f"weight={weight} is for the classes of one head: several heads are weighted by loss_weights."
+            )
         if isinstance(weight, str) and not self.balanced:
             raise ValueError(f"weight={weight} must be {BALANCED}, or a list with a number for each class.")
         values = [1.0] * num_classes if self.balanced else [float(value) for value in weight]
         if len(values) != num_classes or min(values) < 0:
             raise ValueError(f"weight={weight} must have a number of at least 0 for each of {num_classes} classes.")
-        # what is measured on the data is kept in checkpoints, what is given in the configuration
+        # balanced weights come from the data, so checkpoints keep them; given ones are in the configuration
         self.register_buffer("weight", torch.tensor(values), persistent=self.balanced)
 
     def balance(self, counts: Tensor) -> None:
-        """Let every class count alike, by its number of training images: counts (num_classes,)."""
+        """Set balanced weights from the number of training images of each class: counts (num_classes,)."""
         assert self.weight is not None
         present = counts > 0  # a class without images has no share; its weight is 1
         weight = counts.sum() / (present.sum() * counts.clamp(min=1))

@@ -37,7 +37,7 @@ class LossAndAccuracy(Metric):
 
 
 class LossAndBalancedAccuracy(LossAndAccuracy):
-    """Mean loss, accuracy, and the mean of the accuracies of the classes that occur, in which all count alike."""
+    """Mean loss, accuracy, and balanced accuracy: the mean recall of the classes that occur."""
 
     outcomes: Tensor
 
@@ -55,7 +55,7 @@ class LossAndBalancedAccuracy(LossAndAccuracy):
         """Return `loss`, `acc` and `balanced_acc`."""
         wrong, right = self.outcomes.view(-1, 2).unbind(dim=1)  # (num_classes,) each
         images = wrong + right
-        recalls = right / images.clamp(min=1)  # the accuracy of each class
+        recalls = right / images.clamp(min=1)
         return {**super().compute(), "balanced_acc": recalls.sum() / images.count_nonzero()}
 
 

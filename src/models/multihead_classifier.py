@@ -14,8 +14,8 @@ class MultiheadClassifier(Classifier):
     """Train any net that maps images (B, C, H, W) to a dict of logits, one entry for each head.
 
     All nets of `src.models.components` do so where `num_classes` is a mapping. Labels are (B, heads), in the order of
-    the heads. Each figure is logged for each head, as `val/<head>/acc`, and over all: `val/acc` is the mean accuracy,
-    `val/balanced_acc` that of the balanced ones, `val/loss` the weighted sum.
+    the heads. Each figure is logged for each head, as `val/<head>/acc`, and over all: `val/acc` and
+    `val/balanced_acc` are means over the heads, `val/loss` is the weighted sum.
 
     Args:
         args: see `Classifier`.

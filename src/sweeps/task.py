@@ -39,7 +39,9 @@ class Task:
         return result
 
     def compose(self, words: Sequence[str]) -> DictConfig:
-        """The configuration of a job: Hydra's, or that of a job before with other numbers, which takes a tenth as long.
+        """The configuration of a job, as Hydra composes it.
+
+        Jobs that differ by numbers alone are composed once and then given theirs, which takes a tenth as long.
 
         Args:
             words: the job's overrides.
@@ -66,14 +68,17 @@ class Task:
 
 
 def kinds_of(words: Sequence[str]) -> tuple[str, ...]:
-    """What composing depends on of a job's overrides: of one whose key another one sets too, whole or in part, all."""
+    """What composing a job depends on: its overrides, without the numbers that are safe to set afterwards.
+
+    Where several overrides set one key, or a part of it, their order matters, and their numbers stay.
+    """
     keys = [name_of(word) for word in words]
     alone = [sum(f"{key}.".startswith(f"{other}.") for other in keys) == 1 for key in keys]
     return tuple(kind(word) if one else word for word, one in zip(words, alone, strict=True))
 
 
 def kind(word: str) -> str:
-    """What composing depends on of an override: all of it, but for the number that a key is set to."""
+    """An override, without its number where it sets a plain key to one."""
     key, _, value = word.partition("=")
     if word.startswith("~") or "@" in key or (CONFIGS / name_of(word)).is_dir():
         return word

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import lightning as L
 import pytest
@@ -233,6 +234,13 @@ def test_a_signal_after_the_last_epoch_is_not_lost(
 
     with pytest.raises(Interrupted, match="SIGTERM"):
         trainer(Late(), LastCheckpoint(str(tmp_path)), enable_checkpointing=True).fit(model, datamodule=data)
+
+
+def test_a_signal_to_another_process_after_the_last_epoch_ends_this_one_too(tmp_path: Path) -> None:
+    trainer = Mock(world_size=2, default_root_dir=tmp_path)
+    trainer.strategy.reduce_boolean_decision = lambda decision, all: True
+    with pytest.raises(Interrupted, match="in another process"):
+        LastCheckpoint(str(tmp_path)).on_fit_end(trainer, Mock())
 
 
 def test_a_signal_amid_the_last_epoch_of_a_run_that_is_given_up_is_for_the_sweep(

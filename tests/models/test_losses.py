@@ -81,9 +81,7 @@ def test_a_run_with_weights_is_tested_and_resumed(
     for name in ("test/loss", "test/acc", "test/balanced_acc"):
         assert again[name] == pytest.approx(figures[name])
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    resumed, objects = train(
-        compose(*own, f"paths.output_dir={tmp_path}/run", f"resume={tmp_path}/run", f"ckpt_path={last}")
-    )
+    resumed, objects = train(compose(*own, f"ckpt_path={last}", f"paths.output_dir={tmp_path}/run"))
     assert resumed["test/loss"] == pytest.approx(figures["test/loss"])
     criterion, labels = objects["model"].criterion, objects["datamodule"].data_train.tensors[1]
     counts = torch.bincount(labels, minlength=10)

@@ -28,8 +28,8 @@ def timm_net(
         image_size: of the image; told to those of timm's nets that are built for one size.
         num_classes: size of the output.
         model_name: timm's name, such as `resnet18`.
-        pretrained: begin with the published weights, but for the last layer, instead of random ones.
-        pretrained_cfg_overlay: what differs from timm's description of them, such as `file`, a copy on this machine.
+        pretrained: start from published weights, except for the last layer.
+        pretrained_cfg_overlay: overrides of timm's description of these weights, such as `file`, a local copy.
         options: handed on to `timm.create_model`.
 
     Raises:
@@ -63,14 +63,14 @@ def timm_net(
 
 
 def weights_file(repository: str, given: str | None, cache_dir: str | None) -> str | None:
-    """The file with published weights on this machine; None where the hub has them, and answers.
+    """The local file with published weights; None where they must be downloaded, and the hub can be reached.
 
-    The hub's own client asks even for what it has in its cache, and without a network for a minute at a time.
+    The hub's own client asks the network even for cached files, and without one retries for a minute.
 
     Args:
         repository: the weights' name on the Hugging Face hub.
-        given: the file that the user names.
-        cache_dir: of the hub's client; None: its own.
+        given: the file that the user names, if any.
+        cache_dir: of the hub's client; None: its default.
 
     Raises:
         FileNotFoundError: the weights are neither here nor to be fetched.
