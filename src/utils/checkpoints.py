@@ -102,6 +102,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     try:
         with zipfile.ZipFile(path) as archive:  # a checkpoint is an archive with a checksum for each tensor
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:  # torch compresses nothing
+                raise zipfile.BadZipFile("it would unpack to more than it is")
             damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"the checksum of {damaged} differs")

@@ -5,6 +5,7 @@ kind that stands there; where things are written, what code is trusted and how H
 """
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
 KEY = re.compile(r"\w+(\.[\w/]+)*")
 DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a data set is downloaded to, unless a record says where
 INPUTS = ("ckpt_path", "init_from", "paths.data_dir")  # where something is read, and all of data.*
+# keys of callbacks, loggers and the trainer that are not in configs/, but which their classes know for places
+PLACES = re.compile(r"(callbacks|logger|trainer)\..*(dir|path|location|uri|url)[^.]*")
 
 
 def admitted_overrides(folder: Path, said: Sequence[str] = (), allowed: Sequence[str] = ()) -> list[str]:
@@ -103,11 +106,16 @@ def parse_recorded(path: Path) -> list[Override]:
 
 
 def check_choice(path: Path, override: Override) -> None:
-    """Check that a choice names files below the group.
+    """Check that a choice names files below the group, and puts them where the group belongs.
 
     Raises:
         ValueError: it does not.
     """
+    place = (override.package or override.key_or_group).removeprefix("_global_.")
+    if re.split(r"[./]", place)[0] != override.key_or_group.partition("/")[0]:
+        raise ValueError(
+            f"{path} is refused: {override.input_line} would put {override.key_or_group} in another place."
+        )
     value = override.value()
     names = value if isinstance(value, list) else [value]
     if not all(name is None or (isinstance(name, str) and NAME.fullmatch(name)) for name in names):
@@ -130,6 +138,8 @@ def admitted(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[
         )
         return None
     if default is MISSING and not key.endswith("._target_"):
+        if key in DATA_DIRS:  # nor would there be a switch that keeps a download from it
+            raise ValueError(f"{path} is refused: the data set of this record has no folder to download to ({text}).")
         parent = node_of(cfg, key.rpartition(".")[0])
         is_added = override.is_add() or override.is_force_add()
         if not (is_added and isinstance(parent, DictConfig) and "_target_" in parent):
@@ -164,7 +174,12 @@ def check_leaf(path: Path, key: str, value: Any, allowed: Sequence[str]) -> None
 
 
 def leads_outside(text: str) -> bool:
-    """Whether a text, taken as a path, is not one below the folder it is taken from."""
+    """Whether a text, taken as a path, is not one below the folder it is taken from, or holds what becomes another.
+
+    TensorBoard's logger puts the environment's values in the place of their names.
+    """
+    if os.path.expandvars(text) != text:
+        return True
     parts = re.split(r"[/\\]", text)
     return text.startswith(("/", "\\", "~")) or ".." in parts or bool(re.match(r"\w+:[/\\]", text))
 
@@ -190,7 +205,9 @@ def writes_somewhere(key: str, default: Any) -> bool:
     """Whether a key says where something is written: a folder, or what this checkout derives from one."""
     if key in INPUTS or key.startswith("data."):
         return False
-    return key.startswith("paths.") or (isinstance(default, str) and bool(re.search(r"\$\{(paths\.|hydra:)", default)))
+    if key.startswith("paths.") or (default is MISSING and PLACES.fullmatch(key)):
+        return True
+    return isinstance(default, str) and bool(re.search(r"\$\{(paths\.|hydra:)", default))
 
 
 def same_kind(value: Any, default: Any) -> bool:

@@ -69,8 +69,8 @@ def expand(arguments: list[str]) -> list[str]:
     recorded = admitted_overrides(folder, said, trusted_packages(further))
     run_dir = folder.resolve()
     expanded = [*recorded, f"++{kind}={quote(str(run_dir))}"]
-    seed = read_json(folder / "run.json").get("seed")
-    if type(seed) is int and 0 <= seed < 2**32:
+    seed = recorded_seed(folder)
+    if seed is not None:
         expanded.append(f"seed={seed}")
     if kind == "resume":
         expanded += [f"hydra.run.dir={quote(str(run_dir))}", "hydra.output_subdir=null"]
@@ -81,6 +81,12 @@ def expand(arguments: list[str]) -> list[str]:
         else:
             log.warning("There is no checkpoint in %s/checkpoints yet: the run starts over.", folder)
     return [*(word for word in further if word.startswith("-")), *expanded, *(w for w in further if w[0] != "-")]
+
+
+def recorded_seed(folder: Path) -> int | None:
+    """The seed that a run has recorded; None where there is none, or something that is no seed."""
+    seed = read_json(folder / "run.json").get("seed")
+    return seed if type(seed) is int and 0 <= seed < 2**32 else None
 
 
 def trusted_packages(arguments: list[str]) -> list[str]:
@@ -97,7 +103,9 @@ def go_on(cfg: DictConfig, folder: Path) -> bool:
     """
     if cfg.resume or not (folder / JOB).is_file() or not (folder / "run.json").is_file():
         return False
-    cfg.resume, cfg.seed = str(folder), read_json(folder / "run.json").get("seed", cfg.seed)
+    cfg.resume, seed = str(folder), recorded_seed(folder)
+    if seed is not None:
+        cfg.seed = seed
     ckpt_path = newest_good_checkpoint(folder)
     if ckpt_path is not None:
         cfg.ckpt_path = str(ckpt_path)

@@ -1,7 +1,6 @@
 """What comes out of a run: its figures in `metrics.json`, in the HParams tab, and as a table at the end."""
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -18,7 +17,9 @@ from torch import Tensor
 from src.utils.checkpoints import read_checkpoint
 from src.utils.journal import journal
 from src.utils.measure import count_macs, count_parameters
+from src.utils.rerun import flat
 from src.utils.run_record import RunRecord
+from src.utils.stored_config import UNKNOWN
 
 SUMMARY = ("test/acc", "val/acc", "params", "epoch_seconds", "images_per_second")
 
@@ -67,7 +68,7 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
     figures["macs"] = count_macs(model.net, image)
     record.write("metrics.json", figures)
     for logger in trainer.loggers:
-        compared = {**record.facts["choices"], **hyperparameters(cfg)}
+        compared = {**record.facts["choices"], **hyperparameters(record.config)}
         if isinstance(logger, TensorBoardLogger):
             from src.utils.hparams import log_hyperparameters  # what it imports need not delay the first step
 
@@ -92,20 +93,18 @@ def best_line(trainer: L.Trainer, figures: dict[str, float]) -> str | None:
     return f"best: epoch {figures['best_epoch']:.0f}  {checkpoint.monitor} {score:.4f}  checkpoints/{name}"
 
 
-def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
-    """The values that a run may be compared by, under dotted names: `model.optimizer.lr` and its like."""
-    return {name: value for key in COMPARED for name, value in leaves(OmegaConf.select(cfg, key), key)}
+def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    """The values that a run may be compared by, under dotted names: `model.optimizer.lr` and its like.
 
-
-def leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Every value below a node, with its dotted name; but for Hydra's own keys, which begin with an underscore."""
-    if isinstance(node, DictConfig):
-        for key in node:
-            secret = "oc.env" in str(node._get_node(key))  # the environment is nobody's business
-            if not str(key).startswith("_") and not secret:
-                yield from leaves(node[key], f"{name}.{key!s}")
-    else:
-        yield name, node if isinstance(node, bool | int | float | str) else str(node)
+    Args:
+        config: as it is stored, so that what comes from the environment is unknown; that is left out.
+    """
+    found = {}
+    for name, value in flat(config).items():
+        own = any(part.startswith("_") for part in name.split("."))  # Hydra's
+        if any(f"{name}.".startswith(f"{key}.") for key in COMPARED) and not own and value != UNKNOWN:
+            found[name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found
 
 
 def print_summary(cfg: DictConfig, figures: dict[str, float], best: str | None) -> None:

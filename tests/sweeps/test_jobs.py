@@ -145,5 +145,5 @@ def test_other_runs_and_other_sweeps_are_refused(tmp_path: Path) -> None:
 )
 def test_a_damaged_sweep_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(content)
-    with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
+    with pytest.raises(ValueError, match=r"sweep.json is damaged"):
         Sweep(tmp_path, "train", ["seed"])

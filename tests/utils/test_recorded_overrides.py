@@ -75,6 +75,8 @@ SAID_AGAIN = [
     "callbacks.model_checkpoint.dirpath=/etc",
     "callbacks.image_report.dirpath=docs",
     "logger.tensorboard.save_dir=/etc",
+    "+logger.tensorboard.dir=docs",  # wandb's has such a key
+    "+logger.tensorboard.sub_dir=/tmp",
 ]
 
 
@@ -86,7 +88,7 @@ def test_where_something_is_written_has_to_be_said_again(
         assert admitted(folder, "trainer.max_epochs=3", override) == ["trainer.max_epochs=3"]
     assert override in caplog.text and "say it again" in caplog.text
     caplog.clear()
-    assert admitted(folder, override, said=[override.partition("=")[0]]) == [] and not caplog.text
+    assert admitted(folder, override, said=[override.lstrip("+").partition("=")[0]]) == [] and not caplog.text
 
 
 @pytest.mark.parametrize(
@@ -132,18 +134,22 @@ REFUSED = [
     "task_name=~/x",
     "logger.tensorboard.name=../../x",
     "callbacks.model_checkpoint.filename=/tmp/x",
-    "+logger.tensorboard.sub_dir=/tmp",
+    "logger.tensorboard.name=$HOME",
     "+trainer.profiler=../x",
     "model.optimizer.lr=${oc.env:HOME}",
     "model.optimizer.lr='${oc.create:{a:1}}'",
     "+model.net.${x}=1",
+    "+logger@data=csv",
+    "+data@model.net=mnist",
+    "+callbacks@_global_.data=default",
+    "+data.data_dir=/etc",
 ]
 
 
 @pytest.mark.parametrize("override", REFUSED)
 def test_a_record_that_wants_more_is_refused(override: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=r"refused|damaged|say \S+=… again"):
-        admitted(folder, override)
+        admitted(folder, "data=synthetic", override)
 
 
 DAMAGED: list[Any] = [

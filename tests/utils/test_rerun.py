@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
+from src.utils.checkpoints import read_checkpoint
 from src.utils.recorded_overrides import OVERRIDES
 from src.utils.rerun import expand, go_on, newest_good_checkpoint, remember, tell_differences
 from src.utils.safe_files import read_yaml
@@ -83,6 +85,15 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
         newest_good_checkpoint(folder)
 
 
+def test_a_checkpoint_that_unpacks_to_more_than_it_is_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}}, path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("last/data/9", bytes(2**20))
+    with pytest.raises(ValueError, match="would unpack to more than it is"):
+        read_checkpoint(path)
+
+
 def test_what_is_changed_when_a_run_is_resumed_is_remembered(folder: Path) -> None:
     overrides = ["model=mnist_cnn_8k", "resume='x'", "seed=17", "ckpt_path='x/last.ckpt'", "trainer.max_epochs=9"]
     remember(folder, [*overrides, "allowed_targets=[mine]"])
@@ -126,6 +137,14 @@ def test_a_job_that_has_begun_goes_on(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "checkpoints" / "last.ckpt")
     assert go_on(cfg, tmp_path) and cfg.ckpt_path == str(tmp_path / "checkpoints" / "last.ckpt")
     assert not go_on(cfg, tmp_path)  # resume= says it all already
+
+
+@pytest.mark.parametrize("seed", ["${oc.env:HOME}", -1, 2**32, True, [1]])
+def test_a_job_takes_no_seed_that_is_none(seed: object, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text("{}")
+    (tmp_path / "run.json").write_text(json.dumps({"seed": seed}))
+    cfg = OmegaConf.create({"resume": None, "seed": 3, "ckpt_path": None})
+    assert go_on(cfg, tmp_path) and cfg.seed == 3
 
 
 def test_a_run_that_is_no_job_starts_anew(tmp_path: Path) -> None:
