@@ -18,8 +18,8 @@ class BatchAugmentation:
         scale: the zoom factor is drawn from [1 - scale, 1 + scale].
         erasing: probability that a rectangle of 2-33 % of the area takes the image's mean colour
             (Zhong et al. 2017, arXiv 1708.04896).
-        min_scale: a random part of the image is stretched to its size: the part's area is drawn from [min_scale, 1] of
-            the image's, its aspect ratio from 3/4 to 4/3 (Szegedy et al. 2014, arXiv 1409.4842).
+        min_scale: a random part of the image is resized to the whole: the part's area is drawn from [min_scale, 1] of
+            the image's, its aspect ratio from [3/4, 4/3] (Szegedy et al. 2014, arXiv 1409.4842).
 
     Raises:
         ValueError: a probability or a share outside of its range, or a negative range.
@@ -55,10 +55,10 @@ class BatchAugmentation:
         """Augment a batch (B, C, H, W), uint8 or float; interpolation turns uint8 into float32 in [0, 255]."""
         if self.min_scale < 1:
             images = random_view(images, self.min_scale, generator)
-        return self.beside_view(images, generator)
+        return self.after_view(images, generator)
 
-    def beside_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch (B, C, H, W) by all but the random view, which photographs get when they are read."""
+    def after_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Apply all but the random view to a batch (B, C, H, W); photographs get their view when they are read."""
         if self.crop_padding:
             images = random_crop(images, self.crop_padding, generator)
         if self.horizontal_flip:

@@ -23,7 +23,7 @@ class CIFAR10DataModule(InMemoryDataModule):
 
     Args:
         data_dir: folder that holds the archive's folder.
-        download: fetch what is not there; otherwise it is refused.
+        download: download missing files; otherwise they are an error.
         batch_size: of all processes together.
         options: see `InMemoryDataModule`.
 

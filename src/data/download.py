@@ -20,7 +20,7 @@ def download(
         folder: where the files belong, below the data folder; torchvision puts them in the same place.
         names: of the files.
         missing: the file that made the download necessary, for the message.
-        allowed: fetch it; otherwise say that it is lacking.
+        allowed: whether to download it; otherwise a missing file is an error.
 
     Raises:
         FileNotFoundError: the download failed, and nothing is left of it; or it is not allowed.

@@ -29,9 +29,9 @@ class MNISTDataModule(InMemoryDataModule):
         data_dir: the files lie in `<data_dir>/MNIST/raw`, as torchvision keeps them, or in `data_dir` itself.
         batch_size: of all processes together.
         system_dir: where the operating system's packages put the files.
-        download: fetch what is not there; otherwise it is refused.
-        train_val_test_split: sizes of the three sets, as other templates ask for them; the test set is always the
-            official one, and so the second alone says something: it is `val_size`.
+        download: download missing files; otherwise they are an error.
+        train_val_test_split: sizes of the three sets, as in other templates. The test set is always the official one,
+            so only the second size matters: it is `val_size`.
         options: see `InMemoryDataModule`.
 
     Raises:

@@ -65,7 +65,7 @@ def augmented(photo: Image, seed: int, image_size: int, augmentation: Augmentati
         pixels = to_pixels(random_part(photo, augmentation.min_scale, image_size, generator))
     else:
         pixels = centre(photo, seed, image_size)
-    return augmentation.beside_view(pixels[None], generator)[0]
+    return augmentation.after_view(pixels[None], generator)[0]
 
 
 def random_part(photo: Image, min_scale: float, image_size: int, generator: torch.Generator) -> Image:

@@ -114,7 +114,7 @@ def sentence(error: BaseException) -> str:
     return unknown[0] if unknown else text.splitlines()[0]
 
 
-def write_down(
+def log_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -122,7 +122,7 @@ def write_down(
     file: Any = None,
     line: str | None = None,
 ) -> None:
-    """Log a warning by the name that Python gives to warnings; configs/hydra/default.yaml keeps it off the terminal."""
+    """Log a warning under Python's own name for them; configs/hydra/default.yaml keeps it off the terminal."""
     logging.getLogger("py.warnings").info(warnings.formatwarning(message, category, filename, lineno).strip())
 
 
@@ -137,7 +137,7 @@ def quiet(*loggers: str) -> Iterator[None]:
     console.quiet, was_quiet = True, console.quiet
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = write_down
+            warnings.showwarning = log_warning
             yield
     finally:
         console.quiet = was_quiet

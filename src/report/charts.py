@@ -1,4 +1,4 @@
-"""Charts as SVG that needs nothing else: points with a Pareto front, curves, bars, the history of a study."""
+"""Charts as SVG that needs nothing else: points with a Pareto front, curves, the history of a study."""
 
 import math
 from collections.abc import Callable, Sequence
