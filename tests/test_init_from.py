@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 from src.train import train
-from src.utils.checkpoints import read_checkpoint
+from src.utils.checkpoints import check_left, read_checkpoint
 from tests.conftest import TINY_RUN
 from tests.programs import run
 
@@ -72,6 +72,13 @@ def test_a_checkpoint_with_nothing_left_to_train_is_refused(
         train(compose(*SMALL, *epochs, limit, f"ckpt_path={last}"))
     figures, _ = train(compose(*SMALL, limit, f"ckpt_path={last}", "train=false"))  # it can be tested
     assert "test/acc" in figures
+
+
+def test_a_checkpoint_of_weights_alone_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "weights.ckpt"
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(ValueError, match=r"only weights: start anew with init_from="):
+        check_left(path, 3, -1)
 
 
 def test_a_run_that_was_stopped_early_is_not_gone_on_with(

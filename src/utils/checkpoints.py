@@ -63,9 +63,13 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
         max_steps: of the trainer; -1: no limit.
 
     Raises:
-        ValueError: it would end at once.
+        ValueError: it would end at once, or the file holds weights alone.
     """
     checkpoint = read_checkpoint(ckpt_path)
+    if "loops" not in checkpoint:  # of Trainer.save_checkpoint(weights_only=True)
+        raise ValueError(
+            f"ckpt_path={ckpt_path} holds no epochs to go on from, only weights: start anew with init_from={ckpt_path}."
+        )
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     steps = checkpoint["global_step"]
     limits = {"trainer.max_epochs": (max_epochs, epochs), "trainer.max_steps": (max_steps, steps)}

@@ -127,7 +127,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
             and card["file"] in card["files"]
             and all(Path(name).name == name for name in card["files"])  # nothing outside of the folder
         )
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{folder / CARD} is damaged: export the model anew.") from error
     if not whole:
         raise ValueError(f"{folder / CARD} is damaged: export the model anew.")

@@ -80,7 +80,11 @@ def expand(arguments: list[str]) -> list[str]:
             expanded.append(f"ckpt_path={quote(str(run_dir / 'checkpoints' / ckpt_path.name))}")
         else:
             log.warning("There is no checkpoint in %s/checkpoints yet: the run starts over.", folder)
-    return [*(word for word in further if word.startswith("-")), *expanded, *(w for w in further if w[0] != "-")]
+    return [
+        *(word for word in further if word.startswith("-")),
+        *expanded,
+        *(w for w in further if not w.startswith("-")),
+    ]
 
 
 def recorded_seed(folder: Path) -> int | None:

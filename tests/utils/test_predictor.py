@@ -345,3 +345,9 @@ def test_what_is_written_replaces_the_file_that_is_named_and_no_other(tmp_path: 
     assert (tmp_path / "table.csv.tmp").read_text() == "mine" and len(list(tmp_path.iterdir())) == 3
     with pytest.raises(ValueError, match=r"out=.*folder\.csv is a folder: name a file"):
         predictor.check_outputs(tmp_path / "folder.csv", None)
+
+
+def test_a_card_that_is_nested_without_end_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"model\.json is damaged"):
+        read_card(tmp_path)

@@ -44,6 +44,10 @@ def test_resuming_is_the_recorded_command_in_the_same_folder(folder: Path) -> No
     ]
 
 
+def test_an_empty_word_is_left_for_hydra_to_answer(folder: Path) -> None:
+    assert expand([f"reproduce={folder}", ""])[-1] == ""
+
+
 def test_reproducing_is_the_recorded_command_anew(folder: Path) -> None:
     assert expand([f"reproduce={folder}"]) == [
         "model=mnist_cnn_8k",
