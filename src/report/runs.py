@@ -18,10 +18,11 @@ from src.report.run_files import (
     read_overrides,
     read_status,
 )
-from src.sweeps.jobs import name_of, standing
+from src.sweeps.jobs import standing
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, RUNNING
 from src.utils.json_files import part, read_json
 from src.utils.locks import is_locked
+from src.utils.quoting import name_of
 
 # overrides that say where or how often a run is made, and not what it is
 NO_SETTINGS = (

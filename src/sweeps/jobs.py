@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from src.utils.job_status import DONE, FAILED, INTERRUPTED, JOB, PENDING, RUNNING, STATUS, note, now, status_of
 from src.utils.json_files import read_json, write_json
 from src.utils.locks import is_locked, locked
+from src.utils.quoting import name_of
 
 SWEEP = "sweep.json"
 BUSY = "another process runs this sweep."
@@ -194,8 +195,3 @@ def read_override(text: str) -> tuple[str, str]:
 def without_names(overrides: Iterable[str]) -> list[str]:
     """The overrides that make a job what it is, without those that name its sweep."""
     return [word for word in overrides if name_of(word) not in NAMES]
-
-
-def name_of(override: str) -> str:
-    """The key of an override: `trainer.max_epochs` of `+trainer.max_epochs=3`."""
-    return override.lstrip("+~").partition("=")[0]

@@ -18,13 +18,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from src.sweeps.ending import Ending, typed_command
-from src.sweeps.jobs import Job, Sweep, jobs_in, name_of, without_names
+from src.sweeps.jobs import Job, Sweep, jobs_in, without_names
 from src.sweeps.launcher import LocalLauncher
 from src.sweeps.space import word
 from src.sweeps.table import summarise
 from src.sweeps.task import kind
 from src.utils.interruption import SweepFailed, SweepInterrupted
 from src.utils.job_status import FAILED, INTERRUPTED, PENDING, RUNNING
+from src.utils.quoting import name_of
 
 log = logging.getLogger(__name__)
 

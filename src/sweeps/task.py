@@ -10,8 +10,9 @@ from hydra.core.utils import JobReturn, configure_log, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.sweeps.jobs import Job, name_of
+from src.sweeps.jobs import Job
 from src.utils.cli import CONFIGS
+from src.utils.quoting import name_of
 
 
 @dataclass

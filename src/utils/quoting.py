@@ -81,6 +81,11 @@ def path_of(value: str) -> str:
     return re.sub(r"(\\+)\$\{", lambda match: match[1][: len(match[1]) // 2] + "${", str(override.value()))
 
 
+def name_of(override: str) -> str:
+    """The key of an override: `trainer.max_epochs` of `+trainer.max_epochs=3`."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def literal(value: object) -> str:
     """A plain value as Hydra's grammar writes it."""
     if value is None:

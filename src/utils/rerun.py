@@ -16,7 +16,7 @@ from src.utils.job_status import JOB
 from src.utils.json_files import read_json, write_whole
 from src.utils.links import check_links
 from src.utils.processes import agree, folder_before_restart, meet_anew
-from src.utils.quoting import path_of, quote, quote_paths
+from src.utils.quoting import name_of, path_of, quote, quote_paths
 from src.utils.recorded_overrides import OVERRIDES, admitted_overrides, parse_recorded
 from src.utils.safe_files import read_yaml
 from src.utils.stored_config import plain_config
@@ -34,8 +34,11 @@ def expand_command_line() -> None:
 
     def expanded() -> list[str]:
         folder = folder_before_restart()
-        begun = folder is not None and (Path(folder) / ".hydra" / "overrides.yaml").is_file()
-        return expand([f"resume={folder}"] if begun else sys.argv[1:])
+        if folder is None or not (Path(folder) / OVERRIDES).is_file():
+            return expand(sys.argv[1:])
+        # what the user has typed is said again: it may name code and places that a record may not
+        said = [word for word in sys.argv[1:] if name_of(word) not in (*OWN, "ckpt_path")]
+        return expand([f"resume={folder}", *said])
 
     sys.argv[1:] = json.loads(agree(lambda: json.dumps(expanded())))
     meet_anew()
@@ -126,7 +129,7 @@ def store_config(config: dict[str, Any], folder: Path) -> None:
 def remember(folder: Path, overrides: list[str]) -> None:
     """Let the record of a resumed run tell what was changed when it was, for the next time that it is resumed."""
     own = (*OWN, "ckpt_path", "allowed_targets")
-    kept = [override for override in overrides if override.lstrip("+~").partition("=")[0] not in own]
+    kept = [override for override in overrides if name_of(override) not in own]
     recorded = [str(override.input_line) for override in parse_recorded(folder / OVERRIDES)]
     kept += [override for override in recorded if override.startswith("ckpt_path=")]
     write_whole(folder / OVERRIDES, yaml.safe_dump(kept, sort_keys=False))

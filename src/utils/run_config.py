@@ -15,8 +15,8 @@ from src.utils.targets import check_targets
 
 # how the run's figures came about, beside its net and data: what tests it again must do likewise
 TRAINER = {"precision": (str, int), "limit_test_batches": (int, float)}
-# where a net's first weights came from; those of the checkpoint take their place
 MOST = 1_000_000  # of anything that a net or its data count, but for seeds
+# where a net's first weights came from; those of the checkpoint take their place
 ORIGIN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")
 
 
