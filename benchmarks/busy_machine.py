@@ -35,11 +35,11 @@ def measure(names: list[str]) -> None:
     import hydra
     import torch
 
-    from src.utils.benchmark_report import noise
     from src.utils.cli import CONFIGS
     from src.utils.cpu import physical_cores
     from src.utils.instantiate import instantiate
     from src.utils.measure import seconds_per_step, train_step
+    from src.utils.speed import noise
 
     torch.set_num_threads(physical_cores())
     for name in names:

@@ -23,7 +23,8 @@ from src.report.runs import Run
 from src.report.statistics import Configuration, shared_settings
 from src.report.studies import StudyReport
 from src.utils.job_status import FINISHED, INTERRUPTED
-from src.utils.json_files import part
+from src.utils.json_files import part, write_whole
+from src.utils.quoting import name_of
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "params": ("parameters", charts.count),
@@ -161,10 +162,17 @@ def study_charts(study: StudyReport) -> list[Markup]:
 
 def command(run: Run) -> str:
     """The command that makes a run, as the command line has it."""
+    if any(is_trusted_on_sight(word) for word in run.overrides):
+        return shlex.join(["python", "src/train.py", f"reproduce={run.folder}"])
     words = [*run.overrides] + (
         [f"seed={run.seed}"] if not any(word.startswith("seed=") for word in run.overrides) else []
     )
     return shlex.join(["python", "src/train.py", *words])
+
+
+def is_trusted_on_sight(word: str) -> bool:
+    """Whether an override, pasted into a command line, would name code, permissions or Hydra's own settings."""
+    return "_target_" in word or "${" in word or name_of(word).partition(".")[0] in ("allowed_targets", "hydra")
 
 
 def breakable(name: str) -> Markup:
@@ -187,4 +195,4 @@ def write_page(
 ) -> None:
     """Write the page to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(found, studies, damaged), encoding="utf-8", errors="replace")  # names of files may be none
+    write_whole(path, render(found, studies, damaged))

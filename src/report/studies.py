@@ -1,7 +1,10 @@
 """What a study tells: its trials, and which parameters its objectives depend on."""
 
 import math
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     import optuna
 
 
+SQLITE = "sqlite:///"
+MOST_BYTES = 500_000_000  # of a storage
 LEAST_TRIALS = 8  # for an importance to mean something
 SURE_TRIALS = 50  # PED-ANOVA looks at the best tenth, and wants 5 trials there
 
@@ -63,13 +68,28 @@ def report_of(storage: str, name: str, run: Run) -> StudyReport:
     title = f"{run.folder.resolve().parent.name} ({name})"
     objectives = run.job["study"].get("objectives")
     try:
-        study = open_study(found_storage(storage, run.folder.resolve().parent), name)
+        with copied(found_storage(storage, run.folder.resolve().parent)) as copy:
+            study = open_study(copy, name)
+            return describe_study(study, title, list(map(str, objectives)) if isinstance(objectives, list) else [])
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return StudyReport(title, problem=str(error))
-    try:
-        return describe_study(study, title, list(map(str, objectives)) if isinstance(objectives, list) else [])
     except Exception as error:  # of whatever kind, for Optuna does not check what its storage says of trials
         return StudyReport(title, problem=f"The study is damaged: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def copied(storage: str) -> Iterator[str]:
+    """A copy of a storage, for as long as the context lasts: to open one may write to it, and a run says which.
+
+    Raises:
+        ValueError: it is too large for that of a study.
+    """
+    path = Path(storage.removeprefix(SQLITE))
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"The study cannot be opened: {path} is larger than {MOST_BYTES:,} bytes.")
+    with tempfile.TemporaryDirectory(prefix="study_") as folder:
+        copy = shutil.copy(path, Path(folder) / "study")
+        yield f"{SQLITE}{copy}" if storage.startswith(SQLITE) else str(copy)
 
 
 def found_storage(storage: str, sweep: Path) -> str:
@@ -78,7 +98,7 @@ def found_storage(storage: str, sweep: Path) -> str:
     Raises:
         FileNotFoundError: its file is in neither place. Opening it would make an empty one.
     """
-    path = Path(storage.removeprefix("sqlite:///"))
+    path = Path(storage.removeprefix(SQLITE))
     if "://" in str(path):  # a folder that came from elsewhere has no say in what is connected to
         raise ValueError(f"The study is kept in {storage}, which this page does not open.")
     if path.is_file():

@@ -1,6 +1,7 @@
 """The tables of configurations in the terminal, and that of runs as CSV."""
 
 import csv
+import io
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from src.report import charts
 from src.report.comparisons import Comparison
 from src.report.page import command
 from src.utils.job_status import FINISHED
+from src.utils.json_files import write_whole
+from src.utils.safe_files import printable
 
 LACKING = "–"
 MOST_ROWS = 40  # of a table that is read in a terminal
@@ -79,11 +82,6 @@ def cell(value: float | None, text: Callable[[float], str]) -> str:
     return LACKING if value is None else text(value)
 
 
-def printable(text: str) -> str:
-    """A text in a line, without what a terminal would obey or could not show."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def write_csv(path: Path, found: Sequence[Comparison]) -> None:
     """Write a line for each run: what it is, how it stands, its command and all its figures."""
     rows = []
@@ -97,7 +95,8 @@ def write_csv(path: Path, found: Sequence[Comparison]) -> None:
     figures = sorted({name for before, own, after in rows for name in own if name not in before and name not in after})
     before, _, after = rows[0]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+    with io.StringIO(newline="") as file:
         writer = csv.DictWriter(file, [*before, *figures, *after])
         writer.writeheader()
         writer.writerows({**own, **before, **after} for before, own, after in rows)
+        write_whole(path, file.getvalue())

@@ -36,10 +36,10 @@ def recorded(folder: Path, task: Callable[[], Any], describe: Callable[[BaseExce
         task: returns the figure that the sweep optimises, several of them, or None.
         describe: puts an error into a sentence.
     """
-    former = read_json(folder / STATUS)
+    former = read_json(folder / STATUS) if (folder / JOB).is_file() else {}
     if former.get("status") in DONE:  # an engine may have started it twice
         return former.get("value") if former["status"] == FINISHED else None
-    attempts = former.get("attempts", 0) + 1
+    attempts = 1 + (former["attempts"] if isinstance(former.get("attempts"), int) else 0)
     place = {"host": socket.gethostname(), "pid": os.getpid()}
     note(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **place)
     try:

@@ -28,8 +28,8 @@ def finite(node: Any) -> Any:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    with replacing(path, "x") as file:
-        file.write(text)
+    with replacing(path, "xb") as file:
+        file.write(text.encode(errors="replace"))  # names of files may be no text
 
 
 @contextmanager

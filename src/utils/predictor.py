@@ -38,12 +38,20 @@ FONTS = (
     *("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc"),
     *("wqy-zenhei.ttc", "wqy-microhei.ttc", "Arial Unicode.ttf", "arial.ttf", "msyh.ttc", "msgothic.ttc"),
 )
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "JPEG2000", "ICO", "PCX")
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs a format
 BATCH_SIZE = 32
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to logits (B, classes) of each head
 
 
 # ---- images
+@cache
+def image_formats() -> list[str]:
+    """Those of the formats that Pillow can read here. It would start another program for some, such as PostScript."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def read_image(path: str | Path, mode: str) -> Image.Image:
     """Read an image file as an upright picture of mode "L" (grey) or "RGB" with 8 bits a channel.
 
@@ -53,7 +61,7 @@ def read_image(path: str | Path, mode: str) -> Image.Image:
         ValueError: the file is no image, damaged, or has pixels without a known scale.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=image_formats()) as file:
             image = ImageOps.exif_transpose(file)
             image.load()
         if image.mode == "I" and (np.asarray(image).min() < 0 or np.asarray(image).max() > 65535):
@@ -124,6 +132,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         whole = version != CARD_VERSION or (
             {"mode", "resize", "image_size", "mean", "std", "heads", "precision", "params"} <= set(card)
             and card["format"] in RUNTIMES
+            and isinstance(card["files"], dict)
             and card["file"] in card["files"]
             and all(Path(name).name == name for name in card["files"])  # nothing outside of the folder
         )
@@ -430,6 +439,11 @@ def check_outputs(out: str | Path | None, sheet: str | Path | None) -> None:
             raise ValueError(f"{name}={path} is a folder: name a file.")
 
 
+def printable(text: str) -> str:
+    """A text in a line, without what a terminal would obey or could not show."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def report_rows(rows: Sequence[Mapping[str, Any]], heads: Sequence[str], out: str | None, sheet: str | None) -> None:
     """Print predictions, and write them to the files that are named.
 
@@ -438,12 +452,13 @@ def report_rows(rows: Sequence[Mapping[str, Any]], heads: Sequence[str], out: st
     """
     for row in rows:
         if "error" in row:
-            sys.stderr.write(f"ERROR: {row['error']}\n")
+            sys.stderr.write(f"ERROR: {printable(row['error'])}\n")
         else:
-            cells = [str(row["file"])]
+            cells = [printable(str(row["file"]))]
             for key, value in row.items():
                 if f"{key}_probability" in row:
-                    cells.append(f"{f'{key}=' if len(heads) > 1 else ''}{value}  {row[f'{key}_probability']:.4f}")
+                    name = f"{key}=" if len(heads) > 1 else ""
+                    cells.append(f"{name}{printable(str(value))}  {row[f'{key}_probability']:.4f}")
             sys.stdout.write("  ".join(cells) + "\n")
     if out:
         write_rows(rows, out)

@@ -32,6 +32,8 @@ MOST_OVERRIDES, MOST_CHARACTERS, DEEPEST = 500, 4_000, 20
 LEFT_OUT = ("resume", "reproduce", "seed", "allowed_targets", "extras.next_commands", "data.download")
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # of a choice: a file below its group
 GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
+# of a text that is formatted, such as the name of a checkpoint: a figure and how it is written, and no attribute
+FIELD = re.compile(r"\{[\w/-]*(:[\w.,+<>=^-]*)?\}")
 KEY = re.compile(r"\w+(\.[\w/]+)*")
 DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a data set is downloaded to, unless a record says where
 INPUTS = ("ckpt_path", "init_from", "paths.data_dir")  # where something is read, and all of data.*
@@ -169,6 +171,8 @@ def check_leaf(path: Path, key: str, value: Any, allowed: Sequence[str]) -> None
         check_target(block, value, allowed)
     elif any(part.startswith("_") for part in key.split(".")) and not (name == "_partial_" and isinstance(value, bool)):
         raise ValueError(f"{path} is refused: {key} would change what is built.")
+    elif isinstance(value, str) and set(FIELD.sub("", value)) & {*"{}"}:
+        raise ValueError(f"{path} is refused: {key}={value[:200]} holds more than plain fields such as {{epoch:03d}}.")
     elif isinstance(value, str) and not key.startswith("data.") and key not in INPUTS and leads_outside(value):
         raise ValueError(f"{path} is refused: {key}={value} leads out of the run's folder; say it on the command line.")
 
@@ -205,6 +209,8 @@ def writes_somewhere(key: str, default: Any) -> bool:
     """Whether a key says where something is written: a folder, or what this checkout derives from one."""
     if key in INPUTS or key.startswith("data."):
         return False
+    if key == "trainer.num_nodes":  # the run would wait for machines that nobody has started
+        return True
     if key.startswith("paths.") or (default is MISSING and PLACES.fullmatch(key)):
         return True
     return isinstance(default, str) and bool(re.search(r"\$\{(paths\.|hydra:)", default))

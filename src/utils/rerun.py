@@ -18,7 +18,7 @@ from src.utils.links import check_links
 from src.utils.processes import agree, folder_before_restart, meet_anew
 from src.utils.quoting import name_of, path_of, quote, quote_paths
 from src.utils.recorded_overrides import OVERRIDES, admitted_overrides, parse_recorded
-from src.utils.safe_files import read_yaml
+from src.utils.safe_files import printable, read_yaml
 from src.utils.stored_config import plain_config
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
         if compared and recorded.get(key) != environment.get(key):
             lines.append(f"  {key}: {recorded.get(key, 'not there')} -> {environment.get(key, 'not there')}")
     if lines:
-        log.warning("Different from %s:\n%s", folder, "\n".join(lines))
+        log.warning("Different from %s:\n%s", folder, "\n".join(map(printable, lines)))
     else:
         log.info("Nothing differs from %s: configuration, code, packages, processor, threads and data.", folder)
 

@@ -113,7 +113,8 @@ class RunRecord(L.Callback):
             if self.resumed and HydraConfig.initialized():
                 remember(self.folder, list(HydraConfig.get().overrides.task))
         before = read_json(self.folder / "run.json") if self.resumed else {}
-        self.facts = {**before, "resumed": [*before.get("resumed", []), now]} if before else now
+        former = before["resumed"] if isinstance(before.get("resumed"), list) else []
+        self.facts = {**before, "resumed": [*former, now]} if before else now
         self.write("run.json", self.facts)
         self._written = True
         if trainer.is_global_zero:

@@ -154,3 +154,8 @@ def in_a_line(error: Exception) -> str:
     """What an error says, in a line of a readable length."""
     line = re.sub(r"[^ -~]+|\s+", " ", str(error))
     return line if len(line) <= 120 else f"{line[:119]}…"
+
+
+def printable(text: str) -> str:
+    """A text in a line, without what a terminal would obey or could not show."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,5 +1,7 @@
 """What is told of studies: trials, importances, and why something can't be told."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,14 @@ def test_a_study_with_damaged_trials_is_said_to_be_damaged(make_run: MakeRun, tm
     make_run("0", status="finished", study={"storage": str(path), "name": "mine", "objectives": ["acc"]})
     (report,) = study_reports(find_runs([str(tmp_path)]).runs)
     assert report.problem is not None and report.problem.startswith("The study is damaged: TypeError: ")
+
+
+def test_a_database_that_a_run_names_is_not_written_to(make_run: MakeRun, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.db"
+    with closing(sqlite3.connect(mine)) as database:
+        database.execute("CREATE TABLE mine (x)")
+        database.commit()
+    before = mine.read_bytes()
+    make_run("0", status="finished", study={"storage": f"sqlite:///{mine}", "name": "s", "objectives": ["a"]})
+    (report,) = study_reports(find_runs([str(tmp_path)]).runs)
+    assert report.problem and mine.read_bytes() == before and not list(tmp_path.glob("mine.db-*"))

@@ -147,3 +147,11 @@ def test_a_damaged_sweep_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(content)
     with pytest.raises(ValueError, match=r"sweep.json is damaged"):
         Sweep(tmp_path, "train", ["seed"])
+
+
+def test_a_status_without_a_job_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / STATUS).write_text('{"status": "finished", "value": 1}')
+    assert recorded(tmp_path, lambda: 2, str) == 2
+    (tmp_path / JOB).write_text('{"overrides": []}')
+    (tmp_path / STATUS).write_text('{"status": "failed", "attempts": "x"}')
+    assert recorded(tmp_path, lambda: 3, str) == 3 and read_json(tmp_path / STATUS)["attempts"] == 1

@@ -18,7 +18,17 @@ from src.data.image_folder import ImageFolderDataModule
 from src.data.synthetic import SyntheticDataModule
 from src.utils import predictor
 from src.utils.cli import ROOT
-from src.utils.predictor import CARD, CARD_VERSION, Predictor, find_images, fit_image, read_card, read_image, to_input
+from src.utils.predictor import (
+    CARD,
+    CARD_VERSION,
+    Predictor,
+    find_images,
+    fit_image,
+    read_card,
+    read_image,
+    report_rows,
+    to_input,
+)
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -351,3 +361,27 @@ def test_a_card_that_is_nested_without_end_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"model\.json is damaged"):
         read_card(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n"])
+def test_no_format_is_read_that_starts_another_program(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(content)
+    with Image.open(tmp_path / "photo.png") as file:
+        assert file.format == "EPS"  # for which Pillow starts Ghostscript
+    with pytest.raises(ValueError, match=r"photo\.png"):
+        read_image(tmp_path / "photo.png", "RGB")
+
+
+def test_a_card_whose_files_are_no_mapping_is_damaged(tmp_path: Path) -> None:
+    card = {"card_version": 1, "format": "onnx", "file": "a", "files": ["a"]}
+    keys = ("mode", "resize", "image_size", "mean", "std", "heads", "precision", "params")
+    (tmp_path / CARD).write_text(json.dumps({**card, **dict.fromkeys(keys, 1)}))
+    with pytest.raises(ValueError, match="is damaged"):
+        read_card(tmp_path)
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"file": "a\x1b[2K\ncat.png", "class": "b\x07", "class_probability": 1.0}
+    report_rows([row, {"file": "x", "error": "c\x1b"}], ["class"], None, None)
+    shown = capsys.readouterr()
+    assert shown.out == "a?[2K?cat.png  b?  1.0000\n" and shown.err == "ERROR: c?\n"
