@@ -244,6 +244,7 @@ MISTAKES = {
     "unknown key": (["trainer.max_epoch=3"], ["There is no trainer.max_epoch ", "trainer.max_epochs"]),
     "wrong type": (["trainer.max_epochs=ten"], ["trainer.max_epochs=ten", "a number", "10"]),
     "wrong type in a sweep": (["-m", "model.optimizer.lr=0.1,abc"], ["model.optimizer.lr=abc", "a number"]),
+    "a dot for a slash": (["model.optimizer=sgd"], ["model.optimizer=sgd: files of a group", "model/optimizer=…"]),
     "a group that must not be null": (["data=null"], ["data=null stands for data=none"]),
     "wrong switch": (["model.compile=yes"], ["model.compile=yes", "true or false"]),
     "no checkpoint": (["ckpt_path=no.ckpt"], ["ckpt_path=no.ckpt is not a file"]),

@@ -50,7 +50,7 @@ class StopOnDivergence(L.Callback):
             kept = f"the weights from before are in {self.path}"
         batch_idx = trainer.fit_loop.batch_idx
         raise FloatingPointError(
-            f"The training loss is {loss.item()} at step {trainer.global_step} (epoch {trainer.current_epoch}, "
+            f"The training loss is {loss.item()} at step {trainer.global_step} (epoch {trainer.current_epoch + 1}, "
             f"batch {batch_idx}, batch seed {batch_seed(trainer, batch_idx)}, learning rate {rates}, gradient norm "
             f"{norm.item():.3g}); {kept}. Try a lower model.optimizer.lr, or clipping=norm."
         )

@@ -158,9 +158,9 @@ def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
         if theirs.get(name) != ours.get(name)
     ]
     if different:
-        first = "; ".join(different[:3])
+        first, count = "; ".join(different[:3]), len({*ours, *theirs})
         raise ValueError(
-            f"{ckpt_path} is of another architecture: {len(different)} of {len(ours)} tensors differ ({first}"
+            f"{ckpt_path} is of another architecture: {len(different)} of {count} tensors differ ({first}"
             f"{'; …' if len(different) > 3 else ''})."
         )
     return checkpoint

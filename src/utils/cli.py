@@ -285,6 +285,12 @@ def check_types(config_name: str, overrides: list[str]) -> None:
             wanted = "true or false"
         elif isinstance(default, int | float):
             wanted = "a number"
+        elif (
+            isinstance(default, DictConfig) and (CONFIGS / (group := override.key_or_group.replace(".", "/"))).is_dir()
+        ):
+            if "${" not in str(override.input_line):  # a reference to another block is one
+                raise ValueError(f"{override.input_line}: files of a group are chosen with a slash, {group}=…")
+            continue
         else:
             continue
         strings = [str(value) for value in values(override) if isinstance(value, str)]
