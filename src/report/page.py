@@ -162,7 +162,7 @@ def study_charts(study: StudyReport) -> list[Markup]:
 
 def command(run: Run) -> str:
     """The command that makes a run, as the command line has it."""
-    if any(is_trusted_on_sight(word) for word in run.overrides):
+    if any(needs_trust(word) for word in run.overrides):
         return shlex.join(["python", "src/train.py", f"reproduce={run.folder}"])
     words = [*run.overrides] + (
         [f"seed={run.seed}"] if not any(word.startswith("seed=") for word in run.overrides) else []
@@ -170,8 +170,8 @@ def command(run: Run) -> str:
     return shlex.join(["python", "src/train.py", *words])
 
 
-def is_trusted_on_sight(word: str) -> bool:
-    """Whether an override, pasted into a command line, would name code, permissions or Hydra's own settings."""
+def needs_trust(word: str) -> bool:
+    """Whether an override names code, permissions or Hydra's own settings, which a pasted command would be granted."""
     return "_target_" in word or "${" in word or name_of(word).partition(".")[0] in ("allowed_targets", "hydra")
 
 

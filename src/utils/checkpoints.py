@@ -16,11 +16,6 @@ INPUT_KEY = "input_card"  # and how an image becomes an input
 RESUME_KEY = "exact_resume"  # and what Lightning leaves out that a run is resumed with
 
 
-def regular_files(folder: Path) -> list[Path]:
-    """The checkpoints of epochs in a folder; a pipe of such a name would be waited for."""
-    return [path for path in folder.glob("epoch_*.ckpt") if path.is_file()]
-
-
 def find_checkpoint(run_dir: str | Path, key: str = "run_dir") -> Path:
     """The best checkpoint of a run, or the last one where none is marked as best.
 
@@ -34,7 +29,8 @@ def find_checkpoint(run_dir: str | Path, key: str = "run_dir") -> Path:
     folder = Path(run_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"{key}={run_dir} is not a folder; runs lie in logs/train/runs/.")
-    best = sorted(regular_files(folder / "checkpoints"), key=lambda path: path.stat().st_mtime)
+    epochs = [path for path in (folder / "checkpoints").glob("epoch_*.ckpt") if path.is_file()]  # and no pipe
+    best = sorted(epochs, key=lambda path: path.stat().st_mtime)
     last = folder / "checkpoints" / "last.ckpt"
     if best:
         return best[-1]

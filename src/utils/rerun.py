@@ -52,10 +52,8 @@ def expand(arguments: list[str]) -> list[str]:
         FileNotFoundError: the folder is not that of a run.
     """
     asked = [argument for argument in arguments if argument.removeprefix("+").startswith(("resume=", "reproduce="))]
-    if not asked or asked[0].partition("=")[2] in (
-        "",
-        "null",
-    ):  # with ++: expanded by the process that started this one
+    # with ++ before it, it has been expanded by the process that started this one
+    if not asked or asked[0].partition("=")[2] in ("", "null"):
         return arguments
     if len(asked) > 1:
         raise ValueError(f"{' '.join(asked)}: one at a time.")
