@@ -4,7 +4,7 @@
 
 The machine is quiet, or runs three trainings of two threads each, or two busy loops a core, all started here and ended
 here. In each case the train steps of four nets are timed (batch 128, all cores) in a process as OpenMP makes it, and
-in one that `let_waiting_threads_yield` has told to yield; in turn, several rounds, medians. At the end, two trainings
+in one that waits as programs of this project do; in turn, several rounds, medians. At the end, two trainings
 at once are timed against the same one after the other.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.utils.openmp import POLICY, SPINNING, let_waiting_threads_yield
+from src.utils.openmp import POLICY, SPINNING, let_waiting_threads_yield, watch_contention
 
 NETS = ("mnist_efficientnet_210k", "mnist_hybrid_210k", "mnist_vit_210k", "mnist_sdn_68k")
 SECONDS, BATCH = 4.0, 128
@@ -41,6 +41,7 @@ def measure(names: list[str]) -> None:
     from src.utils.measure import seconds_per_step, train_step
     from src.utils.speed import noise
 
+    watch_contention()  # where the environment is that of `let_waiting_threads_yield`
     torch.set_num_threads(physical_cores())
     for name in names:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):

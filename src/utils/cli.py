@@ -38,7 +38,7 @@ from src.utils.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInt
 from src.utils.job_status import recorded
 from src.utils.json_files import write_whole
 from src.utils.locks import locked
-from src.utils.openmp import let_waiting_threads_yield
+from src.utils.openmp import let_waiting_threads_yield, watch_contention
 from src.utils.processes import tell
 from src.utils.quoting import quote_paths
 from src.utils.signals import listener
@@ -69,6 +69,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
         def job(cfg: DictConfig) -> Any:
             folder = Path(HydraConfig.get().runtime.output_dir)
+            watch_contention()
             listener.sentence = lambda: interrupted(folder)
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
