@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.utils.openmp import POLICY, SPINNING, let_waiting_threads_yield, watch_contention
+from src.system.openmp import POLICY, SPINNING, let_waiting_threads_yield, watch_contention
 
 NETS = ("mnist_efficientnet_210k", "mnist_hybrid_210k", "mnist_vit_210k", "mnist_sdn_68k")
 SECONDS, BATCH = 4.0, 128
@@ -35,11 +35,11 @@ def measure(names: list[str]) -> None:
     import hydra
     import torch
 
-    from src.utils.cli import CONFIGS
-    from src.utils.cpu import physical_cores
-    from src.utils.instantiate import instantiate
-    from src.utils.measure import seconds_per_step, train_step
-    from src.utils.speed import noise
+    from src.cli.entry_point import CONFIGS
+    from src.system.cpu import physical_cores
+    from src.run.instantiate import instantiate
+    from src.speed.measure import seconds_per_step, train_step
+    from src.speed.benchmark import noise
 
     watch_contention()  # where the environment is that of `let_waiting_threads_yield`
     torch.set_num_threads(physical_cores())

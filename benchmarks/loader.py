@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hydra
 
-from src.utils.cli import CONFIGS
-from src.utils.instantiate import instantiate
-from src.utils.measure import blocks, train_step
+from src.cli.entry_point import CONFIGS
+from src.run.instantiate import instantiate
+from src.speed.measure import blocks, train_step
 
 FAMILIES = ("sdn", "mlp", "cnn", "convnext", "vit", "efficientnet", "hybrid")
 

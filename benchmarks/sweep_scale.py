@@ -20,9 +20,9 @@ sys.path.insert(0, str(ROOT))
 from omegaconf import DictConfig
 
 from src.sweeps.jobs import Sweep
-from src.utils.cli import entry_point
-from src.utils.job_status import note
-from src.utils.json_files import read_json, write_json
+from src.cli.entry_point import entry_point
+from src.run.status import note
+from src.system.json_files import read_json, write_json
 
 TINY = ["data=synthetic", "data.channels=1", "data.image_size=28", "data.train_size=640", "data.val_size=160"]
 TINY += ["data.test_size=160", "trainer=cpu", "trainer.max_epochs=1", "callbacks.image_report=null"]

@@ -25,8 +25,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 
-from src.utils.cli import CONFIGS
-from src.utils.instantiate import instantiate
+from src.cli.entry_point import CONFIGS
+from src.run.instantiate import instantiate
 
 FAMILIES = ("sdn", "mlp", "cnn", "convnext", "vit", "efficientnet", "hybrid")
 BATCH, BLOCKS, SECONDS = 128, 9, 0.7

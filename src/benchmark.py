@@ -15,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from src.utils.cli import entry_point
-from src.utils.extras import apply_extras
+from src.cli.entry_point import entry_point
+from src.cli.extras import apply_extras
 
 
 def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -29,10 +29,10 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
 
     import lightning as L  # here, so that mistakes above are answered at once
 
-    from src.utils.benchmark_report import add_to_report, recorded_accuracy
-    from src.utils.instantiate import instantiate, quieten_lightning
-    from src.utils.predictor import read_card
-    from src.utils.speed import measure_exported, measure_model, threads_of
+    from src.speed.benchmark_report import add_to_report, recorded_accuracy
+    from src.run.instantiate import instantiate, quieten_lightning
+    from src.predictor import read_card
+    from src.speed.benchmark import measure_exported, measure_model, threads_of
 
     quieten_lightning()
     L.seed_everything(cfg.seed, verbose=False)

@@ -6,14 +6,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
 
-from src.utils.signals import listener
+from src.system.signals import listener
 
 if __name__ == "__main__":
     listener.listen()  # before the imports, which take a while
 
 from omegaconf import DictConfig
 
-from src.utils.cli import entry_point
+from src.cli.entry_point import entry_point
 
 
 def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:

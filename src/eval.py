@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
 
-from src.utils.signals import listener
+from src.system.signals import listener
 
 if __name__ == "__main__":
     listener.listen()  # before the imports, which take a while
@@ -14,10 +14,10 @@ if __name__ == "__main__":
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from src.utils.cli import compose, entry_point, guarded
-from src.utils.extras import apply_extras
-from src.utils.run_config import check_run_config, chosen_checkpoint, load_run_config
-from src.utils.run_directory import with_folder
+from src.cli.entry_point import compose, entry_point, guarded
+from src.cli.extras import apply_extras
+from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
+from src.run.directory import with_folder
 
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor
@@ -36,8 +36,8 @@ def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     ckpt_path = chosen_checkpoint(cfg)
     check_run_config(cfg)
 
-    from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
-    from src.utils.results import as_tensors, collect_figures, report
+    from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
+    from src.run.results import as_tensors, collect_figures, report
 
     objects = build(cfg, ckpt_path)
     trainer = objects["trainer"]

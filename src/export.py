@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
 
-from src.utils.signals import listener
+from src.system.signals import listener
 
 if __name__ == "__main__":
     listener.listen()  # before the imports, which take a while
@@ -16,10 +16,10 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from src.deploy.formats import check_choices
-from src.utils.cli import entry_point, guarded
-from src.utils.extras import apply_extras
-from src.utils.links import refusal
-from src.utils.run_config import check_run_config, chosen_checkpoint, load_run_config
+from src.cli.entry_point import entry_point, guarded
+from src.cli.extras import apply_extras
+from src.system.links import refusal
+from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
 
 
 def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -42,8 +42,8 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     from src.deploy.quantizer import Quantizer
     from src.deploy.report import print_lines, print_models
     from src.deploy.speed import compare_speeds, weights_size
-    from src.utils.instantiate import ready_data, restore
-    from src.utils.predictor import input_shape
+    from src.run.instantiate import ready_data, restore
+    from src.predictor import input_shape
 
     for format, precision in product(cfg.formats, cfg.precisions):
         exporting.check_replaceable(parent / f"{format}_{precision}")

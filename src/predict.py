@@ -7,24 +7,24 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
 
-from src.utils.signals import listener
+from src.system.signals import listener
 
 if __name__ == "__main__":
     listener.listen()  # before the imports, which take a while
 
 from omegaconf import DictConfig
 
-from src.utils.cli import entry_point, guarded
-from src.utils.extras import apply_extras
-from src.utils.predictor import check_all_read, check_outputs, find_images, load, report_rows
-from src.utils.run_config import check_run_config, chosen_checkpoint, load_run_config
+from src.cli.entry_point import entry_point, guarded
+from src.cli.extras import apply_extras
+from src.predictor import check_all_read, check_outputs, find_images, load, report_rows
+from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
 
 
 def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Predict with the best checkpoint of a run, or with an exported model.
 
     Returns:
-        A row for each image, as `src.utils.predictor.Predictor.predict` yields them, and the objects used.
+        A row for each image, as `src.predictor.Predictor.predict` yields them, and the objects used.
     """
     apply_extras(cfg)
     if cfg.exported and (cfg.run_dir or cfg.ckpt_path):

@@ -15,11 +15,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from src.utils.checkpoints import check_file, check_left, find_weights
-from src.utils.cli import entry_point, guarded
-from src.utils.extras import apply_extras
-from src.utils.rerun import expand_command_line, go_on
-from src.utils.run_directory import with_folder
+from src.run.checkpoints import check_file, check_left, find_weights
+from src.cli.entry_point import entry_point, guarded
+from src.cli.extras import apply_extras
+from src.run.rerun import expand_command_line, go_on
+from src.run.directory import with_folder
 
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor
@@ -42,9 +42,9 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     init_from = find_weights(cfg.init_from) if cfg.init_from and not ckpt_path else None
 
     from src.callbacks.last_checkpoint import restored_figures
-    from src.utils.instantiate import build  # imports torch and lightning; mistakes above are answered before
-    from src.utils.results import as_tensors, best_checkpoint, collect_figures, report
-    from src.utils.weights import load_fitting
+    from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
+    from src.run.results import as_tensors, best_checkpoint, collect_figures, report
+    from src.run.weights import load_fitting
 
     objects = build(cfg, ckpt_path)
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]

@@ -21,7 +21,7 @@ import torch
 from omegaconf import DictConfig
 
 from src.data.cifar import CIFAR10DataModule, CIFAR100DataModule
-from src.utils.cli import CONFIGS
+from src.cli.entry_point import CONFIGS
 
 TINY_RUN = (
     "trainer.max_epochs=1",

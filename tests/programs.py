@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from src.utils.cli import ROOT
+from src.cli.entry_point import ROOT
 
-PRELOADED = ("src.utils.instantiate", "src.utils.results", "src.callbacks.image_report", "src.data.synthetic")
+PRELOADED = ("src.run.instantiate", "src.run.results", "src.callbacks.image_report", "src.data.synthetic")
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload([*PRELOADED, __name__])

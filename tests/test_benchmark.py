@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 
 from src.benchmark import benchmark
 from src.deploy.exporting import export
-from src.utils.benchmark_report import recorded_accuracy
-from src.utils.cli import ROOT
-from src.utils.instantiate import instantiate
+from src.speed.benchmark_report import recorded_accuracy
+from src.cli.entry_point import ROOT
+from src.run.instantiate import instantiate
 
 SMALL = ("seconds=0.05", "train_batch_size=4", "inference_batch_sizes=[2]", "threads=1")
 

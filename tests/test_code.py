@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.utils.cli import ROOT
+from src.cli.entry_point import ROOT
 
 FILES = [
     Path(name) for name in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()

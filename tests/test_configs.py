@@ -11,8 +11,8 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from src.utils.cli import CONFIGS
-from src.utils.instantiate import instantiate, instantiate_all
+from src.cli.entry_point import CONFIGS
+from src.run.instantiate import instantiate, instantiate_all
 
 FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rglob("*.yaml"))
 # files that are not chosen by themselves, and who includes them

@@ -11,7 +11,7 @@ from omegaconf import open_dict
 
 from src.eval import evaluate
 from src.models.classifier import Classifier
-from src.utils.instantiate import load_model
+from src.run.instantiate import load_model
 from tests.conftest import TINY_RUN
 from tests.programs import fresh, run
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from src.utils.cli import ROOT, parse
-from src.utils.interruption import Interrupted
-from src.utils.quoting import quote_paths
-from src.utils.recorded_overrides import OVERRIDES
-from src.utils.rerun import expand
+from src.cli.entry_point import ROOT, parse
+from src.run.interruption import Interrupted
+from src.cli.quoting import quote_paths
+from src.run.recorded_overrides import OVERRIDES
+from src.run.rerun import expand
 from tests.conftest import TINY_RUN
 from tests.programs import run
 from tests.utils.test_quoting import ODD

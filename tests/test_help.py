@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from src.utils.cli import CONFIGS
+from src.cli.entry_point import CONFIGS
 from tests.programs import run
 
 # keys that are no choice of a program's user, or are called otherwise on the command line

@@ -20,12 +20,12 @@ import torch
 import yaml
 from hydra.utils import instantiate
 
-from src.utils import recorded_overrides
-from src.utils.checkpoints import CONFIG, CONFIG_KEY, read_run_config
-from src.utils.cli import compose as compose_choices
-from src.utils.recorded_overrides import OVERRIDES, admitted_overrides
-from src.utils.run_config import reusable
-from src.utils.targets import check_targets
+from src.run import recorded_overrides
+from src.run.checkpoints import CONFIG, CONFIG_KEY, read_run_config
+from src.cli.entry_point import compose as compose_choices
+from src.run.recorded_overrides import OVERRIDES, admitted_overrides
+from src.run.reuse import reusable
+from src.run.targets import check_targets
 from tests.programs import run
 
 SMALL = ["data=synthetic", "data.channels=1", "data.image_size=28", "data.train_size=200", "data.val_size=40"]
@@ -219,7 +219,7 @@ NASTY: list[Callable[[random.Random], Any]] = [
     lambda _: {"_target_": "os.mkdir", "path": "MARKER"},
     lambda _: {"_target_": "os.system", "command": "touch MARKER"},
     lambda g: {
-        "_target_": g.choice(["builtins.eval", "subprocess.Popen", "src.utils.run_record.git"]),
+        "_target_": g.choice(["builtins.eval", "subprocess.Popen", "src.run.record.git"]),
         "_args_": ["1"],
     },
     lambda g: {"_target_": "torch.load", "f": "MARKER", "_partial_": g.choice([True, "x", 3])},

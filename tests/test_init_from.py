@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 from src.train import train
-from src.utils.checkpoints import check_left, read_checkpoint
+from src.run.checkpoints import check_left, read_checkpoint
 from tests.conftest import TINY_RUN
 from tests.programs import run
 

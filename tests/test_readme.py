@@ -12,7 +12,7 @@ import pytest
 from omegaconf import DictConfig
 
 from src.train import train
-from src.utils.cli import CONFIGS, ROOT
+from src.cli.entry_point import CONFIGS, ROOT
 from tests.conftest import TINY_RUN
 
 README = (ROOT / "README.md").read_text()

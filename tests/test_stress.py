@@ -33,12 +33,12 @@ from PIL import Image
 from src.data.cifar import CIFAR10DataModule
 from src.data.idx import read_idx
 from src.data.image_folder import unreadable
-from src.utils.checkpoints import read_checkpoint
-from src.utils.cli import ROOT
-from src.utils.measure import peak_memory
-from src.utils.recorded_overrides import admitted_overrides
-from src.utils.rerun import newest_good_checkpoint
-from src.utils.run_directory import create_folder
+from src.run.checkpoints import read_checkpoint
+from src.cli.entry_point import ROOT
+from src.speed.measure import peak_memory
+from src.run.recorded_overrides import admitted_overrides
+from src.run.rerun import newest_good_checkpoint
+from src.run.directory import create_folder
 from tests.programs import Program
 
 TRAIN = [sys.executable, str(ROOT / "src" / "train.py")]

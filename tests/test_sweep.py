@@ -14,8 +14,8 @@ import pytest
 
 from benchmarks.sweep_interrupts import FAULTS, MOMENTS, WAYS, interrupt
 from benchmarks.sweep_kills import family, kill_and_resume, outcome, sweep
-from src.utils.cli import ROOT
-from src.utils.job_status import FINISHED, PRUNED
+from src.cli.entry_point import ROOT
+from src.run.status import FINISHED, PRUNED
 
 TRAIN = [sys.executable, str(ROOT / "src" / "train.py"), "-m"]
 TINY = [

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import DictConfig
 
 from src.train import train
-from src.utils.cli import ROOT
+from src.cli.entry_point import ROOT
 from tests.conftest import TINY_RUN
 
 SMALL = (*TINY_RUN, "data=synthetic", "trainer.log_every_n_steps=1", "callbacks.model_summary=null")

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from src.train import train
-from src.utils.cli import CONFIGS, ROOT, without_null
+from src.cli.entry_point import CONFIGS, ROOT, without_null
 from tests.conftest import TINY_RUN
 from tests.programs import Program, fresh, run
 
@@ -301,7 +301,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
 def test_what_only_the_code_can_know_is_refused_with_the_value(
     overrides: list[str], words: str, compose: Callable[..., DictConfig]
 ) -> None:
-    from src.utils.cli import describe
+    from src.cli.entry_point import describe
 
     with pytest.raises(Exception) as caught:
         train(compose(*TINY_RUN, *overrides))
@@ -349,8 +349,8 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_keeps_the_last_checkpoint(
 ) -> None:
     import errno
 
-    from src.utils import checkpoint_io
-    from src.utils.cli import describe
+    from src.run import checkpoint_io
+    from src.cli.entry_point import describe
 
     flush, saved = os.fsync, []
 

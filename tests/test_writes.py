@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from src.sweeps.launcher import console_to
-from src.utils import cli
-from src.utils.links import check_links
+from src.cli import entry_point as cli
+from src.system.links import check_links
 from tests.programs import run
 
 SMALL = (

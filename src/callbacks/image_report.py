@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from src.utils.json_files import read_json, write_json
+from src.system.json_files import read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

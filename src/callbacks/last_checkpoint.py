@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
 from torchmetrics import Metric
 
-from src.utils.checkpoint_names import LAST
-from src.utils.checkpoints import RESUME_KEY
-from src.utils.interruption import Interrupted, Pruned
-from src.utils.random_state import random_state, set_random_state
+from src.run.checkpoint_names import LAST
+from src.run.checkpoints import RESUME_KEY
+from src.run.interruption import Interrupted, Pruned
+from src.run.random_state import random_state, set_random_state
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from src.utils.journal import completed_epochs, epoch_line
+from src.run.journal import completed_epochs, epoch_line
 
 
 class ProgressBar(LightningProgressBar):

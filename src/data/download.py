@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.utils.signals import listener
+from src.system.signals import listener
 
 
 def download(

@@ -16,7 +16,7 @@ from src.data.class_balance import warn_of_imbalance
 from src.data.class_folders import SPLITS, class_folders, image_files, split_folders
 from src.data.photographs import RESIZE, Augmentation, Photographs, augmented, centre
 from src.data.resumable_loader import ResumableLoader, SeededSampler, can_pin_memory
-from src.utils.predictor import read_image
+from src.predictor import read_image
 
 log = logging.getLogger(__name__)
 

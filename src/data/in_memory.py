@@ -130,7 +130,7 @@ class InMemoryDataModule(L.LightningDataModule):
         """How an image becomes an input, and the names of each head's classes, for programs that use a trained net.
 
         Returns:
-            `mode`, `resize`, `image_size`, `mean`, `std` and `heads`; see `src.utils.predictor`.
+            `mode`, `resize`, `image_size`, `mean`, `std` and `heads`; see `src.predictor`.
         """
         assert self.mean is not None and self.std is not None, "setup() comes first"
         counts = dict(self.num_classes) if isinstance(self.num_classes, Mapping) else {"class": self.num_classes}

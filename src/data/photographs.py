@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from src.data.augmentation import BatchAugmentation, random_parts
-from src.utils.predictor import fit_image, read_image
+from src.predictor import fit_image, read_image
 
 RESIZE = "centre_crop"
 Augmentation = BatchAugmentation | Callable[[Image], Image | Tensor]

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import src.utils.predictor as predictor_module
+import src.predictor as predictor_module
 from src.deploy.formats import INT8_PACKAGES, PACKAGES, load_format
 from src.deploy.inference_net import inference_copy, torch_runner
-from src.utils.json_files import part, read_json
-from src.utils.links import refusal
-from src.utils.measure import count_parameters
-from src.utils.predictor import CARD, CARD_VERSION, Run, input_shape, load, read_card, sha256
-from src.utils.signals import listener
+from src.system.json_files import part, read_json
+from src.system.links import refusal
+from src.speed.measure import count_parameters
+from src.predictor import CARD, CARD_VERSION, Run, input_shape, load, read_card, sha256
+from src.system.signals import listener
 
 MODEL = "model."  # what the files of an exported model begin with
 PROGRAM = "predict.py"  # beside them, to run them by

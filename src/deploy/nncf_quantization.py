@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from src.deploy.inference_net import quiet
-from src.utils.predictor import without_telemetry
+from src.predictor import without_telemetry
 
 without_telemetry()
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from src.deploy.inference_net import has_attention, layers, quiet, sentence, trace
-from src.utils.predictor import without_telemetry
+from src.predictor import without_telemetry
 
 FILE = "model.onnx"
 KINDS = ("Conv", "Gemm", "MatMul")

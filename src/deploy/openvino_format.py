@@ -10,7 +10,7 @@ from torch import nn
 
 from src.deploy.inference_net import CONVOLUTIONS, has_attention, layers, quiet, sentence, trace
 from src.deploy.nncf_quantization import compress_dense_layers, quantize
-from src.utils.predictor import without_telemetry
+from src.predictor import without_telemetry
 
 without_telemetry()
 

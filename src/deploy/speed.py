@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from src.deploy.inference_net import quiet
-from src.utils.measure import MEMORY_FORMATS, blocks, first_line, inference_step, latencies
-from src.utils.predictor import Run, load
+from src.speed.measure import MEMORY_FORMATS, blocks, first_line, inference_step, latencies
+from src.predictor import Run, load
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from src.models.losses import BALANCED, CrossEntropy
 from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy
 from src.models.schedulers import Schedule
-from src.utils.measure import why_not_compilable
+from src.speed.measure import why_not_compilable
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Classifier(L.LightningModule):
         if not parts:
             raise ValueError(
                 f"{cls.__name__}.load_from_checkpoint needs a net and more. To build all from the checkpoint: "
-                f"from src.utils.instantiate import load_model; model = load_model({str(checkpoint_path)!r})"
+                f"from src.run.instantiate import load_model; model = load_model({str(checkpoint_path)!r})"
             )
         return super().load_from_checkpoint(checkpoint_path, *arguments, **parts)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from src.report.runs import Run
 from src.report.statistics import Configuration, configurations, is_minimised
-from src.utils.job_status import FINISHED
-from src.utils.json_files import part
+from src.run.status import FINISHED
+from src.system.json_files import part
 
 # settings that make another task of the same data, where a command line tells them
 TASK = ("data.num_classes", "data.coarse", "data.channels", "data.image_size")

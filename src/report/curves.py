@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.report.run_files import is_figure
-from src.utils.safe_files import open_regular, read_text
+from src.system.safe_files import open_regular, read_text
 
 Curve = list[tuple[float, float]]  # (epoch, value)
 MOST_BYTES = 256 * 1024**2  # of a file

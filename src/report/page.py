@@ -22,9 +22,9 @@ from src.report.run_files import OVERRIDES, TEST_REPORT
 from src.report.runs import Run
 from src.report.statistics import Configuration, shared_settings
 from src.report.studies import StudyReport
-from src.utils.job_status import FINISHED, INTERRUPTED
-from src.utils.json_files import part, write_whole
-from src.utils.quoting import name_of
+from src.run.status import FINISHED, INTERRUPTED
+from src.system.json_files import part, write_whole
+from src.cli.quoting import name_of
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "params": ("parameters", charts.count),

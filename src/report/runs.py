@@ -19,10 +19,10 @@ from src.report.run_files import (
     read_status,
 )
 from src.sweeps.jobs import standing
-from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, RUNNING
-from src.utils.json_files import part, read_json
-from src.utils.locks import is_locked
-from src.utils.quoting import name_of
+from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, RUNNING
+from src.system.json_files import part, read_json
+from src.system.locks import is_locked
+from src.cli.quoting import name_of
 
 # overrides that say where or how often a run is made, and not what it is
 NO_SETTINGS = (

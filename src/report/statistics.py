@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from src.report.runs import MEASURED, Run
-from src.utils.job_status import FINISHED
+from src.run.status import FINISHED
 
 MINIMISED = ("loss", "seconds", "ms", "params", "macs")  # endings of figures of which less is better
 

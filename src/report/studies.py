@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.report.runs import Run
 from src.sweeps.study import open_study
-from src.utils.json_files import part
+from src.system.json_files import part
 
 if TYPE_CHECKING:
     import optuna

@@ -12,9 +12,9 @@ from rich.table import Table
 from src.report import charts
 from src.report.comparisons import Comparison
 from src.report.page import command
-from src.utils.job_status import FINISHED
-from src.utils.json_files import write_whole
-from src.utils.safe_files import printable
+from src.run.status import FINISHED
+from src.system.json_files import write_whole
+from src.system.safe_files import printable
 
 LACKING = "–"
 MOST_ROWS = 40  # of a table that is read in a terminal

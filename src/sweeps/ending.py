@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from src.utils.interruption import RESUMABLE
-from src.utils.signals import listener, say
+from src.run.interruption import RESUMABLE
+from src.system.signals import listener, say
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

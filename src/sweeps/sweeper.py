@@ -23,9 +23,9 @@ from src.sweeps.launcher import LocalLauncher
 from src.sweeps.space import word
 from src.sweeps.table import summarise
 from src.sweeps.task import kind
-from src.utils.interruption import SweepFailed, SweepInterrupted
-from src.utils.job_status import FAILED, INTERRUPTED, PENDING, RUNNING
-from src.utils.quoting import name_of
+from src.run.interruption import SweepFailed, SweepInterrupted
+from src.run.status import FAILED, INTERRUPTED, PENDING, RUNNING
+from src.cli.quoting import name_of
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.sweeps.jobs import Job
-from src.utils.cli import CONFIGS
-from src.utils.quoting import name_of
+from src.cli.entry_point import CONFIGS
+from src.cli.quoting import name_of
 
 
 @dataclass

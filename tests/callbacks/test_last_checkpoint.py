@@ -15,8 +15,8 @@ from PIL import Image
 
 from src.callbacks.last_checkpoint import LastCheckpoint
 from src.train import train
-from src.utils.checkpoints import RESUME_KEY, read_checkpoint
-from src.utils.interruption import Interrupted, Pruned
+from src.run.checkpoints import RESUME_KEY, read_checkpoint
+from src.run.interruption import Interrupted, Pruned
 
 SMALL = (
     "data=synthetic",

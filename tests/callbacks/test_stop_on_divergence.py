@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from src.callbacks.stop_on_divergence import StopOnDivergence
 from src.data.in_memory import InMemoryDataModule
-from src.utils.checkpoints import read_checkpoint
+from src.run.checkpoints import read_checkpoint
 
 
 class Diverges(nn.Module):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.utils.cli import CONFIGS
-from src.utils.instantiate import instantiate
+from src.cli.entry_point import CONFIGS
+from src.run.instantiate import instantiate
 from tests.data.conftest import write_photographs
 
 DATA = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))

@@ -16,7 +16,7 @@ from src.data.class_folders import count_classes
 from src.data.image_folder import IMAGENET_MEAN, IMAGENET_STD, ImageFolderDataModule, random_view
 from src.data.photographs import augmented, centre
 from src.train import train
-from src.utils.predictor import read_image
+from src.predictor import read_image
 from tests.conftest import TINY_RUN
 from tests.data.conftest import write_photographs
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from src.data.synthetic import SyntheticDataModule
 from src.models.classifier import Classifier
-from src.utils.instantiate import instantiate
+from src.run.instantiate import instantiate
 
 FAMILIES = ("mnist_sdn_8k", "simple_mlp", "mnist_cnn_8k", "mnist_convnext_18k", "mnist_vit_38k")
 FAMILIES += ("mnist_efficientnet_22k", "mnist_hybrid_210k")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from src.deploy.inference_net import has_attention, inference_copy, layers, trace
-from src.utils.cli import ROOT
+from src.cli.entry_point import ROOT
 from tests.deploy.conftest import FAMILIES, MULTIHEAD, unlike_new
 
 SHAPE = (1, 28, 28)
@@ -120,7 +120,7 @@ def test_warnings_of_libraries_go_to_the_log_and_not_amid_the_tables(tmp_path: P
     code = f"""
 import warnings
 from src.deploy.inference_net import quiet
-from src.utils.cli import entry_point
+from src.cli.entry_point import entry_point
 @entry_point("compare")
 def main(cfg):
     with quiet():

@@ -15,7 +15,7 @@ from src.deploy import openvino_format
 from src.deploy.exporting import Limited
 from src.deploy.quantizer import MODES, Quantizer
 from src.models.components.simple_mlp import SimpleMLP
-from src.utils.predictor import CARD, load
+from src.predictor import CARD, load
 from tests.deploy.conftest import FAMILIES, MULTIHEAD, WHOLE, learn, task
 from tests.deploy.test_formats import of
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from src.deploy import speed
-from src.utils.predictor import Predictor
+from src.predictor import Predictor
 
 BATCH = np.zeros((2, 1, 8, 8), np.float32)
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from src.models.classifier import Classifier
 from src.models.losses import CrossEntropy
 from src.train import train
-from src.utils.instantiate import instantiate, restore
+from src.run.instantiate import instantiate, restore
 from tests.conftest import TINY_RUN
 from tests.data.conftest import write_photographs
 from tests.programs import run

@@ -9,8 +9,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from src.utils.cli import CONFIGS
-from src.utils.instantiate import instantiate
+from src.cli.entry_point import CONFIGS
+from src.run.instantiate import instantiate
 from tests.test_configs import COUNTS
 
 MODELS = sorted(path.stem for path in CONFIGS.glob("model/*.yaml"))

@@ -13,7 +13,7 @@ from src.report.confusions import MOST_MISTAKES
 from src.report.curves import read_curves
 from src.report.page import PICTURED, further_commands, machines, render
 from src.report.runs import find_runs, read_run
-from src.utils.rerun import expand
+from src.run.rerun import expand
 from tests.report.conftest import MakeRun
 
 FACTS = {"cpu": "A", "threads": 1, "git_commit": "1" * 40, "packages": {"torch": "2.9"}}

@@ -10,7 +10,7 @@ from src.report.comparisons import compare_by_data
 from src.report.page import render
 from src.report.runs import find_runs, measured_figures, read_run
 from src.report.studies import study_reports
-from src.utils.locks import locked
+from src.system.locks import locked
 from tests.report.conftest import MakeRun
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from src.sweeps.jobs import Sweep
-from src.utils.job_status import note
-from src.utils.locks import locked
+from src.run.status import note
+from src.system.locks import locked
 from tests.sweeps.conftest import TOY, Toy, overrides, starts, statuses
 
 

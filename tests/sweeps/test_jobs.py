@@ -7,10 +7,10 @@ from unittest.mock import Mock
 import pytest
 
 from src.sweeps.jobs import Sweep, key_of, mark_lost, to_do
-from src.utils.interruption import Interrupted, Pruned
-from src.utils.job_status import JOB, STATUS, note, recorded
-from src.utils.json_files import read_json
-from src.utils.locks import locked
+from src.run.interruption import Interrupted, Pruned
+from src.run.status import JOB, STATUS, note, recorded
+from src.system.json_files import read_json
+from src.system.locks import locked
 
 
 @pytest.mark.parametrize(

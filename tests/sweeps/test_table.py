@@ -8,7 +8,7 @@ from rich.console import Console
 
 from src.sweeps.jobs import Job, Sweep
 from src.sweeps.table import Progress, duration, summarise, words
-from src.utils.job_status import note
+from src.run.status import note
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from src.sweeps.task import Task, kind
-from src.utils.cli import CONFIGS
+from src.cli.entry_point import CONFIGS
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from src.utils.cli import entry_point
-from src.utils.rerun import go_on
+from src.cli.entry_point import entry_point
+from src.run.rerun import go_on
 
 
 @entry_point("train")

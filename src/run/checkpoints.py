@@ -1,0 +1,162 @@
+"""Find a checkpoint, read the configuration it was made with, and check that it fits a model."""
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from src.system.safe_files import read_yaml
+from src.run.stored_config import plain_config
+
+if TYPE_CHECKING:  # torch costs seconds to import, and a missing file is found without it
+    from torch import nn
+
+CONFIG = Path(".hydra", "config.yaml")  # of a run, in its folder
+CONFIG_KEY = "config"  # where a checkpoint keeps the run's configuration
+INPUT_KEY = "input_card"  # and how an image becomes an input
+RESUME_KEY = "exact_resume"  # and what Lightning leaves out that a run is resumed with
+
+
+def find_checkpoint(run_dir: str | Path, key: str = "run_dir") -> Path:
+    """The best checkpoint of a run, or the last one where none is marked as best.
+
+    Args:
+        run_dir: the folder of the run.
+        key: of the configuration, that names the folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no checkpoint in it.
+    """
+    folder = Path(run_dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{key}={run_dir} is not a folder; runs lie in logs/train/runs/.")
+    epochs = [path for path in (folder / "checkpoints").glob("epoch_*.ckpt") if path.is_file()]  # and no pipe
+    best = sorted(epochs, key=lambda path: path.stat().st_mtime)
+    last = folder / "checkpoints" / "last.ckpt"
+    if best:
+        return best[-1]
+    if last.is_file():
+        return last
+    raise FileNotFoundError(f"{key}={run_dir} holds no run: there is no checkpoint in {folder / 'checkpoints'}.")
+
+
+def find_weights(init_from: str | Path) -> Path:
+    """The checkpoint that `init_from` names: a file, or the best one in the folder of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(init_from)
+    if path.is_dir():
+        return find_checkpoint(path, "init_from")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"init_from={init_from} is neither a run nor a checkpoint; runs lie in logs/train/runs/."
+        )
+    return path
+
+
+def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
+    """Check that a run which goes on with the checkpoint of another one has something left to train.
+
+    Args:
+        ckpt_path: the checkpoint.
+        max_epochs: of the trainer; -1 or None: no limit.
+        max_steps: of the trainer; -1: no limit.
+
+    Raises:
+        ValueError: it would end at once, or the file holds weights alone.
+    """
+    checkpoint = read_checkpoint(ckpt_path)
+    if "loops" not in checkpoint:  # of Trainer.save_checkpoint(weights_only=True)
+        raise ValueError(
+            f"ckpt_path={ckpt_path} holds no epochs to go on from, only weights: start anew with init_from={ckpt_path}."
+        )
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    steps = checkpoint["global_step"]
+    limits = {"trainer.max_epochs": (max_epochs, epochs), "trainer.max_steps": (max_steps, steps)}
+    reached = {key: most for key, (most, done) in limits.items() if most is not None and 0 <= most <= done}
+    why, way_out = ", ".join(f"{key}={most}" for key, most in reached.items()), f"raise {' and '.join(reached)}, or "
+    if not reached and checkpoint.get(RESUME_KEY, {}).get("should_stop"):
+        why, way_out = "its run was stopped early", ""
+    if why:
+        raise ValueError(
+            f"ckpt_path={ckpt_path} has had {epochs} epochs and {steps} steps, and nothing is left to train ({why}): "
+            f"{way_out}start anew from its weights with init_from={ckpt_path}."
+        )
+
+
+def check_file(ckpt_path: str | Path) -> Path:
+    """The path of a checkpoint that exists.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(ckpt_path)
+    if not path.is_file():
+        raise FileNotFoundError(f"ckpt_path={ckpt_path} is not a file; checkpoints lie in <run>/checkpoints/.")
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of this project without running code from it.
+
+    Raises:
+        ValueError: the file is truncated, damaged or something else.
+    """
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:  # a checkpoint is an archive with a checksum for each tensor
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:  # torch compresses nothing
+                raise zipfile.BadZipFile("it would unpack to more than it is")
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever a damaged file may do to its readers
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is no checkpoint that can be read: it is truncated or damaged ({reason}).") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is not a checkpoint of a run: it has no state_dict.")
+    return checkpoint
+
+
+def read_run_config(ckpt_path: Path) -> dict[str, Any]:
+    """The configuration of the run that made a checkpoint, as plain values.
+
+    It lies in the run directory and, where the checkpoint has been moved away from there, in the checkpoint itself.
+
+    Raises:
+        ValueError: there is none, it is damaged, or it holds more than plain values.
+    """
+    run_dir = ckpt_path.resolve().parent.parent
+    in_run_dir = ckpt_path.parent.parent / CONFIG
+    if in_run_dir.is_file():
+        return plain_config(read_yaml(in_run_dir), str(in_run_dir), run_dir)
+    config = read_checkpoint(ckpt_path).get(CONFIG_KEY)
+    if config is None:
+        raise ValueError(f"{ckpt_path} holds no configuration: it was not made by src/train.py.")
+    return plain_config(config, str(ckpt_path), run_dir)
+
+
+def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
+    """Read a checkpoint and check that its parameters have the names and shapes of the model's.
+
+    Raises:
+        ValueError: says how many differ, and which come first.
+    """
+    checkpoint = read_checkpoint(ckpt_path)
+    theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    different = [
+        f"{name} is {theirs.get(name, 'missing')} in the checkpoint and {ours.get(name, 'missing')} in the model"
+        for name in [*ours, *(name for name in theirs if name not in ours)]
+        if theirs.get(name) != ours.get(name)
+    ]
+    if different:
+        first, count = "; ".join(different[:3]), len({*ours, *theirs})
+        raise ValueError(
+            f"{ckpt_path} is of another architecture: {len(different)} of {count} tensors differ ({first}"
+            f"{'; …' if len(different) > 3 else ''})."
+        )
+    return checkpoint

@@ -1,0 +1,116 @@
+"""A folder of its own for every run, however many start at once."""
+
+import atexit
+import copy
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
+
+from src.cli.entry_point import CONFIGS, print_error
+from src.system.links import check_links
+from src.system.ranks import agree, in_torchrun, is_first, keep_for_restart, program, tell
+
+RUN_DIR = "LAB_RUN_DIR"  # how the first process of a script tells those that Lightning starts
+
+
+class ExclusiveFolder(Callback):
+    """Create the folder of a run or a sweep before Hydra does, and never take one that exists.
+
+    Creating a folder either succeeds or finds that it exists, in one step, on a shared file system too. A folder that
+    the command line names, with hydra.run.dir, hydra.sweep.dir or sweep=, is used as it is, if no link leads out of it.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Choose the folder of a run, one for all of its processes; what the first of them says, the others don't."""
+        try:
+            folder = agree(lambda: self._choose(config, "run"))
+            keep_for_restart(folder)
+        except RuntimeError as error:  # an Exception Hydra would pass over
+            sys.exit(f"ERROR: the processes of torchrun can't agree on a run directory: {error}")
+        refuse_links(folder)
+        with flag_override(config, "readonly", False):
+            config.hydra.run.dir = folder
+            if not is_first():
+                config.hydra.output_subdir = None
+                config.hydra.job_logging.root.level = "ERROR"
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Choose the folder of a sweep."""
+        if in_torchrun():
+            tell(
+                lambda: print_error(
+                    "-m: torchrun is for one run; leave out -m and start it for each: for seed in 1 2 3; do "
+                    f"{program()} src/train.py trainer=ddp seed=$seed; done"
+                )
+            )
+            sys.exit(1)
+        folder = self._choose(config, "sweep")
+        refuse_links(folder)
+        with flag_override(config, "readonly", False):
+            config.hydra.sweep.dir = folder
+
+    def _choose(self, config: DictConfig, kind: str) -> str:
+        said: Any = OmegaConf.to_container(config.hydra.overrides)  # as it is written: it may refer to this folder
+        overrides = [*said["hydra"], *said["task"]]
+        wanted = str(config.hydra[kind].dir)
+        if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
+            return wanted
+        folder = create_folder(Path(wanted))
+        if kind == "sweep":
+            atexit.register(remove_if_empty, folder)  # where the sweep is refused
+        return str(folder)
+
+
+def refuse_links(folder: str) -> None:
+    """End the program before it, or Hydra, writes through a link that leads out of its folder."""
+    try:
+        check_links(Path(folder))
+    except (ValueError, OSError) as error:  # Hydra would pass over them
+        sentence = str(error)
+        tell(lambda: print_error(sentence))
+        sys.exit(1)
+
+
+def create_folder(wanted: Path) -> Path:
+    """Create a folder that did not exist: the one that is wanted, or that with the first free number after it."""
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that nothing was put into."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def with_folder(cfg: DictConfig) -> DictConfig:
+    """A configuration as programs get it, for one that was composed in Python: with a run directory, a new one.
+
+    It is called as a program's would be, unless `paths.output_dir` has been set.
+    """
+    lacks = OmegaConf.select(cfg, "paths.output_dir", throw_on_resolution_failure=False) is None
+    if not lacks and "hydra" not in cfg:
+        return cfg
+    cfg = copy.deepcopy(cfg)
+    with open_dict(cfg):
+        cfg.pop("hydra", None)  # of return_hydra_config=True; it is no part of what a run does
+    if lacks:
+        of_programs: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "hydra" / "default.yaml"))
+        cfg.paths.output_dir = of_programs["run"]["dir"]
+        given = None if is_first() or in_torchrun() else os.environ.get(RUN_DIR)
+        wanted = Path(cfg.paths.output_dir)
+        cfg.paths.output_dir = os.environ[RUN_DIR] = given or agree(lambda: str(create_folder(wanted)))
+    return cfg

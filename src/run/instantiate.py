@@ -1,0 +1,207 @@
+"""From configuration to objects."""
+
+import logging
+import os
+import random
+import signal
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from omegaconf import DictConfig, OmegaConf
+
+from src.sweeps.job_callback import SweepJob
+from src.run.checkpoint_io import SafeCheckpointIO
+from src.run.checkpoints import check_file, check_fits, read_run_config
+from src.system.cpu import warn_if_emulated
+from src.run.status import JOB
+from src.run.lean_steps import NoProfiler, lighten
+from src.run.outputs import check_outputs, keep_tables
+from src.system.ranks import agree, in_torchrun, is_first
+from src.run.reuse import reusable
+from src.run.record import RunRecord
+from src.system.signals import listener
+from src.run.stored_config import to_stored
+from src.run.sync_batchnorm import SyncBatchNorm
+from src.run.targets import check_targets
+
+EXTRAS = ("wandb", "mlflow")  # loggers that are extras of the same name
+
+
+def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
+    """Build what a run is made of, seeded, and check that a checkpoint to be loaded fits the model.
+
+    Returns:
+        `cfg`, `datamodule`, `model`, `callbacks`, `logger`, `trainer`, and `record`, the callback that keeps the run's
+        record.
+    """
+    quieten_lightning()
+    check_device(cfg.trainer.get("accelerator", "auto"))
+    cfg.seed = L.seed_everything(choose_seed(cfg.seed), workers=True, verbose=False)
+    datamodule: L.LightningDataModule = instantiate(cfg.data)
+    model: L.LightningModule = instantiate(cfg.model)
+    step = check_fits(ckpt_path, model).get("global_step", 0) if ckpt_path is not None else 0
+    callbacks = instantiate_all(cfg.get("callbacks"), "callbacks")
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    groups = {
+        group: choices[group] for group in ("model", "data", "experiment", "trainer", "debug") if choices.get(group)
+    }
+    stored = to_stored(cfg)
+    record = RunRecord(
+        cfg.paths.output_dir,
+        stored,
+        {"choices": groups, "seed": cfg.seed, "tags": stored["tags"]},
+        resumed=bool(cfg.get("resume")),
+        compared_with=cfg.get("resume") or cfg.get("reproduce"),
+    )
+    if (Path(cfg.paths.output_dir) / JOB).is_file():
+        names = cfg.get("optimized_metric") or []
+        callbacks.append(SweepJob(cfg.paths.output_dir, [names] if isinstance(names, str) else list(names)))
+    loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
+    if not loggers or cfg.trainer.get("fast_dev_run"):  # there is no curve for it, and it would refuse the run
+        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
+    check_outputs(cfg, loggers)
+    keep_tables(loggers)
+    # where a group was left out on purpose, Lightning would put its own in its place
+    kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
+    options: dict[str, Any] = {
+        key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)
+    }
+    plugins = [SafeCheckpointIO(), *([SyncBatchNorm()] if cfg.trainer.get("sync_batchnorm") else [])]
+    if not cfg.trainer.get("profiler"):
+        options["profiler"] = NoProfiler()
+    trainer: L.Trainer = instantiate(
+        cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=plugins, **options
+    )
+    lighten(trainer, model, datamodule)
+    if listener.pid is not None and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+        listener.before.append(lambda: launcher.kill(signal.SIGKILL))
+    if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
+        warn_if_emulated()
+    return {
+        "cfg": cfg,
+        "datamodule": datamodule,
+        "model": model,
+        "callbacks": callbacks,
+        "logger": loggers,
+        "trainer": trainer,
+        "record": record,
+    }
+
+
+def restore(cfg: DictConfig, ckpt_path: Path) -> Any:
+    """Build the model of a run with the weights of a checkpoint, to be used rather than trained."""
+    quieten_lightning()
+    model: L.LightningModule = instantiate(cfg.model)
+    model.load_state_dict(check_fits(ckpt_path, model)["state_dict"])
+    return model.eval()
+
+
+def load_model(ckpt_path: str | Path, allowed_targets: Sequence[str] = ()) -> Any:
+    """Rebuild the model of a checkpoint of this project from the file alone, with its weights, to be used.
+
+    Args:
+        ckpt_path: of the checkpoint.
+        allowed_targets: packages whose classes it may use beside this project's, for code that you trust.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or wants to build something else.
+    """
+    path = check_file(ckpt_path)
+    config = reusable(read_run_config(path))
+    check_targets(config, allowed_targets)
+    return restore(OmegaConf.create(config), path)
+
+
+def check_device(accelerator: str) -> None:
+    """Check that there is a device to train on.
+
+    Raises:
+        ValueError: there is none of the kind that is named.
+    """
+    kinds = {"gpu": (CUDAAccelerator, MPSAccelerator), "cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,)}
+    if not any(kind.is_available() for kind in kinds.get(accelerator, (CPUAccelerator,))):
+        raise ValueError(
+            f"trainer.accelerator={accelerator}: torch finds none on this machine; trainer=cpu needs none."
+        )
+
+
+def ready_data(cfg: DictConfig) -> Any:
+    """Build the DataModule of a run, with its data read."""
+    datamodule = instantiate(cfg.data)
+    datamodule.prepare_data()
+    datamodule.setup()
+    return datamodule
+
+
+def go_on_logging(cfg: DictConfig, step: int) -> DictConfig | None:
+    """The loggers of a run that is resumed: TensorBoard forgets what was logged after the checkpoint's step."""
+    if not cfg.get("logger"):
+        return None
+    group: Any = OmegaConf.create(OmegaConf.to_container(cfg.logger, resolve=True))
+    for logger in group.values():
+        if logger and str(logger.get("_target_")).endswith("TensorBoardLogger"):
+            logger.purge_step = step
+    return group
+
+
+def choose_seed(seed: int | None) -> int:
+    """The seed that is given, or one drawn anew; the processes of a DDP run take that of the first."""
+    if seed is not None:
+        return seed
+    if not in_torchrun() and not is_first() and "PL_GLOBAL_SEED" in os.environ:  # Lightning started this process
+        return int(os.environ["PL_GLOBAL_SEED"])
+    return int(agree(lambda: str(random.SystemRandom().randrange(2**31))))
+
+
+def quieten_lightning() -> None:
+    """Let Lightning speak of problems only: not of absent devices, products, or its own use of torch."""
+    logging.getLogger("lightning").handlers.clear()  # Hydra's handlers write what it logs already
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever profiles wants to read it
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
+    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+    # int8 models are measured by the first process alone
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('(fp32|int8)/")
+    warnings.filterwarnings("ignore", message="The dirpath has changed")  # when a checkpoint is tested elsewhere
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks")  # a test needs none
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # when it is resumed
+
+
+def instantiate(cfg: DictConfig, **options: Any) -> Any:
+    """Build the object that `_target_` names, with plain lists and dicts in place of configuration nodes."""
+    return hydra.utils.instantiate(cfg, _convert_="all", **options)
+
+
+def instantiate_all(group: DictConfig | None, name: str) -> list[Any]:
+    """Build every object of a group, such as `callbacks` or `logger`, that is not switched off with null.
+
+    Raises:
+        ValueError: an entry has no `_target_`.
+        ModuleNotFoundError: an entry needs a package that is not installed.
+    """
+    objects = []
+    for key, cfg in {str(key): value for key, value in (group or {}).items()}.items():
+        if cfg is None:
+            continue
+        if "_target_" not in cfg:
+            raise ValueError(f"{name}.{key} has no _target_: name the class, or switch it off with {name}.{key}=null.")
+        try:
+            objects.append(instantiate(cfg))
+        except InstantiationException as error:
+            if isinstance(error.__cause__, ModuleNotFoundError) and key in EXTRAS:
+                raise ModuleNotFoundError(
+                    f"{name}={key} needs a package that is not installed: pip install -e '.[{key}]'"
+                ) from error
+            raise
+    return objects

@@ -1,0 +1,43 @@
+"""Where the callbacks and loggers of a run write: not out of its folder by a detour, and over nothing that is there."""
+
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from omegaconf import DictConfig
+
+from src.system.links import check_links
+from src.system.ranks import is_first
+
+TABLES = ("metrics.csv", "hparams.yaml")  # of Lightning's CSV logger
+
+
+def check_outputs(cfg: DictConfig, loggers: Iterable[Logger]) -> None:
+    """Check that what is to be written below the run's folder would be.
+
+    Raises:
+        ValueError: symbolic links lead out of it, or a name in which TensorBoard's logger sees a variable.
+    """
+    folder = Path(cfg.paths.output_dir)
+    paths = [Path(logger.log_dir) for logger in loggers if logger.log_dir]
+    paths += [Path(one.dirpath) for one in (cfg.get("callbacks") or {}).values() if one and one.get("dirpath")]
+    check_links(folder, {path.relative_to(folder).parts[0] for path in paths if folder in path.parents})
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger) and folder not in Path(logger.log_dir).parents:
+            wanted = Path(logger.root_dir)
+            if folder in wanted.parents:
+                raise ValueError(
+                    f"{wanted} would become {logger.log_dir}: TensorBoard's logger puts the environment's values in "
+                    "the place of $ and what follows it. Choose a run directory without, or logger=csv."
+                )
+
+
+def keep_tables(loggers: Iterable[Logger]) -> None:
+    """Keep the tables of former runs, or of a run that is resumed, which Lightning's CSV logger would replace."""
+    for logger in loggers:
+        if isinstance(logger, CSVLogger) and is_first():
+            for former in (Path(logger.log_dir, name) for name in TABLES):
+                places = (Path(logger.save_dir, f"{former.stem}_before_{number}{former.suffix}") for number in count())
+                if former.is_file():
+                    former.replace(next(place for place in places if not place.exists()))

@@ -1,0 +1,221 @@
+"""The record of a run: what it ran on, how long it took, and what came out."""
+
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities import rank_zero_only
+
+from src.run.checkpoints import CONFIG_KEY, INPUT_KEY
+from src.system.cpu import load_average
+from src.run.journal import completed_epochs, epoch_line, journal
+from src.system.json_files import read_json, write_json
+from src.speed.measure import count_parameters
+from src.run.rerun import remember, store_config, tell_differences
+
+NOTHING_YET = {"seconds": 0.0, "validation_seconds": 0.0, "images": 0}  # of an epoch that begins
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
+
+
+def environment() -> dict[str, Any]:
+    """What a run's result depends on beside its configuration: code, command, packages, processor, threads."""
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_dirty": bool(git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": load_average(),
+    }
+
+
+def git(*arguments: str) -> str | None:
+    """What a git command prints about this checkout; None where there is no git or no repository."""
+    folder = Path(__file__).parent
+    try:
+        result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def cpu_name() -> str:
+    """The processor's name as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if names:
+            return names[0].partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+class RunRecord(L.Callback):
+    """Write `run.json` at the start, put the configuration into every checkpoint, and time the epochs.
+
+    Args:
+        folder: the run directory.
+        config: the run's configuration as it is stored, see `src.run.stored_config`.
+        facts: further entries of `run.json`.
+        compared_with: the folder of a recorded run; what is different from it is told.
+        resumed: this run goes on with the one of the folder, whose `run.json` is added to.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        config: dict[str, Any],
+        facts: dict[str, Any],
+        resumed: bool = False,
+        compared_with: str | None = None,
+    ) -> None:
+        self.folder, self.config, self.facts, self.resumed = Path(folder), config, facts, resumed
+        self.compared_with, self._written = compared_with, False
+        self.epoch_seconds: list[float] = []
+        self.images_per_second: list[float] = []
+        self._logged_epochs = 0
+        self._amid_epoch: dict[str, float] = dict(NOTHING_YET)
+        self._clock_start: float | None = None
+
+    @rank_zero_only
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Write a JSON file to the run directory."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / name, content)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write down what this run runs on, before anything can go wrong."""
+        self._trains = stage == "fit"
+        if self._written:  # the test after training belongs to the same run
+            return
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        data = datamodule.checksums() if hasattr(datamodule, "checksums") else {}
+        now = {**self.facts, **environment(), "processes": trainer.world_size, "data": data}
+        if self.compared_with:
+            tell_differences(self.config, Path(self.compared_with), now)
+        if trainer.is_global_zero:
+            store_config(self.config, self.folder)
+            if self.resumed and HydraConfig.initialized():
+                remember(self.folder, list(HydraConfig.get().overrides.task))
+        before = read_json(self.folder / "run.json") if self.resumed else {}
+        former = before["resumed"] if isinstance(before.get("resumed"), list) else []
+        self.facts = {**before, "resumed": [*former, now]} if before else now
+        self.write("run.json", self.facts)
+        self._written = True
+        if trainer.is_global_zero:
+            choices, net = self.facts.get("choices", {}), getattr(pl_module, "net", pl_module)
+            journal.info("command: %s", now["command"])
+            journal.info("run directory: %s", self.folder)
+            journal.info("data: %s (%s)", choices.get("data", ""), type(datamodule).__name__)
+            name, parameters = type(net).__name__, count_parameters(pl_module)
+            journal.info("model: %s (%s), %s parameters", choices.get("model", ""), name, f"{parameters:,}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The times of the epochs, and of the one that has begun, for checkpoints."""
+        return {
+            "epoch_seconds": self.epoch_seconds,
+            "images_per_second": self.images_per_second,
+            "amid_epoch": {**self._amid_epoch, "seconds": self._seconds()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the times of the interrupted run; a checkpoint that is only tested has no say in them."""
+        if self._trains:
+            self.epoch_seconds = list(state_dict["epoch_seconds"])
+            self.images_per_second = list(state_dict["images_per_second"])
+            self._amid_epoch = dict(state_dict.get("amid_epoch", NOTHING_YET))
+
+    @staticmethod
+    def note(trainer: L.Trainer, **facts: Any) -> None:
+        """Add facts to the `run.json` of a trainer's run, if it keeps one."""
+        for record in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+            if isinstance(record, RunRecord):
+                record.facts |= facts
+                record.write("run.json", record.facts)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let a checkpoint carry what rebuilds its model and data, and what it takes to use the model without them."""
+        checkpoint[CONFIG_KEY] = self.config
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        if hasattr(datamodule, "input_card"):
+            checkpoint[INPUT_KEY] = datamodule.input_card()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock; resuming amid an epoch, Lightning does not start that again."""
+        self._clock_start = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the epoch before, whose figures are in by now, and start the clock."""
+        self._log_epoch(trainer)
+        self._amid_epoch, self._clock_start = dict(NOTHING_YET), time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the last epoch."""
+        self._log_epoch(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Log the last epoch that was completed."""
+        self._log_epoch(trainer)
+
+    def _log_epoch(self, trainer: L.Trainer) -> None:
+        epoch, line = completed_epochs(trainer), epoch_line(trainer)
+        if trainer.is_global_zero and epoch > self._logged_epochs and line is not None:
+            self._logged_epochs = epoch
+            journal.info("%s", line)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count images."""
+        self._amid_epoch["images"] += len(batch[0])
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of the validation."""
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock of the validation."""
+        if not trainer.sanity_checking:
+            self._amid_epoch["validation_seconds"] += time.perf_counter() - self._validation_start
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the seconds of the whole epoch, validation included, and the speed of its training part."""
+        seconds, amid = self._seconds(), self._amid_epoch
+        self.epoch_seconds.append(seconds)
+        self.images_per_second.append(amid["images"] * trainer.world_size / (seconds - amid["validation_seconds"]))
+        self._amid_epoch, self._clock_start = dict(NOTHING_YET), None
+        figures = {"epoch_seconds": seconds, "images_per_second": self.images_per_second[-1]}
+        pl_module.log_dict(figures, sync_dist=True)
+
+    def _seconds(self) -> float:
+        """The seconds of the epoch so far, before an interruption and after it."""
+        running = time.perf_counter() - self._clock_start if self._clock_start is not None else 0.0
+        return self._amid_epoch["seconds"] + running
+
+    def figures(self) -> dict[str, float]:
+        """The median epoch: `epoch_seconds`, validation included, and `images_per_second` in training; all `epochs` of
+        the run and their `train_seconds`, but not what a kill has lost and was done again.
+        """
+        if not self.epoch_seconds:
+            return {}
+        return {
+            "epoch_seconds": statistics.median(self.epoch_seconds),
+            "images_per_second": statistics.median(self.images_per_second),
+            "epochs": len(self.epoch_seconds),
+            "train_seconds": sum(self.epoch_seconds),
+        }

@@ -1,0 +1,246 @@
+"""The overrides that a run was started with, as far as a file may give them: choices and plain values, no permissions.
+
+`resume=` and `reproduce=` replay them. Values go to keys that this checkout's own configuration has, and are of the
+kind that stands there; where things are written, what code is trusted and how Hydra runs the command line says alone.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from src.run.checkpoints import CONFIG
+from src.cli.entry_point import compose, is_choice
+from src.cli.quoting import literal
+from src.system.safe_files import read_yaml
+from src.run.stored_config import UNKNOWN, check_plain, leaves, plain_config
+from src.run.targets import check_target
+
+log = logging.getLogger(__name__)
+
+OVERRIDES = Path(".hydra", "overrides.yaml")  # of a run, in its folder
+
+MOST_OVERRIDES, MOST_CHARACTERS, DEEPEST = 500, 4_000, 20
+# of this run alone, or for the command line to say: they are left out without a word
+LEFT_OUT = ("resume", "reproduce", "seed", "allowed_targets", "extras.next_commands", "data.download")
+NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # of a choice: a file below its group
+GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
+# of a text that is formatted, such as the name of a checkpoint: a figure and how it is written, and no attribute
+FIELD = re.compile(r"\{[\w/-]*(:[\w.,+<>=^-]*)?\}")
+KEY = re.compile(r"\w+(\.[\w/]+)*")
+DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a data set is downloaded to, unless a record says where
+INPUTS = ("ckpt_path", "init_from", "paths.data_dir")  # where something is read, and all of data.*
+# keys of callbacks, loggers and the trainer that are not in configs/, but which their classes know for places
+PLACES = re.compile(r"(callbacks|logger|trainer)\..*(dir|path|location|uri|url)[^.]*")
+
+
+def admitted_overrides(folder: Path, said: Sequence[str] = (), allowed: Sequence[str] = ()) -> list[str]:
+    """The overrides of a recorded run that may be replayed.
+
+    Args:
+        folder: of the run.
+        said: the keys that the command line sets itself; what is recorded of them is not needed.
+        allowed: packages or modules whose classes the command line trusts.
+
+    Raises:
+        ValueError: the record is damaged, or asks for something else than a choice or a value may.
+    """
+    path = folder / OVERRIDES
+    parsed = parse_recorded(path)
+    choices = [override for override in parsed if is_choice(override)]
+    for override in choices:
+        check_choice(path, override)
+    values = [override for override in parsed if not is_choice(override)]
+    values = [override for override in values if override.key_or_group not in (*LEFT_OUT, *said)]
+    cfg = compose("train", choices) if values else OmegaConf.create()
+    texts = []
+    for override in parsed:
+        if override in choices:
+            texts.append(str(override.input_line))
+        elif override in values and (text := admitted(path, override, cfg, allowed)):
+            texts.append(text)
+    places = {override.key_or_group for override in values} & {*DATA_DIRS}
+    if places and "data.download" not in said and node_of(cfg, "data.download") is not MISSING:
+        texts.append("data.download=false")
+    return texts
+
+
+def parse_recorded(path: Path) -> list[Override]:
+    """The overrides that a file holds, none of which concerns Hydra itself.
+
+    Raises:
+        ValueError: it is damaged, or one of them does.
+    """
+    try:
+        texts = read_yaml(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} cannot be read: there is no such file.") from error
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{path} is damaged: it is no list of overrides.")
+    if len(texts) > MOST_OVERRIDES:
+        raise ValueError(f"{path} is damaged: it lists {len(texts):,} overrides.")
+    parsed = []
+    for text in texts:
+        if len(text) > MOST_CHARACTERS or text.count("[") + text.count("{") + text.count("(") > DEEPEST:
+            raise ValueError(f"{path} is damaged: {text[:60]}… is longer than any override.")
+        if not text.isprintable():
+            raise ValueError(f"{path} is damaged: {text!a} is no override.")
+        if text.startswith("-"):
+            raise ValueError(f"{path} is refused: {text} would change how Hydra itself runs.")
+        try:
+            (override,) = OverridesParser.create().parse_overrides([text])
+        except (HydraException, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {text} is no override.") from error
+        key = override.key_or_group
+        if re.split(r"[./@]", key)[0] == "hydra":
+            raise ValueError(f"{path} is refused: {text} would change how Hydra itself runs.")
+        if override.is_sweep_override() or not (GROUP if is_choice(override) else KEY).fullmatch(key):
+            raise ValueError(f"{path} is damaged: {text} is no override of a run.")
+        parsed.append(override)
+    return parsed
+
+
+def check_choice(path: Path, override: Override) -> None:
+    """Check that a choice names files below the group, and puts them where the group belongs.
+
+    Raises:
+        ValueError: it does not.
+    """
+    place = (override.package or override.key_or_group).removeprefix("_global_.")
+    if re.split(r"[./]", place)[0] != override.key_or_group.partition("/")[0]:
+        raise ValueError(
+            f"{path} is refused: {override.input_line} would put {override.key_or_group} in another place."
+        )
+    value = override.value()
+    names = value if isinstance(value, list) else [value]
+    if not all(name is None or (isinstance(name, str) and NAME.fullmatch(name)) for name in names):
+        raise ValueError(
+            f"{path} is refused: {override.input_line} would read a configuration from outside of configs/."
+        )
+
+
+def admitted(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[str]) -> str | None:
+    """An override that gives a value, as it may be replayed; None where it has to be said again.
+
+    Raises:
+        ValueError: says what it must not do.
+    """
+    key, text = override.key_or_group, str(override.input_line)
+    default = node_of(cfg, key)
+    if writes_somewhere(key, default):
+        log.warning(
+            "Not taken from %s, for it says where something is written: %s; say it again if it is meant.", path, text
+        )
+        return None
+    if default is MISSING and not key.endswith("._target_"):
+        if key in DATA_DIRS:  # nor would there be a switch that keeps a download from it
+            raise ValueError(f"{path} is refused: the data set of this record has no folder to download to ({text}).")
+        parent = node_of(cfg, key.rpartition(".")[0])
+        is_added = override.is_add() or override.is_force_add()
+        if not (is_added and isinstance(parent, DictConfig) and "_target_" in parent):
+            raise ValueError(f"{path} is refused: there is no {key} in the configuration of this checkout ({text}).")
+    if override.is_delete():
+        return text
+    value: Any = override.value()
+    if any("${" in str(part) for part in (text, *(leaf for _, leaf in leaves(value, key)))):
+        value = stored_value(path.with_name(CONFIG.name), key, text)
+        text = f"{text[: text.index(key)]}{key}={literal(value)}"
+    check_plain(value, f"{path}: {key}")
+    for name, leaf in leaves(value, key):
+        check_leaf(path, name, leaf, allowed)
+    if default is not MISSING and not same_kind(value, default):
+        raise ValueError(f"{path} is refused: {text} is not of the kind that {key} has here.")
+    return text
+
+
+def check_leaf(path: Path, key: str, value: Any, allowed: Sequence[str]) -> None:
+    """Check a single value of a record.
+
+    Raises:
+        ValueError: it names a class that may not be built, another key of Hydra's, or a place outside of the run.
+    """
+    block, _, name = key.rpartition(".")
+    if name == "_target_":
+        check_target(block, value, allowed)
+    elif any(part.startswith("_") for part in key.split(".")) and not (name == "_partial_" and isinstance(value, bool)):
+        raise ValueError(f"{path} is refused: {key} would change what is built.")
+    elif isinstance(value, str) and set(FIELD.sub("", value)) & {*"{}"}:
+        raise ValueError(f"{path} is refused: {key}={value[:200]} holds more than plain fields such as {{epoch:03d}}.")
+    elif isinstance(value, str) and not key.startswith("data.") and key not in INPUTS and leads_outside(value):
+        raise ValueError(f"{path} is refused: {key}={value} leads out of the run's folder; say it on the command line.")
+
+
+def leads_outside(text: str) -> bool:
+    """Whether a text, taken as a path, is not one below the folder it is taken from, or holds what becomes another.
+
+    TensorBoard's logger puts the environment's values in the place of their names.
+    """
+    if os.path.expandvars(text) != text:
+        return True
+    parts = re.split(r"[/\\]", text)
+    return text.startswith(("/", "\\", "~")) or ".." in parts or bool(re.match(r"\w+:[/\\]", text))
+
+
+class Missing:
+    """Stands for a key that a configuration does not have."""
+
+
+MISSING = Missing()
+
+
+def node_of(cfg: DictConfig, key: str) -> Any:
+    """What stands in a configuration under a dotted key, unresolved; `MISSING` where there is no such key."""
+    node: Any = cfg
+    for part in key.split("."):
+        if not isinstance(node, DictConfig) or part not in set(node):
+            return MISSING
+        node = node._get_node(part)
+    return node if isinstance(node, DictConfig | ListConfig) else node._value()
+
+
+def writes_somewhere(key: str, default: Any) -> bool:
+    """Whether a key says where something is written: a folder, or what this checkout derives from one."""
+    if key in INPUTS or key.startswith("data."):
+        return False
+    if key == "trainer.num_nodes":  # the run would wait for machines that nobody has started
+        return True
+    if key.startswith("paths.") or (default is MISSING and PLACES.fullmatch(key)):
+        return True
+    return isinstance(default, str) and bool(re.search(r"\$\{(paths\.|hydra:)", default))
+
+
+def same_kind(value: Any, default: Any) -> bool:
+    """Whether a value may stand where a configuration has its default; null and references to others allow any."""
+    if value is None or default is None or (isinstance(default, str) and ("${" in default or default == UNKNOWN)):
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        # a word may stand for a switch, such as compile=auto
+        return isinstance(value, bool | str) if isinstance(default, bool) else isinstance(default, str)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float | str)  # and for a number, such as devices=auto
+    if isinstance(default, DictConfig):
+        return isinstance(value, dict)
+    if isinstance(default, ListConfig):
+        return isinstance(value, list)
+    return not isinstance(value, dict)
+
+
+def stored_value(path: Path, key: str, text: str) -> Any:
+    """What an override that refers to other keys came to, as the run has stored it.
+
+    Raises:
+        ValueError: it came from the environment, or it is not stored.
+    """
+    found: Any = plain_config(read_yaml(path), str(path), path.parent.parent) if path.is_file() else {}
+    for part in key.split("."):
+        found = found.get(part, UNKNOWN) if isinstance(found, dict) else UNKNOWN
+    if any(leaf == UNKNOWN for _, leaf in leaves(found, key)):
+        raise ValueError(f"The run's record does not hold what {text} came to: say {key}=… again.")
+    return found

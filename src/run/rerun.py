@@ -1,0 +1,206 @@
+"""Run again what a run directory records: `resume=<run_dir>` goes on in it, `reproduce=<run_dir>` starts anew."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+from src.run.checkpoint_names import LAST, PREVIOUS
+from src.run.checkpoints import CONFIG, read_checkpoint
+from src.cli.entry_point import parse
+from src.run.status import JOB
+from src.system.json_files import read_json, write_whole
+from src.system.links import check_links
+from src.system.ranks import agree, folder_before_restart, meet_anew
+from src.cli.quoting import name_of, path_of, quote, quote_paths
+from src.run.recorded_overrides import OVERRIDES, admitted_overrides, parse_recorded
+from src.system.safe_files import printable, read_yaml
+from src.run.stored_config import plain_config
+
+log = logging.getLogger(__name__)
+
+OWN = ("resume", "reproduce", "seed")  # what differs by the nature of the thing
+
+
+def expand_command_line() -> None:
+    """Put what `resume=` or `reproduce=` stands for into this program's arguments.
+
+    Processes that torchrun has started again, for one of them has died, go on with their run, as `resume=` would.
+    """
+
+    def expanded() -> list[str]:
+        folder = folder_before_restart()
+        if folder is None or not (Path(folder) / OVERRIDES).is_file():
+            return expand(sys.argv[1:])
+        # what the user has typed is said again: it may name code and places that a record may not
+        said = [word for word in sys.argv[1:] if name_of(word) not in (*OWN, "ckpt_path")]
+        return expand([f"resume={folder}", *said])
+
+    sys.argv[1:] = json.loads(agree(lambda: json.dumps(expanded())))
+    meet_anew()
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """Put the command line of the recorded run in the place of `resume=` or `reproduce=`; further words come after.
+
+    Raises:
+        ValueError: both are given, or the record asks for more than a file may.
+        FileNotFoundError: the folder is not that of a run.
+    """
+    asked = [argument for argument in arguments if argument.removeprefix("+").startswith(("resume=", "reproduce="))]
+    # with ++ before it, it has been expanded by the process that started this one
+    if not asked or asked[0].partition("=")[2] in ("", "null"):
+        return arguments
+    if len(asked) > 1:
+        raise ValueError(f"{' '.join(asked)}: one at a time.")
+    if {"-m", "--multirun"} & set(arguments):
+        raise ValueError(f"{asked[0]}: a sweep's jobs are run again one by one, without -m: resume=<sweep>/0")
+    kind, _, name = asked[0].lstrip("+").partition("=")
+    folder = Path(path_of(name))
+    if not (folder / OVERRIDES).is_file():
+        raise FileNotFoundError(f"{asked[0]}: this is not the folder of a run; they lie in logs/train/runs/.")
+    if kind == "resume":
+        check_links(folder)  # a damaged checkpoint is renamed below, before Hydra has seen the folder
+    further = quote_paths([argument for argument in arguments if argument != asked[0]])
+    said = [override.key_or_group for override in parse(further)]
+    recorded = admitted_overrides(folder, said, trusted_packages(further))
+    run_dir = folder.resolve()
+    expanded = [*recorded, f"++{kind}={quote(str(run_dir))}"]
+    seed = recorded_seed(folder)
+    if seed is not None:
+        expanded.append(f"seed={seed}")
+    if kind == "resume":
+        expanded += [f"hydra.run.dir={quote(str(run_dir))}", "hydra.output_subdir=null"]
+        ckpt_path = newest_good_checkpoint(folder)
+        if ckpt_path is not None:
+            expanded = [override for override in expanded if not override.startswith("ckpt_path=")]
+            expanded.append(f"ckpt_path={quote(str(run_dir / 'checkpoints' / ckpt_path.name))}")
+        else:
+            log.warning("There is no checkpoint in %s/checkpoints yet: the run starts over.", folder)
+    return [
+        *(word for word in further if word.startswith("-")),
+        *expanded,
+        *(w for w in further if not w.startswith("-")),
+    ]
+
+
+def recorded_seed(folder: Path) -> int | None:
+    """The seed that a run has recorded; None where there is none, or something that is no seed."""
+    seed = read_json(folder / "run.json").get("seed")
+    return seed if type(seed) is int and 0 <= seed < 2**32 else None
+
+
+def trusted_packages(arguments: list[str]) -> list[str]:
+    """The packages that `allowed_targets=[…]` of a command line trusts."""
+    found = [override.value() for override in parse(arguments) if override.key_or_group == "allowed_targets"]
+    return [str(name) for value in found for name in (value if isinstance(value, list) else [value])]
+
+
+def go_on(cfg: DictConfig, folder: Path) -> bool:
+    """Let a job of a sweep that has begun before go on where it was, as `resume=` would; whoever starts it again.
+
+    Returns:
+        Whether it goes on, with the configuration of this command: the folder gives it a checkpoint and a seed.
+    """
+    if cfg.resume or not (folder / JOB).is_file() or not (folder / "run.json").is_file():
+        return False
+    cfg.resume, seed = str(folder), recorded_seed(folder)
+    if seed is not None:
+        cfg.seed = seed
+    ckpt_path = newest_good_checkpoint(folder)
+    if ckpt_path is not None:
+        cfg.ckpt_path = str(ckpt_path)
+    return True
+
+
+def store_config(config: dict[str, Any], folder: Path) -> None:
+    """Keep a run's configuration, resolved, in place of the one that Hydra has written."""
+    path = folder / CONFIG
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, yaml.safe_dump(config, sort_keys=False))
+
+
+def remember(folder: Path, overrides: list[str]) -> None:
+    """Let the record of a resumed run tell what was changed when it was, for the next time that it is resumed."""
+    own = (*OWN, "ckpt_path", "allowed_targets")
+    kept = [override for override in overrides if name_of(override) not in own]
+    recorded = [str(override.input_line) for override in parse_recorded(folder / OVERRIDES)]
+    kept += [override for override in recorded if override.startswith("ckpt_path=")]
+    write_whole(folder / OVERRIDES, yaml.safe_dump(kept, sort_keys=False))
+
+
+def newest_good_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint of a run or, where that is damaged, the one before; None where there is none yet.
+
+    Raises:
+        ValueError: all that there are are damaged.
+    """
+    found = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
+    found = [path for path in found if path.is_file()]
+    for path in found:
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            aside = path.replace(path.with_name(f"{path.name}.damaged"))
+            log.warning("%s It is set aside as %s.", error, aside.name)
+        else:
+            return path
+    if found:
+        raise ValueError(f"{folder} cannot be resumed: {' and '.join(path.name for path in found)} are damaged.")
+    return None
+
+
+def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) -> None:
+    """Say what is different from the recorded run: configuration, code, packages, processor, threads, data.
+
+    Args:
+        config: of this run, as plain dicts and lists.
+        folder: of the recorded run.
+        now: what this run runs on, as its `run.json` will say.
+    """
+    before, after = relative(stored_config(folder)), relative(config)
+    own = (*OWN, "sweep", "data.download", *(["ckpt_path"] if config.get("resume") else []))
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in own]
+    lines = [f"  {key}: {before.get(key, 'not there')} -> {after.get(key, 'not there')}" for key in keys]
+    recorded = flat(read_json(folder / "run.json"))
+    environment = flat(now)
+    same = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "threads", "processes")
+    for key in sorted({*recorded, *environment}):
+        compared = key in same or key.startswith(("packages.", "data."))
+        if compared and recorded.get(key) != environment.get(key):
+            lines.append(f"  {key}: {recorded.get(key, 'not there')} -> {environment.get(key, 'not there')}")
+    if lines:
+        log.warning("Different from %s:\n%s", folder, "\n".join(map(printable, lines)))
+    else:
+        log.info("Nothing differs from %s: configuration, code, packages, processor, threads and data.", folder)
+
+
+def stored_config(folder: Path) -> dict[str, Any]:
+    """The configuration that a run has stored; nothing where there is none."""
+    path = folder / CONFIG
+    return plain_config(read_yaml(path), str(path), folder.resolve()) if path.is_file() else {}
+
+
+def relative(config: dict[str, Any]) -> dict[str, Any]:
+    """The values of a configuration under dotted keys, its own folder in their paths being the same for all runs."""
+    paths = config.get("paths")
+    folder = str(paths.get("output_dir")) if isinstance(paths, dict) else ""
+    values = flat(config)
+    if not folder:
+        return values
+    return {key: value.replace(folder, "<run>") if isinstance(value, str) else value for key, value in values.items()}
+
+
+def flat(node: Any, key: str = "") -> dict[str, Any]:
+    """The values of nested dicts under dotted keys."""
+    if not isinstance(node, dict):
+        return {key: node}
+    return {
+        name: value
+        for child, content in node.items()
+        for name, value in flat(content, f"{key}.{child}" if key else str(child)).items()
+    }

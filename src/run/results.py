@@ -1,0 +1,127 @@
+"""What comes out of a run: its figures in `metrics.json`, in the HParams tab, and as a table at the end."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from src.run.checkpoints import read_checkpoint
+from src.run.journal import journal
+from src.speed.measure import count_macs, count_parameters
+from src.run.rerun import flat
+from src.run.record import RunRecord
+from src.run.stored_config import UNKNOWN
+
+SUMMARY = ("test/acc", "val/acc", "params", "epoch_seconds", "images_per_second")
+
+# what runs are compared by, in the HParams tab and its like
+COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
+
+
+def collect_figures(trainer: L.Trainer) -> dict[str, float]:
+    """The figures of the stage that has just ended; the best value of what checkpoints are chosen by, and its epoch."""
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    checkpoint = chooser(trainer)
+    if checkpoint is not None and checkpoint.best_model_score is not None:
+        figures[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)
+        if trainer.state.fn == TrainerFn.FITTING:
+            # Lightning counts epochs from 0, also in the names of files; figures and lines count them from 1
+            figures["best_epoch"] = read_checkpoint(Path(checkpoint.best_model_path))["epoch"] + 1
+    return figures
+
+
+def as_tensors(figures: dict[str, float]) -> dict[str, Tensor]:
+    """The figures as tensors without dimensions, as Lightning's are: for `.item()` as well as for sums."""
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+
+
+def best_checkpoint(trainer: L.Trainer) -> Path | None:
+    """The best checkpoint of a training that has just ended; None where it kept none."""
+    checkpoint = chooser(trainer)
+    return Path(checkpoint.best_model_path) if checkpoint is not None and checkpoint.best_model_path else None
+
+
+def chooser(trainer: L.Trainer) -> ModelCheckpoint | None:
+    """The callback that keeps the best checkpoint, by what it monitors."""
+    found = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint) and one.monitor)
+    return next(found, None)
+
+
+def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) -> None:
+    """Complete a run's figures with its size and speed, write them down and print them."""
+    record: RunRecord = objects["record"]
+    model, trainer = objects["model"], objects["trainer"]
+    figures["params"] = count_parameters(model)
+    figures |= record.figures()
+    if not trainer.is_global_zero:
+        return
+    image = model.example_input_array[:1].to(next(model.parameters()))  # of the device and kind of the weights
+    figures["macs"] = count_macs(model.net, image)
+    record.write("metrics.json", figures)
+    for logger in trainer.loggers:
+        compared = {**record.facts["choices"], **hyperparameters(record.config)}
+        if isinstance(logger, TensorBoardLogger):
+            from src.run.hparams import log_hyperparameters  # what it imports need not delay the first step
+
+            log_hyperparameters(logger, compared, figures, trainer.global_step)
+        else:
+            logger.log_hyperparams(compared)
+        logger.finalize("success")
+    best = best_line(trainer, figures)
+    tested = [f"{name} {value:.4f}" for name, value in figures.items() if name.startswith("test/")]
+    for line in (best, f"test: {'  '.join(tested)}" if tested else None):
+        if line is not None:
+            journal.info("%s", line)
+    print_summary(cfg, figures, best)
+
+
+def best_line(trainer: L.Trainer, figures: dict[str, float]) -> str | None:
+    """The best epoch and its checkpoint; None where none has been trained."""
+    checkpoint = chooser(trainer)
+    if checkpoint is None or "best_epoch" not in figures:
+        return None
+    score, name = figures[f"{checkpoint.monitor}_best"], Path(checkpoint.best_model_path).name
+    return f"best: epoch {figures['best_epoch']:.0f}  {checkpoint.monitor} {score:.4f}  checkpoints/{name}"
+
+
+def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
+    """The values that a run may be compared by, under dotted names: `model.optimizer.lr` and its like.
+
+    Args:
+        config: as it is stored, so that what comes from the environment is unknown; that is left out.
+    """
+    found = {}
+    for name, value in flat(config).items():
+        own = any(part.startswith("_") for part in name.split("."))  # Hydra's
+        if any(f"{name}.".startswith(f"{key}.") for key in COMPARED) and not own and value != UNKNOWN:
+            found[name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found
+
+
+def print_summary(cfg: DictConfig, figures: dict[str, float], best: str | None) -> None:
+    """Print the main figures, the best checkpoint, the run directory, and what to try next."""
+    table = Table(show_header=False)
+    for name in SUMMARY:
+        if name in figures:
+            value = figures[name]
+            table.add_row(name, f"{value:.4f}" if name.endswith("acc") else f"{value:,.2f}".removesuffix(".00"))
+    console = Console()
+    console.print(table)
+    if best is not None:
+        console.print(best, highlight=False, soft_wrap=True)
+    console.print(f"run directory: {cfg.paths.output_dir}", highlight=False, soft_wrap=True)
+    if cfg.extras.next_commands:
+        console.print("worth trying next:")
+        folder = str(cfg.paths.output_dir)
+        for command in cfg.extras.next_commands:
+            pasted = command.replace(folder, shlex.quote(folder))
+            console.print(f"  {pasted}", highlight=False, soft_wrap=True, markup=False)

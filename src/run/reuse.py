@@ -1,0 +1,93 @@
+"""The configuration of a run that is used again: what `src/eval.py`, `src/export.py` and `src/predict.py` share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from src.run.checkpoints import check_file, find_checkpoint, read_run_config
+from src.cli.entry_point import ROOT
+from src.cli.quoting import path_of
+from src.run.stored_config import leaves
+from src.run.targets import check_targets
+
+# how the run's figures came about, beside its net and data: what tests it again must do likewise
+TRAINER = {"precision": (str, int), "limit_test_batches": (int, float)}
+MOST = 1_000_000  # of anything that a net or its data count, but for seeds
+# where a net's first weights came from; those of the checkpoint take their place
+ORIGIN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")
+
+
+def chosen_checkpoint(cfg: Any) -> Path:
+    """The checkpoint that `ckpt_path` or `run_dir` names.
+
+    Raises:
+        ValueError: neither is given, or both.
+        FileNotFoundError: there is none.
+    """
+    ckpt_path, run_dir = cfg.get("ckpt_path"), cfg.get("run_dir")
+    if bool(ckpt_path) == bool(run_dir):
+        raise ValueError("Say which run is meant: either run_dir=logs/train/runs/… or ckpt_path=….ckpt")
+    return check_file(ckpt_path) if ckpt_path else find_checkpoint(run_dir)
+
+
+def load_run_config(arguments: list[str], groups: Sequence[str]) -> None:
+    """Put the configuration of the run that is meant where a primary config includes it from, as `run`.
+
+    Args:
+        arguments: of the command line. Without a run, for help or where none is needed, the node is empty.
+        groups: that the command line may choose anew: data=fashion_mnist then replaces the run's.
+    """
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
+    run_config: dict[str, Any] = {}
+    if not any(flag in arguments for flag in ("--help", "-h", "--hydra-help")) and given.get("exported", "null") in (
+        "null",
+        "",
+    ):
+        paths = {key: path_of(given[key]) for key in ("run_dir", "ckpt_path") if key in given}
+        run_config = reusable(read_run_config(chosen_checkpoint(paths)))
+        for group in set(given) & set(run_config) & set(groups):
+            del run_config[group]
+        if "trainer" not in groups:
+            run_config.pop("trainer", None)
+    ConfigStore.instance().store(name="run", node=run_config)
+
+
+def reusable(config: dict[str, Any]) -> dict[str, Any]:
+    """What is taken from a run's configuration: its net, task and data; all else is this checkout's own.
+
+    Raises:
+        ValueError: it says nothing of them, or something that they cannot be.
+    """
+    for key in ("model", "data"):
+        if not isinstance(config.get(key), dict):
+            raise ValueError(
+                f"The run's configuration is damaged: {key}={str(config.get(key))[:200]} is no block of it."
+            )
+        for name, value in leaves(config[key], key):
+            if type(value) is int and abs(value) > MOST and not name.endswith("seed"):
+                raise ValueError(f"The run's configuration is damaged: {name[:200]}={value} is more than any net has.")
+    model, trainer = dict(config["model"]), config.get("trainer")
+    if isinstance(model.get("net"), dict):
+        model["net"] = {key: value for key, value in model["net"].items() if key not in ORIGIN}
+    data = dict(config["data"])
+    if "data_dir" in data and data["data_dir"] != str(ROOT / "data"):
+        data["download"] = False  # a file has no say in where something is written
+    found: dict[str, Any] = {"model": model, "data": data}
+    if isinstance(config.get("seed"), int):
+        found["seed"] = config["seed"]
+    if isinstance(trainer, dict):
+        found["trainer"] = {key: trainer[key] for key, kinds in TRAINER.items() if type(trainer.get(key)) in kinds}
+    return found
+
+
+def check_run_config(cfg: DictConfig) -> None:
+    """Check what a program builds of a run's configuration; `allowed_targets` of the command line is trusted.
+
+    Raises:
+        ValueError: names what is refused.
+    """
+    config = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "data")}
+    check_targets(config, cfg.allowed_targets)

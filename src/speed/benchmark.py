@@ -1,0 +1,137 @@
+"""The figures of `src/benchmark.py`: speed, latency, memory and size of a model."""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from src.deploy.speed import ready_to_run
+from src.system.cpu import check_threads, thread_share, warn_if_emulated
+from src.speed.measure import (
+    MEMORY_FORMATS,
+    Step,
+    autocast,
+    blocks,
+    check_choice,
+    count_macs,
+    count_parameters,
+    inference_step,
+    latencies,
+    matmul_peak,
+    peak_memory,
+    spread,
+    train_step,
+)
+from src.predictor import input_shape, read_card
+
+BLOCKS = 7
+
+
+def measure_model(model: Any, cfg: DictConfig) -> dict[str, Any]:
+    """Measure a task's train step and its net's forward pass on noise.
+
+    Returns:
+        The settings; `params` (trainable) and `macs` of an image; `train_images_per_second` with its `train_spread`
+        (half the distance of the quartiles, relative), `train_peak_memory_mb` of the process, `train_share_of_peak` (of
+        the rate at which the machine multiplies float32 matrices; a train step counts as three forward passes);
+        `inference_images_per_second` for each batch size; `latency_ms_p50` and `latency_ms_p95` of a single image.
+
+    Raises:
+        ValueError: settings that are not to be had here.
+    """
+    check_choice("memory_format", cfg.memory_format, tuple(MEMORY_FORMATS))
+    context = autocast(cfg.precision)
+    if cfg.precision == "bf16-mixed":
+        warn_if_emulated()
+    if cfg.model.compile:
+        model.net.compile()
+    return {
+        "threads": torch.get_num_threads(),
+        "memory_format": cfg.memory_format,
+        "precision": cfg.precision,
+        "compiled": bool(cfg.model.compile),
+        **train_figures(model, cfg, context),
+        **inference_figures(lambda size: inference_step(model.net, noise(cfg, size)[0], context), cfg),
+    }
+
+
+@contextmanager
+def threads_of(cfg: DictConfig) -> Iterator[None]:
+    """Compute with the threads that are asked for; for "auto" with the physical cores that this process may use.
+
+    Raises:
+        ValueError: more threads than this process has CPUs.
+    """
+    check_threads("threads", cfg.threads, ("auto",))
+    before = torch.get_num_threads()
+    torch.set_num_threads(thread_share() if cfg.threads == "auto" else cfg.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure_exported(path: str, cfg: DictConfig) -> dict[str, Any]:
+    """Measure an exported model's inference on noise; the figures are those of `measure_model` that it has."""
+    card = read_card(path)
+    batches = {size: torch.randn(size, *input_shape(card)).numpy() for size in (1, *cfg.inference_batch_sizes)}
+    run = ready_to_run(Path(path), cfg.compiled, batches[1], torch.get_num_threads())
+    return {
+        "model": path,
+        "threads": torch.get_num_threads(),
+        "memory_format": card["format"],
+        "precision": card["precision"],
+        "compiled": cfg.compiled and card["format"] == "torch",
+        "params": card["params"],
+        "accuracy": card.get("test_acc"),
+        "accuracy_data": f"{card.get('test_images')} test images",
+        **inference_figures(lambda size: lambda: run(batches[size]), cfg),
+    }
+
+
+def train_figures(model: Any, cfg: DictConfig, context: Any) -> dict[str, Any]:
+    """Speed and memory of the train step."""
+    model.net.to(memory_format=MEMORY_FORMATS[cfg.memory_format])
+    macs = count_macs(model.net, noise(cfg, 1)[0])
+    step = train_step(model, noise(cfg, cfg.train_batch_size), context)
+    with peak_memory() as peak:
+        step()
+        times = blocks({"train": step}, BLOCKS, cfg.seconds / BLOCKS)["train"]
+    speed = cfg.train_batch_size / statistics.median(times)
+    return {
+        "params": count_parameters(model),
+        "macs": macs,
+        "train_batch_size": cfg.train_batch_size,
+        "train_images_per_second": speed,
+        "train_spread": spread(times),
+        "train_peak_memory_mb": peak[0] / 1e6,
+        "train_share_of_peak": 3 * 2 * macs * speed / matmul_peak(),
+    }
+
+
+def inference_figures(make_step: Callable[[int], Step], cfg: DictConfig) -> dict[str, Any]:
+    """Speed of forward passes in batches, and latency of a single image; `make_step` takes the batch size."""
+    speeds = {}
+    for size in cfg.inference_batch_sizes:
+        times = blocks({"inference": make_step(size)}, BLOCKS, cfg.seconds / BLOCKS)["inference"]
+        speeds[str(size)] = size / statistics.median(times)
+    single = sorted(latencies(make_step(1), cfg.seconds))
+    return {
+        "inference_images_per_second": speeds,
+        "latency_ms_p50": 1000 * statistics.median(single),
+        "latency_ms_p95": 1000 * single[int(0.95 * (len(single) - 1))],
+    }
+
+
+def noise(cfg: DictConfig, batch_size: int) -> tuple[Tensor, Tensor]:
+    """A batch of the data's shape: images (B, C, H, W) and labels (B,), or (B, heads) where there are several."""
+    images = torch.randn(batch_size, cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
+    num_classes = cfg.data.num_classes
+    if isinstance(num_classes, Mapping):
+        return images, torch.stack([torch.randint(count, (batch_size,)) for count in num_classes.values()], dim=1)
+    return images, torch.randint(num_classes, (batch_size,))

@@ -1,0 +1,277 @@
+"""Threads, memory format and precision of a training on the CPU, fixed or chosen by measurement."""
+
+import copy
+import logging
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from src.system.cpu import check_threads, thread_share, warn_if_emulated
+from src.speed.measure import MEMORY_FORMATS, PRECISIONS, check_choice, first_line, seconds_per_step, train_step
+from src.run.record import RunRecord
+from src.speed.tuning import Settings, choose, compare, paired_gain, powers_of_two
+
+log = logging.getLogger(__name__)
+rank_zero_info = rank_zero_only(log.info)
+
+BLOCK_SECONDS = 0.1  # a candidate is timed for as long at a time
+COMPILED_ROUNDS = 3
+
+
+class CpuTuning(L.Callback):
+    """Run a training with fixed CPU settings, or with those that a measurement of its own train step finds fastest.
+
+    A setting that is "tune" is measured on a copy of the model and a batch of its data; random state, weights, running
+    statistics and the order of the data stay as they were, so that a run with the chosen settings fixed gives the same
+    result. The choice is kept in checkpoints: a resumed run goes on with it. Validation within the training uses the
+    settings too; the test afterwards uses the trainer's own, as `src/eval.py` does. All of it is taken back at the end,
+    but for inter-op threads, which torch lets a process choose once.
+
+    Args:
+        threads: that compute one operation together: a number; "auto": this process's share of the physical cores it
+            may use; or "tune".
+        interop_threads: operations that may run at once; null: as torch has it.
+        memory_format: "contiguous", "channels_last", "tune", or null: as the net has it.
+        precision: "32-true", "bf16-mixed", "tune", or null: the trainer's.
+        compile: "tune": torch.compile is tried as well, which takes its time before the training; or null.
+        max_seconds: for the measurement, compilation excepted; candidates left by then are not measured.
+
+    Raises:
+        ValueError: a setting that is not one of these, or more threads than this process has CPUs.
+    """
+
+    def __init__(
+        self,
+        threads: int | Literal["auto", "tune"] = "auto",
+        interop_threads: int | None = None,
+        memory_format: str | None = None,
+        precision: str | None = None,
+        compile: Literal["tune"] | None = None,
+        max_seconds: float = 15.0,
+    ) -> None:
+        check_threads("threads", threads, ("auto", "tune"))
+        if interop_threads is not None:
+            check_threads("interop_threads", interop_threads, ())
+        check_choice("memory_format", memory_format, (*MEMORY_FORMATS, "tune", None))
+        check_choice("precision", precision, (*PRECISIONS, "tune", None))
+        check_choice("compile", compile, ("tune", None))
+        self.threads, self.interop_threads, self.memory_format = threads, interop_threads, memory_format
+        self.precision, self.compile, self.max_seconds = precision, compile, max_seconds
+        self.chosen: Settings | None = None
+        self._undo: list[Callable[[], Any]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The settings chosen, for checkpoints."""
+        return asdict(self.chosen) if self.chosen else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember what the interrupted run chose."""
+        self.chosen = Settings(**state_dict)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Set the threads, as far as they are known without a measurement."""
+        self.set_interop_threads()
+        processes = trainer.world_size // trainer.num_nodes
+        self._share = thread_share(processes)
+        self._default_threads = torch.get_num_threads()
+        self._undo.append(partial(torch.set_num_threads, self._default_threads))
+        torch.set_num_threads(self.threads if isinstance(self.threads, int) else self._share)
+        if trainer.world_size > 1 and self.memory_format in MEMORY_FORMATS and stage == "fit":  # before DDP lays out
+            pl_module.net.to(memory_format=MEMORY_FORMATS[self.memory_format])
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Choose and apply the settings; weights have been restored by now, optimizers not yet.
+
+        Raises:
+            ValueError: something is to be measured, and the run has no datamodule.
+        """
+        if trainer.strategy.root_device.type != "cpu":
+            log.warning("cpu_tuning sets the threads only: the net is on %s.", trainer.strategy.root_device)
+            return
+        default, candidates = self.candidates(trainer, pl_module)
+        remembered = self.chosen and replace(self.chosen, compiled=default.compiled)
+        if remembered not in candidates:  # nothing chosen before, or what was told or the machine has changed since
+            self.chosen = candidates[0]
+            if len(candidates) > 1 or self.compile == "tune":
+                self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, default, candidates))
+        assert self.chosen is not None
+        self.apply(self.chosen, trainer, pl_module)
+        RunRecord.note(trainer, threads=self.chosen.threads, cpu_settings=asdict(self.chosen))
+        rank_zero_info("training with %s", self.chosen)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lay the restored state of optimizers out as the weights are: torch's fused kernels do not look at strides."""
+        for optimizer in trainer.optimizers:
+            lay_out_state(optimizer)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the tensors of checkpoints contiguous, for whoever loads them without this callback."""
+        checkpoint["optimizer_states"] = contiguous(checkpoint["optimizer_states"])
+        checkpoint["state_dict"] = contiguous(checkpoint["state_dict"])
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Take everything back."""
+        while self._undo:
+            self._undo.pop()()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Take everything back when the run fails, too."""
+        self.teardown(trainer, pl_module, "fit")
+
+    def set_interop_threads(self) -> None:
+        """Set the inter-op threads, or say why that is no longer possible."""
+        if self.interop_threads in (None, torch.get_num_interop_threads()):
+            return
+        try:
+            torch.set_num_interop_threads(self.interop_threads)
+        except RuntimeError:  # it can be set once, and not after the first parallel work
+            log.warning(
+                "interop_threads stays %d: torch lets a process choose it once, before its first parallel work.",
+                torch.get_num_interop_threads(),
+            )
+
+    def candidates(self, trainer: L.Trainer, pl_module: Any) -> tuple[Settings, list[Settings]]:
+        """What the training would run with untuned, and all that is to be compared, in which fixed settings hold."""
+        precision = str(trainer.precision) if self.precision in (None, "tune") else str(self.precision)
+        memory_format = "contiguous" if self.memory_format in (None, "tune") else str(self.memory_format)
+        fixed = self.threads if isinstance(self.threads, int) else self._share
+        compiled = is_compiled(pl_module.net)
+        default = Settings(
+            self._default_threads if self.threads == "tune" else fixed, memory_format, precision, compiled
+        )
+        threads = sorted({default.threads, *powers_of_two(self._share)}) if self.threads == "tune" else [fixed]
+        formats, precisions = [memory_format], [precision]
+        has_filters = any(parameter.ndim == 4 for parameter in pl_module.parameters())
+        if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP has laid out its buckets
+            formats = list(MEMORY_FORMATS)
+        if self.precision == "tune" and precision in PRECISIONS:
+            precisions = list(PRECISIONS)
+        every = [
+            Settings(count, form, kind, compiled)
+            for count in reversed(threads)
+            for form in formats
+            for kind in precisions
+        ]
+        others = [settings for settings in every if settings != default]
+        return default, [default, *others]
+
+    def tune(self, trainer: L.Trainer, pl_module: Any, default: Settings, candidates: Sequence[Settings]) -> Settings:
+        """Measure the candidates, report, and return the fastest."""
+        if trainer.datamodule is None:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+            raise ValueError("cpu_tuning measures on a batch of the trainer's datamodule, and there is none.")
+        start = time.perf_counter()
+        with isolate_rng():
+            batch = next(iter(trainer.datamodule.train_dataloader()))  # type: ignore[attr-defined]
+            batch = trainer.precision_plugin.convert_input(batch)
+            copies = {default.compiled: copy.deepcopy(pl_module, {id(trainer): None})}  # without the trainer
+            if default.compiled:
+                copies[True].net.compile()  # a copy is not
+
+            def speed(settings: Settings) -> float:
+                torch.set_num_threads(settings.threads)
+                model = copies[settings.compiled]
+                model.net.to(memory_format=MEMORY_FORMATS[settings.memory_format])
+                step = train_step(model, batch, plugin(settings.precision, trainer).train_step_context)
+                step()  # warms up: allocates gradients and the optimizer's state
+                return len(batch[0]) / seconds_per_step(step, BLOCK_SECONDS)
+
+            speeds = compare(candidates, speed, start + self.max_seconds)
+            best = choose(speeds, default)
+            if self.compile == "tune" and not default.compiled:
+                copies[True] = copy.deepcopy(copies[False])
+                copies[True].net.compile()
+                compiled = replace(best, compiled=True)
+                try:
+                    speed(compiled)
+                except Exception as error:  # whatever a compiler may raise; the run can do without it
+                    log.warning("The net runs uncompiled, for compiling fails here: %s", first_line(error))
+                else:
+                    rivals = list(dict.fromkeys([default, best, compiled]))
+                    speeds |= {one: [] for one in rivals}
+                    for one in rivals * COMPILED_ROUNDS:
+                        speeds[one].append(speed(one))
+                    best = choose(speeds, default)
+        self.report(trainer, speeds, default, best, time.perf_counter() - start)
+        return best
+
+    @rank_zero_only
+    def report(
+        self, trainer: L.Trainer, speeds: dict[Settings, list[float]], default: Settings, best: Settings, seconds: float
+    ) -> None:
+        """Write the measured speeds and the choice to the log and the run's record."""
+        medians = {settings: statistics.median(values) for settings, values in speeds.items() if values}
+        gain = paired_gain(speeds, best, default)
+        lines = [f"train steps measured in {seconds:.1f} s:"]
+        for settings, median in sorted(medians.items(), key=lambda item: -item[1]):
+            marks = [mark for mark, one in (("the default", default), ("chosen", best)) if settings == one]
+            lines.append(f"  {median:10,.0f} images/s  {settings}{'  <- ' + ', '.join(marks) if marks else ''}")
+        unmeasured = len(speeds) - len(medians)
+        if unmeasured:
+            lines.append(f"  {unmeasured} not measured within max_seconds={self.max_seconds:g}")
+        lines.append(f"gain over the default: {gain:.2f}x")
+        log.info("\n".join(lines))
+        candidates = [asdict(settings) | {"images_per_second": round(speed, 1)} for settings, speed in medians.items()]
+        RunRecord.note(
+            trainer, cpu_tuning={"candidates": candidates, "chosen": asdict(best), "gain": gain, "seconds": seconds}
+        )
+
+    def apply(self, settings: Settings, trainer: L.Trainer, pl_module: Any) -> None:
+        """Let the training run with these settings."""
+        torch.set_num_threads(settings.threads)
+        if self.memory_format is not None:
+            if trainer.world_size == 1:  # setup() has done it for several processes
+                pl_module.net.to(memory_format=MEMORY_FORMATS[settings.memory_format])
+            self._undo.append(partial(pl_module.net.to, memory_format=torch.contiguous_format))
+        before = trainer.strategy.precision_plugin
+        trainer.strategy.precision_plugin = plugin(settings.precision, trainer)
+        self._undo.append(partial(setattr, trainer.strategy, "precision_plugin", before))
+        if settings.precision == "bf16-mixed":
+            warn_if_emulated()
+        if settings.compiled and not is_compiled(pl_module.net):
+            pl_module.net.compile()
+            self._undo.append(partial(setattr, pl_module.net, "_compiled_call_impl", None))
+
+
+def is_compiled(net: nn.Module) -> bool:
+    """Whether a net's calls go through torch.compile."""
+    return net._compiled_call_impl is not None
+
+
+def plugin(precision: str, trainer: L.Trainer) -> Any:
+    """Lightning's way to compute with a precision: the trainer's own plugin where that is its precision."""
+    if precision == trainer.precision:
+        return trainer.strategy.precision_plugin
+    if precision == "bf16-mixed":
+        return MixedPrecision("bf16-mixed", device="cpu")
+    return L.pytorch.plugins.precision.Precision()
+
+
+def lay_out_state(optimizer: Optimizer) -> None:
+    """Give every tensor of an optimizer's state the strides of the parameter it belongs to."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def contiguous(node: Any) -> Any:
+    """A copy of nested dicts and lists in which every tensor is contiguous."""
+    if isinstance(node, Tensor):
+        return node.contiguous()
+    if isinstance(node, dict):
+        result = type(node)((key, contiguous(value)) for key, value in node.items())
+        if hasattr(node, "_metadata"):  # the versions of a state_dict's modules
+            result._metadata = node._metadata  # type: ignore[attr-defined]
+        return result
+    return [contiguous(value) for value in node] if isinstance(node, list) else node

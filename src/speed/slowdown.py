@@ -1,0 +1,64 @@
+"""Warn when other programs slow down a training."""
+
+import logging
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
+
+from src.system.cpu import allowed_cpus, load_average
+
+log = logging.getLogger(__name__)
+
+RECOVERED = 0.75  # share of the best speed from which a later slowdown is warned of again
+
+
+class SlowdownWatch(L.Callback):
+    """Warn once when the train steps have become much slower than the fastest of this run.
+
+    Args:
+        seconds: of train steps that the speed is averaged over.
+        ratio: share of the best speed below which to warn.
+    """
+
+    def __init__(self, seconds: float = 5.0, ratio: float = 0.5) -> None:
+        if seconds <= 0:
+            raise ValueError(f"seconds={seconds} must be more than 0.")
+        if not 0 < ratio < RECOVERED:
+            raise ValueError(f"ratio={ratio} must lie between 0 and {RECOVERED}.")
+        self.seconds, self.ratio = seconds, ratio
+        self._best, self._warned = 0.0, False
+        self._spent, self._images = 0.0, 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock of a step."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop it; validation, checkpoints and logs between steps do not count."""
+        self._spent += time.perf_counter() - self._start
+        self._images += len(batch[0])
+        if self._spent >= self.seconds:
+            self.check_speed(self._images / self._spent)
+            self._spent, self._images = 0.0, 0
+
+    @rank_zero_only
+    def check_speed(self, speed: float) -> None:
+        """Compare a speed, in images per second, with the best so far."""
+        self._best = max(self._best, speed)
+        if speed < self.ratio * self._best and not self._warned:
+            log.warning(
+                "Training has fallen from %.0f to %.0f images/s: others use the processor (a load of %s on %d CPUs).",
+                self._best,
+                speed,
+                load_average(),
+                allowed_cpus(),
+            )
+            self._warned = True
+        elif speed >= RECOVERED * self._best:
+            self._warned = False

@@ -1,0 +1,112 @@
+"""What a run that is a job of a sweep does beside training: it tells how far it is, and ends when it is of no use."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+
+from src.run.interruption import Pruned
+from src.run.status import JOB, note
+from src.system.json_files import read_json
+from src.run.results import chooser
+
+REPORTED = ("train/loss", "val/loss", "val/acc")
+
+
+class SweepJob(L.Callback):
+    """Write to the job's status after each epoch, and ask the study, where there is one, whether to go on.
+
+    Args:
+        folder: the run directory.
+        optimized: the figures that the sweep optimises.
+    """
+
+    def __init__(self, folder: str, optimized: Sequence[str] = ()) -> None:
+        self.folder, self.optimized = Path(folder), optimized
+        self.trial: Any = None
+        self._unreported = self._validated = (
+            False  # whether an epoch has ended since the last report, with a validation
+        )
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Find the trial that this run is, where a study may prune it."""
+        study = read_json(self.folder / JOB).get("study", {})
+        self.prune_by = study.get("prune_by")
+        if self.prune_by and trainer.is_global_zero and HydraConfig.initialized():
+            sweeper = HydraConfig.get().sweeper  # of this command, for a folder has no say in what is built
+            if sweeper.get("pruner"):
+                from src.sweeps.study import open_study, trial_of
+
+                opened = open_study(sweeper.storage, sweeper.study_name, pruner=sweeper.pruner)
+                self.trial = trial_of(opened, study["trial"])
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record the first epoch and the number of epochs."""
+        note(self.folder, epoch=trainer.current_epoch, max_epochs=trainer.max_epochs)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse to optimise a metric that the run will not have, in Lightning's sanity check, before it trains.
+
+        Raises:
+            ValueError: the validation has no such metric; that of a test must be one of the validation's, too.
+        """
+        self._validated = not trainer.sanity_checking
+        known = {name for name in trainer.callback_metrics if name.startswith("val/")}
+        checkpoint = chooser(trainer)
+        best = {f"{checkpoint.monitor}_best"} if checkpoint is not None else set()
+        known |= best | {name.replace("val/", "test/", 1) for name in known}
+        for name in self.optimized:
+            if is_lacking(name, known):
+                listed = ", ".join(sorted(known))
+                raise ValueError(f"optimized_metric={name} is not a figure of this run; it has {listed}, among others.")
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Report the metrics of the epoch before, which are complete only now."""
+        self._report(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Report the metrics of the last epoch."""
+        self._report(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell how the epoch ended, and end the run that the study gives up.
+
+        Raises:
+            Pruned: the study does not want the rest.
+            ValueError: the run has no such figure.
+        """
+        epoch = trainer.current_epoch + 1
+        note(self.folder, epoch=epoch)
+        self._unreported = True
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not self.prune_by or not trainer.fit_loop.epoch_loop._should_check_val_epoch():
+            return
+        if self.prune_by not in metrics:
+            names = ", ".join(sorted(metrics))
+            raise ValueError(f"hydra.sweeper.prune_by={self.prune_by} is not a figure of this run; they are {names}.")
+        value = metrics[self.prune_by]
+        hopeless = False
+        if self.trial is not None:
+            self.trial.report(value, epoch)
+            hopeless = self.trial.should_prune()
+        if trainer.strategy.reduce_boolean_decision(hopeless, all=False):  # all processes end together
+            validated = {name: metrics[name] for name in REPORTED if name.startswith("val/") and name in metrics}
+            note(self.folder, figures=validated)  # train/loss is still that of the epoch before
+            raise Pruned(value)
+
+    def _report(self, trainer: L.Trainer) -> None:
+        """Report the metrics of an epoch that had its validation, or needs none."""
+        if self._unreported and (self._validated or not trainer.enable_validation):
+            metrics = trainer.callback_metrics
+            note(self.folder, figures={name: float(metrics[name]) for name in REPORTED if name in metrics})
+        self._unreported = self._validated = False
+
+
+def is_lacking(name: str, known: Collection[str]) -> bool:
+    """Whether a name is certainly none of a metric: those of validation and test are all known."""
+    stage, slash, _ = name.partition("/")
+    if slash:
+        return stage in ("val", "test") and name not in known
+    return f"val/{name}" in known or name.replace("_", "/", 1) in known  # as in acc and val_acc

@@ -1,0 +1,67 @@
+"""Files, and JSON files above all, that are written whole or not at all."""
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from src.system import safe_files
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all; NaN and infinity, which JSON does not know, become null."""
+    write_whole(path, json.dumps(finite(content), indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def finite(node: Any) -> Any:
+    """The same values with null for NaN and infinity."""
+    if isinstance(node, Mapping):
+        return {key: finite(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [finite(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path, "xb") as file:
+        file.write(text.encode(errors="replace"))  # names of files may be no text
+
+
+@contextmanager
+def replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
+    """A new file that takes a name when the context ends well, and is gone when it does not.
+
+    Neither it nor a symbolic link of that name, in whose place it comes, leads to another file.
+
+    Args:
+        path: the name.
+        mode: "x" for text, "xb" for bytes.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")  # others may write it, too
+    try:
+        with temporary.open(mode) as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; nothing where there is none, or where it is damaged."""
+    try:
+        content = safe_files.read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def part(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What a JSON file keeps under a key, where that is an object; nothing where it is lacking or something else."""
+    found = content.get(key)
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,65 @@
+"""What goes wrong is told in a sentence."""
+
+import errno
+import logging
+import os
+import threading
+
+import pytest
+
+from src.cli.entry_point import describe, faults_of_others
+
+
+def no_space(path: str | None = None) -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def test_a_full_disk_comes_with_a_way_out() -> None:
+    assert describe(no_space("/a/b")).startswith("No space left on device for /a/b: make room, or write elsewhere")
+    assert describe(no_space()).startswith("No space left on device: make room")
+
+
+class FullLog(logging.Handler):
+    """A log on a disk that is full."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            raise no_space()
+        except OSError:
+            self.handleError(record)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_threads_and_logs_leave_no_trace_unless_it_is_asked_for(full: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise no_space()
+
+    before = threading.excepthook, logging.raiseExceptions
+    seen: list[type | None] = []
+    threading.excepthook = lambda fault: seen.append(fault.exc_type)
+    try:
+        with faults_of_others(full):
+            thread = threading.Thread(target=fail)
+            thread.start()
+            thread.join()
+            FullLog().handle(logging.makeLogRecord({"msg": "lost"}))
+    finally:
+        threading.excepthook = before[0]
+    errors = capsys.readouterr().err
+    assert ("Logging error" in errors) == full
+    assert seen == ([OSError] if full else [])
+    assert errors.startswith("ERROR: No space left on device") != full
+    assert (threading.excepthook, logging.raiseExceptions) == before
+
+
+def test_other_faults_of_threads_are_told_in_full() -> None:
+    seen: list[type | None] = []
+    before, threading.excepthook = threading.excepthook, lambda fault: seen.append(fault.exc_type)
+    try:
+        with faults_of_others(False):
+            thread = threading.Thread(target=lambda: 1 / 0)
+            thread.start()
+            thread.join()
+    finally:
+        threading.excepthook = before
+    assert seen == [ZeroDivisionError]

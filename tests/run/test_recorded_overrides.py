@@ -1,0 +1,206 @@
+"""What a run's record may give to a run that replays it: choices and plain values, no permissions, no places."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from src.run.checkpoints import CONFIG
+from src.run.recorded_overrides import OVERRIDES, admitted_overrides
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a run, with the configuration that it stored."""
+    (tmp_path / ".hydra").mkdir()
+    stored = {"model": {"net": {"dropout": 0.25}}, "data": {"folder": "???", "num_classes": {"digit": 10}}}
+    (tmp_path / CONFIG).write_text(yaml.safe_dump(stored))
+    return tmp_path
+
+
+def admitted(folder: Path, *overrides: Any, **options: Any) -> list[str]:
+    (folder / OVERRIDES).write_text(yaml.safe_dump(list(overrides)))
+    return admitted_overrides(folder, **options)
+
+
+GOOD = [
+    "model=mnist_cnn_8k",
+    "model=null",
+    "experiment=example",
+    "callbacks=[default,cpu_autotune]",
+    "model/optimizer=sgd",
+    "data/augmentation@data.augmentation=digits",
+    "logger=none",
+    "model.optimizer.lr=1e-3",
+    "model.optimizer.lr=1",
+    "trainer.max_epochs=3",
+    "trainer.devices=auto",
+    "trainer.limit_train_batches=7",
+    "+trainer.num_sanity_val_steps=0",
+    "++trainer.max_epochs=3",
+    "model.compile=auto",
+    "+model.net.dropout=0.1",
+    "model.net._target_=src.models.components.simple_mlp.SimpleMLP",
+    "data.batch_size=16",
+    "++data.val_size=100",
+    "data.data_dir=/somewhere/else",
+    "data.data_dir='/odd, name/it\\'s'",
+    "paths.data_dir=/somewhere/else",
+    "ckpt_path=/somewhere/else/last.ckpt",
+    "callbacks.early_stopping.monitor=val/loss",
+    "callbacks.early_stopping=null",
+    "callbacks.model_checkpoint.filename='best_{epoch}'",
+    "callbacks.model_checkpoint.filename='{epoch:03d}_{val/acc:.4f}'",
+    "~callbacks.early_stopping",
+    "tags=[a,b]",
+    "optimized_metric=val/acc_best",
+    "optimized_metric=[val/acc_best,latency_ms]",
+    "task_name=mine",
+    "test=false",
+]
+
+
+@pytest.mark.parametrize("override", GOOD)
+def test_choices_and_plain_values_are_replayed(override: str, folder: Path) -> None:
+    reads_elsewhere = ["data.download=false"] if "data_dir" in override else []  # and downloads nothing there
+    assert admitted(folder, override, "data.download=true") == [override, *reads_elsewhere]
+
+
+SAID_AGAIN = [
+    "paths.output_dir=/etc",
+    "paths.log_dir=../..",
+    "paths.root_dir=/",
+    "trainer.num_nodes=2",
+    "+trainer.num_nodes=2",
+    "trainer.default_root_dir=/etc",
+    "callbacks.model_checkpoint.dirpath=/etc",
+    "callbacks.image_report.dirpath=docs",
+    "logger.tensorboard.save_dir=/etc",
+    "+logger.tensorboard.dir=docs",  # wandb's has such a key
+    "+logger.tensorboard.sub_dir=/tmp",
+]
+
+
+@pytest.mark.parametrize("override", SAID_AGAIN)
+def test_where_something_is_written_has_to_be_said_again(
+    override: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert admitted(folder, "trainer.max_epochs=3", override) == ["trainer.max_epochs=3"]
+    assert override in caplog.text and "say it again" in caplog.text
+    caplog.clear()
+    assert admitted(folder, override, said=[override.lstrip("+").partition("=")[0]]) == [] and not caplog.text
+
+
+@pytest.mark.parametrize(
+    "override", ["allowed_targets=[os]", "seed=3", "resume=/x", "reproduce=/x", "extras.next_commands=['rm -rf /']"]
+)
+def test_permissions_are_left_out(override: str, folder: Path) -> None:
+    assert admitted(folder, override) == []
+
+
+REFUSED = [
+    "hydra.callbacks.x._target_=os.system",
+    "+hydra.job.env_set.X=1",
+    "hydra/launcher=joblib",
+    "--config-dir=/tmp",
+    "+hydra={callbacks:{x:1}}",
+    "experiment=../../elsewhere",
+    "experiment=/tmp/elsewhere",
+    "experiment=file:///tmp/x",
+    "callbacks=[default,/tmp/elsewhere]",
+    "callbacks=[default,a/../../b]",
+    "+callbacks.x._target_=os.system",
+    "+callbacks.x={_target_:os.mkdir,path:x}",
+    "+callbacks.x=[{_target_:os.mkdir,path:x}]",
+    "model.net={_target_:os.mkdir,path:x}",
+    "model.net._target_=os.system",
+    "model.net._target_=lightning.pytorch.trainer.trainer.Trainer.fit",
+    "callbacks.early_stopping._target_=lightning.pytorch.callbacks.DeviceStatsMonitor",
+    "logger.tensorboard._target_=lightning.pytorch.loggers.CSVLogger",
+    "trainer._target_=os.system",
+    "+model.net._args_=[1]",
+    "+model.net._recursive_=true",
+    "+nowhere.x=1",
+    "+nowhere=1",
+    "trainer.no_such_key=1",
+    "model.optimizer={lr:1,_target_:os.system}",
+    "model.optimizer.lr={a:1}",
+    "trainer.max_epochs=[1]",
+    "trainer.max_epochs=true",
+    "train=7",
+    "tags=1",
+    "task_name=../../x",
+    "task_name=/tmp/x",
+    "task_name=~/x",
+    "logger.tensorboard.name=../../x",
+    "callbacks.model_checkpoint.filename=/tmp/x",
+    "callbacks.model_checkpoint.filename='{epoch].__reduce_ex__.__globals__[torch].os.sep[0}tmp'",
+    "callbacks.model_checkpoint.filename='a{epoch].__reduce_ex__.__globals__[torch].os.environ[TOKEN}'",
+    "callbacks.model_checkpoint.filename='{epoch.real}'",
+    "callbacks.model_checkpoint.filename='{epoch!r}'",
+    "callbacks.model_checkpoint.filename='{epoch:{epoch}}'",
+    "callbacks.model_checkpoint.filename='{epoch'",
+    "logger.tensorboard.name=$HOME",
+    "+trainer.profiler=../x",
+    "model.optimizer.lr=${oc.env:HOME}",
+    "model.optimizer.lr='${oc.create:{a:1}}'",
+    "+model.net.${x}=1",
+    "+logger@data=csv",
+    "+data@model.net=mnist",
+    "+callbacks@_global_.data=default",
+    "+data.data_dir=/etc",
+]
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_a_record_that_wants_more_is_refused(override: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"refused|damaged|say \S+=… again"):
+        admitted(folder, "data=synthetic", override)
+
+
+DAMAGED: list[Any] = [
+    {"a": 1},
+    [1, 2],
+    None,
+    "a=1",
+    ["no override"],
+    ["model.optimizer.lr=1,2"],
+    ["model.optimizer.lr=range(1,3)"],
+    ["a\x1b[2Jb=1"],
+    ["a=" + "[" * 200],
+    ["x" * 10_000 + "=1"],
+    ["a=1"] * 1_000,
+    ["seed=" + "9" * 5_000],
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: str(content)[:20])
+def test_what_is_no_list_of_overrides_is_damaged(content: Any, folder: Path) -> None:
+    (folder / OVERRIDES).write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=r"overrides.yaml is damaged"):
+        admitted_overrides(folder)
+    (folder / OVERRIDES).unlink()
+    with pytest.raises(ValueError, match=r"overrides.yaml cannot be read"):
+        admitted_overrides(folder)
+
+
+def test_own_code_is_admitted_by_the_command_line_alone(folder: Path) -> None:
+    override = "+callbacks.mine._target_=my_package.Callback"
+    with pytest.raises(ValueError, match=r"callbacks.mine._target_=my_package.Callback is refused.*allowed_targets"):
+        admitted(folder, "allowed_targets=[my_package]", override)
+    assert admitted(folder, override, allowed=["my_package"]) == [override]
+
+
+def test_what_refers_to_others_takes_the_value_it_came_to(folder: Path) -> None:
+    assert admitted(folder, "+model.net.dropout=${data.x}") == ["+model.net.dropout=0.25"]
+    assert admitted(folder, "data=mnist_multihead", "data.num_classes=${x}") == [
+        "data=mnist_multihead",
+        "data.num_classes={digit:10}",
+    ]
+    photos = ["data=image_folder", "data.folder=${oc.env:PHOTOS}"]
+    with pytest.raises(ValueError, match=r"say data\.folder=… again"):
+        admitted(folder, *photos)
+    assert admitted(folder, *photos, said=["data.folder"]) == photos[:1]

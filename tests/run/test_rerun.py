@@ -1,0 +1,167 @@
+"""`resume=` and `reproduce=` find the recorded run, and take nothing from it that they should not."""
+
+import json
+import logging
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+
+from src.run.checkpoints import read_checkpoint
+from src.run.recorded_overrides import OVERRIDES
+from src.run.rerun import expand, go_on, newest_good_checkpoint, remember, tell_differences
+from src.system.safe_files import read_yaml
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a run, with two checkpoints."""
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    overrides = ["model=mnist_cnn_8k", "seed=null", "+trainer.benchmark=true", "ckpt_path=old.ckpt"]
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    (tmp_path / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"model": {"lr": 1, "old": 2}, "seed": None}))
+    (tmp_path / "run.json").write_text(json.dumps({"seed": 17, "cpus": 2, "packages": {"torch": "1"}}))
+    for name in ("last", "previous"):
+        torch.save({"state_dict": {"weight": torch.randn(100)}}, tmp_path / "checkpoints" / f"{name}.ckpt")
+    return tmp_path
+
+
+def test_resuming_is_the_recorded_command_in_the_same_folder(folder: Path) -> None:
+    assert expand([f"resume={folder}", "trainer.max_epochs=9"]) == [
+        "model=mnist_cnn_8k",
+        "+trainer.benchmark=true",
+        f"++resume='{folder}'",
+        "seed=17",
+        f"hydra.run.dir='{folder}'",
+        "hydra.output_subdir=null",
+        f"ckpt_path='{folder}/checkpoints/last.ckpt'",
+        "trainer.max_epochs=9",
+    ]
+
+
+def test_an_empty_word_is_left_for_hydra_to_answer(folder: Path) -> None:
+    assert expand([f"reproduce={folder}", ""])[-1] == ""
+
+
+def test_reproducing_is_the_recorded_command_anew(folder: Path) -> None:
+    assert expand([f"reproduce={folder}"]) == [
+        "model=mnist_cnn_8k",
+        "+trainer.benchmark=true",
+        "ckpt_path=old.ckpt",  # where it had begun
+        f"++reproduce='{folder}'",
+        "seed=17",
+    ]
+
+
+def test_other_command_lines_are_left_alone(folder: Path) -> None:
+    expanded = expand([f"resume={folder}"])  # a second process of a DDP run gets it like this
+    for arguments in ([], ["model=x", "-m"], ["resume=null"], ["resume="], expanded):
+        assert expand(arguments) == arguments
+
+
+def test_a_run_without_a_checkpoint_yet_starts_over(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.rmtree(folder / "checkpoints")
+    given = [argument for argument in expand([f"resume={folder}"]) if argument.startswith("ckpt_path")]
+    assert given == ["ckpt_path=old.ckpt"]  # where it had begun
+    assert "There is no checkpoint" in caplog.text and "starts over" in caplog.text
+
+
+def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last, previous = (folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous"))
+    good = last.read_bytes()
+    middle = len(good) // 2
+    for bad in (good[:-10], good[:middle], b"", good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]):
+        last.write_bytes(bad)
+        caplog.clear()
+        assert newest_good_checkpoint(folder) == previous
+        assert not last.exists() and last.with_name("last.ckpt.damaged").read_bytes() == bad
+        assert f"{last} is no checkpoint that can be read: it is truncated or damaged" in caplog.text
+    for path in (last, previous):
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"cannot be resumed: last.ckpt and previous.ckpt are damaged"):
+        newest_good_checkpoint(folder)
+
+
+def test_a_checkpoint_that_unpacks_to_more_than_it_is_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}}, path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("last/data/9", bytes(2**20))
+    with pytest.raises(ValueError, match="would unpack to more than it is"):
+        read_checkpoint(path)
+
+
+def test_what_is_changed_when_a_run_is_resumed_is_remembered(folder: Path) -> None:
+    overrides = ["model=mnist_cnn_8k", "resume='x'", "seed=17", "ckpt_path='x/last.ckpt'", "trainer.max_epochs=9"]
+    remember(folder, [*overrides, "allowed_targets=[mine]"])
+    assert read_yaml(folder / OVERRIDES) == ["model=mnist_cnn_8k", "trainer.max_epochs=9", "ckpt_path=old.ckpt"]
+    assert "trainer.max_epochs=9" in expand([f"resume={folder}"])
+
+
+def test_a_sweep_cannot_be_resumed_as_one_and_flags_come_first(folder: Path) -> None:
+    with pytest.raises(ValueError, match="one by one"):
+        expand(["-m", f"resume={folder}"])
+    assert expand([f"+resume={folder}", "trainer.max_epochs=3", "--cfg=job"])[0] == "--cfg=job"
+
+
+def test_what_is_no_run_is_answered_with_a_sentence(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="not the folder of a run"):
+        expand([f"resume={tmp_path}/nowhere"])
+    with pytest.raises(ValueError, match="one at a time"):
+        expand([f"resume={folder}", f"reproduce={folder}"])
+
+
+def test_differences_are_told_one_by_one_and_none_too(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    same = {"model": {"lr": 1, "old": 2}, "seed": 3}
+    with caplog.at_level(logging.INFO):
+        tell_differences(same, folder, {"cpus": 2, "packages": {"torch": "1"}, "started": "now"})
+        assert "Nothing differs" in caplog.text
+        caplog.clear()
+        tell_differences({"model": {"lr": 5, "new": 1}}, folder, {"cpus": 4, "packages": {"torch": "1"}})
+    lines = {line.strip() for line in caplog.text.splitlines()[1:]}
+    assert lines == {"model.lr: 1 -> 5", "model.old: 2 -> not there", "model.new: not there -> 1", "cpus: 2 -> 4"}
+
+
+def test_a_job_that_has_begun_goes_on(tmp_path: Path) -> None:
+    cfg = OmegaConf.create({"resume": None, "seed": None, "ckpt_path": None})
+    assert not go_on(cfg, tmp_path)
+    (tmp_path / "job.json").write_text("{}")
+    assert not go_on(cfg, tmp_path) and cfg.resume is None  # it has not begun
+    (tmp_path / "run.json").write_text(json.dumps({"seed": 17}))
+    assert go_on(cfg, tmp_path) and (cfg.resume, cfg.seed, cfg.ckpt_path) == (str(tmp_path), 17, None)
+    cfg.resume = None
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"state_dict": {}}, tmp_path / "checkpoints" / "last.ckpt")
+    assert go_on(cfg, tmp_path) and cfg.ckpt_path == str(tmp_path / "checkpoints" / "last.ckpt")
+    assert not go_on(cfg, tmp_path)  # resume= says it all already
+
+
+@pytest.mark.parametrize("seed", ["${oc.env:HOME}", -1, 2**32, True, [1]])
+def test_a_job_takes_no_seed_that_is_none(seed: object, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text("{}")
+    (tmp_path / "run.json").write_text(json.dumps({"seed": seed}))
+    cfg = OmegaConf.create({"resume": None, "seed": 3, "ckpt_path": None})
+    assert go_on(cfg, tmp_path) and cfg.seed == 3
+
+
+def test_a_run_that_is_no_job_starts_anew(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"seed": 17}))
+    cfg = OmegaConf.create({"resume": None, "seed": 1, "ckpt_path": None})
+    assert not go_on(cfg, tmp_path) and cfg.seed == 1
+
+
+def test_a_linked_folder_of_checkpoints_is_refused_before_one_is_set_aside(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path.with_name(f"{tmp_path.name}_outside")
+    (folder / "checkpoints").rename(outside)
+    (outside / "last.ckpt").write_bytes(b"damaged")
+    (folder / "checkpoints").symlink_to(outside)
+    with pytest.raises(ValueError, match="checkpoints is a symbolic link"):
+        expand([f"resume={folder}"])
+    assert {path.name for path in outside.iterdir()} == {"last.ckpt", "previous.ckpt"}

@@ -1,0 +1,164 @@
+"""A configuration from a file builds what this project has for each role, and nothing else."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import LightningDataModule, LightningModule
+from omegaconf import DictConfig, OmegaConf
+from torch import nn, optim
+
+from src.cli.entry_point import CONFIGS
+from src.run.targets import (
+    AUGMENTATION,
+    CRITERION,
+    DATA,
+    NET,
+    OPTIMIZER,
+    TASK,
+    blocks,
+    check_targets,
+    registry,
+    role_of,
+)
+
+BASES = {TASK: LightningModule, NET: nn.Module, OPTIMIZER: optim.Optimizer, CRITERION: nn.Module}
+BASES |= {DATA: LightningDataModule}
+# functions, which have no base: known by name
+FUNCTIONS = {
+    "src.models.components.timm_net.timm_net",
+    "src.models.schedulers.constant",
+    "src.models.schedulers.cosine_warm_restarts",
+    "src.models.schedulers.one_cycle",
+    "src.models.schedulers.plateau",
+    "src.models.schedulers.warmup_cosine",
+}
+REFUSED: list[Any] = [
+    "os.system",
+    "builtins.eval",
+    "subprocess.Popen",
+    "src.run.record.git",
+    "src.data.mnist.os.system",
+    "src.cli.entry_point.traceback.os.system",
+    "torch.nn.modules.module.warnings.warn",
+    "torch.load",
+    "torch.hub.load",
+    "hydra.utils.instantiate",
+    "lightning.pytorch.Trainer",
+    "lightning.pytorch.trainer.trainer.Trainer.fit",
+    "lightning.pytorch.trainer.trainer.Trainer.test",
+    "lightning.pytorch.trainer.trainer.os.system",
+    "lightning.pytorch.loggers.CSVLogger",
+    "src.callbacks.image_report.ImageReport",
+    "src.models.classifier.Classifier.load_from_checkpoint",
+    "src.models.components.simple_cnn.SimpleCNN.load_state_dict",
+    "src.models.components.layers.math",
+    "torch.nn.Module",
+    "srcx.models.Net",
+    "src.models.components.no_such_net.Net",
+    "src",
+    "",
+    7,
+    None,
+    ["src.models.components.simple_cnn.SimpleCNN"],
+    {"_target_": "src.models.components.simple_cnn.SimpleCNN"},
+]
+KEYS = ["model", "model.net", "model.net.layers.0", "model.optimizer", "model.scheduler", "model.criterion"]
+KEYS += ["data", "data.augmentation", "callbacks.x", "logger.x", "trainer", "hydra.x"]
+
+
+def nested(key: str, block: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that has a block under a dotted key."""
+    for part in reversed(key.split(".")):
+        block = [block] if part == "0" else {part: block}  # type: ignore[assignment]
+    return block
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_anything_else_is_refused_by_name(key: str) -> None:
+    for target in REFUSED:
+        with pytest.raises(ValueError, match="is refused") as error:
+            check_targets(nested(key, {"_target_": target}))
+        assert f"{key}._target_={target} " in str(error.value)
+
+
+def test_everything_that_is_reachable_is_a_class_of_its_role_or_a_known_function() -> None:
+    functions = set()
+    for role, names in registry().items():
+        assert names, role
+        for name in names:
+            module, _, attribute = name.rpartition(".")
+            found = getattr(importlib.import_module(module), attribute)
+            if isinstance(found, type):
+                assert role == AUGMENTATION or issubclass(found, BASES[role]), name
+            else:
+                functions.add(name)
+    assert functions - registry()[AUGMENTATION] == FUNCTIONS
+    assert registry()[AUGMENTATION] == {
+        "src.data.augmentation.BatchAugmentation",
+        "src.data.image_folder.random_view",
+    }
+
+
+def test_a_class_has_its_place_and_no_other() -> None:
+    for key in KEYS:
+        for role, names in registry().items():
+            for name in sorted(names)[::5]:
+                config = nested(key, {"_target_": name})
+                if role_of(key) == role:
+                    check_targets(config)
+                elif name not in registry().get(role_of(key) or "", ()):
+                    with pytest.raises(ValueError, match="is refused"):
+                        check_targets(config)
+
+
+@pytest.mark.parametrize("name", ["_args_", "_recursive_", "_convert_", "_anything_"])
+def test_hydras_other_keys_are_refused(name: str) -> None:
+    good = "src.models.components.simple_cnn.SimpleCNN"
+    with pytest.raises(ValueError, match=rf"model.net.{name} is refused"):
+        check_targets({"model": {"net": {"_target_": good, name: ["x"]}}})
+    with pytest.raises(ValueError, match=r"model.net._partial_ is refused"):
+        check_targets({"model": {"net": {"_target_": good, "_partial_": "x"}}})
+
+
+MODELS = sorted(path.stem for path in CONFIGS.glob("model/*.yaml"))
+
+
+def built_of(cfg: DictConfig) -> Any:
+    return {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "data")}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_this_project_builds_is_allowed(name: str, compose: Callable[..., DictConfig]) -> None:
+    config = built_of(compose(f"model={name}"))
+    check_targets(config)
+    assert {"model", "model.net", "model.optimizer", "data"} <= {key for key, node in blocks(config)}
+
+
+@pytest.mark.parametrize(
+    "group", ["data", "model/optimizer", "model/scheduler", "model/criterion", "data/augmentation"]
+)
+def test_every_choice_of_a_group_is_allowed(group: str, compose: Callable[..., DictConfig]) -> None:
+    names = [path.stem for path in (CONFIGS / group).glob("*.yaml") if path.parent.name != "base"]
+    assert names
+    for name in names:
+        folder = ["data.folder=/tmp", "data.num_classes=2"] if name == "image_folder" else []
+        check_targets(built_of(compose(f"{group}={name}", *folder)))
+
+
+def test_a_package_that_the_user_trusts_is_allowed() -> None:
+    config = {"model": {"net": {"_target_": "collections.OrderedDict"}}}
+    with pytest.raises(ValueError, match=r"net\._target_=collections.OrderedDict is refused.*allowed_targets"):
+        check_targets(config)
+    check_targets(config, ["collections"])
+    with pytest.raises(ValueError, match="is refused"):
+        check_targets(config, ["collection"])
+
+
+def test_the_sentence_comes_before_anything_runs(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    with pytest.raises(ValueError, match=r"model\.x\._target_=os\.system is refused"):
+        check_targets({"model": {"x": {"_target_": "os.system", "command": f"touch {marker}"}}})
+    assert not marker.exists()

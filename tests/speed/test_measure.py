@@ -1,0 +1,58 @@
+"""Measuring tools: what they count, and what they leave alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from src.speed import measure
+
+
+def test_blocks_run_in_turn_and_all_count() -> None:
+    calls: list[str] = []
+    times = measure.blocks({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, seconds=0)
+    assert calls == ["a", "b", "a", "b", "a", "b"]  # the first of each warms up
+    assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
+    assert all(value > 0 for values in times.values() for value in values)
+
+
+def test_macs_are_those_of_the_layers() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 16, 5))
+    assert measure.count_macs(net, torch.zeros(1, 3, 4, 4)) == 16 * 8 * 27 + 128 * 5
+
+
+def test_spread_is_half_the_distance_of_the_quartiles() -> None:
+    assert measure.spread([10.0]) == 0
+    assert measure.spread([8.0, 9.0, 10.0, 11.0, 12.0]) == (11.5 - 8.5) / 2 / 10
+
+
+def test_peak_memory_sees_what_was_held_within_it() -> None:
+    with measure.peak_memory() as before:
+        pass
+    with measure.peak_memory() as peak:
+        torch.ones(50_000_000)
+    assert peak[0] - before[0] > 150e6
+
+
+def test_latencies_are_at_least_five_and_each_a_single_step() -> None:
+    calls: list[None] = []
+    assert len(measure.latencies(lambda: calls.append(None), seconds=0)) == 5
+    assert len(calls) == 6
+
+
+def test_the_reason_that_a_net_cannot_be_compiled_is_told_and_nothing_is_disturbed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such thing\nand more")
+
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5))
+    images, wrong = torch.randn(4, 3), torch.randn(4, 7)
+    torch.manual_seed(0)
+    state, before = torch.get_rng_state(), [value.clone() for value in net.state_dict().values()]
+    monkeypatch.setattr(nn.Module, "compile", lambda self: None)
+    assert measure.why_not_compilable(net, images) is None
+    monkeypatch.setattr(nn.Module, "compile", lambda self: self.register_forward_pre_hook(fail))
+    assert measure.why_not_compilable(net, images) == "RuntimeError: no such thing"
+    assert measure.why_not_compilable(net, wrong) is None  # it cannot be run like that, compiled or not
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, now) for value, now in zip(before, net.state_dict().values(), strict=True))

@@ -1,0 +1,388 @@
+"""Prediction with what is beside the model alone: images of every kind become what the net was trained on."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import EpsImagePlugin, Image
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from src.data.image_folder import ImageFolderDataModule
+from src.data.synthetic import SyntheticDataModule
+from src import predictor
+from src.cli.entry_point import ROOT
+from src.predictor import (
+    CARD,
+    CARD_VERSION,
+    Predictor,
+    find_images,
+    fit_image,
+    read_card,
+    read_image,
+    report_rows,
+    to_input,
+)
+
+GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+BASE = {"mode": "L", "resize": "pad_or_stretch", "image_size": 8, "mean": [0.5], "std": [0.25]}
+
+
+def save(image: Image.Image, path: Path, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "HSV", "I;16", "PA"])
+@pytest.mark.parametrize("wanted", ["L", "RGB"])
+def test_an_image_of_any_mode_is_read(mode: str, wanted: str, tmp_path: Path) -> None:
+    suffix = "tiff" if mode in ("CMYK", "YCbCr") else "png"
+    if mode == "I;16":
+        image = Image.fromarray(GREY.astype(np.uint16) * 257)
+    else:
+        image = (
+            Image.fromarray(COLOUR).convert("RGBA" if mode == "PA" else "RGB").convert("P" if mode == "PA" else mode)
+        )
+        image = image.convert("RGB") if mode == "HSV" else image
+    read = read_image(save(image, tmp_path / f"image.{suffix}"), wanted)
+    assert read.mode == wanted and read.size == (30, 20)
+    assert len(np.unique(np.asarray(read))) > 1
+
+
+def test_16_bits_are_scaled_and_not_cut_off(tmp_path: Path) -> None:
+    path = save(Image.fromarray(GREY.astype(np.uint16) * 257), tmp_path / "deep.png")
+    assert np.array_equal(np.asarray(read_image(path, "L")), GREY)
+
+
+def test_integers_of_32_bits_are_taken_for_what_they_hold(tmp_path: Path) -> None:
+    for scale in (1, 257):
+        path = save(Image.fromarray(GREY.astype(np.int32) * scale), tmp_path / f"{scale}.tiff")
+        assert np.array_equal(np.asarray(read_image(path, "L")), GREY)
+
+
+def test_names_that_promise_another_kind_of_file_are_refused() -> None:
+    predictor.check_outputs("a.CSV", "b.png")
+    for out, sheet in (("a.txt", None), (None, "b.jpg")):
+        with pytest.raises(ValueError, match=r"must end in \."):
+            predictor.check_outputs(out, sheet)
+
+
+def test_transparency_becomes_white(tmp_path: Path) -> None:
+    alpha = np.zeros((20, 30, 1), dtype=np.uint8)
+    path = save(Image.fromarray(np.concatenate([COLOUR, alpha], axis=2)), tmp_path / "glass.png")
+    assert (np.asarray(read_image(path, "RGB")) == 255).all()
+    palette = Image.fromarray(np.zeros((4, 4), dtype=np.uint8), mode="P")
+    palette.putpalette([10, 20, 30])
+    path = save(palette, tmp_path / "palette.png", transparency=0)
+    assert (np.asarray(read_image(path, "L")) == 255).all()
+
+
+def test_a_cameras_rotation_is_followed(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    path = save(Image.fromarray(COLOUR), tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(np.asarray(read_image(path, "RGB")), np.rot90(COLOUR, -1))
+
+
+def test_what_is_no_image_is_said_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    whole = save(Image.fromarray(COLOUR), tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    save(Image.fromarray(GREY.astype(np.float32)), tmp_path / "floats.tiff")
+    save(Image.fromarray(GREY.astype(np.int32) + 65536), tmp_path / "integers.tiff")
+    for name in ("text.png", "empty.png", "half.jpg", "floats.tiff", "integers.tiff", "none.png"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as an image: "):
+            read_image(tmp_path / name, "RGB")
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (24, 24), (23, 57), (5, 9), (500, 30)], ids=str)
+def test_photographs_are_fitted_as_torchvision_would(size: tuple[int, int]) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    wanted = v2.Compose([v2.Resize(24 * 8 // 7), v2.CenterCrop(24)])(image)
+    assert np.array_equal(np.asarray(fit_image(image, "centre_crop", 24)), np.asarray(wanted))
+
+
+@pytest.mark.parametrize("size", [(28, 28), (20, 28), (5, 7), (32, 32), (100, 40), (29, 3)], ids=str)
+@pytest.mark.parametrize(("has", "wants"), [(1, 1), (3, 1), (1, 3), (3, 3)])
+def test_small_images_are_fitted_as_in_memory_data_are(
+    size: tuple[int, int], has: int, wants: int, tmp_path: Path
+) -> None:
+    pixels = torch.randint(256, (1, has, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = SyntheticDataModule(channels=wants, image_size=28, num_classes=2, mean=[0.0] * wants, std=[1 / 255] * wants)
+    served = data._fit(pixels).float()[0]
+    array = pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
+    card = {"mode": "L" if wants == 1 else "RGB", "resize": "pad_or_stretch", "image_size": 28}
+    card |= {"mean": [0.0] * wants, "std": [1 / 255] * wants}
+    ours = to_input(read_image(save(Image.fromarray(array), tmp_path / "image.png"), card["mode"]), card)
+    assert np.abs(ours - served.numpy()).max() <= 1.01  # of 255: the two round colours and sizes apart by one
+    if has == wants and max(size) <= 28:
+        assert np.allclose(ours, served.numpy(), atol=1e-3)
+
+
+def test_an_image_becomes_the_input_that_its_data_module_serves(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            noise = np.random.default_rng(number).integers(0, 256, (40, 33, 3), dtype=np.uint8)
+            save(Image.fromarray(noise), tmp_path / name / f"{number}.png")
+    data = ImageFolderDataModule(str(tmp_path), num_classes=2, image_size=24, batch_size=1, test_fraction=0.3)
+    data.setup()
+    card = data.input_card()
+    assert card["heads"] == {"class": ["a", "b"]}
+    for (path, _), (images, _) in zip(data.data_test.samples, data.test_dataloader(), strict=True):
+        assert np.allclose(to_input(read_image(path, card["mode"]), card), images[0].numpy(), atol=1e-6)
+
+
+def brightness(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Logits of a net that tells dark from bright, with a second head for the opposite."""
+    mean = images.mean(axis=(1, 2, 3))
+    return {"class": np.stack([-mean, mean], axis=1), "other": np.stack([mean, -mean, 0 * mean], axis=1)}
+
+
+@pytest.fixture
+def judge() -> Predictor:
+    return Predictor({**BASE, "heads": {"class": ["dark", "bright"], "other": ["x", "y", "z"]}}, brightness)
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    folder = tmp_path / "shots"
+    (folder / "deep").mkdir(parents=True)
+    save(Image.new("L", (8, 8), 250), folder / "bright 1, [x]=(y).png")
+    save(Image.new("L", (8, 8), 5), folder / "deep" / "dark.png")
+    (folder / "broken.png").write_text("no")
+    (folder / ".hidden.png").write_text("no")
+    (folder / "notes.txt").write_text("no")
+    return folder
+
+
+def test_predictions_name_classes_and_go_on_after_a_broken_file(judge: Predictor, shots: Path) -> None:
+    with pytest.raises(ValueError, match="top=0 must be at least 1"):
+        list(judge.predict([], top=0))
+    rows = list(judge.predict(find_images([str(shots)]), top=2))
+    assert [Path(row["file"]).name for row in rows] == ["bright 1, [x]=(y).png", "broken.png", "dark.png"]
+    bright, broken, dark = rows
+    assert (bright["class"], bright["class_2"], bright["other"]) == ("bright", "dark", "x")
+    assert (dark["class"], dark["other"]) == ("dark", "y")
+    assert bright["class_probability"] + bright["class_2_probability"] == pytest.approx(1, abs=1e-5)
+    assert bright["class_probability"] == pytest.approx(1 / (1 + np.exp(-2 * (250 / 255 - 0.5) / 0.25)), abs=1e-5)
+    assert "broken.png cannot be read" in broken["error"]
+
+
+def test_many_files_are_predicted_in_batches_in_their_order(judge: Predictor, tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, 2 * predictor.BATCH_SIZE + 3)
+    paths = [save(Image.new("L", (8, 8), int(v)), tmp_path / f"{i:03d}.png") for i, v in enumerate(levels)]
+    rows = list(judge.predict(paths))
+    assert [row["class"] for row in rows] == ["bright" if v / 255 > 0.5 else "dark" for v in levels]
+
+
+def test_files_folders_and_patterns_are_found(shots: Path) -> None:
+    dark = shots / "deep" / "dark.png"
+    assert find_images([str(dark)]) == [dark]
+    shown = sorted(path for path in shots.rglob("*.png") if not path.name.startswith("."))
+    assert find_images([f"{shots}/**/*.png"]) == shown
+    assert find_images([str(shots / "bright 1, [x]=(y).png"), str(shots / "deep")])[-1] == dark
+    for name in ("none.png", "*.jpg"):
+        with pytest.raises(FileNotFoundError, match="names no image"):
+            find_images([str(shots / name)])
+    (shots / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty names no image"):
+        find_images([str(shots / "empty")])
+
+
+def test_predictions_are_written_as_csv_json_and_picture(
+    judge: Predictor, shots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = list(judge.predict(find_images([str(shots)])))
+    predictor.report_rows(rows, ["class", "other"], str(tmp_path / "out.csv"), str(tmp_path / "sheet.png"))
+    with (tmp_path / "out.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["class"] for row in table] == ["bright", "", "dark"] and "broken.png" in table[1]["error"]
+    predictor.write_rows(rows, tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text()) == rows
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (2 * 156, 128, 3) and {5, 250} <= set(sheet[:, 64, 0].tolist())  # both images are drawn
+    shown = capsys.readouterr()
+    assert "class=bright  0." in shown.out and "other=y  0." in shown.out and shown.err.count("ERROR") == 1
+    with pytest.raises(ValueError, match="1 of 3 files could not be read"):
+        predictor.check_all_read(rows)
+    predictor.check_all_read([rows[0], rows[2]])
+    with pytest.raises(ValueError, match="None of 1 files"):
+        predictor.report_rows([rows[1]], ["class"], None, str(tmp_path / "none.png"))
+    assert not (tmp_path / "none.png").exists()
+
+
+def exported(folder: Path, **changes: object) -> Path:
+    """A folder in the form of an exported model, with a file that no runtime can read."""
+    folder.mkdir()
+    (folder / "model.xml").write_text("<net/>")
+    card = {
+        **BASE,
+        "card_version": CARD_VERSION,
+        "params": 1,
+        "format": "openvino",
+        "precision": "fp32",
+        "file": "model.xml",
+    }
+    card |= {"heads": {"class": ["a", "b"]}, "files": {"model.xml": predictor.sha256(folder / "model.xml")}, **changes}
+    (folder / CARD).write_text(json.dumps(card))
+    return folder
+
+
+def test_what_is_wrong_with_an_exported_model_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no exported model"):
+        read_card(tmp_path)
+    with pytest.raises(ValueError, match=f"is of version 0, but this program reads {CARD_VERSION}: export it anew"):
+        read_card(exported(tmp_path / "old", card_version=0))
+    (exported(tmp_path / "cut") / "model.xml").write_text("<ne")
+    with pytest.raises(ValueError, match=r"model\.xml is truncated or damaged"):
+        read_card(tmp_path / "cut")
+    (exported(tmp_path / "gone") / "model.xml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.xml is missing"):
+        read_card(tmp_path / "gone")
+    bad = [f'{{"card_version": {CARD_VERSION}}}', '{"card_version": 1, "format": "x", "files": {}, "file": "y"}']
+    for number, text in enumerate(["{", "[]", '{"files": 3}', "\udcff", *bad]):
+        (exported(tmp_path / str(number)) / CARD).write_text(text, errors="surrogateescape")
+        with pytest.raises(ValueError, match=r"model.json is damaged"):
+            read_card(tmp_path / str(number))
+    for changes in ({"file": "/etc/passwd"}, {"files": {"../model.xml": "0"}, "file": "../model.xml"}, {"format": "x"}):
+        folder = exported(tmp_path / str(len(list(tmp_path.iterdir()))), **changes)
+        with pytest.raises(ValueError, match=r"model\.json is damaged"):
+            read_card(folder)
+    with pytest.raises(ValueError, match=r"may run code that it holds.*trusted=true"):
+        predictor.load(exported(tmp_path / "code", format="torch"))
+    with pytest.raises(ValueError, match=r"model\.xml cannot be loaded by openvino"):
+        predictor.load(exported(tmp_path / "strange"))
+
+
+def test_a_missing_runtime_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install onnxruntime.*\[deploy\]"):
+        predictor.load(exported(tmp_path / "model", format="onnx"))
+
+
+@pytest.mark.parametrize(("module", "package"), [("numpy", "numpy"), ("PIL", "pillow")])
+def test_what_every_format_needs_is_named_where_it_is_missing(module: str, package: str, tmp_path: Path) -> None:
+    shutil.copy(str(predictor.__file__), tmp_path / "predict.py")
+    code = f"import runpy, sys; sys.modules['{module}'] = None; sys.argv[1:] = ['photo.png']; "
+    code += "runpy.run_path('predict.py', run_name='__main__')"
+    result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("ERROR: ") and result.stderr.endswith(f"pip install {package}\n")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_a_runtime_needs_for_a_model_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchao", None)
+    for name in [name for name in sys.modules if name.startswith("torchao.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ModuleNotFoundError, match=r"in the format torch, .* pip install torchao,"):
+        predictor.load(exported(tmp_path / "model", format="torch", precision="int8"), trusted=True)
+
+
+@pytest.mark.parametrize("fonts", [(), predictor.FONTS], ids=["Pillow's own font alone", "all that are here"])
+def test_names_are_drawn_by_a_font_that_has_their_letters_or_told_in_ascii(
+    fonts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictor, "FONTS", fonts)
+    predictor.fonts.cache_clear()
+    for name, in_ascii in {"cat": "cat", "Straße": "Strasse", "café": "cafe", "日本": "\\u65e5\\u672c"}.items():
+        font, text = predictor.legible(name)
+        assert text == (name if all(predictor.shows(font, letter) for letter in name) else in_ascii)
+        assert all(predictor.shows(font, letter) for letter in text)
+    assert not predictor.shows(font, "\U0010fffd") and not predictor.shows(font, "\udcff")
+    if not fonts:
+        assert predictor.legible("Straße")[1] == "Strasse"
+    predictor.fonts.cache_clear()
+
+
+def test_the_names_on_a_sheet_are_shortened_to_their_place(tmp_path: Path) -> None:
+    image = save(Image.new("RGB", (8, 8)), tmp_path / "i.png")
+    for name in ("日本" * 9, "wide" * 9):
+        row = {"file": str(image), "class": name, "class_probability": 1.0}
+        predictor.contact_sheet([row, row], "class", tmp_path / "sheet.png")
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            assert (np.asarray(sheet)[128:156, 126:] == 255).all()  # right of the first image's lines
+
+
+def test_the_file_runs_by_itself_and_answers_mistakes_with_a_sentence(tmp_path: Path) -> None:
+    folder = exported(tmp_path / "model")
+    shutil.copy(str(predictor.__file__), folder / "predict.py")
+    result = subprocess.run(
+        [sys.executable, "-I", str(folder / "predict.py"), "none.png"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 1 and result.stderr.startswith("ERROR: ") and "Traceback" not in result.stderr
+    (tmp_path / CARD).touch()  # any file will do for an image that is not reached
+    (folder / CARD).unlink()
+    result = subprocess.run(
+        [sys.executable, "-I", str(folder / "predict.py"), CARD], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 1 and "holds no exported model" in result.stderr
+
+
+def test_stretching_is_antialiased() -> None:
+    """A fine chequerboard turns grey; without antialiasing it would turn black or white."""
+    board = torch.zeros(1, 1, 64, 64, dtype=torch.uint8)
+    board[..., ::2, 1::2] = board[..., 1::2, ::2] = 255
+    ours = np.asarray(fit_image(Image.fromarray(board[0, 0].numpy()), "pad_or_stretch", 16))
+    theirs = F.interpolate(board, (16, 16), mode="bilinear", antialias=True)[0, 0].numpy()
+    assert np.abs(ours.astype(int) - theirs).max() <= 1 and abs(ours.mean() - 127.5) < 2
+
+
+def test_onnx_runtime_is_told_not_to_report_before_it_is_imported() -> None:
+    code = "import os; from src.predictor import without_telemetry as w; w(); "
+    code += "print(os.environ['ORT_DISABLE_TELEMETRY'], os.environ['ORT_TELEMETRY_DISABLED'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.split() == ["1", "1"]
+
+
+def test_what_is_written_replaces_the_file_that_is_named_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "table.csv.tmp").write_text("mine")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "table.csv").write_text("former")
+    predictor.write_rows([{"file": "a.png", "class": "7"}], tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text() == "file,class\na.png,7\n"
+    assert (tmp_path / "table.csv.tmp").read_text() == "mine" and len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(ValueError, match=r"out=.*folder\.csv is a folder: name a file"):
+        predictor.check_outputs(tmp_path / "folder.csv", None)
+
+
+def test_a_card_that_is_nested_without_end_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"model\.json is damaged"):
+        read_card(tmp_path)
+
+
+def test_no_format_is_read_that_starts_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **_: started.append(arguments))
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n"
+    (tmp_path / "photo.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"photo\.png"):
+        read_image(tmp_path / "photo.png", "RGB")
+    assert not started
+
+
+def test_a_card_whose_files_are_no_mapping_is_damaged(tmp_path: Path) -> None:
+    card = {"card_version": 1, "format": "onnx", "file": "a", "files": ["a"]}
+    keys = ("mode", "resize", "image_size", "mean", "std", "heads", "precision", "params")
+    (tmp_path / CARD).write_text(json.dumps({**card, **dict.fromkeys(keys, 1)}))
+    with pytest.raises(ValueError, match="is damaged"):
+        read_card(tmp_path)
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"file": "a\x1b[2K\ncat.png", "class": "b\x07", "class_probability": 1.0}
+    report_rows([row, {"file": "x", "error": "c\x1b"}], ["class"], None, None)
+    shown = capsys.readouterr()
+    assert shown.out == "a?[2K?cat.png  b?  1.0000\n" and shown.err == "ERROR: c?\n"
