@@ -36,10 +36,10 @@ def measure(names: list[str]) -> None:
     import torch
 
     from src.cli.entry_point import CONFIGS
-    from src.system.cpu import physical_cores
     from src.run.instantiate import instantiate
-    from src.speed.measure import seconds_per_step, train_step
     from src.speed.benchmark import noise
+    from src.speed.measure import seconds_per_step, train_step
+    from src.system.cpu import physical_cores
 
     watch_contention()  # where the environment is that of `let_waiting_threads_yield`
     torch.set_num_threads(physical_cores())

@@ -24,16 +24,16 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.readme import write_table
+from src.cli.entry_point import CONFIGS
 from src.deploy import openvino_format
 from src.deploy.exporting import split_loaders, staged, write_card
 from src.deploy.inference_net import inference_copy, layers, trace
 from src.deploy.quantizer import Quantizer
 from src.deploy.speed import compare_speeds, weights_size
+from src.predictor import input_shape, load, read_card
 from src.run.checkpoints import find_checkpoint, read_run_config
-from src.cli.entry_point import CONFIGS
 from src.run.instantiate import instantiate, ready_data, restore
 from src.speed.measure import autocast, blocks, inference_step
-from src.predictor import input_shape, load, read_card
 
 RUNS = ROOT / "logs" / "quantization"
 FAMILIES = ("cnn", "hybrid", "vit", "convnext", "efficientnet")

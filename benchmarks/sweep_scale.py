@@ -19,9 +19,9 @@ sys.path.insert(0, str(ROOT))
 
 from omegaconf import DictConfig
 
-from src.sweeps.jobs import Sweep
 from src.cli.entry_point import entry_point
 from src.run.status import note
+from src.sweeps.jobs import Sweep
 from src.system.json_files import read_json, write_json
 
 TINY = ["data=synthetic", "data.channels=1", "data.image_size=28", "data.train_size=640", "data.val_size=160"]

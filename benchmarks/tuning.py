@@ -21,11 +21,11 @@ import torch
 
 import src.train
 from benchmarks.readme import write_table
-from src.speed.cpu_tuning import CpuTuning
 from src.cli.entry_point import CONFIGS
 from src.run.instantiate import instantiate
-from src.speed.measure import MEMORY_FORMATS, autocast, seconds_per_step, train_step
 from src.speed.benchmark import noise
+from src.speed.cpu_tuning import CpuTuning
+from src.speed.measure import MEMORY_FORMATS, autocast, seconds_per_step, train_step
 from src.speed.tuning import Settings
 
 FAMILIES = ("sdn", "mlp", "cnn", "convnext", "vit", "efficientnet", "hybrid")

@@ -29,10 +29,10 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
 
     import lightning as L  # here, so that mistakes above are answered at once
 
-    from src.speed.benchmark_report import add_to_report, recorded_accuracy
-    from src.run.instantiate import instantiate, quieten_lightning
     from src.predictor import read_card
+    from src.run.instantiate import instantiate, quieten_lightning
     from src.speed.benchmark import measure_exported, measure_model, threads_of
+    from src.speed.benchmark_report import add_to_report, recorded_accuracy
 
     quieten_lightning()
     L.seed_everything(cfg.seed, verbose=False)

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.cli.entry_point import compose, entry_point, guarded
 from src.cli.extras import apply_extras
-from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
 from src.run.directory import with_folder
+from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
 
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor

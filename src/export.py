@@ -15,11 +15,11 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from src.deploy.formats import check_choices
 from src.cli.entry_point import entry_point, guarded
 from src.cli.extras import apply_extras
-from src.system.links import refusal
+from src.deploy.formats import check_choices
 from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
+from src.system.links import refusal
 
 
 def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -42,8 +42,8 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     from src.deploy.quantizer import Quantizer
     from src.deploy.report import print_lines, print_models
     from src.deploy.speed import compare_speeds, weights_size
-    from src.run.instantiate import ready_data, restore
     from src.predictor import input_shape
+    from src.run.instantiate import ready_data, restore
 
     for format, precision in product(cfg.formats, cfg.precisions):
         exporting.check_replaceable(parent / f"{format}_{precision}")

@@ -15,11 +15,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from src.run.checkpoints import check_file, check_left, find_weights
 from src.cli.entry_point import entry_point, guarded
 from src.cli.extras import apply_extras
-from src.run.rerun import expand_command_line, go_on
+from src.run.checkpoints import check_file, check_left, find_weights
 from src.run.directory import with_folder
+from src.run.rerun import expand_command_line, go_on
 
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor

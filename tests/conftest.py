@@ -20,8 +20,8 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.data.cifar import CIFAR10DataModule, CIFAR100DataModule
 from src.cli.entry_point import CONFIGS
+from src.data.cifar import CIFAR10DataModule, CIFAR100DataModule
 
 TINY_RUN = (
     "trainer.max_epochs=1",

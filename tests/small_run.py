@@ -61,7 +61,9 @@ def model() -> L.LightningModule:
     """A small net for `data`, that learns too slowly to make no mistakes."""
     torch.manual_seed(0)
     net = SimpleMLP(in_channels=1, image_size=8, num_classes=4, hidden_sizes=[8])
-    return Classifier(net, partial(torch.optim.AdamW, lr=1e-4), None, nn.CrossEntropyLoss(), (1, 8, 8))
+    return Classifier(
+        net, partial(torch.optim.AdamW, lr=1e-4), None, nn.CrossEntropyLoss(), (1, 8, 8), score="acc", mode="max"
+    )
 
 
 @pytest.fixture
@@ -80,7 +82,9 @@ def known() -> Callable[..., tuple[L.LightningModule, InMemoryDataModule]]:
             row.fill_((1 - confidence) / (num_classes - 1))
             row[answer] = confidence
         net = AnswersByNumber(probabilities.log())
-        model = Classifier(net, torch.optim.AdamW, None, nn.CrossEntropyLoss(), (channels, 4, 4))
+        model = Classifier(
+            net, torch.optim.AdamW, None, nn.CrossEntropyLoss(), (channels, 4, 4), score="acc", mode="max"
+        )
         return model, KnownAnswers(labels, num_classes, channels, names)
 
     return make

@@ -11,10 +11,10 @@ import torch
 from omegaconf import DictConfig
 
 from src.benchmark import benchmark
-from src.deploy.exporting import export
-from src.speed.benchmark_report import recorded_accuracy
 from src.cli.entry_point import ROOT
+from src.deploy.exporting import export
 from src.run.instantiate import instantiate
+from src.speed.benchmark_report import recorded_accuracy
 
 SMALL = ("seconds=0.05", "train_batch_size=4", "inference_batch_sizes=[2]", "threads=1")
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from src.cli.entry_point import ROOT
 from src.compare import compare
 from src.report.comparisons import compare_by_data
 from src.report.page import write_page
 from src.report.runs import find_runs
 from src.train import train
-from src.cli.entry_point import ROOT
 from tests.conftest import TINY_RUN
 
 HOSTILE = "</title></script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"

@@ -7,15 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.utils.test_quoting import ODD
 
 from src.cli.entry_point import ROOT, parse
-from src.run.interruption import Interrupted
 from src.cli.quoting import quote_paths
+from src.run.interruption import Interrupted
 from src.run.recorded_overrides import OVERRIDES
 from src.run.rerun import expand
 from tests.conftest import TINY_RUN
 from tests.programs import run
-from tests.utils.test_quoting import ODD
 
 WORST = 'it\'s "a" [b], {c}=d; #é日本 $5 `id` \\ & (x) ~ *'
 SMALL = [

@@ -20,9 +20,9 @@ import torch
 import yaml
 from hydra.utils import instantiate
 
+from src.cli.entry_point import compose as compose_choices
 from src.run import recorded_overrides
 from src.run.checkpoints import CONFIG, CONFIG_KEY, read_run_config
-from src.cli.entry_point import compose as compose_choices
 from src.run.recorded_overrides import OVERRIDES, admitted_overrides
 from src.run.reuse import reusable
 from src.run.targets import check_targets

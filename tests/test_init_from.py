@@ -9,8 +9,8 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.train import train
 from src.run.checkpoints import check_left, read_checkpoint
+from src.train import train
 from tests.conftest import TINY_RUN
 from tests.programs import run
 

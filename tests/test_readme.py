@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from src.train import train
 from src.cli.entry_point import CONFIGS, ROOT
+from src.train import train
 from tests.conftest import TINY_RUN
 
 README = (ROOT / "README.md").read_text()

@@ -30,15 +30,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from src.cli.entry_point import ROOT
 from src.data.cifar import CIFAR10DataModule
 from src.data.idx import read_idx
 from src.data.image_folder import unreadable
 from src.run.checkpoints import read_checkpoint
-from src.cli.entry_point import ROOT
-from src.speed.measure import peak_memory
+from src.run.directory import create_folder
 from src.run.recorded_overrides import admitted_overrides
 from src.run.rerun import newest_good_checkpoint
-from src.run.directory import create_folder
+from src.speed.measure import peak_memory
 from tests.programs import Program
 
 TRAIN = [sys.executable, str(ROOT / "src" / "train.py")]

@@ -14,8 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 from omegaconf import DictConfig
 
-from src.train import train
 from src.cli.entry_point import ROOT
+from src.train import train
 from tests.conftest import TINY_RUN
 
 SMALL = (*TINY_RUN, "data=synthetic", "trainer.log_every_n_steps=1", "callbacks.model_summary=null")

@@ -15,9 +15,9 @@ import torch
 from omegaconf import DictConfig
 
 from benchmarks.sweep_kills import family
-from src.train import train
-from src.run.checkpoints import read_checkpoint
 from src.cli.entry_point import ROOT
+from src.run.checkpoints import read_checkpoint
+from src.train import train
 
 # plain SGD: where a gradient is 0 but for rounding, as of a bias before BatchNorm, Adam makes whole steps of that
 COMMON = (

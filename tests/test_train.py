@@ -17,8 +17,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from src.train import train
 from src.cli.entry_point import CONFIGS, ROOT, without_null
+from src.train import train
 from tests.conftest import TINY_RUN
 from tests.programs import Program, fresh, run
 
@@ -349,8 +349,8 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_keeps_the_last_checkpoint(
 ) -> None:
     import errno
 
-    from src.run import checkpoint_io
     from src.cli.entry_point import describe
+    from src.run import checkpoint_io
 
     flush, saved = os.fsync, []
 

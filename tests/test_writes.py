@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from src.sweeps.launcher import console_to
 from src.cli import entry_point as cli
+from src.sweeps.launcher import console_to
 from src.system.links import check_links
 from tests.programs import run
 

@@ -10,18 +10,20 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from src.models.classifier import class_name
+from src.models.task import Batch, DescribesInputs, Task
 from src.system.json_files import read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEST_REPORT = "test_report.json"
-MAX_PIXELS = 64  # of an image in the report of the test
+MAX_PIXELS = 64  # the height of an image in the report of the test
 MAX_NUMBERED_CLASSES = 20  # above this a confusion matrix has no room for figures and names
 
 
-class HeadResults:
-    """Counts the predictions of one head and keeps its worst mistakes.
+class OutputResults:
+    """Counts the classes that one output predicts, where it predicts classes, and keeps its worst mistakes.
 
     Args:
         num_mistakes: how many mistakes to keep.
@@ -29,20 +31,20 @@ class HeadResults:
 
     def __init__(self, num_mistakes: int) -> None:
         self.num_mistakes = num_mistakes
-        self.counts: Tensor | int = 0  # (num_classes, num_classes), rows: true
-        self.mistakes: list[Tensor] = []  # images (M, C, H, W), labels, predictions and confidences (M,)
+        self.counts: Tensor | None = None  # (num_classes, num_classes), rows: true
+        self.mistakes: list[Tensor] = []  # errors (M,), images (M, C, H, W), outputs and targets (M, …)
 
-    def update(self, images: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: images (B, C, H, W), logits (B, num_classes), labels (B,)."""
-        num_classes = logits.shape[1]
-        confidence, predicted = logits.float().softmax(dim=1).max(dim=1)  # (B,) each
-        pairs = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2)
-        self.counts = self.counts + pairs.view(num_classes, num_classes)
-        wrong = predicted != labels
-        mistakes = [images[wrong], labels[wrong], predicted[wrong], confidence[wrong]]
+    def update(self, task: Task, images: Tensor, output: Tensor, target: Tensor) -> None:
+        """Add a batch: images (B, C, H, W), an output and its target (B, …)."""
+        counts = task.confusion(output, target)
+        if counts is not None:
+            self.counts = counts if self.counts is None else self.counts + counts
+        errors = task.sample_errors(output, target)
+        wrong = errors > 0
+        mistakes = [errors[wrong], images[wrong], output[wrong], target[wrong]]
         if self.mistakes:
             mistakes = [torch.cat(pair) for pair in zip(self.mistakes, mistakes, strict=True)]
-        worst = mistakes[3].argsort(descending=True)[: self.num_mistakes]
+        worst = mistakes[0].argsort(descending=True)[: self.num_mistakes]
         self.mistakes = [part[worst] for part in mistakes]
 
 
@@ -50,8 +52,8 @@ class ImageReport(L.Callback):
     """Log a grid of training samples after the first epoch, and confusions and worst mistakes after the test.
 
     TensorBoard gets pictures; confusions and mistakes are also written to `test_report.json`, for pages such as that of
-    `src/compare.py`. The worst mistakes are those the net was surest of. Under DDP they are those of the first process,
-    while the confusion matrix counts the samples of all.
+    `src/compare.py`. What a mistake is and how it is shown says the task. Under DDP the mistakes are those of the first
+    process, while the confusion matrix counts the samples of all.
 
     Args:
         num_images: images in a grid.
@@ -62,9 +64,9 @@ class ImageReport(L.Callback):
         if num_images < 1:
             raise ValueError(f"num_images={num_images} must be at least 1.")
         self.num_images, self.dirpath = num_images, dirpath
-        self._samples: tuple[Tensor, Tensor] | None = None
+        self._samples: Batch | None = None
         self._samples_logged = False
-        self._results: dict[str, HeadResults] = {}
+        self._results: dict[str, OutputResults] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check, before the training, that no other file has the name of the report.
@@ -92,25 +94,20 @@ class ImageReport(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the first images that the net is trained on."""
+        """Keep the first samples that the net is trained on."""
         if self._samples is None and not self._samples_logged:
-            images, *_, labels = batch
-            self._samples = images[: self.num_images].cpu(), labels[: self.num_images].cpu()
+            self._samples = [part[: self.num_images].cpu() for part in batch]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log them; not before the first step, which they would delay."""
         if self._samples is not None:
-            images, labels = self._samples
-            names = class_names(trainer)
-            titles = [
-                " / ".join([name_of(first, names), *map(str, others)])  # one label, or one for each head
-                for first, *others in labels.view(len(labels), -1).tolist()
-            ]
-            self._log(trainer, "train/samples", lambda: image_grid(images, titles))
+            task, images = as_task(pl_module), self._samples[0]
+            captions = task.target_captions(task.targets(self._samples), output_cards(trainer, task))
+            self._log(trainer, "train/samples", lambda: image_grid(images, captions))
             self._samples, self._samples_logged = None, True
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin to count."""
+        """Start counting."""
         self._results = {}
 
     def on_test_batch_end(
@@ -122,38 +119,37 @@ class ImageReport(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Look at a batch. `outputs` are the logits (B, num_classes), or a dict of each head's."""
-        images, *_, labels = batch
-        heads = outputs if isinstance(outputs, dict) else {"": outputs}
-        columns = labels.view(len(labels), -1).unbind(dim=1)  # (B,) each
-        for (name, logits), head_labels in zip(heads.items(), columns, strict=True):
-            self._results.setdefault(name, HeadResults(self.num_images)).update(images, logits, head_labels)
+        """Add a batch; `outputs` are those of the task's test step, by name."""
+        task = as_task(pl_module)
+        targets = task.targets(batch)
+        for name, output in outputs.items():
+            self._results.setdefault(name, OutputResults(self.num_images)).update(task, batch[0], output, targets[name])
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the confusion matrix and the worst mistakes, of each head where there are several; write them down."""
-        report = {}
-        for number, (head, results) in enumerate(self._results.items()):
-            prefix = f"test/{head}/" if head else "test/"
-            names = class_names(trainer) if number == 0 else None  # further heads number their classes
-            assert isinstance(results.counts, Tensor)
-            counts = trainer.strategy.reduce(results.counts, reduce_op="sum").cpu()
-            self._log(trainer, f"{prefix}confusion_matrix", lambda c=counts, n=names: confusion_figure(c, n))
-            images, labels, predicted, confidence = (part.cpu() for part in results.mistakes)
-            mistakes = [
-                (name_of(label, names), name_of(guess, names), sure)
-                for label, guess, sure in zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True)
+        """Log the confusion matrix and the worst mistakes of each output, and write them down."""
+        task, report = as_task(pl_module), {}
+        cards = output_cards(trainer, task)
+        for name, results in self._results.items():
+            prefix = f"test/{name}/" if len(self._results) > 1 else "test/"
+            entry: dict[str, Any] = {}
+            card = cards.get(name, {})
+            if results.counts is not None:
+                counts = trainer.strategy.reduce(results.counts, reduce_op="sum").cpu()
+                names = card.get("names")
+                self._log(trainer, f"{prefix}confusion_matrix", lambda c=counts, n=names: confusion_figure(c, n))
+                classes = [class_name(label, names) for label in range(len(counts))]
+                entry = {"classes": classes, "counts": counts.tolist()}  # rows: true
+            _, images, output, target = (part.cpu() for part in results.mistakes)
+            facts = task.describe_samples(output, target, card)
+            captions = [task.caption(one) for one in facts]
+            pictures = torch.cat(list(task.panels(images, output, target).values()), dim=3)  # (M, C, H, panels · W)
+            if captions:
+                self._log(trainer, f"{prefix}worst_mistakes", lambda p=pictures, c=captions: image_grid(p, c))
+            entry["mistakes"] = [
+                {**fact, "caption": caption, "png": png}
+                for fact, caption, png in zip(facts, captions, pngs(pictures), strict=True)
             ]
-            if mistakes:
-                titles = [f"{label}, not\n{guess} {sure:.0%}" for label, guess, sure in mistakes]
-                self._log(trainer, f"{prefix}worst_mistakes", lambda i=images, t=titles: image_grid(i, t))
-            report[head or "test"] = {
-                "classes": [name_of(label, names) for label in range(len(counts))],
-                "counts": counts.tolist(),  # rows: true
-                "mistakes": [
-                    {"label": label, "predicted": guess, "confidence": sure, "png": png}
-                    for (label, guess, sure), png in zip(mistakes, pngs(images), strict=True)
-                ],
-            }
+            report[name if len(self._results) > 1 else "test"] = entry
         if self.dirpath is not None and trainer.is_global_zero and report:
             Path(self.dirpath).mkdir(parents=True, exist_ok=True)
             write_json(Path(self.dirpath) / TEST_REPORT, {"heads": report})
@@ -165,16 +161,21 @@ class ImageReport(L.Callback):
                 logger.experiment.add_figure(tag, draw(), global_step=trainer.global_step)
 
 
-def class_names(trainer: L.Trainer) -> list[str] | None:
-    """The names of the classes, where the DataModule tells them."""
-    datamodule = getattr(trainer, "datamodule", None)  # Lightning sets it out of mypy's sight
-    names = getattr(datamodule, "class_names", None)  # and a DataModule need not name its classes
-    return list(names) if names else None
+def as_task(model: L.LightningModule) -> Task:
+    """The task that is trained.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(model, Task):
+        raise TypeError(f"{type(model).__name__} must be a src.models.task.Task for its results to be shown.")
+    return model
 
 
-def name_of(label: int, names: list[str] | None) -> str:
-    """The name of a class, or its number where it has none."""
-    return names[label] if names and label < len(names) else str(label)
+def output_cards(trainer: L.Trainer, task: Task) -> dict[str, dict[str, Any]]:
+    """What each output means, where the DataModule describes its data; empty where it does not."""
+    datamodule: Any = getattr(trainer, "datamodule", None)  # Lightning sets it out of mypy's sight
+    return task.output_card(datamodule.input_card()) if isinstance(datamodule, DescribesInputs) else {}
 
 
 def displayed(images: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ def pngs(images: Tensor) -> list[str]:
     found = []
     for pixels in (displayed(images.float()) * 255).round().byte().numpy():  # (H, W, C)
         picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels[..., :3])
-        picture.thumbnail((MAX_PIXELS, MAX_PIXELS))
+        picture.thumbnail((MAX_PIXELS * max(1, round(picture.width / picture.height)), MAX_PIXELS))
         content = io.BytesIO()
         picture.save(content, format="PNG")
         found.append(base64.b64encode(content.getvalue()).decode())
@@ -203,17 +204,19 @@ def image_grid(images: Tensor, titles: list[str]) -> "Figure":
     """Draw (N, C, H, W) of any range, each under its title, in a grid that is about square."""
     from matplotlib.figure import Figure  # 0.5 s, and only for those who want pictures
 
-    columns = max(round(len(images) ** 0.5), 1)
+    width = images.shape[3] / images.shape[2]  # of an image of height 1
+    columns = max(round((len(images) / width) ** 0.5), 1)
     rows = -(-len(images) // columns)
-    cell = 1 + 0.32  # the height of an image of width 1 with its title
-    figure = Figure(figsize=(1.3 * columns, 1.3 * cell * rows))
+    cell = 1 + 0.32  # the height of an image with its title
+    figure = Figure(figsize=(1.3 * columns * width, 1.3 * cell * rows))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all images: an Axes for each would take a second
     for index, (picture, title) in enumerate(zip(displayed(images).numpy(), titles, strict=False)):
-        x, y = index % columns, index // columns * cell
+        x, y = index % columns * width, index // columns * cell
         grey = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(x + 0.04, x + 0.96, y + cell - 0.04, y + cell - 0.96))
-        axes.text(x + 0.5, y + cell - 0.98, title, fontsize=8, ha="center", va="bottom")
-    axes.set(xlim=(0, columns), ylim=(rows * cell, 0), aspect="auto")
+        extent = (x + 0.04, x + width - 0.04, y + cell - 0.04, y + cell - 0.96)
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
+        axes.text(x + width / 2, y + cell - 0.98, title, fontsize=8, ha="center", va="bottom")
+    axes.set(xlim=(0, columns * width), ylim=(rows * cell, 0), aspect="auto")
     axes.set_axis_off()
     return figure
 
@@ -231,7 +234,7 @@ def confusion_figure(counts: Tensor, names: list[str] | None) -> "Figure":
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if size <= MAX_NUMBERED_CLASSES:
-        labels = [name_of(label, names) for label in range(size)]
+        labels = [class_name(label, names) for label in range(size)]
         axes.set_xticks(range(size), labels, rotation=90 if names and max(map(len, names)) > 3 else 0)
         axes.set_yticks(range(size), labels)
         for row, column in counts.nonzero().tolist():

@@ -32,6 +32,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from src.cli.quoting import quote_paths
+from src.cli.suggestions import dotted, suggest, suggest_key
 from src.data.class_folders import count_classes
 from src.run.checkpoint_names import LAST
 from src.run.interruption import RESUMABLE, Interrupted, SweepFailed, SweepInterrupted
@@ -40,9 +42,7 @@ from src.system.json_files import write_whole
 from src.system.locks import locked
 from src.system.openmp import let_waiting_threads_yield, watch_contention
 from src.system.ranks import tell
-from src.cli.quoting import quote_paths
 from src.system.signals import listener
-from src.cli.suggestions import dotted, suggest, suggest_key
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
 CONFIGS = ROOT / "configs"

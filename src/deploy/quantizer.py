@@ -24,8 +24,9 @@ from src.deploy.exporting import (
 from src.deploy.fake_quantization import by_sensitivity, fine_tune
 from src.deploy.formats import check_format, load_format
 from src.deploy.inference_net import inference_copy, layers, torch_runner, trace
-from src.speed.measure import check_choice, first_line
+from src.models.compiling import first_line
 from src.predictor import input_shape, load
+from src.speed.measure import check_choice
 
 log = logging.getLogger(__name__)
 

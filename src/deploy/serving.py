@@ -5,9 +5,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.deploy.inference_net import torch_runner
+from src.predictor import Predictor
 from src.run.checkpoints import INPUT_KEY, read_checkpoint
 from src.run.instantiate import ready_data, restore
-from src.predictor import Predictor
 
 
 def predictor_of_run(cfg: DictConfig, ckpt_path: Path) -> Predictor:

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from src.deploy.inference_net import quiet
-from src.speed.measure import MEMORY_FORMATS, blocks, first_line, inference_step, latencies
+from src.models.compiling import first_line
 from src.predictor import Run, load
+from src.speed.measure import MEMORY_FORMATS, blocks, inference_step, latencies
 
 log = logging.getLogger(__name__)
 

@@ -1,20 +1,21 @@
 """Several classifications of one image at once, by heads on shared features."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from src.models.classifier import Batch, Classifier
-from src.models.metrics import LossAndAccuracy, MultiheadLossAndAccuracy
+from src.models.classifier import Classifier
+from src.models.metrics import MultiheadLossAndAccuracy
+from src.models.task import Batch, Outputs
 
 
 class MultiheadClassifier(Classifier):
     """Train any net that maps images (B, C, H, W) to a dict of logits, one entry for each head.
 
     All nets of `src.models.components` do so where `num_classes` is a mapping. Labels are (B, heads), in the order of
-    the heads. Each figure is logged for each head, as `val/<head>/acc`, and over all: `val/acc` and
+    the heads. Each metric is logged for each head, as `val/<head>/acc`, and over all: `val/acc` and
     `val/balanced_acc` are means over the heads, `val/loss` is the weighted sum.
 
     Args:
@@ -33,17 +34,21 @@ class MultiheadClassifier(Classifier):
         if heads != list(self.loss_weights):
             raise ValueError(f"loss_weights has the heads {list(self.loss_weights)}, but the net's are {heads}.")
 
-    def make_metrics(self, metric: Callable[[], LossAndAccuracy]) -> Any:
-        """The figures of one stage, for each head and over all."""
-        return MultiheadLossAndAccuracy(self.loss_weights, metric)
+    def targets(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the labels (B,) of each head, from (B, heads)."""
+        return dict(zip(self.loss_weights, batch[-1].unbind(dim=1), strict=True))
 
-    def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Any]:
-        """Return the weighted loss of a batch and the logits of each head, and add it to the figures of a stage."""
-        *inputs, labels = batch  # labels: (B, heads)
-        logits = self.net(*inputs)  # (B, classes of the head) each
-        losses = []
-        for (name, weight), head_labels in zip(self.loss_weights.items(), labels.unbind(dim=1), strict=True):
-            loss = self.criterion(logits[name], head_labels)
-            metrics[name].update(loss.detach(), logits[name].detach(), head_labels)
-            losses.append(weight * loss)
-        return torch.stack(losses).sum(), logits
+    def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum () of the losses of the heads."""
+        return torch.stack([weight * losses[name] for name, weight in self.loss_weights.items()]).sum()
+
+    def make_metrics(self, stage: str) -> Any:
+        """Make the metrics of a stage, for each head and over all."""
+        return MultiheadLossAndAccuracy(self.loss_weights, lambda: super(MultiheadClassifier, self).make_metrics(stage))
+
+    def update_metrics(
+        self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
+    ) -> None:
+        """Add a batch to the metrics of each head."""
+        for name, metric in metrics.items():
+            metric.update(losses[name], outputs[name], targets[name])

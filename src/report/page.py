@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from src.cli.quoting import name_of
 from src.report import charts
 from src.report.charts import DISTINCT, Point, Series
 from src.report.comparisons import Comparison, checksum_of
@@ -24,7 +25,6 @@ from src.report.statistics import Configuration, shared_settings
 from src.report.studies import StudyReport
 from src.run.status import FINISHED, INTERRUPTED
 from src.system.json_files import part, write_whole
-from src.cli.quoting import name_of
 
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "params": ("parameters", charts.count),

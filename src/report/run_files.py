@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.system import safe_files
 from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED, RUNNING, STATUS
+from src.system import safe_files
 
 RECORD, METRICS, TEST_REPORT, TRACEBACK = "run.json", "metrics.json", "test_report.json", "traceback.txt"
 OVERRIDES = Path(".hydra", "overrides.yaml")

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from src.cli.quoting import name_of
 from src.report.run_files import (
     RECORD,
     TRACEBACK,
@@ -18,11 +19,10 @@ from src.report.run_files import (
     read_overrides,
     read_status,
 )
-from src.sweeps.jobs import standing
 from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, RUNNING
+from src.sweeps.jobs import standing
 from src.system.json_files import part, read_json
 from src.system.locks import is_locked
-from src.cli.quoting import name_of
 
 # overrides that say where or how often a run is made, and not what it is
 NO_SETTINGS = (

@@ -4,8 +4,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.system.safe_files import read_yaml
 from src.run.stored_config import plain_config
+from src.system.safe_files import read_yaml
 
 if TYPE_CHECKING:  # torch costs seconds to import, and a missing file is found without it
     from torch import nn

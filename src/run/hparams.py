@@ -1,7 +1,7 @@
 """What TensorBoard's HParams tab shows of a run: the values it may be compared by, and the figures to compare."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -27,20 +27,10 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_TYPE_STRING: "string_value"}
 LEARNING_RATE = "model.optimizer.lr"
-COMPARED_BY = (  # TensorBoard ticks the first five
-    "test/acc",
-    "val/acc_best",
-    "val/acc",
-    "val/loss",
-    "params",
-    "test/loss",
-    "epoch_seconds",
-    "images_per_second",
-)
+COMPARED_BY = ("val/loss", "params", "test/loss", "epoch_seconds", "images_per_second")  # after the scores
 # Of all others the last value of their curves is shown. A curve must not get the figure once more, at an earlier step:
 # TensorBoard would take that for a new start, and forget the curve.
 OWN_TAGS = {
-    "val/acc_best": "val/acc_best",
     "params": "params",
     "epoch_seconds": "median/epoch_seconds",
     "images_per_second": "median/images_per_second",
@@ -48,22 +38,33 @@ OWN_TAGS = {
 
 
 def log_hyperparameters(
-    logger: TensorBoardLogger, values: Mapping[str, Any], figures: Mapping[str, float], step: int
+    logger: TensorBoardLogger,
+    values: Mapping[str, Any],
+    figures: Mapping[str, float],
+    scores: Sequence[str],
+    step: int,
 ) -> None:
     """Write a run's values and figures for the HParams tab.
 
     Args:
         logger: of the run.
         values: of the configuration, by dotted names.
-        figures: of the run; those of `COMPARED_BY` are shown.
+        figures: of the run; those of `COMPARED_BY` are shown, after the scores.
+        scores: the metrics that say how good a model is.
         step: of the optimizer, at the end of the run.
     """
     logger.log_hyperparams(dict(values))  # for hparams.yaml; without figures Lightning writes no events
-    for name, tag in OWN_TAGS.items():
+    shown = [
+        *(name for score in scores for name in (f"test/{score}", f"val/{score}_best", f"val/{score}")),
+        *COMPARED_BY,
+    ]
+    own_tags = OWN_TAGS | {name: name for name in shown if name.endswith("_best")}
+    for name, tag in own_tags.items():
         if name in figures:
             logger.experiment.add_scalar(tag, figures[name], step)
-    # TensorBoard takes the columns of all runs from any one of them, so each names all figures, its own or not
-    tags = {name: OWN_TAGS.get(name, name) for name in COMPARED_BY}
+    # TensorBoard takes the columns of all runs from any one of them, so each names all figures, its own or not; and
+    # ticks the first five
+    tags = {name: own_tags.get(name, name) for name in shown}
     columns = [MetricInfo(name=MetricName(tag=tag), display_name=name) for name, tag in tags.items()]
     first = {LEARNING_RATE, *chosen()}
     infos = [HParamInfo(name=name, type=kind(value), differs=name in first) for name, value in values.items()]

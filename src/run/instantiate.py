@@ -18,20 +18,20 @@ from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, Progres
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from omegaconf import DictConfig, OmegaConf
 
-from src.sweeps.job_callback import SweepJob
 from src.run.checkpoint_io import SafeCheckpointIO
 from src.run.checkpoints import check_file, check_fits, read_run_config
-from src.system.cpu import warn_if_emulated
-from src.run.status import JOB
 from src.run.lean_steps import NoProfiler, lighten
 from src.run.outputs import check_outputs, keep_tables
-from src.system.ranks import agree, in_torchrun, is_first
-from src.run.reuse import reusable
 from src.run.record import RunRecord
-from src.system.signals import listener
+from src.run.reuse import reusable
+from src.run.status import JOB
 from src.run.stored_config import to_stored
 from src.run.sync_batchnorm import SyncBatchNorm
 from src.run.targets import check_targets
+from src.sweeps.job_callback import SweepJob
+from src.system.cpu import warn_if_emulated
+from src.system.ranks import agree, in_torchrun, is_first
+from src.system.signals import listener
 
 EXTRAS = ("wandb", "mlflow")  # loggers that are extras of the same name
 

@@ -17,12 +17,13 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 
+from src.models.task import DescribesInputs, Task
 from src.run.checkpoints import CONFIG_KEY, INPUT_KEY
-from src.system.cpu import load_average
 from src.run.journal import completed_epochs, epoch_line, journal
-from src.system.json_files import read_json, write_json
-from src.speed.measure import count_parameters
 from src.run.rerun import remember, store_config, tell_differences
+from src.speed.measure import count_parameters
+from src.system.cpu import load_average
+from src.system.json_files import read_json, write_json
 
 NOTHING_YET = {"seconds": 0.0, "validation_seconds": 0.0, "images": 0}  # of an epoch that begins
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
@@ -105,7 +106,8 @@ class RunRecord(L.Callback):
             return
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         data = datamodule.checksums() if hasattr(datamodule, "checksums") else {}
-        now = {**self.facts, **environment(), "processes": trainer.world_size, "data": data}
+        score = {"score": pl_module.score, "mode": pl_module.mode} if isinstance(pl_module, Task) else {}
+        now = {**self.facts, **score, **environment(), "processes": trainer.world_size, "data": data}
         if self.compared_with:
             tell_differences(self.config, Path(self.compared_with), now)
         if trainer.is_global_zero:
@@ -152,8 +154,8 @@ class RunRecord(L.Callback):
         """Let a checkpoint carry what rebuilds its model and data, and what it takes to use the model without them."""
         checkpoint[CONFIG_KEY] = self.config
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
-        if hasattr(datamodule, "input_card"):
-            checkpoint[INPUT_KEY] = datamodule.input_card()
+        if isinstance(datamodule, DescribesInputs) and isinstance(pl_module, Task):
+            checkpoint[INPUT_KEY] = pl_module.card(datamodule.input_card())
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock; resuming amid an epoch, Lightning does not start that again."""

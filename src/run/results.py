@@ -15,13 +15,13 @@ from rich.table import Table
 from torch import Tensor
 
 from src.run.checkpoints import read_checkpoint
-from src.run.journal import journal
-from src.speed.measure import count_macs, count_parameters
-from src.run.rerun import flat
+from src.run.journal import journal, score_of
 from src.run.record import RunRecord
+from src.run.rerun import flat
 from src.run.stored_config import UNKNOWN
+from src.speed.measure import count_macs, count_parameters
 
-SUMMARY = ("test/acc", "val/acc", "params", "epoch_seconds", "images_per_second")
+SUMMARY = ("params", "epoch_seconds", "images_per_second")
 
 # what runs are compared by, in the HParams tab and its like
 COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
@@ -72,7 +72,7 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
         if isinstance(logger, TensorBoardLogger):
             from src.run.hparams import log_hyperparameters  # what it imports need not delay the first step
 
-            log_hyperparameters(logger, compared, figures, trainer.global_step)
+            log_hyperparameters(logger, compared, figures, score_of(model), trainer.global_step)
         else:
             logger.log_hyperparams(compared)
         logger.finalize("success")
@@ -81,7 +81,7 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
     for line in (best, f"test: {'  '.join(tested)}" if tested else None):
         if line is not None:
             journal.info("%s", line)
-    print_summary(cfg, figures, best)
+    print_summary(cfg, figures, best, score_of(model))
 
 
 def best_line(trainer: L.Trainer, figures: dict[str, float]) -> str | None:
@@ -107,13 +107,15 @@ def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def print_summary(cfg: DictConfig, figures: dict[str, float], best: str | None) -> None:
+def print_summary(cfg: DictConfig, figures: dict[str, float], best: str | None, scores: list[str]) -> None:
     """Print the main figures, the best checkpoint, the run directory, and what to try next."""
     table = Table(show_header=False)
+    for name in (f"{stage}/{score}" for stage in ("test", "val") for score in scores):
+        if name in figures:
+            table.add_row(name, f"{figures[name]:.4f}")
     for name in SUMMARY:
         if name in figures:
-            value = figures[name]
-            table.add_row(name, f"{value:.4f}" if name.endswith("acc") else f"{value:,.2f}".removesuffix(".00"))
+            table.add_row(name, f"{figures[name]:,.2f}".removesuffix(".00"))
     console = Console()
     console.print(table)
     if best is not None:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from src.deploy.speed import ready_to_run
-from src.system.cpu import check_threads, thread_share, warn_if_emulated
+from src.predictor import input_shape, read_card
 from src.speed.measure import (
     MEMORY_FORMATS,
     Step,
@@ -27,7 +27,7 @@ from src.speed.measure import (
     spread,
     train_step,
 )
-from src.predictor import input_shape, read_card
+from src.system.cpu import check_threads, thread_share, warn_if_emulated
 
 BLOCKS = 7
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from src.system.json_files import write_json
 from src.run.record import environment
+from src.system.json_files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

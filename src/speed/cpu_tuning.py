@@ -17,10 +17,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from src.system.cpu import check_threads, thread_share, warn_if_emulated
-from src.speed.measure import MEMORY_FORMATS, PRECISIONS, check_choice, first_line, seconds_per_step, train_step
+from src.models.compiling import first_line
 from src.run.record import RunRecord
+from src.speed.measure import MEMORY_FORMATS, PRECISIONS, check_choice, seconds_per_step, train_step
 from src.speed.tuning import Settings, choose, compare, paired_gain, powers_of_two
+from src.system.cpu import check_threads, thread_share, warn_if_emulated
 
 log = logging.getLogger(__name__)
 rank_zero_info = rank_zero_only(log.info)

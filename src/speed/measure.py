@@ -1,6 +1,5 @@
 """Speed and memory, measured: what tuning, `src/benchmark.py` and the benchmarks have in common."""
 
-import copy
 import gc
 import statistics
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -104,28 +102,6 @@ def blocks(steps: dict[str, Step], rounds: int, seconds: float) -> dict[str, lis
         for name, step in steps.items():
             times[name].append(seconds_per_step(step, seconds))
     return times
-
-
-def why_not_compilable(net: nn.Module, *inputs: Any) -> str | None:
-    """What goes wrong when a copy of a net is compiled and run forward and backward; None if nothing does."""
-    with isolate_rng():
-        copied = copy.deepcopy(net)
-        try:
-            copied(*inputs)
-        except Exception:  # what cannot be run like this at all says nothing of compiling
-            return None
-        copied.compile()
-        try:
-            outputs = copied.train()(*inputs)
-            sum(output.sum() for output in (outputs.values() if isinstance(outputs, dict) else [outputs])).backward()
-        except Exception as error:  # whatever a compiler may raise
-            return first_line(error)
-    return None
-
-
-def first_line(error: Exception) -> str:
-    """The kind of an error and the first line of what it says."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def latencies(step: Step, seconds: float) -> list[float]:

@@ -8,11 +8,10 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 
 from src.run.interruption import Pruned
+from src.run.journal import score_of
+from src.run.results import chooser
 from src.run.status import JOB, note
 from src.system.json_files import read_json
-from src.run.results import chooser
-
-REPORTED = ("train/loss", "val/loss", "val/acc")
 
 
 class SweepJob(L.Callback):
@@ -92,7 +91,9 @@ class SweepJob(L.Callback):
             self.trial.report(value, epoch)
             hopeless = self.trial.should_prune()
         if trainer.strategy.reduce_boolean_decision(hopeless, all=False):  # all processes end together
-            validated = {name: metrics[name] for name in REPORTED if name.startswith("val/") and name in metrics}
+            validated = {
+                name: metrics[name] for name in reported(trainer) if name.startswith("val/") and name in metrics
+            }
             note(self.folder, figures=validated)  # train/loss is still that of the epoch before
             raise Pruned(value)
 
@@ -100,8 +101,13 @@ class SweepJob(L.Callback):
         """Report the metrics of an epoch that had its validation, or needs none."""
         if self._unreported and (self._validated or not trainer.enable_validation):
             metrics = trainer.callback_metrics
-            note(self.folder, figures={name: float(metrics[name]) for name in REPORTED if name in metrics})
+            note(self.folder, figures={name: float(metrics[name]) for name in reported(trainer) if name in metrics})
         self._unreported = self._validated = False
+
+
+def reported(trainer: L.Trainer) -> list[str]:
+    """The metrics that a job's status tells after each epoch."""
+    return ["train/loss", "val/loss", *(f"val/{score}" for score in score_of(trainer.lightning_module))]
 
 
 def is_lacking(name: str, known: Collection[str]) -> bool:

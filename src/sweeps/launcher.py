@@ -18,14 +18,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from src.cli.entry_point import describe, set_env
+from src.run.interruption import RESUMABLE, Interrupted
+from src.run.status import FAILED, INTERRUPTED
 from src.sweeps.ending import Ending, blocked, leave_terminal
 from src.sweeps.jobs import Job, mark_interrupted, mark_lost
 from src.sweeps.table import Progress, words
 from src.sweeps.task import Task
-from src.cli.entry_point import describe, set_env
 from src.system.cpu import allowed_cpus, physical_cores
-from src.run.interruption import RESUMABLE, Interrupted
-from src.run.status import FAILED, INTERRUPTED
 from src.system.links import open_to_append
 
 log = logging.getLogger(__name__)

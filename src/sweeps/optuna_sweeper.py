@@ -17,14 +17,14 @@ import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from src.cli.quoting import name_of
+from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.sweeps.jobs import Job
 from src.sweeps.space import SearchSpace, word
 from src.sweeps.study import open_study, trial_of
 from src.sweeps.sweeper import ResumableSweeper, names_of, wait_for
-from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.system.json_files import write_whole
 from src.system.locks import is_locked, locked
-from src.cli.quoting import name_of
 
 if TYPE_CHECKING:
     import optuna

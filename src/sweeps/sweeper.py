@@ -17,15 +17,15 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from src.cli.quoting import name_of
+from src.run.interruption import SweepFailed, SweepInterrupted
+from src.run.status import FAILED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.ending import Ending, typed_command
 from src.sweeps.jobs import Job, Sweep, jobs_in, without_names
 from src.sweeps.launcher import LocalLauncher
 from src.sweeps.space import word
 from src.sweeps.table import summarise
 from src.sweeps.task import kind
-from src.run.interruption import SweepFailed, SweepInterrupted
-from src.run.status import FAILED, INTERRUPTED, PENDING, RUNNING
-from src.cli.quoting import name_of
 
 log = logging.getLogger(__name__)
 

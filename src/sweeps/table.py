@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from src.sweeps.jobs import Job
-from src.run.status import FAILED, FINISHED, INTERRUPTED, PRUNED
 from src.cli.quoting import name_of
+from src.run.status import FAILED, FINISHED, INTERRUPTED, PRUNED
+from src.sweeps.jobs import Job
 
 ROWS = 40  # of a summary; more jobs than that are told by group
 NAMED = 5  # of their failures

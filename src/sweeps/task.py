@@ -10,9 +10,9 @@ from hydra.core.utils import JobReturn, configure_log, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.sweeps.jobs import Job
 from src.cli.entry_point import CONFIGS
 from src.cli.quoting import name_of
+from src.sweeps.jobs import Job
 
 
 @dataclass

@@ -14,9 +14,9 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from src.callbacks.last_checkpoint import LastCheckpoint
-from src.train import train
 from src.run.checkpoints import RESUME_KEY, read_checkpoint
 from src.run.interruption import Interrupted, Pruned
+from src.train import train
 
 SMALL = (
     "data=synthetic",

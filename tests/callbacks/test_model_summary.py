@@ -16,7 +16,9 @@ def test_flops_are_those_of_one_image_with_batchnorm_too(
     data: L.LightningDataModule, trainer: Callable[..., L.Trainer], capsys: pytest.CaptureFixture[str]
 ) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
-    model = Classifier(net, partial(torch.optim.SGD, lr=0.1), None, nn.CrossEntropyLoss(), (1, 8, 8))
+    model = Classifier(
+        net, partial(torch.optim.SGD, lr=0.1), None, nn.CrossEntropyLoss(), (1, 8, 8), score="acc", mode="max"
+    )
     run = trainer(ModelSummary(), log_every_n_steps=1)
     run.fit(model, datamodule=data)
     assert "Total FLOPs: 1.1 K" in capsys.readouterr().out  # 2 * (64 * 8 + 8 * 4)

@@ -15,8 +15,8 @@ from src.data.augmentation import BatchAugmentation
 from src.data.class_folders import count_classes
 from src.data.image_folder import IMAGENET_MEAN, IMAGENET_STD, ImageFolderDataModule, random_view
 from src.data.photographs import augmented, centre
-from src.train import train
 from src.predictor import read_image
+from src.train import train
 from tests.conftest import TINY_RUN
 from tests.data.conftest import write_photographs
 

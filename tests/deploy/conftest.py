@@ -75,7 +75,9 @@ def batches(data: SyntheticDataModule) -> dict[str, Callable[[], Any]]:
 
 def task(net: nn.Module) -> Classifier:
     """A net as something to be trained."""
-    return Classifier(net, partial(torch.optim.AdamW, lr=1e-3), None, nn.CrossEntropyLoss(), (1, 28, 28))
+    return Classifier(
+        net, partial(torch.optim.AdamW, lr=1e-3), None, nn.CrossEntropyLoss(), (1, 28, 28), score="acc", mode="max"
+    )
 
 
 def learn(net: nn.Module, data: SyntheticDataModule, epochs: int = 2, lr: float = 3e-3) -> Classifier:

@@ -16,8 +16,8 @@ from src.deploy import exporting
 from src.deploy.exporting import Agreement, Limited, agreement, check, check_replaceable, export, staged
 from src.deploy.formats import PRECISIONS, check_choices, check_format, load_format
 from src.deploy.inference_net import torch_runner
-from src.system.json_files import write_json
 from src.predictor import CARD, load
+from src.system.json_files import write_json
 from tests.deploy.conftest import FAMILIES, MULTIHEAD, WHOLE
 
 KINDS = [

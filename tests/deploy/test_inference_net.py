@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.deploy.inference_net import has_attention, inference_copy, layers, trace
 from src.cli.entry_point import ROOT
+from src.deploy.inference_net import has_attention, inference_copy, layers, trace
 from tests.deploy.conftest import FAMILIES, MULTIHEAD, unlike_new
 
 SHAPE = (1, 28, 28)

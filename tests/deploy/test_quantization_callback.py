@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from src.deploy.quantization_callback import Quantization
-from src.train import train
 from src.predictor import load
+from src.train import train
 from tests.conftest import TINY_RUN
 
 RUN = (

@@ -32,7 +32,9 @@ def classifier(
     scheduler: Callable[..., Schedule] | None = None,
     **options: Any,
 ) -> Classifier:
-    return Classifier(net or small_net(), optimizer, scheduler, nn.CrossEntropyLoss(), (1, 4, 4), **options)
+    return Classifier(
+        net or small_net(), optimizer, scheduler, nn.CrossEntropyLoss(), (1, 4, 4), score="acc", mode="max", **options
+    )
 
 
 def trainer(max_epochs: int = 1, **options: Any) -> L.Trainer:
@@ -118,7 +120,7 @@ def test_the_loss_of_a_step_is_that_of_its_batch(tmp_path: Path) -> None:
 def test_it_is_the_net_and_hands_test_logits_to_callbacks() -> None:
     class Keeper(L.Callback):
         def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
-            kept.append(outputs)
+            kept.append(outputs["class"])
 
     kept: list[Tensor] = []
     model = classifier()

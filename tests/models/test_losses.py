@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from src.models.classifier import Classifier
 from src.models.losses import CrossEntropy
-from src.train import train
 from src.run.instantiate import instantiate, restore
+from src.train import train
 from tests.conftest import TINY_RUN
 from tests.data.conftest import write_photographs
 from tests.programs import run
@@ -109,7 +109,7 @@ def test_data_that_count_no_classes_are_named() -> None:
             return DataLoader(TensorDataset(torch.randn(12, 1, 2, 2), LABELS), batch_size=4)
 
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
-    model = Classifier(net, torch.optim.SGD, None, CrossEntropy(4, "balanced"), (1, 2, 2))
+    model = Classifier(net, torch.optim.SGD, None, CrossEntropy(4, "balanced"), (1, 2, 2), score="acc", mode="max")
     trainer = L.Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match=r"asks the data for class_counts\(\), and Uncounted has no such method"):
         trainer.fit(model, datamodule=Uncounted())

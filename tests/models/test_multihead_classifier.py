@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from src.models.components.layers import make_head
 from src.models.components.simple_cnn import SimpleCNN
-from src.train import train
 from src.run.instantiate import instantiate
+from src.train import train
 from tests.conftest import TINY_RUN
 
 FAMILIES = ["simple_mlp", "mnist_sdn_8k", "mnist_cnn_8k", "mnist_vit_38k", "mnist_convnext_18k"]

@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from omegaconf import DictConfig
 
-from src.train import train
 from src.cli.entry_point import check_types
 from src.run.instantiate import build
 from src.run.lean_steps import STEP_HOOKS
+from src.train import train
 from tests.conftest import TINY_RUN
 
 

@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 
 from src.data.synthetic import SyntheticDataModule
 from src.models.classifier import Classifier
-from src.train import train
 from src.run.instantiate import build
 from src.run.lean_steps import STEP_HOOKS, STRATEGY_HOOKS, TRAINING_HOOKS, TRANSFER_HOOKS, NoProfiler, Transfer
+from src.train import train
 from tests.conftest import TINY_RUN
 
 MOST_CALLS = 1_750  # of functions a step of the default run, its net's and optimizer's own 470 included

@@ -7,8 +7,8 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from omegaconf import DictConfig
 
-from src.train import train
 from src.run.outputs import check_outputs, keep_tables
+from src.train import train
 from tests.conftest import TINY_RUN
 
 Compose = Callable[..., DictConfig]

@@ -10,15 +10,15 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from src.utils import cpu, measure
 from torch import Tensor, nn
 
-from src.speed import cpu_tuning
-from src.speed.cpu_tuning import CpuTuning, lay_out_state
 from src.data.synthetic import SyntheticDataModule
 from src.models.classifier import Classifier
-from src.utils import cpu, measure
 from src.run.checkpoints import read_checkpoint
 from src.run.record import RunRecord
+from src.speed import cpu_tuning
+from src.speed.cpu_tuning import CpuTuning, lay_out_state
 from src.speed.tuning import Settings
 
 
@@ -75,7 +75,15 @@ def make_model() -> Classifier:
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(512, 4)
     )
-    return Classifier(net, partial(torch.optim.AdamW, lr=0.01, fused=True), None, nn.CrossEntropyLoss(), (3, 8, 8))
+    return Classifier(
+        net,
+        partial(torch.optim.AdamW, lr=0.01, fused=True),
+        None,
+        nn.CrossEntropyLoss(),
+        (3, 8, 8),
+        score="acc",
+        mode="max",
+    )
 
 
 def train(trainer: Callable[..., L.Trainer], *callbacks: L.Callback, **options: Any) -> Classifier:

@@ -6,8 +6,8 @@ import lightning as L
 import pytest
 import torch
 
-from src.speed.latency import Latency
 from src.data.in_memory import InMemoryDataModule
+from src.speed.latency import Latency
 
 
 def weights_after(trainer: L.Trainer, model: L.LightningModule, data: InMemoryDataModule) -> list[torch.Tensor]:

@@ -1,6 +1,5 @@
 """Measuring tools: what they count, and what they leave alone."""
 
-import pytest
 import torch
 from torch import nn
 
@@ -37,22 +36,3 @@ def test_latencies_are_at_least_five_and_each_a_single_step() -> None:
     calls: list[None] = []
     assert len(measure.latencies(lambda: calls.append(None), seconds=0)) == 5
     assert len(calls) == 6
-
-
-def test_the_reason_that_a_net_cannot_be_compiled_is_told_and_nothing_is_disturbed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("no such thing\nand more")
-
-    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5))
-    images, wrong = torch.randn(4, 3), torch.randn(4, 7)
-    torch.manual_seed(0)
-    state, before = torch.get_rng_state(), [value.clone() for value in net.state_dict().values()]
-    monkeypatch.setattr(nn.Module, "compile", lambda self: None)
-    assert measure.why_not_compilable(net, images) is None
-    monkeypatch.setattr(nn.Module, "compile", lambda self: self.register_forward_pre_hook(fail))
-    assert measure.why_not_compilable(net, images) == "RuntimeError: no such thing"
-    assert measure.why_not_compilable(net, wrong) is None  # it cannot be run like that, compiled or not
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(value, now) for value, now in zip(before, net.state_dict().values(), strict=True))

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from src.speed.op_profile import OUTSIDE, OperatorProfile
 from src.data.synthetic import SyntheticDataModule
 from src.models.classifier import Classifier
+from src.speed.op_profile import OUTSIDE, OperatorProfile
 
 
 class Costly(nn.Module):
@@ -29,7 +29,7 @@ class Costly(nn.Module):
 @pytest.fixture
 def costly() -> Classifier:
     net = nn.Sequential(nn.Flatten(), Costly(), nn.Linear(192, 4))
-    return Classifier(net, torch.optim.AdamW, None, nn.CrossEntropyLoss(), (3, 8, 8))
+    return Classifier(net, torch.optim.AdamW, None, nn.CrossEntropyLoss(), (3, 8, 8), score="acc", mode="max")
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from src.sweeps.jobs import Sweep
 from src.run.status import note
+from src.sweeps.jobs import Sweep
 from src.system.locks import locked
 from tests.sweeps.conftest import TOY, Toy, overrides, starts, statuses
 

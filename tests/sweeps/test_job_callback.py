@@ -11,10 +11,10 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Checkpoint
 
-from src.sweeps.job_callback import SweepJob
-from src.data.in_memory import InMemoryDataModule
 from src.cli.entry_point import CONFIGS
+from src.data.in_memory import InMemoryDataModule
 from src.run.interruption import Pruned
+from src.sweeps.job_callback import SweepJob
 
 optuna = pytest.importorskip("optuna", reason="studies need the extra [sweep]")
 from src.sweeps.study import open_study

@@ -6,9 +6,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from src.sweeps.jobs import Sweep, key_of, mark_lost, to_do
 from src.run.interruption import Interrupted, Pruned
 from src.run.status import JOB, STATUS, note, recorded
+from src.sweeps.jobs import Sweep, key_of, mark_lost, to_do
 from src.system.json_files import read_json
 from src.system.locks import locked
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from src.run.status import note
 from src.sweeps.jobs import Job, Sweep
 from src.sweeps.table import Progress, duration, summarise, words
-from src.run.status import note
 
 
 @pytest.fixture

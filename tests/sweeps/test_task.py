@@ -10,8 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
-from src.sweeps.task import Task, kind
 from src.cli.entry_point import CONFIGS
+from src.sweeps.task import Task, kind
 
 
 @pytest.fixture

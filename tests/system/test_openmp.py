@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from src.system import openmp
 from src.cli.entry_point import ROOT
+from src.system import openmp
 from src.system.openmp import (
     POLICY,
     QUIET_INTERVALS,

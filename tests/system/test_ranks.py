@@ -8,6 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed import HashStore
 
+from src.run.directory import ExclusiveFolder
 from src.system import ranks as processes
 from src.system.ranks import (
     agree,
@@ -18,7 +19,6 @@ from src.system.ranks import (
     program,
     tell,
 )
-from src.run.directory import ExclusiveFolder
 
 NAMES = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
 

@@ -1,0 +1,56 @@
+"""ConvAutoencoder: convolutions that narrow an image down and widen it again (Hinton & Salakhutdinov 2006's idea with
+3×3 convolutions, pooling and nearest-neighbour upsampling; no paper of its own)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from src.models.components.layers import check_images, check_positive
+
+
+class ConvAutoencoder(nn.Module):
+    """Conv 3×3 → ReLU → MaxPool 2 for each width; then Conv 3×3 → ReLU → Upsample 2 back to an image.
+
+    Weights are drawn from a normal distribution by their fan-in (He et al. 2015, arXiv 1502.01852); biases are zero.
+
+    Args:
+        in_channels: of the image.
+        image_size: height and width of the image; a multiple of 2 for each width.
+        channels: widths of the encoder, from the first convolution to the code.
+
+    Raises:
+        ValueError: a size below 1, or an image that cannot be halved as often.
+    """
+
+    def __init__(self, *, in_channels: int, image_size: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        check_positive(in_channels=in_channels, channels=channels)
+        if not channels or image_size % 2 ** len(channels):
+            raise ValueError(
+                f"image_size={image_size} must be a multiple of {2 ** len(channels)}: it is halved for each of "
+                f"channels={list(channels)}."
+            )
+        self.in_channels = in_channels
+        encoder: list[nn.Module] = []
+        for width_in, width_out in zip([in_channels, *channels], channels, strict=False):
+            encoder += [nn.Conv2d(width_in, width_out, kernel_size=3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
+        decoder: list[nn.Module] = []
+        widths = list(reversed(channels))
+        for width_in, width_out in zip([widths[0], *widths], widths, strict=False):
+            decoder += [
+                nn.Conv2d(width_in, width_out, kernel_size=3, padding=1),
+                nn.ReLU(),
+                nn.Upsample(scale_factor=2),
+            ]
+        decoder.append(nn.Conv2d(widths[-1], in_channels, kernel_size=3, padding=1))
+        self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # it has one
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to images of the same shape."""
+        check_images(x, self.in_channels)
+        code = self.encoder(x)  # (B, channels[-1], H / 2^n, W / 2^n)
+        return self.decoder(code)  # (B, C, H, W)

@@ -1,0 +1,115 @@
+"""Reconstruction: a net that is shown an image returns that image, through a narrower place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from src.models.task import Batch, Outputs, Task
+
+
+class Reconstruction(Task):
+    """Train any net that maps normalised images (B, C, H, W) to their pixels (B, C, H, W) in [0, 1].
+
+    The loss is the mean squared error over all values. Labels that the data have are not used.
+
+    Args:
+        args: see `Task`.
+        options: see `Task`.
+    """
+
+    output_name = "image"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # of the data's pixels (C, 1, 1), to undo the normalisation of what comes in; checkpoints keep them
+        channels = self.example_input_array.shape[1]  # type: ignore[union-attr]  # a tensor
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
+
+    def setup(self, stage: str) -> None:
+        """Before training, read how the data are normalised."""
+        super().setup(stage)
+        if stage == "fit":
+            card = self.trainer.datamodule.input_card()  # type: ignore[attr-defined]  # set out of mypy's sight
+            for buffer, values in ((self.mean, card["mean"]), (self.std, card["std"])):
+                buffer.copy_(torch.tensor(values).view(-1, 1, 1))
+
+    def targets(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the pixels (B, C, H, W) of the images, in [0, 1]."""
+        return {self.output_name: self.pixels(batch[0])}
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Undo the normalisation of images (B, C, H, W)."""
+        return images * self.std + self.mean
+
+    def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mean squared error () over all values."""
+        return {name: torch.nn.functional.mse_loss(output.float(), targets[name]) for name, output in outputs.items()}
+
+    def make_metrics(self, stage: str) -> Metric:
+        """Make the metrics of a stage."""
+        return ReconstructionMetrics()
+
+    def update_metrics(
+        self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
+    ) -> None:
+        """Add a batch to the metrics of a stage."""
+        name = self.output_name
+        metrics.update(losses[name], self.sample_errors(outputs[name], targets[name]))
+
+    def example_targets(self, outputs: Outputs) -> Tensor:
+        """Make labels (B,), as data have them, that are not used."""
+        return torch.zeros(len(outputs[self.output_name]), dtype=torch.long)
+
+    def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Say that the output is an image in [0, 1]."""
+        return {self.output_name: {"kind": "image"}}
+
+    def sample_errors(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean squared error (B,) of each image."""
+        return (output.float() - target).square().flatten(1).mean(dim=1)
+
+    def describe_samples(self, output: Tensor, target: Tensor, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the mean squared error (`mse`) of each image."""
+        return [{"mse": error} for error in self.sample_errors(output, target).tolist()]
+
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        """Say the mean squared error of an image."""
+        return f"mse {facts['mse']:.4f}"
+
+    def panels(self, images: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return what the net was shown, what it returned, and by how much they differ (B, C, H, W)."""
+        return {"input": target, "output": output.clamp(0, 1), "difference": (output - target).abs()}
+
+
+class ReconstructionMetrics(Metric):
+    """Mean loss, mean squared error, and peak signal-to-noise ratio (in dB, the mean over images with a peak of 1)."""
+
+    full_state_update = False
+    loss: Tensor
+    squared_error: Tensor
+    psnr: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("loss", "squared_error", "psnr"):
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, errors: Tensor) -> None:
+        """Add a batch: its mean loss () and the mean squared error (B,) of each image."""
+        self.loss.add_(loss * len(errors))
+        self.squared_error.add_(errors.sum())
+        self.psnr.add_(-10 * errors.clamp(min=1e-10).log10().sum())  # a perfect image counts as 100 dB
+        self.count.add_(len(errors))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return `loss`, `mse` and `psnr`."""
+        sums = {"loss": self.loss, "mse": self.squared_error, "psnr": self.psnr}
+        return {name: value / self.count for name, value in sums.items()}

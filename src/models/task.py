@@ -1,0 +1,276 @@
+"""What a task is to everything around it: a net, a loss, metrics, a score, and what its outputs mean."""
+
+import inspect
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from src.models.compiling import why_not_compilable
+from src.models.schedulers import Schedule
+
+log = logging.getLogger(__name__)
+
+Batch = Sequence[Tensor]  # images (B, C, H, W), perhaps further inputs (B, …), and targets (B, …) last
+Outputs = dict[str, Tensor]  # by name: (B, …) each
+
+
+@runtime_checkable
+class DescribesInputs(Protocol):
+    """A DataModule that says how an image becomes an input of the net."""
+
+    def input_card(self) -> dict[str, Any]:
+        """Return `mode`, `resize`, `image_size`, `mean`, `std`, and `heads`: the names of each label's classes."""
+
+
+class Task(L.LightningModule, ABC):
+    """Train a net. A subclass says what is learnt; callbacks, export and prediction use no more than is here.
+
+    Args:
+        net: maps images (B, C, H, W), and further inputs where it takes them, to a tensor (B, …) or a dict of them.
+        optimizer: called with the parameter groups.
+        scheduler: called with the optimizer, `total_steps` and `steps_per_epoch`; see `src.models.schedulers`.
+        input_shape: (C, H, W) of an image, for the summary and the graph.
+        score: the metric that says how good a model is, such as `acc` for `val/acc`.
+        mode: "max" or "min": whether a larger or a smaller score is better.
+        compile: compile the net with torch.compile before it is trained; "auto": if that works on this machine.
+
+    Raises:
+        ValueError: `mode` or `compile` is none of these.
+    """
+
+    output_name = "output"  # of a net that returns one tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[[Iterable[Any]], Optimizer],
+        scheduler: Callable[..., Schedule] | None,
+        input_shape: Sequence[int],
+        *,
+        score: str,
+        mode: str,
+        compile: bool | str = False,
+    ) -> None:
+        super().__init__()
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode={mode} must be max or min: whether a larger or a smaller {score} is better.")
+        if compile not in (True, False, "auto"):
+            raise ValueError(f"compile={compile} must be true, false or auto.")
+        self.net = net
+        self.score, self.mode = score, mode
+        self.example_input_array = torch.zeros(2, *input_shape)  # (2, C, H, W)
+        self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
+        self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
+
+    # ---- what a subclass implements
+
+    @abstractmethod
+    def targets(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what each output should be (B, …), by the outputs' names and in their order."""
+
+    @abstractmethod
+    def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mean loss () of each output."""
+
+    @abstractmethod
+    def make_metrics(self, stage: str) -> Any:
+        """Make the metrics of a stage ("train", "val" or "test"), with `compute` and `reset`."""
+
+    @abstractmethod
+    def update_metrics(
+        self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
+    ) -> None:
+        """Add a batch to the metrics of a stage."""
+
+    @abstractmethod
+    def example_targets(self, outputs: Outputs) -> Tensor:
+        """Make targets (B, …) that fit outputs of this shape, as a batch holds them, to train a step on noise."""
+
+    @abstractmethod
+    def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Say what each output means, for programs that use the trained net without this class.
+
+        Args:
+            input_card: that of the data.
+
+        Returns:
+            For each output its `kind` and what that needs: `{"kind": "classes", "names": […]}`, `{"kind": "image"}` or
+            `{"kind": "vector"}`; see `src.predictor`.
+        """
+
+    @abstractmethod
+    def sample_errors(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how wrong each sample of one output is (B,), not below 0; 0: nothing is wrong."""
+
+    @abstractmethod
+    def describe_samples(self, output: Tensor, target: Tensor, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Say, for each sample of one output, how it was answered, in plain values; `card` is the output's."""
+
+    @abstractmethod
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        """Put what `describe_samples` says of one sample into words that fit under a picture."""
+
+    def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Name what each sample should become, under its picture; nothing where words do not tell."""
+        return [""] * len(next(iter(targets.values())))
+
+    def panels(self, images: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the pictures (B, C, H, W) that show what became of each sample of one output, by their names."""
+        return {"input": images}
+
+    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """Count pairs of true and predicted class (num_classes, num_classes); None where there are no classes."""
+        return None
+
+    def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss () that is minimised, from those of the outputs."""
+        (loss,) = losses.values()
+        return loss
+
+    # ---- what every task does alike
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **parts: Any) -> Any:
+        """Load weights into a model of the net, optimizer and so on that are given, as Lightning does.
+
+        Raises:
+            ValueError: none are given; says what builds them, too.
+        """
+        if not parts:
+            raise ValueError(
+                f"{cls.__name__}.load_from_checkpoint needs a net and more. To build all from the checkpoint: "
+                f"from src.run.instantiate import load_model; model = load_model({str(checkpoint_path)!r})"
+            )
+        return super().load_from_checkpoint(checkpoint_path, *arguments, **parts)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set the name of the hook that runs without torch's search for parameters: Lightning does so twice a hook."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Map images (B, C, H, W), and further inputs where the net takes them, to what the net returns."""
+        return self.net(*inputs)
+
+    def named_outputs(self, *inputs: Tensor) -> Outputs:
+        """Map images (B, C, H, W), and further inputs where the net takes them, to outputs (B, …) by name."""
+        outputs = self.net(*inputs)
+        return outputs if isinstance(outputs, dict) else {self.output_name: outputs}
+
+    def card(self, input_card: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that a program needs to use the trained net: how an image becomes its input, what comes out."""
+        facts = {key: value for key, value in input_card.items() if key != "heads"}
+        return {**facts, "outputs": self.output_card(input_card)}
+
+    def example_batch(self, batch_size: int) -> Batch:
+        """Make a batch of noise, to measure train steps on: images (B, C, H, W) and targets that fit them."""
+        assert isinstance(self.example_input_array, Tensor)
+        images = torch.randn(batch_size, *self.example_input_array.shape[1:])
+        training, _ = self.net.training, self.net.eval()
+        with torch.no_grad():
+            outputs = self.named_outputs(images[:1])
+        self.net.train(training)
+        shaped = {name: output.expand(batch_size, *output.shape[1:]) for name, output in outputs.items()}
+        return images, self.example_targets(shaped)
+
+    def setup(self, stage: str) -> None:
+        """Compile the net before training, where the configuration says so."""
+        if stage == "fit" and self._compile:
+            self._compile_net()
+
+    def _compile_net(self) -> None:
+        """Compile the net in place, so that parameters keep their names in checkpoints."""
+        reason = why_not_compilable(self.net, self.example_input_array) if self._compile == "auto" else None
+        if reason is None:
+            self.net.compile()
+        else:
+            log.warning("The net runs uncompiled, for compiling fails here: %s", reason)
+
+    def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Outputs]:
+        """Return the loss () of a batch and its outputs (B, …), and add it to the metrics of a stage."""
+        outputs, targets = self.named_outputs(*batch[:-1]), self.targets(batch)
+        losses = self.losses(outputs, targets)
+        detached = {name: output.detach() for name, output in outputs.items()}
+        self.update_metrics(metrics, {name: loss.detach() for name, loss in losses.items()}, detached, targets)
+        return self.total_loss(losses), outputs
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch; its curve is logged as often as the trainer says."""
+        loss, _ = self.step(batch, self.train_metrics)
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        if every and (self.trainer.global_step + 1) % every == 0:  # each call costs as much as a layer of a small net
+            self.log("train/loss_step", loss)
+        return loss
+
+    # Lightning looks at each step whether it takes a `batch_idx`, and finds the signature ready
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the validation metrics."""
+        self.step(batch, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
+        """Add a batch to the test metrics; return its outputs for callbacks to look at."""
+        return self.step(batch, self.test_metrics)[1]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training metrics of the epoch."""
+        self._log_epoch("train", self.train_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_epoch("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_epoch("test", self.test_metrics)
+
+    def _log_epoch(self, stage: str, metrics: Any) -> None:
+        self.log_dict({f"{stage}/{name}": value for name, value in metrics.compute().items()}, sync_dist=True)
+        metrics.reset()
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Drop the gradients, as `optimizer.zero_grad` does within a tenfold of Python."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients as the trainer says, and do nothing at all where it says nothing."""
+        if gradient_clip_val:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def make_optimizer(self) -> Optimizer:
+        """Build the optimizer, which decays matrices but not biases and norms."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
+        others = [parameter for parameter in parameters if parameter.ndim < 2]
+        return self._optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and its schedule."""
+        optimizer = self.make_optimizer()
+        if self._scheduler is None:
+            return optimizer
+        total_steps = self.trainer.estimated_stepping_batches
+        if math.isinf(total_steps):
+            raise ValueError("A schedule must know when the run ends: set trainer.max_epochs, or model.scheduler=null.")
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
+        if "monitor" in schedule:  # a metric that there is after a validation only
+            schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1  # null: validation goes by batches
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
