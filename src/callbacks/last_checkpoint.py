@@ -134,7 +134,7 @@ class LastCheckpoint(Checkpoint):
             signal.raise_signal(self._signal)
 
     def _drop_superseded(self, trainer: L.Trainer) -> None:
-        """Drop the checkpoint's figures of single steps, once they would have been logged again but for another interval.
+        """Drop the checkpoint's figures of single steps, once others would have come but for another interval.
 
         Those of an epoch are logged anew by now, but for the validation's, which may be seldom.
         """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 import yaml
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
 from src.sweeps.jobs import Job
 from src.sweeps.space import SearchSpace, word

@@ -26,5 +26,7 @@ def test_none_one_or_several_figures_are_optimised(said: Any, names: list[str], 
 
 
 def test_a_figure_that_the_run_does_not_have_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"optimized_metric=x is not a figure of this run; they are latency_ms, val/acc"):
+    with pytest.raises(
+        ValueError, match=r"optimized_metric=x is not a figure of this run; they are latency_ms, val/acc"
+    ):
         optimized(OmegaConf.create({"optimized_metric": ["val/acc", "x"]}), FIGURES)

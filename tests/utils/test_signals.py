@@ -179,6 +179,7 @@ def listener() -> Iterator[Listener]:
     own = Listener()
     own.listen()
     yield own
+    signal.set_wakeup_fd(-1)
     for number, handler in before.items():
         signal.signal(number, handler)
 
