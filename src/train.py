@@ -19,6 +19,7 @@ from src.cli.entry_point import entry_point, guarded
 from src.cli.extras import apply_extras
 from src.run.checkpoints import check_file, check_left, find_weights
 from src.run.directory import with_folder
+from src.run.objectives import optimized
 from src.run.rerun import expand_command_line, go_on
 
 if TYPE_CHECKING:  # its import takes seconds
@@ -72,22 +73,7 @@ def main(cfg: DictConfig) -> float | list[float] | None:
         raise ValueError(f"hparams_search={search} is a sweep: python src/train.py -m hparams_search={search} …")
     go_on(cfg, Path(cfg.paths.output_dir))
     figures, _ = train(cfg)
-    names = cfg.optimized_metric
-    if not names:
-        return None
-    values = [optimized(figures, name) for name in ([names] if isinstance(names, str) else names)]
-    return values[0] if isinstance(names, str) else values
-
-
-def optimized(figures: "dict[str, Tensor]", name: str) -> float:
-    """The figure that a sweep optimises.
-
-    Raises:
-        ValueError: the run has no such figure.
-    """
-    if name not in figures:
-        raise ValueError(f"optimized_metric={name} is not a figure of this run; they are {', '.join(sorted(figures))}.")
-    return float(figures[name])
+    return optimized(cfg, figures)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
+import yaml
 from omegaconf import DictConfig
 
 from src.cli.entry_point import ROOT
 from src.train import train
 from tests.conftest import TINY_RUN
+from tests.programs import run
 
 SMALL = (*TINY_RUN, "data=synthetic", "trainer.log_every_n_steps=1", "callbacks.model_summary=null")
 
@@ -57,6 +59,17 @@ class Board:
         """A curve: (step, value)."""
         return [(step, value) for _, step, value in self.ask("scalars/scalars", run=run, tag=tag)]
 
+    def rows(self, *metrics: str) -> list[dict[str, Any]]:
+        """The rows of the HParams tab, with these metrics as columns."""
+        question = {
+            "experimentName": "",
+            "allowedStatuses": ["STATUS_SUCCESS"],
+            "colParams": [{"metric": {"tag": tag}} for tag in metrics],
+            "startIndex": 0,
+            "sliceSize": 9,
+        }
+        return self.ask("hparams/session_groups", question)["sessionGroups"]
+
 
 @pytest.fixture
 def board(tmp_path: Path) -> Iterator[Callable[[], Board]]:
@@ -96,18 +109,23 @@ def test_curves_are_whole_and_the_hparams_tab_compares_what_matters(
     metrics = [column["name"]["tag"] for column in columns["metricInfos"]]
     assert [column["displayName"] for column in columns["metricInfos"]][:3] == ["test/acc", "val/acc_best", "val/acc"]
     assert columns["hparamInfos"][0]["name"] == "model.optimizer.lr"  # those that come first are ticked
-    question = {
-        "experimentName": "",
-        "allowedStatuses": ["STATUS_SUCCESS"],
-        "colParams": [{"metric": {"tag": tag}} for tag in metrics],
-        "startIndex": 0,
-        "sliceSize": 9,
-    }
-    (group,) = served.ask("hparams/session_groups", question)["sessionGroups"]
+    (group,) = served.rows(*metrics)
     shown = {value["name"]["tag"].removeprefix("median/"): value["value"] for value in group["metricValues"]}
     assert shown == pytest.approx({name: figures[name].item() for name in shown})
     assert {"test/acc", "val/acc", "val/acc_best", "val/loss", "params", "epoch_seconds"} <= shown.keys()
     assert group["hparams"]["model.optimizer.lr"] == pytest.approx(0.001)
+    assert group["hparams"]["trainer.max_epochs"] == 4
+    assert yaml.safe_load((tmp_path / "tensorboard" / "hparams.yaml").read_text())["trainer.max_epochs"] == 4
+
+
+def test_a_test_by_itself_is_no_row_of_the_hparams_tab(board: Callable[[], Board], tmp_path: Path) -> None:
+    for program, *arguments in (("train", *SMALL), ("eval", f"run_dir={tmp_path}/train")):
+        result = run(program, *arguments, f"hydra.run.dir={tmp_path}/{program}")
+        assert result.returncode == 0, result.stderr
+    served = board()
+    served.curves("median/images_per_second", 3)
+    assert "eval/tensorboard" in served.curves("test/acc", 0)
+    assert [row["name"] for row in served.rows()] == ["train/tensorboard"]
 
 
 def test_its_plain_address_opens_on_accuracy_and_loss(board: Callable[[], Board]) -> None:

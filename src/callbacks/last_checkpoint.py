@@ -16,6 +16,7 @@ from src.run.checkpoint_names import LAST
 from src.run.checkpoints import RESUME_KEY
 from src.run.interruption import Interrupted, Pruned
 from src.run.random_state import random_state, set_random_state
+from src.system.signals import listener
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -44,6 +45,7 @@ class LastCheckpoint(Checkpoint):
         self._signal: int | None = None
         self._ending = False
         self.figures: dict[str, float] = {}  # of the checkpoint that was loaded
+        self._logged = (0, 0)  # how often, and up to which step, before the checkpoint was written
         self._former: dict[int, Any] = {}  # handlers
         self._handlers: dict[int, Any] = {}  # those to restore, while this callback listens
         self._restored: dict[str, Any] | None = None
@@ -65,12 +67,16 @@ class LastCheckpoint(Checkpoint):
             # those that were not logged since the run was resumed come with its checkpoint
             "figures": self.figures | {name: float(value) for name, value in trainer.callback_metrics.items()},
             "should_stop": trainer.should_stop,
+            "log_every_n_steps": logging_interval(trainer),
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep what has to be set when the training starts; by then others have drawn random numbers."""
         self._restored = checkpoint.get(RESUME_KEY)
         self.figures = self._restored["figures"] if self._restored else {}
+        if self._restored:
+            every = self._restored.get("log_every_n_steps", logging_interval(trainer))  # former versions lack it
+            self._logged = every, checkpoint["global_step"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up where the checkpoint was written, and listen to signals."""
@@ -85,6 +91,7 @@ class LastCheckpoint(Checkpoint):
             set_random_state(own["random"])
             self._restored = None
         if threading.current_thread() is threading.main_thread():
+            listener.trains = True
             for number in SIGNALS:
                 signal.signal(number, self._note_signal)
             self._handlers = self._former
@@ -109,21 +116,31 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save after the epoch, when all figures are in and every other callback has seen them."""
+        self._drop_superseded(trainer)
         self._save(trainer)
         if self._signalled(trainer):
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen to signals no more, and end the run if one has come since the last epoch."""
-        self._restore_handlers()
+        self._stop_listening()
         if self._signalled(trainer):
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Listen to signals no more; one that came while the run was given up is for the sweep."""
-        self._restore_handlers()
+        self._stop_listening()
         if self._signal is not None and isinstance(exception, Pruned):
             signal.raise_signal(self._signal)
+
+    def _drop_superseded(self, trainer: L.Trainer) -> None:
+        """Drop the checkpoint's figures of single steps, once others would have come but for another interval.
+
+        Those of an epoch are logged anew by now, but for the validation's, which may be seldom.
+        """
+        every, step = self._logged
+        if every and every != logging_interval(trainer) and trainer.global_step // every > step // every:
+            self.figures = {name: value for name, value in self.figures.items() if name.startswith("val/")}
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -146,6 +163,10 @@ class LastCheckpoint(Checkpoint):
         self._signal = number
         self._restore_handlers()  # the next one ends the run at once
 
+    def _stop_listening(self) -> None:
+        self._restore_handlers()
+        listener.trains = self._signal is not None  # the run ends in order, and not by the listener
+
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -155,6 +176,11 @@ class LastCheckpoint(Checkpoint):
 def restored_figures(trainer: L.Trainer) -> dict[str, float]:
     """The figures that came with the checkpoint; a training that has anything left to do makes new ones."""
     return next((one.figures for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), {})
+
+
+def logging_interval(trainer: Any) -> int:
+    """The steps from one that is logged to the next; 0: none is. Lightning sets it out of mypy's sight."""
+    return trainer.log_every_n_steps
 
 
 def gather(own: dict[str, Any], world_size: int) -> list[dict[str, Any]]:

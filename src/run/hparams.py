@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,8 +25,10 @@ from tensorboard.plugins.hparams.metadata import (
     create_summary_metadata,
 )
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from torch.utils.tensorboard import SummaryWriter
 
 FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_TYPE_STRING: "string_value"}
+OWN_FILES = ".hparams"  # how the names of event files end that hold nothing but a row of the tab
 LEARNING_RATE = "model.optimizer.lr"
 COMPARED_BY = ("val/loss", "params", "test/loss", "epoch_seconds", "images_per_second")  # after the scores
 # Of all others the last value of their curves is shown. A curve must not get the figure once more, at an earlier step:
@@ -44,7 +47,7 @@ def log_hyperparameters(
     scores: Sequence[str],
     step: int,
 ) -> None:
-    """Write a run's values and figures for the HParams tab.
+    """Write a run's values and figures for the HParams tab, in place of those from before it was resumed.
 
     Args:
         logger: of the run.
@@ -53,6 +56,7 @@ def log_hyperparameters(
         scores: the metrics that say how good a model is.
         step: of the optimizer, at the end of the run.
     """
+    (Path(logger.log_dir) / logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # Lightning would keep the former
     logger.log_hyperparams(dict(values))  # for hparams.yaml; without figures Lightning writes no events
     shown = [
         *(name for score in scores for name in (f"test/{score}", f"val/{score}_best", f"val/{score}")),
@@ -76,9 +80,14 @@ def log_hyperparameters(
         SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
         SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=SessionEndInfo(status=STATUS_SUCCESS)),
     }
-    for tag, message in messages.items():
-        content = Summary.Value(tag=tag, metadata=create_summary_metadata(message))
-        logger.experiment._get_file_writer().add_summary(Summary(value=[content]))
+    logger.experiment.flush()  # TensorBoard reads one file after another
+    folder = Path(logger.log_dir)
+    for former in folder.glob(f"*{OWN_FILES}"):  # TensorBoard believes the first row that it finds
+        former.unlink()
+    with SummaryWriter(logger.log_dir, filename_suffix=OWN_FILES) as writer:
+        for tag, message in messages.items():
+            content = Summary.Value(tag=tag, metadata=create_summary_metadata(message))
+            writer._get_file_writer().add_summary(Summary(value=[content]))
 
 
 def chosen() -> set[str]:

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.run.checkpoint_io import SafeCheckpointIO
 from src.run.checkpoints import check_file, check_fits, read_run_config
 from src.run.lean_steps import NoProfiler, lighten
+from src.run.objectives import objectives
 from src.run.outputs import check_outputs, keep_tables
 from src.run.record import RunRecord
 from src.run.reuse import reusable
@@ -63,8 +64,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
     if (Path(cfg.paths.output_dir) / JOB).is_file():
-        names = cfg.get("optimized_metric") or []
-        callbacks.append(SweepJob(cfg.paths.output_dir, [names] if isinstance(names, str) else list(names)))
+        callbacks.append(SweepJob(cfg.paths.output_dir, objectives(cfg)))
     loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
     if not loggers or cfg.trainer.get("fast_dev_run"):  # there is no curve for it, and it would refuse the run
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]

@@ -86,6 +86,7 @@ class RunRecord(L.Callback):
         compared_with: str | None = None,
     ) -> None:
         self.folder, self.config, self.facts, self.resumed = Path(folder), config, facts, resumed
+        self.choices = facts.get("choices", {})  # of this start, whatever a run that is resumed began with
         self.compared_with, self._written = compared_with, False
         self.epoch_seconds: list[float] = []
         self.images_per_second: list[float] = []

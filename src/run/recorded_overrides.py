@@ -37,6 +37,8 @@ FIELD = re.compile(r"\{[\w/-]*(:[\w.,+<>=^-]*)?\}")
 KEY = re.compile(r"\w+(\.[\w/]+)*")
 DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a data set is downloaded to, unless a record says where
 INPUTS = ("ckpt_path", "init_from", "paths.data_dir")  # where something is read, and all of data.*
+# what starts processes here, or waits for those of other machines; trainer=ddp chooses what this checkout says of them
+PROCESSES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 # keys of callbacks, loggers and the trainer that are not in configs/, but which their classes know for places
 PLACES = re.compile(r"(callbacks|logger|trainer)\..*(dir|path|location|uri|url)[^.]*")
 
@@ -134,10 +136,8 @@ def admitted(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[
     """
     key, text = override.key_or_group, str(override.input_line)
     default = node_of(cfg, key)
-    if writes_somewhere(key, default):
-        log.warning(
-            "Not taken from %s, for it says where something is written: %s; say it again if it is meant.", path, text
-        )
+    if reason := why_left_out(key, default):
+        log.warning("Not taken from %s, for it says %s: %s; say it again if it is meant.", path, reason, text)
         return None
     if default is MISSING and not key.endswith("._target_"):
         if key in DATA_DIRS:  # nor would there be a switch that keeps a download from it
@@ -205,12 +205,17 @@ def node_of(cfg: DictConfig, key: str) -> Any:
     return node if isinstance(node, DictConfig | ListConfig) else node._value()
 
 
+def why_left_out(key: str, default: Any) -> str | None:
+    """What a key says that only the command line may say: how many processes run, or where something is written."""
+    if key in PROCESSES:
+        return "which processes run"
+    return "where something is written" if writes_somewhere(key, default) else None
+
+
 def writes_somewhere(key: str, default: Any) -> bool:
     """Whether a key says where something is written: a folder, or what this checkout derives from one."""
     if key in INPUTS or key.startswith("data."):
         return False
-    if key == "trainer.num_nodes":  # the run would wait for machines that nobody has started
-        return True
     if key.startswith("paths.") or (default is MISSING and PLACES.fullmatch(key)):
         return True
     return isinstance(default, str) and bool(re.search(r"\$\{(paths\.|hydra:)", default))
@@ -224,7 +229,7 @@ def same_kind(value: Any, default: Any) -> bool:
         # a word may stand for a switch, such as compile=auto
         return isinstance(value, bool | str) if isinstance(default, bool) else isinstance(default, str)
     if isinstance(default, int | float):
-        return isinstance(value, int | float | str)  # and for a number, such as devices=auto
+        return isinstance(value, int | float | str)
     if isinstance(default, DictConfig):
         return isinstance(value, dict)
     if isinstance(default, ListConfig):

@@ -67,14 +67,14 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
     image = model.example_input_array[:1].to(next(model.parameters()))  # of the device and kind of the weights
     figures["macs"] = count_macs(model.net, image)
     record.write("metrics.json", figures)
+    compared = {**record.choices, **hyperparameters(record.config)}
     for logger in trainer.loggers:
-        compared = {**record.facts["choices"], **hyperparameters(record.config)}
-        if isinstance(logger, TensorBoardLogger):
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(compared)
+        elif record.epoch_seconds:  # the HParams tab compares trainings; a test by itself belongs to one of them
             from src.run.hparams import log_hyperparameters  # what it imports need not delay the first step
 
             log_hyperparameters(logger, compared, figures, score_of(model), trainer.global_step)
-        else:
-            logger.log_hyperparams(compared)
         logger.finalize("success")
     best = best_line(trainer, figures)
     tested = [f"{name} {value:.4f}" for name, value in figures.items() if name.startswith("test/")]

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import hydra
 import yaml
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 
 from src.cli.quoting import name_of
+from src.run.objectives import objectives
 from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.sweeps.jobs import Job
 from src.sweeps.space import SearchSpace, word
 from src.sweeps.study import open_study, trial_of
-from src.sweeps.sweeper import ResumableSweeper, names_of, wait_for
+from src.sweeps.sweeper import ResumableSweeper, wait_for
 from src.system.json_files import write_whole
 from src.system.locks import is_locked, locked
 
@@ -100,7 +101,7 @@ class OptunaSweeper(ResumableSweeper):
         return [job for job in self.jobs.jobs() if job.number not in retried]
 
     def _objectives(self) -> list[str]:
-        names = names_of(OmegaConf.select(self.config, "optimized_metric"))
+        names = objectives(self.config)
         if not names:
             raise ValueError(
                 "optimized_metric=null: say what the study optimises, such as optimized_metric=val/acc_best"

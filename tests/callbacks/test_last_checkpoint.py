@@ -16,6 +16,7 @@ from PIL import Image
 from src.callbacks.last_checkpoint import LastCheckpoint
 from src.run.checkpoints import RESUME_KEY, read_checkpoint
 from src.run.interruption import Interrupted, Pruned
+from src.system.signals import listener
 from src.train import train
 
 SMALL = (
@@ -113,6 +114,17 @@ def test_figures_that_are_logged_seldom_survive_two_interruptions(run: Callable[
     assert "train/loss_step" in whole[0]
 
 
+def test_figures_that_another_interval_has_superseded_are_left_out(run: Callable[..., Any], tmp_path: Path) -> None:
+    options = [*NETS["MLP"], "logger=csv", "callbacks.early_stopping=null"]
+    last = f"ckpt_path={tmp_path}/run/checkpoints/last.ckpt"
+    first, _ = run("run", *options, "trainer.max_epochs=1", "trainer.log_every_n_steps=3")
+    assert {"lr", "train/loss_step"} <= first.keys()
+    longer, _ = run("run", *options, last, "trainer.max_epochs=2", "trainer.log_every_n_steps=1000")
+    assert first.keys() - longer.keys() == {"lr", "train/loss_step"}  # no step of the second epoch was logged
+    again, _ = run("run", *options, last, "trainer.max_epochs=2", "trainer.log_every_n_steps=5")
+    assert again == longer  # nothing was left to train
+
+
 def test_a_checkpoint_of_a_version_without_balanced_accuracy_is_resumed_exactly_too(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -171,14 +183,17 @@ def test_photographs_are_resumed_exactly_too(run: Callable[..., Any], tmp_path: 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
 def test_a_signal_saves_and_ends_the_run_which_can_be_resumed(
-    how: str, run: Callable[..., Any], tmp_path: Path
+    how: str, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(listener, "trains", True)
     options = NETS["MLP"]
     whole = run("whole", *options)
+    assert not listener.trains
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.raises(Interrupted, match=rf"{how}; resumable: python src/train.py resume={tmp_path}/parts"):
         run("parts", *options, broken_after=14, how=how)
     assert {number: signal.getsignal(number) for number in handlers} == handlers
+    assert listener.trains  # what is left to do is done in order, however long it takes
     last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
     assert read_checkpoint(last)["global_step"] == 14
     assert_equal(run("parts", *options, f"ckpt_path={last}"), whole)

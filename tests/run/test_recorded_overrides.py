@@ -36,7 +36,8 @@ GOOD = [
     "model.optimizer.lr=1e-3",
     "model.optimizer.lr=1",
     "trainer.max_epochs=3",
-    "trainer.devices=auto",
+    "trainer=ddp",
+    "trainer=ddp_sim",
     "trainer.limit_train_batches=7",
     "+trainer.num_sanity_val_steps=0",
     "++trainer.max_epochs=3",
@@ -72,8 +73,6 @@ SAID_AGAIN = [
     "paths.output_dir=/etc",
     "paths.log_dir=../..",
     "paths.root_dir=/",
-    "trainer.num_nodes=2",
-    "+trainer.num_nodes=2",
     "trainer.default_root_dir=/etc",
     "callbacks.model_checkpoint.dirpath=/etc",
     "callbacks.image_report.dirpath=docs",
@@ -92,6 +91,30 @@ def test_where_something_is_written_has_to_be_said_again(
     assert override in caplog.text and "say it again" in caplog.text
     caplog.clear()
     assert admitted(folder, override, said=[override.lstrip("+").partition("=")[0]]) == [] and not caplog.text
+
+
+STARTS_PROCESSES = [
+    "trainer.devices=64",
+    "trainer.devices=auto",
+    "trainer.devices=[0,1]",
+    "trainer.num_nodes=2",
+    "+trainer.num_nodes=2",
+    "+trainer.strategy=ddp",
+    "++trainer.strategy=ddp_spawn",
+]
+
+
+@pytest.mark.parametrize("override", STARTS_PROCESSES)
+@pytest.mark.parametrize("choice", ["trainer=cpu", "trainer=ddp"])
+def test_which_processes_run_has_to_be_said_again(
+    override: str, choice: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert admitted(folder, choice, override) == [choice]
+    assert f"it says which processes run: {override}; say it again" in caplog.text
+    caplog.clear()
+    assert admitted(folder, choice, override, said=[override.lstrip("+").partition("=")[0]]) == [choice]
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

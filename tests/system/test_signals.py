@@ -122,6 +122,54 @@ def test_a_run_stops_without_a_trace(where: str, hook: str, status: str, number:
         assert (result.returncode, result.stderr.splitlines()[-1]) == (128 + number, f"ERROR: Interrupted{go_on}.")
 
 
+AMID_C_CODE = """
+import datetime, hashlib, os, signal, sys
+from src.system.signals import listener
+listener.patience = 0.01
+listener.listen()
+before, wait = sys.argv[1:]
+exec(before)
+print("waits", flush=True)
+exec(wait)
+print("went on")
+"""
+NODE = "torch.distributed.TCPStore('127.0.0.1', 0, 2, True, datetime.timedelta(minutes=5))"  # that never comes
+NOTE = "listener.trains = True; signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, listener.end))"
+FORK = "os.fork() or os.kill(os.getpid(), signal.SIGTERM); os.wait()"
+WORK = "hashlib.pbkdf2_hmac('sha256', b'', b'', 1_000_000)"  # some tenths of a second
+
+
+def amid_c_code(before: str, wait: str) -> "subprocess.Popen[str]":
+    """A program that listens, and has begun to execute code that heeds no signals."""
+    command = [sys.executable, "-c", AMID_C_CODE, before, wait]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=listens_to_ctrl_c, **pipes)
+    assert process.stdout is not None and process.stdout.readline() == "waits\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_that_waits_in_c_code_ends(number: int) -> None:
+    with amid_c_code("import torch.distributed", NODE) as process:
+        process.send_signal(number)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (128 + number, "ERROR: Interrupted.\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "wait"),
+    [(NOTE, f"os.kill(os.getpid(), signal.SIGTERM); {WORK}"), (FORK, WORK)],
+    ids=["noted while it trains", "to a fork"],
+)
+def test_a_signal_that_something_else_answers_does_not_end_it(before: str, wait: str) -> None:
+    with amid_c_code(before, wait) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, "went on\n", "")
+
+
 @pytest.fixture
 def listener() -> Iterator[Listener]:
     """One that listens within this process."""
@@ -131,6 +179,7 @@ def listener() -> Iterator[Listener]:
     own = Listener()
     own.listen()
     yield own
+    signal.set_wakeup_fd(-1)
     for number, handler in before.items():
         signal.signal(number, handler)
 

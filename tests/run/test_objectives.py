@@ -1,0 +1,32 @@
+"""What a sweep optimises, however it is said."""
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from src.run.objectives import objectives, optimized
+
+FIGURES = {"val/acc": 0.5, "latency_ms": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("said", "names", "values"),
+    [
+        (None, [], None),
+        ("", [], None),
+        ("val/acc", ["val/acc"], 0.5),
+        (["val/acc"], ["val/acc"], [0.5]),
+        (["latency_ms", "val/acc"], ["latency_ms", "val/acc"], [2.0, 0.5]),
+    ],
+)
+def test_none_one_or_several_figures_are_optimised(said: Any, names: list[str], values: Any) -> None:
+    cfg = OmegaConf.create({"optimized_metric": said})
+    assert (objectives(cfg), optimized(cfg, FIGURES)) == (names, values)
+
+
+def test_a_figure_that_the_run_does_not_have_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"optimized_metric=x is not a figure of this run; they are latency_ms, val/acc"
+    ):
+        optimized(OmegaConf.create({"optimized_metric": ["val/acc", "x"]}), FIGURES)
