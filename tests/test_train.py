@@ -269,14 +269,6 @@ def test_a_mistake_is_answered_with_a_sentence_before_torch_is_imported(name: st
     assert first.startswith("ERROR: ") and all(word in first for word in words), result.stderr
 
 
-def test_help_does_not_import_torch() -> None:
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", str(ROOT / "src" / "train.py"), "--help"], capture_output=True, text=True
-    )
-    assert result.returncode == 0 and "Configuration groups" in result.stdout
-    assert "hydra" in result.stderr and "torch" not in result.stderr
-
-
 def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: Path) -> None:
     quiet = run("train", "data.batch_size=0", f"hydra.run.dir={tmp_path}")
     assert quiet.returncode == 1 and "Traceback" not in quiet.stderr

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from src.utils.fonts import fonts_for
 from src.utils.json_files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ def image_grid(images: Tensor, titles: list[str]) -> "Figure":
     """Draw (N, C, H, W) of any range, each under its title, in a grid that is about square."""
     from matplotlib.figure import Figure  # 0.5 s, and only for those who want pictures
 
+    families, written = fonts_for(titles)
     columns = max(round(len(images) ** 0.5), 1)
     rows = -(-len(images) // columns)
     cell = 1 + 0.32  # the height of an image of width 1 with its title
@@ -212,7 +214,8 @@ def image_grid(images: Tensor, titles: list[str]) -> "Figure":
         x, y = index % columns, index // columns * cell
         grey = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
         axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(x + 0.04, x + 0.96, y + cell - 0.04, y + cell - 0.96))
-        axes.text(x + 0.5, y + cell - 0.98, title, fontsize=8, ha="center", va="bottom")
+        place = (x + 0.5, y + cell - 0.98)
+        axes.text(*place, title.translate(written), fontsize=8, ha="center", va="bottom", family=families)
     axes.set(xlim=(0, columns), ylim=(rows * cell, 0), aspect="auto")
     axes.set_axis_off()
     return figure
@@ -232,8 +235,10 @@ def confusion_figure(counts: Tensor, names: list[str] | None) -> "Figure":
     axes.set_ylabel("true")
     if size <= MAX_NUMBERED_CLASSES:
         labels = [name_of(label, names) for label in range(size)]
-        axes.set_xticks(range(size), labels, rotation=90 if names and max(map(len, names)) > 3 else 0)
-        axes.set_yticks(range(size), labels)
+        families, written = fonts_for(labels)
+        labels = [label.translate(written) for label in labels]
+        axes.set_xticks(range(size), labels, rotation=90 if max(map(len, labels)) > 3 else 0, family=families)
+        axes.set_yticks(range(size), labels, family=families)
         for row, column in counts.nonzero().tolist():
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", fontsize=8, color=colour)

@@ -17,6 +17,7 @@ from src.data.class_folders import SPLITS, class_folders, image_files, split_fol
 from src.data.photographs import RESIZE, Augmentation, Photographs, augmented, centre
 from src.data.resumable_loader import ResumableLoader, SeededSampler, can_pin_memory
 from src.utils.predictor import read_image
+from src.utils.suggestions import counted
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         if wanted not in (found, None):
             listed = ", ".join(self.class_names[:5]) + (", …" if found > 5 else "")
             raise ValueError(
-                f"{self.folder} holds {found} folders of classes ({listed}), but data.num_classes={wanted}."
+                f"{self.folder} holds {counted(found, 'folder')} of classes ({listed}), but data.num_classes={wanted}."
             )
         self.num_classes = found
         splits = {split: self._samples(root) for split, root in roots.items()}

@@ -26,6 +26,7 @@ from src.sweeps.task import kind
 from src.utils.interruption import SweepFailed, SweepInterrupted
 from src.utils.job_status import FAILED, INTERRUPTED, PENDING, RUNNING
 from src.utils.quoting import name_of
+from src.utils.suggestions import counted
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class ResumableSweeper(Sweeper):
             raise SweepInterrupted(self.not_ended())
         if FAILED in statuses:
             failed = sum(job.status == FAILED for job in jobs)
-            raise SweepFailed(f"{failed} of {len(jobs)} jobs failed; to try them again: {self.command()} {RETRY}")
+            raise SweepFailed(f"{failed} of {counted(len(jobs), 'job')} failed; to try them again: {self.command()} {RETRY}")
         return [job.facts.get("value") for job in jobs]
 
     def run(self, overrides: dict[str, Override]) -> list[Job]:

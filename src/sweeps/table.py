@@ -1,6 +1,7 @@
 """How a sweep is doing: a live table on a terminal, a line a job anywhere else; and a summary at the end."""
 
 import re
+import shlex
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +18,7 @@ from rich.table import Table
 from src.sweeps.jobs import Job
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, PRUNED
 from src.utils.quoting import name_of
+from src.utils.suggestions import counted
 
 ROWS = 40  # of a summary; more jobs than that are told by group
 NAMED = 5  # of their failures
@@ -78,7 +80,7 @@ class Progress:
         """How it stands; `done` counts jobs, and of those that run the share of their epochs."""
         seconds = time.monotonic() - self._start
         left = f", about {duration(seconds / done * (self.total - done))} to go" if done else ""
-        return f"{self.ended} of {self.total} jobs in {duration(seconds)}{left}"
+        return f"{self.ended} of {counted(self.total, 'job')} in {duration(seconds)}{left}"
 
 
 def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None) -> None:
@@ -88,13 +90,14 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
     console = console or Console()
     console.print(table_of_jobs(jobs, shared) if len(jobs) <= ROWS else table_of_groups(jobs, shared))
     if shared:
-        console.print(f"all with: {' '.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"all with: {shlex.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
     failed = [job for job in jobs if job.status == FAILED]
     for job in failed if len(jobs) <= ROWS else failed[:NAMED]:
         console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)
     if len(jobs) > ROWS and len(failed) > NAMED:
         console.print(f"… and {len(failed) - NAMED} more jobs failed", highlight=False)
-    console.print(f"{len(jobs)} jobs: {counts(statuses)}. Sweep directory: {folder}", highlight=False, soft_wrap=True)
+    line = f"{counted(len(jobs), 'job')}: {counts(statuses)}. Sweep directory: {folder}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def table_of_jobs(jobs: Sequence[Job], shared: Collection[str]) -> Table:

@@ -22,7 +22,7 @@ from src.utils.cpu import load_average
 from src.utils.journal import completed_epochs, epoch_line, journal
 from src.utils.json_files import read_json, write_json
 from src.utils.measure import count_parameters
-from src.utils.rerun import remember, store_config, tell_differences
+from src.utils.rerun import differences, remember, store_config, tell_differences
 
 NOTHING_YET = {"seconds": 0.0, "validation_seconds": 0.0, "images": 0}  # of an epoch that begins
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
@@ -106,6 +106,8 @@ class RunRecord(L.Callback):
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         data = datamodule.checksums() if hasattr(datamodule, "checksums") else {}
         now = {**self.facts, **environment(), "processes": trainer.world_size, "data": data}
+        if self.resumed and (changed := differences(self.config, self.folder)):
+            now["changed"] = changed
         if self.compared_with:
             tell_differences(self.config, Path(self.compared_with), now)
         if trainer.is_global_zero:
@@ -119,7 +121,7 @@ class RunRecord(L.Callback):
         self._written = True
         if trainer.is_global_zero:
             choices, net = self.facts.get("choices", {}), getattr(pl_module, "net", pl_module)
-            journal.info("command: %s", now["command"])
+            journal.info("command: python %s", now["command"])
             journal.info("run directory: %s", self.folder)
             journal.info("data: %s (%s)", choices.get("data", ""), type(datamodule).__name__)
             name, parameters = type(net).__name__, count_parameters(pl_module)

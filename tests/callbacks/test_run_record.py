@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +46,34 @@ def test_a_run_writes_down_what_it_runs_on_before_it_begins(
     assert seen["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert seen["threads"] == torch.get_num_threads()
     assert {"started", "command", "git_commit", "git_dirty", "python", "platform", "cpu", "cpus"} <= seen.keys()
+
+
+def test_the_log_holds_a_command_that_can_be_pasted(
+    record: RunRecord,
+    data: L.LightningDataModule,
+    model: L.LightningModule,
+    trainer: Trainer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    typed = ["src/train.py", "data.folder='/a b/$x'", "tags=[a, b]"]
+    monkeypatch.setattr("sys.argv", typed)
+    with caplog.at_level("INFO", "journal"):
+        trainer(record).fit(model, datamodule=data)
+    (line,) = [message for message in caplog.messages if message.startswith("command: ")]
+    assert shlex.split(line) == ["command:", "python", *typed]
+
+
+def test_what_is_changed_when_a_run_is_resumed_is_recorded(
+    record: RunRecord, data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer
+) -> None:
+    trainer(record).fit(model, datamodule=data)
+    for seed, lr in ((42, None), (42, 0.5)):
+        config = {**CONFIG, "seed": seed, **({"lr": lr} if lr else {})}
+        again = RunRecord(str(record.folder), config, record.facts, resumed=True, compared_with=str(record.folder))
+        trainer(again).fit(model, datamodule=data)
+    resumed = json.loads((record.folder / "run.json").read_text())["resumed"]
+    assert [entry.get("changed") for entry in resumed] == [None, {"lr": ["not there", 0.5]}]
 
 
 def test_the_test_after_training_belongs_to_the_same_run(
