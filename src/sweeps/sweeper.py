@@ -110,7 +110,9 @@ class ResumableSweeper(Sweeper):
             raise SweepInterrupted(self.not_ended())
         if FAILED in statuses:
             failed = sum(job.status == FAILED for job in jobs)
-            raise SweepFailed(f"{failed} of {counted(len(jobs), 'job')} failed; to try them again: {self.command()} {RETRY}")
+            raise SweepFailed(
+                f"{failed} of {counted(len(jobs), 'job')} failed; to try them again: {self.command()} {RETRY}"
+            )
         return [job.facts.get("value") for job in jobs]
 
     def run(self, overrides: dict[str, Override]) -> list[Job]:

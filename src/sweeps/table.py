@@ -1,7 +1,6 @@
 """How a sweep is doing: a live table on a terminal, a line a job anywhere else; and a summary at the end."""
 
 import re
-import shlex
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -90,7 +89,7 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
     console = console or Console()
     console.print(table_of_jobs(jobs, shared) if len(jobs) <= ROWS else table_of_groups(jobs, shared))
     if shared:
-        console.print(f"all with: {shlex.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"all with: {' '.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
     failed = [job for job in jobs if job.status == FAILED]
     for job in failed if len(jobs) <= ROWS else failed[:NAMED]:
         console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)

@@ -81,8 +81,8 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
         why, way_out = "its run was stopped early", ""
     if why:
         raise ValueError(
-            f"ckpt_path={ckpt_path} has had {counted(epochs, 'epoch')} and {counted(steps, 'step')}, and nothing is left to train ({why}): "
-            f"{way_out}start anew from its weights with init_from={ckpt_path}."
+            f"ckpt_path={ckpt_path} has had {counted(epochs, 'epoch')} and {counted(steps, 'step')}, and nothing is "
+            f"left to train ({why}): {way_out}start anew from its weights with init_from={ckpt_path}."
         )
 
 
@@ -158,7 +158,7 @@ def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
         first, count = "; ".join(different[:3]), len({*ours, *theirs})
         raise ValueError(
             f"{ckpt_path} is of another architecture: {len(different)} of {counted(count, 'tensor')} differ ({first}"
-            f"{'; …' if len(different) > 3 else ''}). Leave model… away where a run is named, whose own net is used then, "
-            f"or start a training from what fits: init_from={ckpt_path}"
+            f"{'; …' if len(different) > 3 else ''}). Leave model… away where a run is named, whose own net is used then, or "
+            f"start a training from what fits: init_from={ckpt_path}"
         )
     return checkpoint

@@ -215,7 +215,9 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
         key = error.__cause__.full_key or str(error.__cause__.key)
         return describe_key(key, config_name, overrides or [])
-    if isinstance(error, ConfigCompositionException) and (foreign := re.match(r"Could not override '(.+?)'", str(error))):
+    if isinstance(error, ConfigCompositionException) and (
+        foreign := re.match(r"Could not override '(.+?)'", str(error))
+    ):
         return f"{foreign[1]}= is no group that this program chooses from; --help tells what it takes."
     if isinstance(error, OverrideParseException):
         return (

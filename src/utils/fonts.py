@@ -3,16 +3,17 @@
 from collections.abc import Iterable
 from functools import cache
 
+PLAIN = (400, "normal", "regular")  # the weight of a font that matplotlib finds by the name of its family alone
+
 
 @cache
-def letters_of(family: str) -> frozenset[int]:
-    """The code points that a font family has; none where it is not here."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+def letters_of(path: str) -> frozenset[int]:
+    """The code points that a font has; none where it cannot be read."""
+    from matplotlib.font_manager import get_font
 
     try:
-        path = findfont(FontProperties(family=[family]), fallback_to_default=False)
         return frozenset(get_font(path).get_charmap())
-    except (ValueError, OSError, RuntimeError):  # not here, or not to be read
+    except (OSError, RuntimeError):
         return frozenset()
 
 
@@ -23,17 +24,15 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], dict[int, str]]:
         The families, and what is written, by code point, in place of letters that no font of this machine has.
     """
     import matplotlib
-    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+    from matplotlib.font_manager import FontProperties, findfont, fontManager
 
     from src.utils.predictor import in_ascii
 
-    usual = frozenset(get_font(findfont(FontProperties())).get_charmap())
-    lacking = {ord(letter) for letter in "".join(texts) if letter != "\n"} - usual
     families = list(matplotlib.rcParams["font.family"])
-    for family in sorted({font.name for font in fontManager.ttflist}, key=lambda name: ("CJK" not in name, name)):
-        if not lacking:
-            break
-        if found := lacking & letters_of(family):
-            families.append(family)
+    lacking = {ord(letter) for letter in "".join(texts) if letter != "\n"} - letters_of(findfont(FontProperties()))
+    known = {font.name: font.fname for font in fontManager.ttflist if font.style == "normal" and font.weight in PLAIN}
+    for name in sorted(known, key=lambda name: ("CJK" not in name, name)) if lacking else ():
+        if not name.startswith("Last Resort") and (found := lacking & letters_of(known[name])):  # that draws boxes
+            families.append(name)
             lacking -= found
     return families, {code: in_ascii(chr(code)) for code in lacking}

@@ -26,7 +26,7 @@ def check_words(program: str, arguments: Sequence[str], configs: Path) -> None:
         if not word or word[0] in "-~" or "=" in word or before in VALUED:
             continue
         meant = meant_by(program, word, configs)
-        quoted = "key=value, with quotes around a value that holds spaces: \"key=[a, b]\""
+        quoted = 'key=value, with quotes around a value that holds spaces: "key=[a, b]"'
         raise ValueError(f"{word} has no key: write {meant or quoted}.")
 
 
@@ -36,7 +36,7 @@ def meant_by(program: str, word: str, configs: Path) -> str | None:
     if choices:
         return " or ".join(choices)
     key = "ckpt_path" if word.endswith(".ckpt") and program not in ("compare", "benchmark") else MEANT.get(program)
-    is_path = Path(word).exists() or "/" in word or key == "input"
+    is_path = Path(word).exists() or "/" in word or key in ("input", "ckpt_path")
     return f"{key}={word}" if key in PATHS and is_path else None
 
 

@@ -15,7 +15,7 @@ CNN = "src.models.components.simple_cnn.SimpleCNN"
 CLASSES = {
     f"{CNN}N": f"model.net._target_={CNN}N names nothing: src.models.components.simple_cnn has no SimpleCNNN. "
     "Did you mean SimpleCNN?",
-    "src.models.components.simple_cn.SimpleCNN": "src.models.components has no simple_cn. Did you mean simple_cnn?",
+    "src.models.components.simple_cn.SimpleCNN": "src.models.components has no simple_cn. Did you mean simple_cnn",
     "torch.optim.Adamm": "torch.optim has no Adamm. Did you mean Adam, ",
     "sorch.nn.Linear": "there is no package sorch here, or it is not installed.",
 }

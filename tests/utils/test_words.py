@@ -15,7 +15,8 @@ MEANT = {
     ("train", "logs/train/runs/one"): "resume=logs/train/runs/one",
     ("train", "mnist_cnn_68k"): "model=mnist_cnn_68k",
     ("train", "quickstart"): "experiment=quickstart",
-    ("train", "classifier"): "key=value",  # of others made, and no choice
+    ("train", "in_memory"): "key=value",  # other data are made of it, and it is no choice
+    ("train", "classifier"): "model/task=classifier",
     ("eval", "logs/train/runs/one"): "run_dir=logs/train/runs/one",
     ("export", "a/last.ckpt"): "ckpt_path=a/last.ckpt",
     ("compare", "logs/train"): "runs=logs/train",
@@ -38,7 +39,9 @@ def test_options_their_values_and_deletions_are_no_such_words() -> None:
     check_words("train", ["--cfg", "job", "-m", "--info", "defaults", "~logger", "seed=1", ""], CONFIGS)
 
 
-@pytest.mark.parametrize(("program", "word"), [("predict", "photo.png"), ("train", "mnist_cnn_68k"), ("compare", "a/b")])
+@pytest.mark.parametrize(
+    ("program", "word"), [("predict", "photo.png"), ("train", "mnist_cnn_68k"), ("compare", "a/b")]
+)
 def test_programs_say_so_before_anything_else(program: str, word: str, tmp_path: Path) -> None:
     result = run(program, word, f"hydra.run.dir={tmp_path}/run")
     assert result.returncode == 1 and not (tmp_path / "run").exists()
