@@ -158,7 +158,7 @@ def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
         first, count = "; ".join(different[:3]), len({*ours, *theirs})
         raise ValueError(
             f"{ckpt_path} is of another architecture: {len(different)} of {counted(count, 'tensor')} differ ({first}"
-            f"{'; …' if len(different) > 3 else ''}). Leave model… away where a run is named, whose own net is used then, or "
-            f"start a training from what fits: init_from={ckpt_path}"
+            f"{'; …' if len(different) > 3 else ''}). Leave model… away where a run is named, whose own net is used "
+            f"then, or start a training from what fits: init_from={ckpt_path}"
         )
     return checkpoint
