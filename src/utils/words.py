@@ -5,8 +5,10 @@ from pathlib import Path
 
 from src.utils.quoting import PATHS
 
-VALUED = ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd", "--package", "-p", "--cfg", "-c")
-VALUED += ("--info", "-i", "--experimental-rerun")  # Hydra's own options that take the word after them
+VALUED = (  # Hydra's own options that take the word after them
+    *("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd", "--package", "-p", "--cfg", "-c"),
+    *("--info", "-i", "--experimental-rerun"),
+)
 # what a word without a key is most likely given for
 MEANT = {"train": "resume", "eval": "run_dir", "export": "run_dir", "predict": "input", "compare": "runs"}
 
