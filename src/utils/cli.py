@@ -228,9 +228,9 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
         return describe_building(error, error.__cause__)
     if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
         return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: this is no YAML: {error.problem}."
-    if isinstance(error, MissingMandatoryValue) and (key := error.full_key):
-        part = ", or choose a file that does: those in base/ are parts of others" if "." in key else ""
-        return f"{key} has no value: say {key}=…{part}."
+    if isinstance(error, MissingMandatoryValue) and (open_key := error.full_key):
+        part = ", or choose a file that does: those in base/ are parts of others" if "." in open_key else ""
+        return f"{open_key} has no value: say {open_key}=…{part}."
     if isinstance(error, OSError) and error.errno in FULL:
         where = f" for {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}: make room, or write elsewhere with paths.log_dir=<folder>."
