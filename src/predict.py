@@ -47,7 +47,7 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 def prepare_command_line() -> None:
     """Let `model=` name an exported model, and load the configuration of the run."""
     sys.argv[1:] = [re.sub(r"^model=", "exported=", argument) for argument in sys.argv[1:]]
-    load_run_config(sys.argv[1:], groups=())
+    load_run_config(sys.argv[1:], groups=(), instead=", or model=<folder of an exported model>")
 
 
 @entry_point("predict")

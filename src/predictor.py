@@ -125,7 +125,9 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     if not (folder / CARD).is_file():
-        raise FileNotFoundError(f"{folder} holds no exported model: there is no {CARD} in it.")
+        inside = sorted(str(path.parent) for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{CARD}"))
+        hint = f"; those below it are {', '.join(inside[:12])}" if inside else ""
+        raise FileNotFoundError(f"{folder} holds no exported model: there is no {CARD} in it{hint}.")
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         version = card["card_version"]
@@ -463,7 +465,7 @@ def report_rows(rows: Sequence[Mapping[str, Any]], heads: Sequence[str], out: st
     if out:
         write_rows(rows, out)
     if all("error" in row for row in rows):
-        raise ValueError(f"None of {len(rows)} files could be read as an image.")
+        raise ValueError(f"None of {len(rows)} file{'s' * (len(rows) > 1)} could be read as an image.")
     if sheet:
         contact_sheet(rows, heads[0], sheet)
 

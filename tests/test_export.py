@@ -147,7 +147,10 @@ MISTAKES = {
     "no list": ("export", ["run_dir={run}", "formats=onnx"], "formats=onnx must be a list"),
     "not to be had": ("export", ["run_dir={run}", "formats=[onnx]", "precisions=[bf16]"], "format=onnx has no bf16"),
     "no model": ("predict", ["model={tmp}", "input={shots}"], "holds no exported model"),
-    "no image": ("predict", ["model={exported}/onnx_fp32", "input={shots}/text.png"], "None of 1 files"),
+    "several models": ("predict", ["model={exported}", "input={shots}"], "those below it are {exported}/onnx_fp32,"),
+    "a chosen net": ("export", ["run_dir={run}", "model=mnist_cnn_8k"], "the net comes from the run"),
+    "nothing at all": ("predict", [], "or model=<folder of an exported model>"),
+    "no image": ("predict", ["model={exported}/onnx_fp32", "input={shots}/text.png"], "None of 1 file could"),
     "no file": ("predict", ["model={exported}/onnx_fp32", "input={shots}/*.gif"], "names no image"),
     "empty folder": ("predict", ["model={exported}/onnx_fp32", "input={tmp}/empty"], "names no image"),
     "truncated": ("predict", ["model={tmp}/cut", "input={shots}"], "truncated or damaged"),
@@ -181,4 +184,4 @@ def test_a_mistake_is_answered_with_a_sentence(
     result = run(program, *(text.format(**places) for text in arguments), f"hydra.run.dir={tmp_path}/.log")
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    assert words in result.stderr, result.stderr
+    assert words.format(**places) in result.stderr, result.stderr

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from src.callbacks.fonts import fonts_for
 from src.models.classifier import class_name
 from src.models.task import Batch, DescribesInputs, Task
 from src.system.json_files import read_json, write_json
@@ -204,6 +205,7 @@ def image_grid(images: Tensor, titles: list[str]) -> "Figure":
     """Draw (N, C, H, W) of any range, each under its title, in a grid that is about square."""
     from matplotlib.figure import Figure  # 0.5 s, and only for those who want pictures
 
+    families, written = fonts_for(titles)
     width = images.shape[3] / images.shape[2]  # of an image of height 1
     columns = max(round((len(images) / width) ** 0.5), 1)
     rows = -(-len(images) // columns)
@@ -215,7 +217,8 @@ def image_grid(images: Tensor, titles: list[str]) -> "Figure":
         grey = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
         extent = (x + 0.04, x + width - 0.04, y + cell - 0.04, y + cell - 0.96)
         axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
-        axes.text(x + width / 2, y + cell - 0.98, title, fontsize=8, ha="center", va="bottom")
+        place = (x + width / 2, y + cell - 0.98)
+        axes.text(*place, title.translate(written), fontsize=8, ha="center", va="bottom", family=families)
     axes.set(xlim=(0, columns * width), ylim=(rows * cell, 0), aspect="auto")
     axes.set_axis_off()
     return figure
@@ -235,8 +238,10 @@ def confusion_figure(counts: Tensor, names: list[str] | None) -> "Figure":
     axes.set_ylabel("true")
     if size <= MAX_NUMBERED_CLASSES:
         labels = [class_name(label, names) for label in range(size)]
-        axes.set_xticks(range(size), labels, rotation=90 if names and max(map(len, names)) > 3 else 0)
-        axes.set_yticks(range(size), labels)
+        families, written = fonts_for(labels)
+        labels = [label.translate(written) for label in labels]
+        axes.set_xticks(range(size), labels, rotation=90 if max(map(len, labels)) > 3 else 0, family=families)
+        axes.set_yticks(range(size), labels, family=families)
         for row, column in counts.nonzero().tolist():
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", fontsize=8, color=colour)

@@ -1,10 +1,11 @@
-"""What may have been meant by a word that names nothing."""
+"""What a sentence is made of: what may have been meant by a word that names nothing, and numbers of things."""
 
 import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-SYNONYMS = {"learning_rate": "lr", "epochs": "max_epochs"}  # what other projects call the same
+# what other projects call the same
+SYNONYMS = {"learning_rate": "lr", "epochs": "max_epochs", "datamodule": "data", "dataset": "data", "network": "model"}
 
 
 def suggest(name: str, options: Sequence[str]) -> str:
@@ -41,6 +42,11 @@ def suggest_key(key: str, keys: Sequence[str]) -> str:
     if parent and parent not in keys:
         return suggest_key(parent, keys)
     return f" There is: {', '.join(beside)}." if beside else ""
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """A number of things in words: 1 image, 2 images."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def last(key: str) -> str:

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from src.cli.suggestions import counted
 from src.data.augmentation import BatchAugmentation
 from src.data.class_balance import warn_of_imbalance
 from src.data.class_folders import SPLITS, class_folders, image_files, split_folders
@@ -115,7 +116,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         if wanted not in (found, None):
             listed = ", ".join(self.class_names[:5]) + (", …" if found > 5 else "")
             raise ValueError(
-                f"{self.folder} holds {found} folders of classes ({listed}), but data.num_classes={wanted}."
+                f"{self.folder} holds {counted(found, 'folder')} of classes ({listed}), but data.num_classes={wanted}."
             )
         self.num_classes = found
         splits = {split: self._samples(root) for split, root in roots.items()}

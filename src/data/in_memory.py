@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
+from src.cli.suggestions import counted
 from src.data.attributes import AttributeLabels
 from src.data.batches import Augmentation, InMemoryLoader
 from src.data.class_balance import warn_of_imbalance
@@ -63,6 +64,8 @@ class InMemoryDataModule(L.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if num_classes is None:
+            raise ValueError("num_classes=null says nothing of the classes: give their number, or leave it out.")
         if min(num_classes.values() if isinstance(num_classes, Mapping) else [num_classes]) < 1:
             raise ValueError(f"num_classes={num_classes} must be at least 1.")
         if channels not in (1, 3):
@@ -96,7 +99,7 @@ class InMemoryDataModule(L.LightningDataModule):
             if labels.min() < 0 or labels.max() >= count:
                 raise ValueError(
                     f"The labels run from {labels.min()} to {labels.max()}, "
-                    f"but {count} classes are numbered from 0 to {count - 1}."
+                    f"but those of {counted(count, 'class', 'classes')} run from 0 to {count - 1}."
                 )
         if not 0 <= self.val_size < len(train_images):
             raise ValueError(f"val_size={self.val_size} must be less than the {len(train_images)} training images.")

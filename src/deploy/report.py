@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from src.cli.suggestions import counted
 
 COLUMNS = ("", "test acc", "size", "latency, 1 image", "images/s, batch 32", "int8 layers")
 
@@ -19,7 +22,7 @@ def print_models(rows: Mapping[str, Mapping[str, Any]], title: str) -> None:
             the models' names; the net itself is "fp32".
         title: of the table.
     """
-    table = Table(title=f"{title} ({torch.get_num_threads()} threads)")
+    table = Table(title=escape(f"{title} ({counted(torch.get_num_threads(), 'thread')})"))
     for column in COLUMNS:
         table.add_column(column, justify="right" if column else "left")
     for name, row in rows.items():

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.cli.suggestions import counted
 from src.run.stored_config import plain_config
 from src.system.safe_files import read_yaml
 
@@ -80,8 +81,8 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
         why, way_out = "its run was stopped early", ""
     if why:
         raise ValueError(
-            f"ckpt_path={ckpt_path} has had {epochs} epochs and {steps} steps, and nothing is left to train ({why}): "
-            f"{way_out}start anew from its weights with init_from={ckpt_path}."
+            f"ckpt_path={ckpt_path} has had {counted(epochs, 'epoch')} and {counted(steps, 'step')}, and nothing is "
+            f"left to train ({why}): {way_out}start anew from its weights with init_from={ckpt_path}."
         )
 
 
@@ -156,7 +157,8 @@ def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
     if different:
         first, count = "; ".join(different[:3]), len({*ours, *theirs})
         raise ValueError(
-            f"{ckpt_path} is of another architecture: {len(different)} of {count} tensors differ ({first}"
-            f"{'; …' if len(different) > 3 else ''})."
+            f"{ckpt_path} is of another architecture: {len(different)} of {counted(count, 'tensor')} differ ({first}"
+            f"{'; …' if len(different) > 3 else ''}). Leave model… away where a run is named, whose own net is used "
+            f"then, or start a training from what fits: init_from={ckpt_path}"
         )
     return checkpoint

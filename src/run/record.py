@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from src.models.task import DescribesInputs, Task
 from src.run.checkpoints import CONFIG_KEY, INPUT_KEY
 from src.run.journal import completed_epochs, epoch_line, journal
-from src.run.rerun import remember, store_config, tell_differences
+from src.run.rerun import differences, remember, store_config, tell_differences
 from src.speed.measure import count_parameters
 from src.system.cpu import load_average
 from src.system.json_files import read_json, write_json
@@ -109,6 +109,8 @@ class RunRecord(L.Callback):
         data = datamodule.checksums() if hasattr(datamodule, "checksums") else {}
         score = {"score": pl_module.score, "mode": pl_module.mode} if isinstance(pl_module, Task) else {}
         now = {**self.facts, **score, **environment(), "processes": trainer.world_size, "data": data}
+        if self.resumed and (changed := differences(self.config, self.folder)):
+            now["changed"] = changed
         if self.compared_with:
             tell_differences(self.config, Path(self.compared_with), now)
         if trainer.is_global_zero:
@@ -122,7 +124,7 @@ class RunRecord(L.Callback):
         self._written = True
         if trainer.is_global_zero:
             choices, net = self.facts.get("choices", {}), getattr(pl_module, "net", pl_module)
-            journal.info("command: %s", now["command"])
+            journal.info("command: python %s", now["command"])
             journal.info("run directory: %s", self.folder)
             journal.info("data: %s (%s)", choices.get("data", ""), type(datamodule).__name__)
             name, parameters = type(net).__name__, count_parameters(pl_module)

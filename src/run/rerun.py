@@ -162,11 +162,11 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
         folder: of the recorded run.
         now: what this run runs on, as its `run.json` will say.
     """
-    before, after = relative(stored_config(folder)), relative(config)
-    own = (*OWN, "sweep", "data.download", *(["ckpt_path"] if config.get("resume") else []))
-    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in own]
-    lines = [f"  {key}: {before.get(key, 'not there')} -> {after.get(key, 'not there')}" for key in keys]
-    recorded = flat(read_json(folder / "run.json"))
+    lines = [f"  {key}: {there} -> {here}" for key, (there, here) in differences(config, folder).items()]
+    record = read_json(folder / "run.json")
+    if config.get("reproduce"):  # from the first step on it is what the run has been since then
+        lines += [f"  {key}: {there}, until it was resumed -> {here}" for key, (there, here) in changed(record).items()]
+    recorded = flat(record)
     environment = flat(now)
     same = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "threads", "processes")
     for key in sorted({*recorded, *environment}):
@@ -177,6 +177,28 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
         log.warning("Different from %s:\n%s", folder, "\n".join(map(printable, lines)))
     else:
         log.info("Nothing differs from %s: configuration, code, packages, processor, threads and data.", folder)
+
+
+def differences(config: dict[str, Any], folder: Path) -> dict[str, tuple[Any, Any]]:
+    """What a configuration has otherwise than that of a recorded run: the values there and here, by dotted keys."""
+    recorded = stored_config(folder)
+    before, after = relative(recorded), relative(config)
+    # a run that is resumed has a checkpoint of its own in place of the one that it began with
+    own = (*OWN, "sweep", "data.download", *(["ckpt_path"] if config.get("resume") or recorded.get("resume") else []))
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in own]
+    return {key: (before.get(key, "not there"), after.get(key, "not there")) for key in keys}
+
+
+def changed(record: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What was changed when a run was resumed, as its `run.json` tells: the values it began with, and the last."""
+    found: dict[str, tuple[Any, Any]] = {}
+    resumed = record.get("resumed")
+    for entry in resumed if isinstance(resumed, list) else []:
+        changes = entry.get("changed") if isinstance(entry, dict) else None
+        for key, pair in changes.items() if isinstance(changes, dict) else ():
+            if isinstance(pair, list) and len(pair) == 2:
+                found[key] = (found[key][0] if key in found else pair[0], pair[1])
+    return {key: (first, last) for key, (first, last) in found.items() if first != last}
 
 
 def stored_config(folder: Path) -> dict[str, Any]:

@@ -119,8 +119,8 @@ def print_summary(cfg: DictConfig, figures: dict[str, float], best: str | None, 
     console = Console()
     console.print(table)
     if best is not None:
-        console.print(best, highlight=False, soft_wrap=True)
-    console.print(f"run directory: {cfg.paths.output_dir}", highlight=False, soft_wrap=True)
+        console.print(best, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"run directory: {cfg.paths.output_dir}", markup=False, highlight=False, soft_wrap=True)
     if cfg.extras.next_commands:
         console.print("worth trying next:")
         folder = str(cfg.paths.output_dir)

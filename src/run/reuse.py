@@ -23,8 +23,12 @@ FORMER_TASKS = ("src.models.classifier.Classifier", "src.models.multihead_classi
 ORIGIN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")
 
 
-def chosen_checkpoint(cfg: Any) -> Path:
+def chosen_checkpoint(cfg: Any, instead: str = "") -> Path:
     """The checkpoint that `ckpt_path` or `run_dir` names.
+
+    Args:
+        cfg: what says so.
+        instead: what could be given in place of either, for the sentence that asks for it.
 
     Raises:
         ValueError: neither is given, or both.
@@ -32,25 +36,35 @@ def chosen_checkpoint(cfg: Any) -> Path:
     """
     ckpt_path, run_dir = cfg.get("ckpt_path"), cfg.get("run_dir")
     if bool(ckpt_path) == bool(run_dir):
-        raise ValueError("Say which run is meant: either run_dir=logs/train/runs/… or ckpt_path=….ckpt")
+        raise ValueError(f"Say which run is meant: either run_dir=logs/train/runs/… or ckpt_path=….ckpt{instead}")
     return check_file(ckpt_path) if ckpt_path else find_checkpoint(run_dir)
 
 
-def load_run_config(arguments: list[str], groups: Sequence[str]) -> None:
+def load_run_config(arguments: list[str], groups: Sequence[str], instead: str = "") -> None:
     """Put the configuration of the run that is meant where a primary config includes it from, as `run`.
 
     Args:
         arguments: of the command line. Without a run, for help or where none is needed, the node is empty.
         groups: that the command line may choose anew: data=fashion_mnist then replaces the run's.
+        instead: see `chosen_checkpoint`.
+
+    Raises:
+        ValueError: a net is chosen, or no run.
+        FileNotFoundError: there is no such run.
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
     run_config: dict[str, Any] = {}
+    if "model" in given:  # a block of the run's, of which single values may be set
+        raise ValueError(
+            f"model={given['model']} cannot be chosen, for the net comes from the run: leave it away; what is to "
+            "differ is said by its key, such as model.compile=true."
+        )
     if not any(flag in arguments for flag in ("--help", "-h", "--hydra-help")) and given.get("exported", "null") in (
         "null",
         "",
     ):
         paths = {key: path_of(given[key]) for key in ("run_dir", "ckpt_path") if key in given}
-        run_config = reusable(read_run_config(chosen_checkpoint(paths)))
+        run_config = reusable(read_run_config(chosen_checkpoint(paths, instead)))
         for group in set(given) & set(run_config) & set(groups):
             del run_config[group]
         if "trainer" not in groups:

@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from src.cli.quoting import name_of
+from src.cli.suggestions import counted
 from src.run.interruption import SweepFailed, SweepInterrupted
 from src.run.objectives import objectives
 from src.run.status import FAILED, INTERRUPTED, PENDING, RUNNING
@@ -110,7 +111,9 @@ class ResumableSweeper(Sweeper):
             raise SweepInterrupted(self.not_ended())
         if FAILED in statuses:
             failed = sum(job.status == FAILED for job in jobs)
-            raise SweepFailed(f"{failed} of {len(jobs)} jobs failed; to try them again: {self.command()} {RETRY}")
+            raise SweepFailed(
+                f"{failed} of {counted(len(jobs), 'job')} failed; to try them again: {self.command()} {RETRY}"
+            )
         return [job.facts.get("value") for job in jobs]
 
     def run(self, overrides: dict[str, Override]) -> list[Job]:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.cli.quoting import name_of
+from src.cli.suggestions import counted
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PRUNED
 from src.sweeps.jobs import Job
 
@@ -78,7 +79,7 @@ class Progress:
         """How it stands; `done` counts jobs, and of those that run the share of their epochs."""
         seconds = time.monotonic() - self._start
         left = f", about {duration(seconds / done * (self.total - done))} to go" if done else ""
-        return f"{self.ended} of {self.total} jobs in {duration(seconds)}{left}"
+        return f"{self.ended} of {counted(self.total, 'job')} in {duration(seconds)}{left}"
 
 
 def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None) -> None:
@@ -94,7 +95,8 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
         console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)
     if len(jobs) > ROWS and len(failed) > NAMED:
         console.print(f"… and {len(failed) - NAMED} more jobs failed", highlight=False)
-    console.print(f"{len(jobs)} jobs: {counts(statuses)}. Sweep directory: {folder}", highlight=False, soft_wrap=True)
+    line = f"{counted(len(jobs), 'job')}: {counts(statuses)}. Sweep directory: {folder}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def table_of_jobs(jobs: Sequence[Job], shared: Collection[str]) -> Table:

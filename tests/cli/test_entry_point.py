@@ -6,6 +6,8 @@ import os
 import threading
 
 import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from src.cli.entry_point import describe, faults_of_others
 
@@ -17,6 +19,18 @@ def no_space(path: str | None = None) -> OSError:
 def test_a_full_disk_comes_with_a_way_out() -> None:
     assert describe(no_space("/a/b")).startswith("No space left on device for /a/b: make room, or write elsewhere")
     assert describe(no_space()).startswith("No space left on device: make room")
+
+
+def test_a_value_that_is_not_given_is_named() -> None:
+    cfg = OmegaConf.create({"input": "???", "net": {"_target_": "???"}})
+    with pytest.raises(MissingMandatoryValue) as caught:
+        _ = cfg.input
+    assert describe(caught.value) == "input has no value: say input=…."
+    with pytest.raises(MissingMandatoryValue) as caught:
+        _ = cfg.net._target_
+    assert describe(caught.value).startswith(
+        "net._target_ has no value: say net._target_=…, or choose a file that does"
+    )
 
 
 class FullLog(logging.Handler):

@@ -21,7 +21,10 @@ MEANT = {
     "early_stopping.patience=3": "callbacks.early_stopping.patience",
     "optimizer=sgd": "model/optimizer=sgd",
     "scheduler=plateau": "model/scheduler=plateau",
-    "datamodule=x": "data, model",
+    "datamodule=x": "data",
+    "datamodule=mnist": "data=mnist",
+    "dataset=cifar10": "data=cifar10",
+    "network=mnist_cnn_68k": "model=mnist_cnn_68k",
     "data.batch=3": "data.batch_size",
     "modle.net.x=3": "model.net",
 }

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from src.models.components.layers import Attention, DepthwiseConv2d, Dropout
+from src.models.components.layers import Attention, DepthwiseConv2d, Dropout, make_head
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
@@ -71,3 +71,8 @@ def test_a_depthwise_convolution_is_torchs() -> None:
     published = nn.Conv2d(6, 6, 5, stride=2, padding=2, groups=6, bias=False)
     published.load_state_dict(ours.state_dict())
     assert torch.equal(ours(x), published(x)) and ours(x).shape == (2, 6, 5, 5)
+
+
+def test_a_head_of_no_number_of_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_classes=null says nothing of the classes"):
+        make_head(3, None)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +46,31 @@ def test_a_run_writes_down_what_it_runs_on_before_it_begins(
     assert seen["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert seen["threads"] == torch.get_num_threads()
     assert {"started", "command", "git_commit", "git_dirty", "python", "platform", "cpu", "cpus"} <= seen.keys()
+
+
+def test_the_log_holds_a_command_that_can_be_pasted(
+    record: RunRecord,
+    data: L.LightningDataModule,
+    model: L.LightningModule,
+    trainer: Trainer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    typed = ["src/train.py", "data.folder='/a b/$x'", "tags=[a, b]"]
+    monkeypatch.setattr("sys.argv", typed)
+    with caplog.at_level("INFO", "journal"):
+        trainer(record).fit(model, datamodule=data)
+    (line,) = [message for message in caplog.messages if message.startswith("command: ")]
+    assert shlex.split(line) == ["command:", "python", *typed]
+
+
+def test_what_is_changed_when_a_run_is_resumed_is_recorded(
+    data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer, tmp_path: Path
+) -> None:
+    for config, resumed in (({"seed": 1}, False), ({"seed": 1}, True), ({"seed": 1, "lr": 0.5}, True)):
+        trainer(RunRecord(str(tmp_path), config, {"seed": 1}, resumed)).fit(model, datamodule=data)
+    entries = json.loads((tmp_path / "run.json").read_text())["resumed"]
+    assert [entry.get("changed") for entry in entries] == [None, {"lr": ["not there", 0.5]}]
 
 
 def test_the_test_after_training_belongs_to_the_same_run(

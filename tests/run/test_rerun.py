@@ -129,6 +129,30 @@ def test_differences_are_told_one_by_one_and_none_too(folder: Path, caplog: pyte
     assert lines == {"model.lr: 1 -> 5", "model.old: 2 -> not there", "model.new: not there -> 1", "cpus: 2 -> 4"}
 
 
+def test_what_was_changed_when_a_run_was_resumed_is_told_of_its_reproduction(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = {"trainer": {"max_epochs": 4}, "resume": str(folder), "ckpt_path": f"{folder}/checkpoints/last.ckpt"}
+    (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(stored))
+    changes = [
+        {"trainer.max_epochs": [2, 3], "lr": [1, 5]},
+        None,
+        "damaged",
+        {"trainer.max_epochs": [3, 4]},
+        {"lr": [5, 1]},
+    ]
+    resumed = [{"changed": one} for one in changes]
+    (folder / "run.json").write_text(json.dumps({"cpus": 2, "resumed": resumed}))
+    again = {"trainer": {"max_epochs": 4}, "reproduce": str(folder), "ckpt_path": None}
+    tell_differences(again, folder, {"cpus": 2})
+    assert [line.strip() for line in caplog.text.splitlines()[1:]] == [
+        "trainer.max_epochs: 2, until it was resumed -> 4"
+    ]
+    caplog.clear()
+    tell_differences({**again, "reproduce": None, "resume": str(folder)}, folder, {"cpus": 2})
+    assert "until" not in caplog.text  # it goes on
+
+
 def test_a_job_that_has_begun_goes_on(tmp_path: Path) -> None:
     cfg = OmegaConf.create({"resume": None, "seed": None, "ckpt_path": None})
     assert not go_on(cfg, tmp_path)

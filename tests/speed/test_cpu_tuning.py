@@ -10,16 +10,16 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from src.utils import cpu, measure
 from torch import Tensor, nn
 
 from src.data.synthetic import SyntheticDataModule
 from src.models.classifier import Classifier
 from src.run.checkpoints import read_checkpoint
 from src.run.record import RunRecord
-from src.speed import cpu_tuning
+from src.speed import cpu_tuning, measure
 from src.speed.cpu_tuning import CpuTuning, lay_out_state
 from src.speed.tuning import Settings
+from src.system import cpu
 
 
 @pytest.fixture(autouse=True)

@@ -36,6 +36,12 @@ def test_a_summary_tells_each_job_what_failed_and_where(jobs: list[Job], tmp_pat
     assert f"2 jobs: 1 finished, 1 failed. Sweep directory: {tmp_path}" in shown
 
 
+def test_a_summary_keeps_the_brackets_of_a_folder_and_counts_one_job(jobs: list[Job], tmp_path: Path) -> None:
+    used = console()
+    summarise(jobs[:1], tmp_path / "[bold]", used)
+    assert f"\n1 job: 1 pending. Sweep directory: {tmp_path}/[bold]" in text(used)
+
+
 def test_without_an_objective_the_last_figures_are_shown(jobs: list[Job], tmp_path: Path) -> None:
     note(jobs[0].folder, status="finished", figures={"val/acc": 0.5})
     used = console()

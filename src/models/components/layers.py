@@ -99,6 +99,8 @@ def make_head(in_features: int, num_classes: NumClasses) -> nn.Linear | Heads:
     if isinstance(num_classes, int):
         check_positive(num_classes=num_classes)
         return nn.Linear(in_features, num_classes)
+    if num_classes is None:
+        raise ValueError("num_classes=null says nothing of the classes: give their number, or leave it out.")
     if not num_classes:
         raise ValueError("num_classes={} names no head.")
     check_positive(**{f"num_classes.{name}": count for name, count in num_classes.items()})
