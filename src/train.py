@@ -15,9 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from src.utils.checkpoints import check_file, check_left, find_weights
+from src.utils.checkpoints import check_file, check_left, find_weights, tell_if_done
 from src.utils.cli import entry_point, guarded
 from src.utils.extras import apply_extras
+from src.utils.optimized_metric import check_optimized, names_of
 from src.utils.rerun import expand_command_line, go_on
 from src.utils.run_directory import with_folder
 
@@ -53,7 +54,9 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         load_fitting(model, init_from)
     if cfg.train:
         if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
-            check_left(ckpt_path, trainer.max_epochs, trainer.max_steps)  # this run's own may have had all
+            check_left(ckpt_path, trainer.max_epochs, trainer.max_steps)
+        elif ckpt_path and trainer.is_global_zero:  # this run's own may have had all
+            tell_if_done(ckpt_path, trainer.max_epochs, trainer.max_steps)
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
         figures |= restored_figures(trainer) | collect_figures(trainer)
         ckpt_path = best_checkpoint(trainer)
@@ -70,13 +73,13 @@ def main(cfg: DictConfig) -> float | list[float] | None:
     hydra = HydraConfig.get()
     if (search := hydra.runtime.choices["hparams_search"]) and hydra.mode == RunMode.RUN and not cfg.reproduce:
         raise ValueError(f"hparams_search={search} is a sweep: python src/train.py -m hparams_search={search} …")
+    check_optimized(cfg)
     go_on(cfg, Path(cfg.paths.output_dir))
     figures, _ = train(cfg)
-    names = cfg.optimized_metric
-    if not names:
+    values = [optimized(figures, name) for name in names_of(cfg.optimized_metric)]
+    if not values:
         return None
-    values = [optimized(figures, name) for name in ([names] if isinstance(names, str) else names)]
-    return values[0] if isinstance(names, str) else values
+    return values[0] if isinstance(cfg.optimized_metric, str) else values
 
 
 def optimized(figures: "dict[str, Tensor]", name: str) -> float:

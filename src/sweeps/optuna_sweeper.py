@@ -20,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from src.sweeps.jobs import Job
 from src.sweeps.space import SearchSpace, word
 from src.sweeps.study import open_study, trial_of
-from src.sweeps.sweeper import ResumableSweeper, names_of, wait_for
+from src.sweeps.sweeper import ResumableSweeper, wait_for
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.utils.json_files import write_whole
 from src.utils.locks import is_locked, locked

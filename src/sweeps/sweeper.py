@@ -25,6 +25,7 @@ from src.sweeps.table import summarise
 from src.sweeps.task import kind
 from src.utils.interruption import SweepFailed, SweepInterrupted
 from src.utils.job_status import FAILED, INTERRUPTED, PENDING, RUNNING
+from src.utils.optimized_metric import check_optimized
 from src.utils.quoting import name_of
 
 log = logging.getLogger(__name__)
@@ -194,17 +195,7 @@ def check_job(cfg: DictConfig) -> None:
             f"trainer.strategy={strategy}: a job of a sweep is one process; sweep with trainer=cpu or trainer=gpu, or "
             "start the runs one by one: for seed in 1 2 3; do python src/train.py trainer=ddp seed=$seed; done"
         )
-    for name in names_of(OmegaConf.select(cfg, "optimized_metric")):
-        if name.startswith("test/") and OmegaConf.select(cfg, "test") is False:
-            raise ValueError(
-                f"optimized_metric={name}: test=false leaves the test set alone; optimise a figure of the validation, "
-                "such as val/acc_best."
-            )
-
-
-def names_of(optimized_metric: Any) -> list[str]:
-    """The figures that are optimised: none, one, or several."""
-    return [optimized_metric] if isinstance(optimized_metric, str) else list(optimized_metric or [])
+    check_optimized(cfg)
 
 
 def batches(jobs: Iterator[Job], size: int | None) -> Iterator[list[Job]]:
