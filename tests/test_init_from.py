@@ -125,7 +125,9 @@ def test_a_finished_run_that_is_resumed_says_so_and_gives_its_figures_again(sour
     before = json.loads((folder / "metrics.json").read_text())
     result = run("train", f"resume={folder}")
     assert result.returncode == 0, result.stderr
-    sentence = "This run has finished already, after 3 epochs and 9 steps (trainer.max_epochs=3): nothing is left to train."
+    sentence = (
+        "This run has finished already, after 3 epochs and 9 steps (trainer.max_epochs=3): nothing is left to train."
+    )
     assert result.stderr.count(sentence) == 1
     assert json.loads((folder / "metrics.json").read_text()) == before
     longer = run("train", f"resume={folder}", "trainer.max_epochs=4", "test=false")

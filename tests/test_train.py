@@ -260,7 +260,10 @@ MISTAKES = {
         ["-m", "hparams_search=mnist_optuna", "hydra.sweeper.n_trial=2"],
         ["Did you mean hydra.sweeper.n_trials"],
     ),
-    "unknown member of a list": (["callbacks=[default,latenc]"], ["There is no callbacks=latenc. Did you mean latency"]),
+    "unknown member of a list": (
+        ["callbacks=[default,latenc]"],
+        ["There is no callbacks=latenc. Did you mean latency"],
+    ),
     "a sweep without -m": (["seed=1,2"], ["seed=1,2 is a sweep", "src/train.py -m seed=1,2", "seed=[1,2]"]),
     "a + too many": (["+trainer.fast_dev_run=true"], ["leave out the +, trainer.fast_dev_run=true"]),
     "dashes": (["--lr", "0.1"], ["There is no option --lr", "key=value", "Did you mean model.optimizer.lr"]),
@@ -295,7 +298,9 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
     assert quiet.returncode == 1 and "Traceback" not in quiet.stderr
     assert "batch_size=0 must be at least 1" in quiet.stderr and str(tmp_path) in quiet.stderr
     told, where = quiet.stderr.splitlines()  # one error, and nothing of checkpoints that there are none of
-    assert told.startswith("ERROR: data: batch_size=0") and where.endswith(f"the full trace of this run are in {tmp_path}")
+    assert told.startswith("ERROR: data: batch_size=0") and where.endswith(
+        f"the full trace of this run are in {tmp_path}"
+    )
     assert "Traceback" in (tmp_path / "traceback.txt").read_text()
     assert "batch_size=0" in (tmp_path / "train.log").read_text()
     loud = run("train", "data.batch_size=0", f"hydra.run.dir={tmp_path}", HYDRA_FULL_ERROR="1")
@@ -318,11 +323,26 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         (["model.criterion.label_smoothing=2"], "model.criterion: label_smoothing=2 must be between 0 and 1."),
         (["model.optimizer.lr=-0.1"], "model.optimizer: Invalid learning rate: -0.1; model/optimizer=adamw has"),
         (["model=simple_mlp", "model.net.hidden_sizes=64"], "model.net.hidden_sizes=64 must be a list, such as [64]."),
-        (["callbacks.early_stopping.monitor=val/ac"], "early_stopping.monitor=val/ac is not a figure of this run. Did you"),
-        (["callbacks.model_checkpoint.monitor=acc"], "model_checkpoint.monitor=acc is not a figure of this run. Did you"),
-        (["model/scheduler=plateau", "model.scheduler.monitor=val/los"], "model.scheduler.monitor=val/los is not a figure"),
-        (["optimized_metric=val/ac_best"], "optimized_metric=val/ac_best is not a figure of this run. Did you mean val/acc_"),
-        (["optimized_metric=train/ac"], "optimized_metric=train/ac is not a figure of this run. Did you mean train/acc"),
+        (
+            ["callbacks.early_stopping.monitor=val/ac"],
+            "early_stopping.monitor=val/ac is not a figure of this run. Did you",
+        ),
+        (
+            ["callbacks.model_checkpoint.monitor=acc"],
+            "model_checkpoint.monitor=acc is not a figure of this run. Did you",
+        ),
+        (
+            ["model/scheduler=plateau", "model.scheduler.monitor=val/los"],
+            "model.scheduler.monitor=val/los is not a figure",
+        ),
+        (
+            ["optimized_metric=val/ac_best"],
+            "optimized_metric=val/ac_best is not a figure of this run. Did you mean val/acc_",
+        ),
+        (
+            ["optimized_metric=train/ac"],
+            "optimized_metric=train/ac is not a figure of this run. Did you mean train/acc",
+        ),
         (["experiment=multihead_cnn_mnist", "data=mnist"], "one label an image: choose data whose num_classes names"),
     ],
 )

@@ -24,6 +24,7 @@ from src.sweeps.sweeper import ResumableSweeper, wait_for
 from src.utils.job_status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.utils.json_files import write_whole
 from src.utils.locks import is_locked, locked
+from src.utils.optimized_metric import names_of
 from src.utils.quoting import name_of
 
 if TYPE_CHECKING:

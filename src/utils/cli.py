@@ -261,7 +261,7 @@ def describe_key(key: str, config_name: str | None, overrides: list[str]) -> str
         choices = [f"{path.parent.relative_to(CONFIGS).as_posix()}={path.stem}" for path in files]
         return f"{sentence} Did you mean {' or '.join(choices)}?"
     try:
-        cfg = compose(config_name, [override for override in parse(overrides) if is_choice(override)])
+        cfg = compose(config_name, [override for override in parse(overrides) if is_choice(override)], with_hydra=True)
     except HydraException:
         return sentence
     return f"{sentence}{suggest_key(key, keys_like(key, cfg))} To add a key that is not there, write +{key}=…"
@@ -284,7 +284,7 @@ def check_options(config_name: str, arguments: list[str]) -> None:
     for option in others:
         if option.startswith("-"):
             key = option.lstrip("-").partition("=")[0].replace("-", "_")
-            cfg = compose(config_name, [override for override in overrides if is_choice(override)])
+            cfg = compose(config_name, [override for override in overrides if is_choice(override)], with_hydra=True)
             raise ValueError(
                 f"There is no option {option}: values are given as key=value.{suggest_key(key, keys_like(key, cfg))}"
             )
@@ -320,7 +320,7 @@ def check_types(config_name: str, overrides: list[str]) -> None:
     ]
     if not words and not added:
         return
-    defaults = compose(config_name, [override for override in parse(overrides) if is_choice(override)])
+    defaults = compose(config_name, [override for override in parse(overrides) if is_choice(override)], with_hydra=True)
     for override in added:
         if OmegaConf.select(defaults, override.key_or_group, throw_on_resolution_failure=False) is not None:
             line = str(override.input_line)
@@ -382,10 +382,10 @@ def is_choice(override: Override) -> bool:
     return (CONFIGS / override.key_or_group.partition("@")[0]).is_dir()
 
 
-def compose(config_name: str, overrides: list[Override]) -> DictConfig:
+def compose(config_name: str, overrides: list[Override], with_hydra: bool = False) -> DictConfig:
     """Compose the configuration from a choice of groups alone, with the values that their files hold.
 
-    Of a sweep over choices the first is taken.
+    Of a sweep over choices the first is taken. Hydra's own part is left out unless it is asked for.
     """
     lines = [
         f"{override.get_key_element()}={values(override)[0]}" if override.is_sweep_override() else override.input_line
@@ -396,4 +396,4 @@ def compose(config_name: str, overrides: list[Override]) -> DictConfig:
         loader = GlobalHydra.instance().config_loader()
         return loader.load_configuration(config_name, lines, run_mode=RunMode.RUN)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose(config_name, lines, return_hydra_config=True)
+        return hydra.compose(config_name, lines, return_hydra_config=with_hydra)

@@ -54,7 +54,11 @@ def test_a_figure_that_a_run_may_have_is_waited_for(name: str, fit: Callable[...
 @pytest.mark.parametrize("name", ["val/ac", "test/acc", "val/acc_best"])
 def test_what_is_there_at_the_end_alone_cannot_be_monitored(name: str, fit: Callable[..., tuple[int, str]]) -> None:
     steps, said = fit(MONITOR, name, num_sanity_val_steps=1)
-    assert steps == 0 and said.startswith(f"{MONITOR}={name} is not a figure of this run. Did you mean ") and "val/acc" in said
+    assert (
+        steps == 0
+        and said.startswith(f"{MONITOR}={name} is not a figure of this run. Did you mean ")
+        and "val/acc" in said
+    )
 
 
 def test_without_a_sanity_check_the_first_validation_tells(fit: Callable[..., tuple[int, str]]) -> None:
