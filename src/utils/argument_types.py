@@ -41,7 +41,9 @@ def annotations(target: Any) -> dict[str, Any]:
     """The types that a class or a function states for its arguments; none where there is no telling."""
     try:
         found = pydoc.locate(target) if isinstance(target, str) else None
-        calls = [one.__init__ for one in inspect.getmro(found)] if inspect.isclass(found) else [found]
+        calls: list[Any] = [found]
+        if inspect.isclass(found):
+            calls = [vars(one)["__init__"] for one in inspect.getmro(found) if "__init__" in vars(one)]
         hints: dict[str, Any] = {}
         for call in calls:
             hints = {**get_type_hints(call), **hints}

@@ -25,7 +25,7 @@ LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(12) % 4
 
 
-@pytest @ pytest.mark.parametrize("label_smoothing", [-0.1, 2])
+@pytest.mark.parametrize("label_smoothing", [-0.1, 2])
 def test_a_smoothing_that_is_no_share_is_refused(label_smoothing: float) -> None:
     with pytest.raises(ValueError, match=f"label_smoothing={label_smoothing} must be between 0 and 1"):
         CrossEntropy(4, label_smoothing=label_smoothing)
