@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 
 from src.cli.entry_point import entry_point, guarded
 from src.cli.extras import apply_extras
-from src.run.checkpoints import check_file, check_left, find_weights
+from src.run.checkpoints import check_file, check_left, find_weights, tell_if_done
 from src.run.directory import with_folder
-from src.run.objectives import optimized
+from src.run.objectives import check_objectives, optimized
 from src.run.rerun import expand_command_line, go_on
 
 if TYPE_CHECKING:  # its import takes seconds
@@ -54,7 +54,9 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         load_fitting(model, init_from)
     if cfg.train:
         if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
-            check_left(ckpt_path, trainer.max_epochs, trainer.max_steps)  # this run's own may have had all
+            check_left(ckpt_path, trainer.max_epochs, trainer.max_steps)
+        elif ckpt_path and trainer.is_global_zero:  # this run's own may have had all
+            tell_if_done(ckpt_path, trainer.max_epochs, trainer.max_steps)
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
         figures |= restored_figures(trainer) | collect_figures(trainer)
         ckpt_path = best_checkpoint(trainer)
@@ -71,6 +73,7 @@ def main(cfg: DictConfig) -> float | list[float] | None:
     hydra = HydraConfig.get()
     if (search := hydra.runtime.choices["hparams_search"]) and hydra.mode == RunMode.RUN and not cfg.reproduce:
         raise ValueError(f"hparams_search={search} is a sweep: python src/train.py -m hparams_search={search} …")
+    check_objectives(cfg)
     go_on(cfg, Path(cfg.paths.output_dir))
     figures, _ = train(cfg)
     return optimized(cfg, figures)

@@ -118,3 +118,17 @@ def test_a_run_that_began_with_weights_is_resumed_from_its_own_checkpoint_and_te
         assert log.count(line) == 1
         assert result.stdout.count(line) == 1  # the terminal gets it from the progress bar alone
         assert "best: epoch" in result.stdout and "command:" not in result.stdout + result.stderr
+
+
+def test_a_finished_run_that_is_resumed_says_so_and_gives_its_figures_again(source: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(source, tmp_path / "run")
+    before = json.loads((folder / "metrics.json").read_text())
+    result = run("train", f"resume={folder}")
+    assert result.returncode == 0, result.stderr
+    sentence = (
+        "This run has finished already, after 3 epochs and 9 steps (trainer.max_epochs=3): nothing is left to train."
+    )
+    assert result.stderr.count(sentence) == 1
+    assert json.loads((folder / "metrics.json").read_text()) == before
+    longer = run("train", f"resume={folder}", "trainer.max_epochs=4", "test=false")
+    assert longer.returncode == 0 and "finished already" not in longer.stderr

@@ -139,6 +139,8 @@ def test_a_mistyped_objective_is_noticed_before_anything_trains(tmp_path: Path) 
     command = [*TRAIN, f"hydra.sweep.dir={tmp_path}", *TINY, "seed=1,2", "optimized_metric=val/accuracy"]
     assert subprocess.run(command, capture_output=True, text=True, timeout=300).returncode == 1
     for facts in statuses(tmp_path).values():
-        assert facts["error"].startswith("optimized_metric=val/accuracy is not a figure of this run; it has test/acc,")
+        assert facts["error"].startswith(
+            "optimized_metric=val/accuracy is not a figure of this run. Did you mean val/acc"
+        )
         assert "epoch" not in facts
     assert len(statuses(tmp_path)) == 2 and not list(tmp_path.rglob("*.ckpt"))

@@ -253,6 +253,22 @@ MISTAKES = {
     "no tags": (["extras.enforce_tags=true", "tags=[]"], ["tags=[] is empty"]),
     "bad grammar": (["trainer.max_epochs=[1"], ["[1"]),
     "a word": (["mnist_cnn_68k"], ["mnist_cnn_68k has no key: write model=mnist_cnn_68k."]),
+    "a word for a number of a search": (
+        ["-m", "hparams_search=mnist_optuna", "hydra.sweeper.n_trials=two"],
+        ["hydra.sweeper.n_trials=two", "a number", "20"],
+    ),
+    "unknown key of a search": (
+        ["-m", "hparams_search=mnist_optuna", "hydra.sweeper.n_trial=2"],
+        ["Did you mean hydra.sweeper.n_trials"],
+    ),
+    "unknown member of a list": (
+        ["callbacks=[default,latenc]"],
+        ["There is no callbacks=latenc. Did you mean latency"],
+    ),
+    "a sweep without -m": (["seed=1,2"], ["seed=1,2 is a sweep", "src/train.py -m seed=1,2", "seed=[1,2]"]),
+    "a + too many": (["+trainer.fast_dev_run=true"], ["leave out the +, trainer.fast_dev_run=true"]),
+    "dashes": (["--lr", "0.1"], ["There is no option --lr", "key=value", "Did you mean model.optimizer.lr"]),
+    "a test that is left out": (["optimized_metric=test/acc", "test=false"], ["optimized_metric=test/acc: test=false"]),
 }
 
 
@@ -274,6 +290,10 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
     quiet = run("train", "data.batch_size=0", f"hydra.run.dir={tmp_path}")
     assert quiet.returncode == 1 and "Traceback" not in quiet.stderr
     assert "batch_size=0 must be at least 1" in quiet.stderr and str(tmp_path) in quiet.stderr
+    told, where = quiet.stderr.splitlines()  # one error, and nothing of checkpoints that there are none of
+    assert told.startswith("ERROR: data: batch_size=0") and where.endswith(
+        f"the full trace of this run are in {tmp_path}"
+    )
     assert "Traceback" in (tmp_path / "traceback.txt").read_text()
     assert "batch_size=0" in (tmp_path / "train.log").read_text()
     loud = run("train", "data.batch_size=0", f"hydra.run.dir={tmp_path}", HYDRA_FULL_ERROR="1")
@@ -290,6 +310,34 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         (["callbacks.model_checkpoint._target_=no.such.Class"], "no.such.Class"),
         (["+callbacks.mine.patience=3"], "callbacks.mine has no _target_"),
         (["data=synthetic", "data.num_classes=null"], "num_classes=null says nothing of the classes"),
+        (["trainer.max_epochs=1.5"], "trainer.max_epochs=1.5 must be a whole number."),
+        (["trainer.max_epochs=-5"], "trainer: `max_epochs` must be a non-negative integer or -1. You passed in -5."),
+        (["trainer.accelerator=cud"], "There is no trainer.accelerator=cud. Did you mean cuda"),
+        (["trainer.accelerator=tpu"], "trainer.accelerator=tpu: torch finds none on this machine"),
+        (["model.criterion.label_smoothing=2"], "model.criterion: label_smoothing=2 must be between 0 and 1."),
+        (["model.optimizer.lr=-0.1"], "model.optimizer: Invalid learning rate: -0.1; model/optimizer=adamw has"),
+        (["model=simple_mlp", "model.net.hidden_sizes=64"], "model.net.hidden_sizes=64 must be a list, such as [64]."),
+        (
+            ["callbacks.early_stopping.monitor=val/ac"],
+            "early_stopping.monitor=val/ac is not a figure of this run. Did you",
+        ),
+        (
+            ["callbacks.model_checkpoint.monitor=acc"],
+            "model_checkpoint.monitor=acc is not a figure of this run. Did you",
+        ),
+        (
+            ["model/scheduler=plateau", "model.scheduler.monitor=val/los"],
+            "model.scheduler.monitor=val/los is not a figure",
+        ),
+        (
+            ["optimized_metric=val/ac_best"],
+            "optimized_metric=val/ac_best is not a figure of this run. Did you mean val/acc_",
+        ),
+        (
+            ["optimized_metric=train/ac"],
+            "optimized_metric=train/ac is not a figure of this run. Did you mean train/acc",
+        ),
+        (["experiment=multihead_cnn_mnist", "data=mnist"], "one label an image: choose data whose num_classes names"),
     ],
 )
 def test_what_only_the_code_can_know_is_refused_with_the_value(
@@ -301,6 +349,7 @@ def test_what_only_the_code_can_know_is_refused_with_the_value(
         train(compose(*TINY_RUN, *overrides))
     assert words in describe(caught.value)
     assert "\n" not in describe(caught.value)
+    assert not describe(caught.value).startswith(type(caught.value).__name__)
 
 
 @pytest.mark.parametrize("amid", ["import", "training"])

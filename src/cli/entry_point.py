@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -54,7 +55,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack tra
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a file's limit
 # words that may stand for a number or a switch; None: any, such as "auto" or "0,1"
 WORDS_ALLOWED: dict[str, set[str] | None] = defaultdict(
-    set, {"trainer.devices": None, "trainer.deterministic": {"warn"}, "model.compile": {"auto"}}
+    set, {"trainer.devices": None, "hydra.verbose": None, "trainer.deterministic": {"warn"}, "model.compile": {"auto"}}
 )
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
             try:
                 sys.argv[1:] = without_null(quote_paths(sys.argv[1:]))
                 check_words(config_name, sys.argv[1:], CONFIGS)
+                check_options(config_name, sys.argv[1:])
                 check_types(config_name, sys.argv[1:])
                 with (
                     set_env(FULL_ERROR, "1"),
@@ -202,7 +204,9 @@ def report_failure(error: Exception) -> None:
     def report() -> None:
         try:
             write_whole(folder / "traceback.txt", "".join(traceback.format_exception(error)))
-            log.error("%s\nThe log, the full trace and any checkpoints of this run are in %s", sentence, folder)
+            trained = (folder / "checkpoints").is_dir()
+            left = "log, the full trace and the checkpoints" if trained else "log and the full trace"
+            log.error("%s\nThe %s of this run are in %s", sentence, left, folder)
         except OSError:  # a full disk, say: the first error is the one to show
             print_error(f"{sentence}\nWhat this run has left is in {folder}")
 
@@ -290,31 +294,70 @@ def describe_key(key: str, config_name: str | None, overrides: list[str]) -> str
     if choices:
         return f"{sentence} Did you mean {' or '.join(choices)}?"
     try:
-        cfg = compose(config_name, [override for override in parse(overrides) if is_choice(override)])
+        cfg = compose(config_name, [override for override in parse(overrides) if is_choice(override)], with_hydra=True)
     except HydraException:
         return sentence
-    keys = list(dotted(OmegaConf.to_container(cfg)))
-    return f"{sentence}{suggest_key(key, keys)} To add a key that is not there, write +{key}=…"
+    return f"{sentence}{suggest_key(key, keys_like(key, cfg))} To add a key that is not there, write +{key}=…"
+
+
+def keys_like(key: str, cfg: DictConfig) -> list[str]:
+    """The keys of a configuration: those of Hydra's own part for a key of that part, the others for any other key."""
+    own = key.startswith("hydra.")
+    return [one for one in dotted(OmegaConf.to_container(cfg)) if one.startswith("hydra.") == own and one != "hydra"]
+
+
+def check_options(config_name: str, arguments: list[str]) -> None:
+    """Refuse options that there are not, and several values for a key where no sweep is asked for.
+
+    Raises:
+        ValueError: names the word, and how it is written.
+    """
+    known, others = get_args_parser().parse_known_args(arguments)
+    overrides = parse(arguments)
+    for option in others:
+        if option.startswith("-"):
+            key = option.lstrip("-").partition("=")[0].replace("-", "_")
+            cfg = compose(config_name, [override for override in overrides if is_choice(override)], with_hydra=True)
+            raise ValueError(
+                f"There is no option {option}: values are given as key=value.{suggest_key(key, keys_like(key, cfg))}"
+            )
+    if known.multirun or any(override.key_or_group == "hydra.mode" for override in overrides):
+        return
+    for override in overrides:
+        if override.is_sweep_override():
+            line = str(override.input_line)
+            key, _, several = line.partition("=")
+            as_list = f" (a list is written {key}=[{several}])" if "(" not in several else ""
+            raise ValueError(
+                f"{line} is a sweep, which takes -m: python src/{config_name}.py -m {shlex.quote(line)} …{as_list}"
+            )
 
 
 def check_types(config_name: str, overrides: list[str]) -> None:
-    """Refuse a word where the configuration holds a number or a switch.
+    """Refuse a word where the configuration holds a number or a switch, and a + before a key that it has.
 
-    Only words are checked: numbers of one kind may stand for another, and `null` for anything.
+    Only words are checked: what a number may be is known where it is used, and `null` stands for anything.
 
     Raises:
         ValueError: names the key, the value, and what is wanted.
     """
+    given = [override for override in parse(overrides) if not is_choice(override)]
+    deleted = any(override.is_delete() for override in given)
+    added = [] if deleted else [one for one in given if one.is_add() and not isinstance(one.value(), dict | list)]
     words = [
         override
-        for override in parse(overrides)
+        for override in given
         if WORDS_ALLOWED[override.key_or_group] is not None
-        if override.is_add() is override.is_delete() is False and not is_choice(override)
+        if override.is_add() is override.is_delete() is False
         if any(isinstance(value, str) for value in values(override))
     ]
-    if not words:
+    if not words and not added:
         return
-    defaults = compose(config_name, [override for override in parse(overrides) if is_choice(override)])
+    defaults = compose(config_name, [override for override in parse(overrides) if is_choice(override)], with_hydra=True)
+    for override in added:
+        if OmegaConf.select(defaults, override.key_or_group, throw_on_resolution_failure=False) is not None:
+            line = str(override.input_line)
+            raise ValueError(f"{line}: the configuration has this key; leave out the +, {line.removeprefix('+')}")
     for override in words:
         default = OmegaConf.select(defaults, override.key_or_group, throw_on_resolution_failure=False)
         if isinstance(default, bool):
@@ -372,10 +415,10 @@ def is_choice(override: Override) -> bool:
     return (CONFIGS / override.key_or_group.partition("@")[0]).is_dir()
 
 
-def compose(config_name: str, overrides: list[Override]) -> DictConfig:
+def compose(config_name: str, overrides: list[Override], with_hydra: bool = False) -> DictConfig:
     """Compose the configuration from a choice of groups alone, with the values that their files hold.
 
-    Of a sweep over choices the first is taken.
+    Of a sweep over choices the first is taken. Hydra's own part is left out unless it is asked for.
     """
     lines = [
         f"{override.get_key_element()}={values(override)[0]}" if override.is_sweep_override() else override.input_line
@@ -386,4 +429,4 @@ def compose(config_name: str, overrides: list[Override]) -> DictConfig:
         loader = GlobalHydra.instance().config_loader()
         return loader.load_configuration(config_name, lines, run_mode=RunMode.RUN)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose(config_name, lines)
+        return hydra.compose(config_name, lines, return_hydra_config=with_hydra)

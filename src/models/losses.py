@@ -25,7 +25,8 @@ class CrossEntropy(nn.Module):
         label_smoothing: share of a label that is spread over all classes (Szegedy et al. 2015, arXiv 1512.00567).
 
     Raises:
-        ValueError: weights that are not one number of at least 0 for each class, or weights for several heads.
+        ValueError: weights that are not one number of at least 0 for each class, or weights for several heads, or a
+            label_smoothing that is no share.
     """
 
     weight: Tensor | None
@@ -37,6 +38,8 @@ class CrossEntropy(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing={label_smoothing} must be between 0 and 1.")
         self.balanced, self.label_smoothing = weight == BALANCED, label_smoothing
         self.register_buffer("weight", None)
         if weight is None:

@@ -24,13 +24,18 @@ class MultiheadClassifier(Classifier):
         options: see `Classifier`.
 
     Raises:
-        ValueError: the weights are not those of the net's heads.
+        ValueError: the weights are not those of the net's heads, or it has a single one.
     """
 
     def __init__(self, *args: Any, loss_weights: Mapping[str, float], **options: Any) -> None:
         self.loss_weights = dict(loss_weights)
         super().__init__(*args, **options)
-        heads = list(self.net.head) if isinstance(self.net.head, torch.nn.ModuleDict) else ["a single one"]
+        if not isinstance(self.net.head, torch.nn.ModuleDict):
+            raise ValueError(
+                f"The task has the heads {', '.join(self.loss_weights)}, but the data has one label an image: choose "
+                "data whose num_classes names these heads, such as data=mnist_multihead or data=mnist_5k_multihead."
+            )
+        heads = list(self.net.head)
         if heads != list(self.loss_weights):
             raise ValueError(f"loss_weights has the heads {list(self.loss_weights)}, but the net's are {heads}.")
 

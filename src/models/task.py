@@ -255,11 +255,18 @@ class Task(L.LightningModule, ABC):
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def make_optimizer(self) -> Optimizer:
-        """Build the optimizer, which decays matrices but not biases and norms."""
+        """Build the optimizer, which decays matrices but not biases and norms.
+
+        Raises:
+            ValueError: it refuses one of its numbers.
+        """
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
         others = [parameter for parameter in parameters if parameter.ndim < 2]
-        return self._optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+        try:
+            return self._optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+        except ValueError as error:  # of torch, which knows no keys
+            raise ValueError(f"model.optimizer: {error}; model/optimizer=adamw has values that work.") from error
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its schedule."""

@@ -1,5 +1,6 @@
 """Find a checkpoint, read the configuration it was made with, and check that it fits a model."""
 
+import logging
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from src.cli.suggestions import counted
 from src.run.stored_config import plain_config
 from src.system.safe_files import read_yaml
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # torch costs seconds to import, and a missing file is found without it
     from torch import nn
@@ -72,18 +75,38 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
         raise ValueError(
             f"ckpt_path={ckpt_path} holds no epochs to go on from, only weights: start anew with init_from={ckpt_path}."
         )
+    done, why, way_out = what_is_done(checkpoint, max_epochs, max_steps)
+    if why:
+        raise ValueError(
+            f"ckpt_path={ckpt_path} has had {done}, and nothing is left to train ({why}): "
+            f"{way_out}start anew from its weights with init_from={ckpt_path}."
+        )
+
+
+def tell_if_done(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
+    """Say of a run that is resumed that it has been trained to its end, where it has.
+
+    Args:
+        ckpt_path: its checkpoint.
+        max_epochs: of the trainer; -1 or None: no limit.
+        max_steps: of the trainer; -1: no limit.
+    """
+    done, why, _ = what_is_done(read_checkpoint(ckpt_path), max_epochs, max_steps)
+    if why:
+        log.info("This run has finished already, after %s (%s): nothing is left to train.", done, why)
+
+
+def what_is_done(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: int) -> tuple[str, str, str]:
+    """The epochs and steps of a checkpoint, why nothing is left to train, and what to raise; both empty if some is."""
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     steps = checkpoint["global_step"]
     limits = {"trainer.max_epochs": (max_epochs, epochs), "trainer.max_steps": (max_steps, steps)}
     reached = {key: most for key, (most, done) in limits.items() if most is not None and 0 <= most <= done}
-    why, way_out = ", ".join(f"{key}={most}" for key, most in reached.items()), f"raise {' and '.join(reached)}, or "
+    why = ", ".join(f"{key}={most}" for key, most in reached.items())
     if not reached and checkpoint.get(RESUME_KEY, {}).get("should_stop"):
-        why, way_out = "its run was stopped early", ""
-    if why:
-        raise ValueError(
-            f"ckpt_path={ckpt_path} has had {counted(epochs, 'epoch')} and {counted(steps, 'step')}, and nothing is "
-            f"left to train ({why}): {way_out}start anew from its weights with init_from={ckpt_path}."
-        )
+        why = "its run was stopped early"
+    done = f"{counted(epochs, 'epoch')} and {counted(steps, 'step')}"
+    return done, why, f"raise {' and '.join(reached)}, or " if reached else ""
 
 
 def check_file(ckpt_path: str | Path) -> Path:

@@ -13,11 +13,15 @@ import hydra
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
+from lightning.pytorch.accelerators import AcceleratorRegistry, CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from src.callbacks.known_figures import KnownFigures
+from src.cli.argument_types import check_arguments
+from src.cli.suggestions import suggest
 from src.run.checkpoint_io import SafeCheckpointIO
 from src.run.checkpoints import check_file, check_fits, read_run_config
 from src.run.lean_steps import NoProfiler, lighten
@@ -45,7 +49,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         record.
     """
     quieten_lightning()
-    check_device(cfg.trainer.get("accelerator", "auto"))
+    check_device(cfg.trainer.get("accelerator") or "auto")
     cfg.seed = L.seed_everything(choose_seed(cfg.seed), workers=True, verbose=False)
     datamodule: L.LightningDataModule = instantiate(cfg.data)
     model: L.LightningModule = instantiate(cfg.model)
@@ -64,7 +68,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
     if (Path(cfg.paths.output_dir) / JOB).is_file():
-        callbacks.append(SweepJob(cfg.paths.output_dir, objectives(cfg)))
+        callbacks.append(SweepJob(cfg.paths.output_dir))
     loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
     if not loggers or cfg.trainer.get("fast_dev_run"):  # there is no curve for it, and it would refuse the run
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
@@ -79,7 +83,11 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     if not cfg.trainer.get("profiler"):
         options["profiler"] = NoProfiler()
     trainer: L.Trainer = instantiate(
-        cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False, plugins=plugins, **options
+        cfg.trainer,
+        callbacks=[KnownFigures(figures_asked_for(cfg)), *callbacks, record],
+        logger=loggers or False,
+        plugins=plugins,
+        **options,
     )
     lighten(trainer, model, datamodule)
     if listener.pid is not None and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
@@ -126,10 +134,13 @@ def check_device(accelerator: str) -> None:
     """Check that there is a device to train on.
 
     Raises:
-        ValueError: there is none of the kind that is named.
+        ValueError: there is none of the kind that is named, or no such kind.
     """
-    kinds = {"gpu": (CUDAAccelerator, MPSAccelerator), "cuda": (CUDAAccelerator,), "mps": (MPSAccelerator,)}
-    if not any(kind.is_available() for kind in kinds.get(accelerator, (CPUAccelerator,))):
+    kinds = {name: [AcceleratorRegistry[name]["accelerator"]] for name in AcceleratorRegistry.available_accelerators()}
+    kinds |= {"auto": [CPUAccelerator], "gpu": [CUDAAccelerator, MPSAccelerator]}
+    if accelerator not in kinds:
+        raise ValueError(f"There is no trainer.accelerator={accelerator}.{suggest(accelerator, sorted(kinds))}")
+    if not any(kind.is_available() for kind in kinds[accelerator]):
         raise ValueError(
             f"trainer.accelerator={accelerator}: torch finds none on this machine; trainer=cpu needs none."
         )
@@ -141,6 +152,16 @@ def ready_data(cfg: DictConfig) -> Any:
     datamodule.prepare_data()
     datamodule.setup()
     return datamodule
+
+
+def figures_asked_for(cfg: DictConfig) -> dict[str, list[str]]:
+    """The figures that a configuration names, under the keys that name them."""
+    monitors = {
+        f"callbacks.{key}.monitor": one.get("monitor") for key, one in (cfg.get("callbacks") or {}).items() if one
+    }
+    monitors["model.scheduler.monitor"] = OmegaConf.select(cfg, "model.scheduler.monitor")
+    named = {key: [monitor] for key, monitor in monitors.items() if monitor}
+    return {**named, "optimized_metric": objectives(cfg)}
 
 
 def go_on_logging(cfg: DictConfig, step: int) -> DictConfig | None:
@@ -179,8 +200,18 @@ def quieten_lightning() -> None:
 
 
 def instantiate(cfg: DictConfig, **options: Any) -> Any:
-    """Build the object that `_target_` names, with plain lists and dicts in place of configuration nodes."""
-    return hydra.utils.instantiate(cfg, _convert_="all", **options)
+    """Build the object that `_target_` names, with plain lists and dicts in place of configuration nodes.
+
+    Raises:
+        ValueError: a value is of the wrong type, or Lightning refuses it.
+    """
+    check_arguments(cfg)
+    try:
+        return hydra.utils.instantiate(cfg, _convert_="all", **options)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, MisconfigurationException):
+            raise ValueError(f"{cfg._get_full_key(None)}: {error.__cause__}") from error
+        raise
 
 
 def instantiate_all(group: DictConfig | None, name: str) -> list[Any]:

@@ -28,3 +28,17 @@ def optimized(cfg: Any, figures: Mapping[str, Any]) -> float | list[float] | Non
     if not values:
         return None
     return values[0] if isinstance(cfg.optimized_metric, str) else values
+
+
+def check_objectives(cfg: Any) -> None:
+    """Refuse to optimise a metric of a test that is left out.
+
+    Raises:
+        ValueError: names it.
+    """
+    for name in objectives(cfg):
+        if name.startswith("test/") and OmegaConf.select(cfg, "test") is False:
+            raise ValueError(
+                f"optimized_metric={name}: test=false leaves the test set alone; optimise a metric of the validation, "
+                "such as val/acc_best."
+            )

@@ -1,6 +1,5 @@
 """What a run that is a job of a sweep does beside training: it tells how far it is, and ends when it is of no use."""
 
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ from hydra.core.hydra_config import HydraConfig
 
 from src.run.interruption import Pruned
 from src.run.journal import score_of
-from src.run.results import chooser
 from src.run.status import JOB, note
 from src.system.json_files import read_json
 
@@ -19,11 +17,10 @@ class SweepJob(L.Callback):
 
     Args:
         folder: the run directory.
-        optimized: the figures that the sweep optimises.
     """
 
-    def __init__(self, folder: str, optimized: Sequence[str] = ()) -> None:
-        self.folder, self.optimized = Path(folder), optimized
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
         self.trial: Any = None
         self._unreported = self._validated = (
             False  # whether an epoch has ended since the last report, with a validation
@@ -46,20 +43,8 @@ class SweepJob(L.Callback):
         note(self.folder, epoch=trainer.current_epoch, max_epochs=trainer.max_epochs)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse to optimise a metric that the run will not have, in Lightning's sanity check, before it trains.
-
-        Raises:
-            ValueError: the validation has no such metric; that of a test must be one of the validation's, too.
-        """
+        """Note that the figures of the validation are in."""
         self._validated = not trainer.sanity_checking
-        known = {name for name in trainer.callback_metrics if name.startswith("val/")}
-        checkpoint = chooser(trainer)
-        best = {f"{checkpoint.monitor}_best"} if checkpoint is not None else set()
-        known |= best | {name.replace("val/", "test/", 1) for name in known}
-        for name in self.optimized:
-            if is_lacking(name, known):
-                listed = ", ".join(sorted(known))
-                raise ValueError(f"optimized_metric={name} is not a figure of this run; it has {listed}, among others.")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report the metrics of the epoch before, which are complete only now."""
@@ -108,11 +93,3 @@ class SweepJob(L.Callback):
 def reported(trainer: L.Trainer) -> list[str]:
     """The metrics that a job's status tells after each epoch."""
     return ["train/loss", "val/loss", *(f"val/{score}" for score in score_of(trainer.lightning_module))]
-
-
-def is_lacking(name: str, known: Collection[str]) -> bool:
-    """Whether a name is certainly none of a metric: those of validation and test are all known."""
-    stage, slash, _ = name.partition("/")
-    if slash:
-        return stage in ("val", "test") and name not in known
-    return f"val/{name}" in known or name.replace("_", "/", 1) in known  # as in acc and val_acc

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.cli.quoting import name_of
 from src.cli.suggestions import counted
 from src.run.interruption import SweepFailed, SweepInterrupted
-from src.run.objectives import objectives
+from src.run.objectives import check_objectives
 from src.run.status import FAILED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.ending import Ending, typed_command
 from src.sweeps.jobs import Job, Sweep, jobs_in, without_names
@@ -198,12 +198,7 @@ def check_job(cfg: DictConfig) -> None:
             f"trainer.strategy={strategy}: a job of a sweep is one process; sweep with trainer=cpu or trainer=gpu, or "
             "start the runs one by one: for seed in 1 2 3; do python src/train.py trainer=ddp seed=$seed; done"
         )
-    for name in objectives(cfg):
-        if name.startswith("test/") and OmegaConf.select(cfg, "test") is False:
-            raise ValueError(
-                f"optimized_metric={name}: test=false leaves the test set alone; optimise a figure of the validation, "
-                "such as val/acc_best."
-            )
+    check_objectives(cfg)
 
 
 def batches(jobs: Iterator[Job], size: int | None) -> Iterator[list[Job]]:

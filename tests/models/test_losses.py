@@ -25,6 +25,12 @@ LOGITS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(12) % 4
 
 
+@pytest.mark.parametrize("label_smoothing", [-0.1, 2])
+def test_a_smoothing_that_is_no_share_is_refused(label_smoothing: float) -> None:
+    with pytest.raises(ValueError, match=f"label_smoothing={label_smoothing} must be between 0 and 1"):
+        CrossEntropy(4, label_smoothing=label_smoothing)
+
+
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
 def test_it_is_torchs_where_classes_weigh_alike(label_smoothing: float) -> None:
     ours = CrossEntropy(4, label_smoothing=label_smoothing)

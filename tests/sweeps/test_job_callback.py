@@ -150,23 +150,3 @@ def test_the_figures_that_it_tells_are_those_of_one_epoch(
         epoch = seen["train/loss"].index(one["train/loss"])
         assert one["val/loss"] == seen["val/loss"][epoch] and (epoch + 1) % every == 0
     assert last["train/loss"] == seen["train/loss"][3]
-
-
-@pytest.mark.parametrize("name", ["val/ac", "test/ac", "val/loss_best", "acc", "val_acc"])
-def test_a_figure_that_a_run_will_not_have_is_noticed_before_it_trains(
-    name: str, job: Callable[..., SweepJob], fit: Callable[..., None], tmp_path: Path
-) -> None:
-    callback = job()
-    callback.optimized = ["val/acc", name]
-    with pytest.raises(ValueError, match=rf"optimized_metric={name} is not a figure of this run; it has .*val/acc"):
-        fit(callback, max_epochs=9, num_sanity_val_steps=1)
-    assert not (tmp_path / "status.json").exists()  # written when the training starts
-
-
-@pytest.mark.parametrize("name", ["val/acc", "test/acc", "val/loss", "train/loss", "latency_ms", "params"])
-def test_a_figure_that_a_run_may_have_is_waited_for(
-    name: str, job: Callable[..., SweepJob], fit: Callable[..., None]
-) -> None:
-    callback = job()
-    callback.optimized = [name]
-    fit(callback, max_epochs=1, num_sanity_val_steps=1)
