@@ -203,14 +203,14 @@ def instantiate(cfg: DictConfig, **options: Any) -> Any:
     """Build the object that `_target_` names, with plain lists and dicts in place of configuration nodes.
 
     Raises:
-        ValueError: a value is of the wrong type, or Lightning refuses it.
+        ValueError: a value is of the wrong type.
     """
     check_arguments(cfg)
     try:
         return hydra.utils.instantiate(cfg, _convert_="all", **options)
     except InstantiationException as error:
         if isinstance(error.__cause__, MisconfigurationException):
-            raise ValueError(f"{cfg._get_full_key(None)}: {error.__cause__}") from error
+            raise InstantiationException(str(error)) from ValueError(str(error.__cause__))
         raise
 
 
