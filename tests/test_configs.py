@@ -19,7 +19,7 @@ FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rgl
 PARTS = {"data/base", "model/base", "model/task", "experiment/base", "local", "quantization"}
 OF_A_RUN = ("eval", "export", "predict")
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
-COUNTS = {"model": 42, "data": 9, "experiment": 16, "trainer": 7, "callbacks": 15, "logger": 6, "debug": 5}
+COUNTS = {"model": 43, "data": 9, "experiment": 16, "trainer": 7, "callbacks": 15, "logger": 6, "debug": 5}
 COUNTS |= {
     "clipping": 3,
     "hparams_search": 2,
@@ -31,7 +31,7 @@ COUNTS |= {
     "model/optimizer": 3,
     "model/scheduler": 5,
     "model/criterion": 1,
-    "model/task": 2,
+    "model/task": 3,
     "data/augmentation": 5,
 }
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
@@ -115,7 +115,9 @@ def test_what_runs_sweeps_can_be_built(path: Path) -> None:
 
 @pytest.mark.parametrize("part", [path for path in FILES if str(path.parent) in PARTS], ids=str)
 def test_a_part_is_included_somewhere(part: Path) -> None:
-    name = re.compile(rf"- (.*(task@_here_|quantization): {part.name}|(base/)?{part.name}(@_here_)?)$", re.MULTILINE)
+    name = re.compile(
+        rf"- (.*(task@_here_|quantization): {part.name}|(base/|task/)?{part.name}(@_here_)?)$", re.MULTILINE
+    )
     users = [path for path in CONFIGS.rglob("*.yaml") if name.search(path.read_text())]
     assert users or part.parent.name == "local"
 

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.utils.test_quoting import ODD
 
 from src.cli.entry_point import ROOT, parse
 from src.cli.quoting import quote_paths
 from src.run.interruption import Interrupted
 from src.run.recorded_overrides import OVERRIDES
 from src.run.rerun import expand
+from tests.cli.test_quoting import ODD
 from tests.conftest import TINY_RUN
 from tests.programs import run
 

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from src.callbacks.progress_bar import ProgressBar
-from src.run.journal import COLUMNS
 from src.run.record import RunRecord
 
+COLUMNS = ("train/loss", "train/acc", "val/loss", "val/acc", "images_per_second", "epoch_seconds")
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 FIGURE = r"(\d{1,2}\.\d{4}|\d{1,3}(,\d{3})*)"  # thousands are grouped and have no decimals
 

@@ -48,7 +48,7 @@ def test_an_argument_that_a_class_does_not_take_is_named_with_the_nearest() -> N
 
 
 def test_an_argument_that_something_within_does_not_take_is_told_as_it_is() -> None:
-    cfg = OmegaConf.create({"part": {"_target_": "tests.utils.test_built_objects.outer", "width": 3}})
+    cfg = OmegaConf.create({"part": {"_target_": "tests.cli.test_built_objects.outer", "width": 3}})
     with pytest.raises(InstantiationException) as caught:
         hydra.utils.instantiate(cfg.part)
     assert describe(caught.value) == "part: TypeError: inner() got an unexpected keyword argument 'width'"

@@ -30,7 +30,7 @@ class Counting(L.Callback):
 
 
 def test_hooks_that_do_something_are_called_and_others_spared(compose: Callable[..., DictConfig]) -> None:
-    target = "+callbacks.counting._target_=tests.utils.test_instantiate.Counting"
+    target = "+callbacks.counting._target_=tests.run.test_instantiate.Counting"
     cfg = compose("callbacks=none", target, *TINY_RUN, "data=synthetic", "test=false", "logger=none")
     _, objects = train(cfg)
     (counting,) = objects["callbacks"]

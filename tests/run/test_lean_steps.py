@@ -19,7 +19,7 @@ from src.train import train
 from tests.conftest import TINY_RUN
 
 MOST_CALLS = 1_750  # of functions a step of the default run, its net's and optimizer's own 470 included
-HERE = "tests.utils.test_lean_steps"
+HERE = "tests.run.test_lean_steps"
 
 
 class HookedModel(Classifier):

@@ -112,7 +112,7 @@ def test_so_does_one_that_does_what_comes_before_hydra(tmp_path: Path) -> None:
 )
 def test_a_run_stops_without_a_trace(where: str, hook: str, status: str, number: int, tmp_path: Path) -> None:
     kind = "HydraMoment" if where.startswith("hydra") else "Moment"
-    moment = f"+{where}.moment={{_target_: tests.utils.test_signals.{kind}, hook: {hook}, number: {int(number)}}}"
+    moment = f"+{where}.moment={{_target_: tests.system.test_signals.{kind}, hook: {hook}, number: {int(number)}}}"
     result = run("train", *SHORT, moment, f"hydra.run.dir={tmp_path}")
     assert "Traceback" not in result.stderr and "Exception" not in result.stderr
     if status == "resumable":

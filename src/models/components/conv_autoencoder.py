@@ -25,7 +25,9 @@ class ConvAutoencoder(nn.Module):
     def __init__(self, *, in_channels: int, image_size: int, channels: Sequence[int]) -> None:
         super().__init__()
         check_positive(in_channels=in_channels, channels=channels)
-        if not channels or image_size % 2 ** len(channels):
+        if not channels:
+            raise ValueError("channels=[] must have at least one width.")
+        if image_size < 1 or image_size % 2 ** len(channels):
             raise ValueError(
                 f"image_size={image_size} must be a multiple of {2 ** len(channels)}: it is halved for each of "
                 f"channels={list(channels)}."

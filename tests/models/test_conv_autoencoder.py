@@ -1,0 +1,54 @@
+"""The autoencoder: its published size, its code, and where its weights start."""
+
+import pytest
+import torch
+from torch import nn
+
+from src.models.components.conv_autoencoder import ConvAutoencoder
+
+
+def test_it_has_the_documented_number_of_parameters() -> None:
+    net = ConvAutoencoder(in_channels=3, image_size=32, channels=[256, 128])
+    assert sum(parameter.numel() for parameter in net.parameters()) == 751_875
+
+
+@pytest.mark.parametrize(("size", "channels", "code"), [(28, [16, 12], (12, 7, 7)), (8, [4], (4, 4, 4))])
+def test_an_image_becomes_a_code_and_an_image_of_the_same_shape(
+    size: int, channels: list[int], code: tuple[int, ...]
+) -> None:
+    net = ConvAutoencoder(in_channels=2, image_size=size, channels=channels)
+    images = torch.rand(3, 2, size, size)
+    assert net.encoder(images).shape == (3, *code)
+    assert net(images).shape == images.shape
+
+
+def test_weights_start_by_their_fan_in_and_biases_at_zero() -> None:
+    net = ConvAutoencoder(in_channels=3, image_size=32, channels=[256, 128])
+    layers = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    assert len(layers) == 5
+    for layer in layers:
+        fan_in = 9 * layer.in_channels
+        assert layer.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+        assert layer.bias is not None and not layer.bias.any()
+
+
+def test_no_width_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"channels=\[\] must have"):
+        ConvAutoencoder(in_channels=1, image_size=28, channels=[])
+
+
+@pytest.mark.parametrize(("size", "channels"), [(30, [8, 8]), (27, [8]), (0, [8])])
+def test_a_size_that_cannot_be_halved_as_often_is_refused(size: int, channels: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"image_size={size} must be a multiple of {2 ** len(channels)}"):
+        ConvAutoencoder(in_channels=1, image_size=size, channels=channels)
+
+
+@pytest.mark.parametrize("channels", [[0], [8, -1]])
+def test_a_width_below_1_is_refused(channels: list[int]) -> None:
+    with pytest.raises(ValueError, match="channels="):
+        ConvAutoencoder(in_channels=1, image_size=28, channels=channels)
+
+
+def test_images_of_other_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="net takes"):
+        ConvAutoencoder(in_channels=1, image_size=28, channels=[4])(torch.zeros(2, 3, 28, 28))
