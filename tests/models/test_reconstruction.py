@@ -48,7 +48,7 @@ def test_a_net_that_undoes_the_normalisation_makes_no_errors() -> None:
     assert trainer.callback_metrics["test/mse"] < 1e-10
     pixels = data.data_test.tensors[0].float() / 255  # type: ignore[union-attr]
     batch = next(iter(data.test_dataloader()))
-    torch.testing.assert_close(model.targets(batch)["image"], pixels)
+    torch.testing.assert_close(model.targets(batch)["image"], pixels[:8])
 
 
 def test_it_learns_what_it_is_shown() -> None:
