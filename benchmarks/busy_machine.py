@@ -35,7 +35,7 @@ def measure(names: list[str]) -> None:
     import hydra
     import torch
 
-    from src.cli.entry_point import CONFIGS
+    from src.config.paths import CONFIGS
     from src.run.instantiate import instantiate
     from src.speed.benchmark import noise
     from src.speed.measure import seconds_per_step, train_step

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hydra
 
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 from src.run.instantiate import instantiate
 from src.speed.measure import blocks, train_step
 

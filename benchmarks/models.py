@@ -19,9 +19,9 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.readme import write_table
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
+from src.models.counting import count_macs, count_parameters
 from src.run.instantiate import instantiate
-from src.speed.measure import count_macs, count_parameters
 
 SKIPPED = ("timm", "simple_mlp_256_128")  # any net of timm; the same net as simple_mlp
 

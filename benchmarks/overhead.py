@@ -27,7 +27,7 @@ import torch
 from torch.nn import functional as F
 
 import src.train
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 
 EPOCHS = 8  # pairs that count, after one that does not
 

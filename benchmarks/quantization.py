@@ -24,7 +24,7 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.readme import write_table
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 from src.deploy import openvino_format
 from src.deploy.exporting import split_loaders, staged, write_card
 from src.deploy.inference_net import inference_copy, layers, trace

@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 from src.run.instantiate import instantiate
 
 FAMILIES = ("sdn", "mlp", "cnn", "convnext", "vit", "efficientnet", "hybrid")

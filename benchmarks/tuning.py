@@ -21,7 +21,7 @@ import torch
 
 import src.train
 from benchmarks.readme import write_table
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 from src.run.instantiate import instantiate
 from src.speed.benchmark import noise
 from src.speed.cpu_tuning import CpuTuning

@@ -14,8 +14,9 @@ if __name__ == "__main__":
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli.entry_point import compose, entry_point, guarded
+from src.cli.entry_point import entry_point, guarded
 from src.cli.extras import apply_extras
+from src.config.composing import compose
 from src.run.directory import with_folder
 from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
 
@@ -38,8 +39,9 @@ def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
 
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.run.results import as_tensors, collect_figures, report
+    from src.sweeps.job_callback import callbacks_of_job
 
-    objects = build(cfg, ckpt_path)
+    objects = build(cfg, ckpt_path, callbacks_of_job(cfg.paths.output_dir))
     trainer = objects["trainer"]
     trainer.test(
         objects["model"],

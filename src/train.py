@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 
 from src.cli.entry_point import entry_point, guarded
 from src.cli.extras import apply_extras
+from src.config.objectives import check_objectives, optimized
 from src.run.checkpoints import check_file, check_left, find_weights, tell_if_done
 from src.run.directory import with_folder
-from src.run.objectives import check_objectives, optimized
 from src.run.rerun import expand_command_line, go_on
 
 if TYPE_CHECKING:  # its import takes seconds
@@ -46,8 +46,9 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.run.results import as_tensors, best_checkpoint, collect_figures, report
     from src.run.weights import load_fitting
+    from src.sweeps.job_callback import callbacks_of_job
 
-    objects = build(cfg, ckpt_path)
+    objects = build(cfg, ckpt_path, callbacks_of_job(cfg.paths.output_dir))
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
     figures: dict[str, float] = {}
     if init_from is not None:

@@ -20,7 +20,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 from src.data.cifar import CIFAR10DataModule, CIFAR100DataModule
 
 TINY_RUN = (

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 
 PRELOADED = ("src.run.instantiate", "src.run.results", "src.callbacks.image_report", "src.data.synthetic")
 

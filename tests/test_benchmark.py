@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from src.benchmark import benchmark
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.deploy.exporting import export
 from src.run.instantiate import instantiate
 from src.speed.benchmark_report import recorded_accuracy

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from src.cli.entry_point import ROOT
 from src.compare import compare
+from src.config.paths import ROOT
 from src.report.comparisons import compare_by_data
 from src.report.page import write_page
 from src.report.runs import find_runs
@@ -46,7 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     import hydra
 
-    from src.cli.entry_point import CONFIGS
+    from src.config.paths import CONFIGS
 
     for model in ("mnist_sdn_8k", "simple_mlp"):
         for seed in (1, 2):
@@ -67,7 +67,7 @@ def made(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
     """What the comparison of these runs makes."""
     import hydra
 
-    from src.cli.entry_point import CONFIGS
+    from src.config.paths import CONFIGS
 
     folder = tmp_path_factory.mktemp("comparison")
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from requirements.lock import LEFT_OUT
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.entry_point import ROOT, parse
-from src.cli.quoting import quote_paths
+from src.config.composing import parse
+from src.config.paths import ROOT
+from src.config.quoting import quote_paths
 from src.run.interruption import Interrupted
 from src.run.recorded_overrides import OVERRIDES
 from src.run.rerun import expand
-from tests.cli.test_quoting import ODD
+from tests.config.test_quoting import ODD
 from tests.conftest import TINY_RUN
 from tests.programs import run
 

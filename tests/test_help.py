@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from src.cli.entry_point import CONFIGS, ROOT
+from src.config.paths import CONFIGS, ROOT
 from tests.programs import run
 
 # keys that are no choice of a program's user, or are called otherwise on the command line

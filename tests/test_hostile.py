@@ -20,12 +20,12 @@ import torch
 import yaml
 from hydra.utils import instantiate
 
-from src.cli.entry_point import compose as compose_choices
+from src.config.composing import compose as compose_choices
+from src.config.targets import check_targets
 from src.run import recorded_overrides
 from src.run.checkpoints import CONFIG, CONFIG_KEY, read_run_config
 from src.run.recorded_overrides import OVERRIDES, admitted_overrides
 from src.run.reuse import reusable
-from src.run.targets import check_targets
 from tests.programs import run
 
 SMALL = ["data=synthetic", "data.channels=1", "data.image_size=28", "data.train_size=200", "data.val_size=40"]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from src import predictor
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.data.image_folder import ImageFolderDataModule
 from src.data.synthetic import SyntheticDataModule
 from src.predictor import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from src.cli.entry_point import CONFIGS, ROOT
+from src.config.paths import CONFIGS, ROOT
 from src.train import train
 from tests.conftest import TINY_RUN
 

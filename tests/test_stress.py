@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.data.cifar import CIFAR10DataModule
 from src.data.idx import read_idx
 from src.data.image_folder import unreadable

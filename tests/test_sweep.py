@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.sweep_interrupts import FAULTS, MOMENTS, WAYS, interrupt
 from benchmarks.sweep_kills import family, kill_and_resume, outcome, sweep
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.run.status import FINISHED, PRUNED
 
 TRAIN = [sys.executable, str(ROOT / "src" / "train.py"), "-m"]

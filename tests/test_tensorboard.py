@@ -15,7 +15,7 @@ import pytest
 import yaml
 from omegaconf import DictConfig
 
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.train import train
 from tests.conftest import TINY_RUN
 from tests.programs import run

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from benchmarks.sweep_kills import family
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.run.checkpoints import read_checkpoint
 from src.train import train
 

@@ -17,7 +17,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from src.cli.entry_point import CONFIGS, ROOT, without_null
+from src.cli.checks import without_null
+from src.config.paths import CONFIGS, ROOT
 from src.train import train
 from tests.conftest import TINY_RUN
 from tests.programs import Program, fresh, run
@@ -343,7 +344,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
 def test_what_only_the_code_can_know_is_refused_with_the_value(
     overrides: list[str], words: str, compose: Callable[..., DictConfig]
 ) -> None:
-    from src.cli.entry_point import describe
+    from src.cli.errors import describe
 
     with pytest.raises(Exception) as caught:
         train(compose(*TINY_RUN, *overrides))
@@ -392,7 +393,7 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_keeps_the_last_checkpoint(
 ) -> None:
     import errno
 
-    from src.cli.entry_point import describe
+    from src.cli.errors import describe
     from src.run import checkpoint_io
 
     flush, saved = os.fsync, []

@@ -6,7 +6,7 @@ import pkgutil
 import re
 from types import ModuleType
 
-from src.cli.suggestions import suggest
+from src.system.wording import suggest
 
 
 def describe_target(target: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.cli.quoting import PATHS
+from src.config.quoting import PATHS
 
 VALUED = (  # Hydra's own options that take the word after them
     *("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd", "--package", "-p", "--cfg", "-c"),

@@ -11,13 +11,13 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from src.cli.suggestions import counted
 from src.data.augmentation import BatchAugmentation
 from src.data.class_balance import warn_of_imbalance
 from src.data.class_folders import SPLITS, class_folders, image_files, split_folders
 from src.data.photographs import RESIZE, Augmentation, Photographs, augmented, centre
 from src.data.resumable_loader import ResumableLoader, SeededSampler, can_pin_memory
 from src.predictor import read_image
+from src.system.wording import counted
 
 log = logging.getLogger(__name__)
 

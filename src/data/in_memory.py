@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from src.cli.suggestions import counted
 from src.data.attributes import AttributeLabels
 from src.data.batches import Augmentation, InMemoryLoader
 from src.data.class_balance import warn_of_imbalance
 from src.data.resumable_loader import can_pin_memory
+from src.system.wording import counted
 
 log = logging.getLogger(__name__)
 

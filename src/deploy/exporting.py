@@ -19,8 +19,8 @@ from torch import Tensor, nn
 import src.predictor as predictor_module
 from src.deploy.formats import INT8_PACKAGES, PACKAGES, load_format
 from src.deploy.inference_net import inference_copy, torch_runner
+from src.models.counting import count_parameters
 from src.predictor import CARD, CARD_VERSION, Run, input_shape, load, read_card, sha256
-from src.speed.measure import count_parameters
 from src.system.json_files import part, read_json
 from src.system.links import refusal
 from src.system.signals import listener

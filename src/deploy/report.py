@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from src.cli.suggestions import counted
+from src.system.wording import counted
 
 COLUMNS = ("", "test acc", "size", "latency, 1 image", "images/s, batch 32", "int8 layers")
 

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.cli.suggestions import counted
-
 BALANCED = "balanced"
 
 
@@ -52,10 +50,7 @@ class CrossEntropy(nn.Module):
             raise ValueError(f"weight={weight} must be {BALANCED}, or a list with a number for each class.")
         values = [1.0] * num_classes if self.balanced else [float(value) for value in weight]
         if len(values) != num_classes or min(values) < 0:
-            raise ValueError(
-                f"weight={weight} must have a number of at least 0 for each of "
-                f"{counted(num_classes, 'class', 'classes')}."
-            )
+            raise ValueError(f"weight={weight} must have num_classes={num_classes} numbers of at least 0.")
         # balanced weights come from the data, so checkpoints keep them; given ones are in the configuration
         self.register_buffer("weight", torch.tensor(values), persistent=self.balanced)
 

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from src.cli.quoting import name_of
+from src.config.quoting import name_of
 from src.report import charts
 from src.report.charts import DISTINCT, Point, Series
 from src.report.comparisons import Comparison, checksum_of

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from src.cli.quoting import name_of
+from src.config.quoting import name_of
 from src.report.run_files import (
     RECORD,
     TRACEBACK,

@@ -5,9 +5,9 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.cli.suggestions import counted
-from src.run.stored_config import plain_config
+from src.config.stored_config import plain_config
 from src.system.safe_files import read_yaml
+from src.system.wording import counted
 
 log = logging.getLogger(__name__)
 

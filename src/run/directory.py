@@ -11,9 +11,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
-from src.cli.entry_point import CONFIGS, print_error
+from src.config.paths import CONFIGS
 from src.system.links import check_links
-from src.system.ranks import agree, in_torchrun, is_first, keep_for_restart, program, tell
+from src.system.ranks import agree, in_torchrun, is_first, keep_for_restart, print_error, program, tell
 
 RUN_DIR = "LAB_RUN_DIR"  # how the first process of a script tells those that Lightning starts
 

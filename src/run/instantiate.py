@@ -19,30 +19,33 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from src.callbacks.known_figures import KnownFigures
-from src.cli.argument_types import check_arguments
-from src.cli.suggestions import suggest
+from src.config.argument_types import check_arguments
+from src.config.objectives import objectives
+from src.config.stored_config import to_stored
+from src.config.targets import check_targets
 from src.run.checkpoint_io import SafeCheckpointIO
 from src.run.checkpoints import check_file, check_fits, read_run_config
+from src.run.known_metrics import KnownMetrics
 from src.run.lean_steps import NoProfiler, lighten
-from src.run.objectives import objectives
 from src.run.outputs import check_outputs, keep_tables
 from src.run.record import RunRecord
 from src.run.reuse import reusable
-from src.run.status import JOB
-from src.run.stored_config import to_stored
 from src.run.sync_batchnorm import SyncBatchNorm
-from src.run.targets import check_targets
-from src.sweeps.job_callback import SweepJob
 from src.system.cpu import warn_if_emulated
 from src.system.ranks import agree, in_torchrun, is_first
 from src.system.signals import listener
+from src.system.wording import suggest
 
 EXTRAS = ("wandb", "mlflow")  # loggers that are extras of the same name
 
 
-def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
+def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Callback] = ()) -> dict[str, Any]:
     """Build what a run is made of, seeded, and check that a checkpoint to be loaded fits the model.
+
+    Args:
+        cfg: the configuration.
+        ckpt_path: of the checkpoint to be loaded.
+        own_callbacks: of the program, beside those of the configuration.
 
     Returns:
         `cfg`, `datamodule`, `model`, `callbacks`, `logger`, `trainer`, and `record`, the callback that keeps the run's
@@ -54,7 +57,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
     datamodule: L.LightningDataModule = instantiate(cfg.data)
     model: L.LightningModule = instantiate(cfg.model)
     step = check_fits(ckpt_path, model).get("global_step", 0) if ckpt_path is not None else 0
-    callbacks = instantiate_all(cfg.get("callbacks"), "callbacks")
+    callbacks = [*instantiate_all(cfg.get("callbacks"), "callbacks"), *own_callbacks]
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     groups = {
         group: choices[group] for group in ("model", "data", "experiment", "trainer", "debug") if choices.get(group)
@@ -67,8 +70,6 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         resumed=bool(cfg.get("resume")),
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
-    if (Path(cfg.paths.output_dir) / JOB).is_file():
-        callbacks.append(SweepJob(cfg.paths.output_dir))
     loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
     if not loggers or cfg.trainer.get("fast_dev_run"):  # there is no curve for it, and it would refuse the run
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
@@ -84,7 +85,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None) -> dict[str, Any]:
         options["profiler"] = NoProfiler()
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[KnownFigures(figures_asked_for(cfg)), *callbacks, record],
+        callbacks=[KnownMetrics(metrics_asked_for(cfg)), *callbacks, record],
         logger=loggers or False,
         plugins=plugins,
         **options,
@@ -154,7 +155,7 @@ def ready_data(cfg: DictConfig) -> Any:
     return datamodule
 
 
-def figures_asked_for(cfg: DictConfig) -> dict[str, list[str]]:
+def metrics_asked_for(cfg: DictConfig) -> dict[str, list[str]]:
     """The figures that a configuration names, under the keys that name them."""
     monitors = {
         f"callbacks.{key}.monitor": one.get("monitor") for key, one in (cfg.get("callbacks") or {}).items() if one

@@ -17,11 +17,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 
+from src.models.counting import count_parameters
 from src.models.task import DescribesInputs, Task
 from src.run.checkpoints import CONFIG_KEY, INPUT_KEY
 from src.run.journal import completed_epochs, epoch_line, journal
 from src.run.rerun import differences, remember, store_config, tell_differences
-from src.speed.measure import count_parameters
 from src.system.cpu import load_average
 from src.system.json_files import read_json, write_json
 
@@ -71,7 +71,7 @@ class RunRecord(L.Callback):
 
     Args:
         folder: the run directory.
-        config: the run's configuration as it is stored, see `src.run.stored_config`.
+        config: the run's configuration as it is stored, see `src.config.stored_config`.
         facts: further entries of `run.json`.
         compared_with: the folder of a recorded run; what is different from it is told.
         resumed: this run goes on with the one of the folder, whose `run.json` is added to.

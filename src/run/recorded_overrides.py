@@ -16,11 +16,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from src.cli.entry_point import compose, is_choice
-from src.cli.quoting import literal
+from src.config.composing import compose, is_choice
+from src.config.quoting import literal
+from src.config.stored_config import UNKNOWN, check_plain, leaves, plain_config
+from src.config.targets import check_target
 from src.run.checkpoints import CONFIG
-from src.run.stored_config import UNKNOWN, check_plain, leaves, plain_config
-from src.run.targets import check_target
 from src.system.safe_files import read_yaml
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from src.config.stored_config import UNKNOWN
+from src.models.counting import count_macs, count_parameters
 from src.run.checkpoints import read_checkpoint
 from src.run.journal import journal, score_of
 from src.run.record import RunRecord
 from src.run.rerun import flat
-from src.run.stored_config import UNKNOWN
-from src.speed.measure import count_macs, count_parameters
 
 SUMMARY = ("params", "epoch_seconds", "images_per_second")
 

@@ -7,11 +7,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli.entry_point import ROOT
-from src.cli.quoting import path_of
+from src.config.paths import ROOT
+from src.config.quoting import path_of
+from src.config.stored_config import leaves
+from src.config.targets import check_targets
 from src.run.checkpoints import check_file, find_checkpoint, read_run_config
-from src.run.stored_config import leaves
-from src.run.targets import check_targets
 
 # how the run's figures came about, beside its net and data: what tests it again must do likewise
 TRAINER = {"precision": (str, int), "limit_test_batches": (int, float)}

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from src.deploy.speed import ready_to_run
+from src.models.counting import count_macs, count_parameters
 from src.predictor import input_shape, read_card
 from src.speed.measure import (
     MEMORY_FORMATS,
@@ -18,8 +19,6 @@ from src.speed.measure import (
     autocast,
     blocks,
     check_choice,
-    count_macs,
-    count_parameters,
     inference_step,
     latencies,
     matmul_peak,

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 Step = Callable[[], Any]
 Context = Callable[[], AbstractContextManager[Any]]
@@ -28,11 +27,6 @@ def check_choice(name: str, value: str | None, choices: Sequence[str | None]) ->
     """
     if value not in choices:
         raise ValueError(f"{name}={value} must be one of {', '.join(str(choice or 'null') for choice in choices)}.")
-
-
-def count_parameters(model: nn.Module) -> int:
-    """How many parameters are trained."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def train_step(model: Any, batch: Any, context: Context = nullcontext) -> Step:
@@ -113,13 +107,6 @@ def latencies(step: Step, seconds: float) -> list[float]:
         step()
         samples.append(time.perf_counter() - start)
     return samples
-
-
-def count_macs(net: nn.Module, images: Tensor) -> float:
-    """Multiply-accumulate operations of a forward pass: of convolutions, dense layers and attention."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net.eval()(images)
-    return counter.get_total_flops() / 2
 
 
 def matmul_peak(seconds: float = 0.5, size: int = 1024) -> float:

@@ -5,7 +5,7 @@ import logging
 
 from hydra.core.override_parser.types import Override
 
-from src.cli.quoting import name_of
+from src.config.quoting import name_of
 from src.sweeps.jobs import Job, to_do
 from src.sweeps.space import values_of
 from src.sweeps.sweeper import ResumableSweeper, wait_for

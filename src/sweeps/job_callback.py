@@ -93,3 +93,8 @@ class SweepJob(L.Callback):
 def reported(trainer: L.Trainer) -> list[str]:
     """The metrics that a job's status tells after each epoch."""
     return ["train/loss", "val/loss", *(f"val/{score}" for score in score_of(trainer.lightning_module))]
+
+
+def callbacks_of_job(folder: str) -> list[L.Callback]:
+    """The callback of a run whose folder a sweep has made; none for any other run."""
+    return [SweepJob(folder)] if (Path(folder) / JOB).is_file() else []

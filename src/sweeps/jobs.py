@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from src.cli.quoting import name_of
+from src.config.quoting import name_of
 from src.run.status import DONE, FAILED, INTERRUPTED, JOB, PENDING, RUNNING, STATUS, note, now, status_of
 from src.system.json_files import read_json, write_json
 from src.system.locks import is_locked, locked

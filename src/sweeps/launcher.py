@@ -18,7 +18,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from src.cli.entry_point import describe, set_env
+from src.cli.entry_point import set_env
+from src.cli.errors import describe
 from src.run.interruption import RESUMABLE, Interrupted
 from src.run.status import FAILED, INTERRUPTED
 from src.sweeps.ending import Ending, blocked, leave_terminal

@@ -17,8 +17,8 @@ import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig
 
-from src.cli.quoting import name_of
-from src.run.objectives import objectives
+from src.config.objectives import objectives
+from src.config.quoting import name_of
 from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.sweeps.jobs import Job
 from src.sweeps.space import SearchSpace, word

@@ -17,10 +17,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli.quoting import name_of
-from src.cli.suggestions import counted
+from src.config.objectives import check_objectives
+from src.config.quoting import name_of
 from src.run.interruption import SweepFailed, SweepInterrupted
-from src.run.objectives import check_objectives
 from src.run.status import FAILED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.ending import Ending, typed_command
 from src.sweeps.jobs import Job, Sweep, jobs_in, without_names
@@ -28,6 +27,7 @@ from src.sweeps.launcher import LocalLauncher
 from src.sweeps.space import word
 from src.sweeps.table import summarise
 from src.sweeps.task import kind
+from src.system.wording import counted
 
 log = logging.getLogger(__name__)
 

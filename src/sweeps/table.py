@@ -14,10 +14,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from src.cli.quoting import name_of
-from src.cli.suggestions import counted
+from src.config.quoting import name_of
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PRUNED
 from src.sweeps.jobs import Job
+from src.system.wording import counted
 
 ROWS = 40  # of a summary; more jobs than that are told by group
 NAMED = 5  # of their failures

@@ -10,8 +10,8 @@ from hydra.core.utils import JobReturn, configure_log, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.cli.entry_point import CONFIGS
-from src.cli.quoting import name_of
+from src.config.paths import CONFIGS
+from src.config.quoting import name_of
 from src.sweeps.jobs import Job
 
 

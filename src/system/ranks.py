@@ -7,6 +7,7 @@ torchrun has started this process.
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -140,3 +141,8 @@ def served() -> Any:
 
     found, _, _ = next(iter(rendezvous("env://", timeout=STARTING)))
     return found
+
+
+def print_error(sentence: str) -> None:
+    """Write an error to the terminal."""
+    sys.stderr.write(f"ERROR: {sentence}\n")

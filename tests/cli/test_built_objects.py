@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from src.cli import entry_point as cli
-from src.cli.entry_point import CONFIGS, describe
+from src.cli.errors import describe
+from src.config.paths import CONFIGS
 
 CNN = "src.models.components.simple_cnn.SimpleCNN"
 CLASSES = {

@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from src.cli.entry_point import describe, faults_of_others
+from src.cli.entry_point import faults_of_others
+from src.cli.errors import describe
 
 
 def no_space(path: str | None = None) -> OSError:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.entry_point import CONFIGS
 from src.cli.words import check_words
+from src.config.paths import CONFIGS
 from tests.programs import run
 
 MEANT = {

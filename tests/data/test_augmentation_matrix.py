@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 from src.run.instantiate import instantiate
 from tests.data.conftest import write_photographs
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.deploy.inference_net import has_attention, inference_copy, layers, trace
 from tests.deploy.conftest import FAMILIES, MULTIHEAD, unlike_new
 

@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 from src.run.instantiate import instantiate
 from tests.test_configs import COUNTS
 

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from omegaconf import DictConfig
 
-from src.cli.entry_point import check_types
+from src.cli.checks import check_types
 from src.run.instantiate import build
 from src.run.lean_steps import STEP_HOOKS
 from src.train import train

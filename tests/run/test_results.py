@@ -3,8 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
+from src.config.stored_config import to_stored
 from src.run.results import hyperparameters
-from src.run.stored_config import to_stored
 
 
 def test_values_are_told_by_dotted_names_and_the_environment_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Checkpoint
 
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 from src.data.in_memory import InMemoryDataModule
 from src.run.interruption import Pruned
 from src.sweeps.job_callback import SweepJob

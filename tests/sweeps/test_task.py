@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 from src.sweeps.task import Task, kind
 
 

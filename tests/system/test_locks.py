@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.system.locks import is_locked, locked
 
 

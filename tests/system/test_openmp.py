@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.system import openmp
 from src.system.openmp import (
     POLICY,

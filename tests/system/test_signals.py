@@ -16,7 +16,7 @@ import lightning as L
 import pytest
 from hydra.experimental.callback import Callback
 
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 from src.system.signals import SHOW_CURSOR, Listener
 from tests.programs import run
 

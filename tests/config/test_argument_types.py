@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from omegaconf import OmegaConf
 
-from src.cli.argument_types import check_arguments, mistaken
+from src.config.argument_types import check_arguments, mistaken
 
 
 class Part:

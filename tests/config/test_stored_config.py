@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli.entry_point import ROOT
-from src.run.stored_config import DEEPEST, MOST_CHARACTERS, leaves, plain_config, to_stored
+from src.config.paths import ROOT
+from src.config.stored_config import DEEPEST, MOST_CHARACTERS, leaves, plain_config, to_stored
 
 
 def read(config: Any, run_dir: Path = Path("/runs/7")) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli.entry_point import ROOT
+from src.config.paths import ROOT
 
 ENVIRONMENT = "oc.env"  # the resolver of its variables
 UNKNOWN = "???"  # OmegaConf's word for a value that has yet to be given

@@ -6,7 +6,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from src.cli.quoting import PATHS, literal, path_of, quote, quote_path
+from src.config.quoting import PATHS, literal, path_of, quote, quote_path
 
 ODD = [
     "it's",

@@ -4,8 +4,9 @@ import hydra
 import pytest
 from hydra.errors import ConfigCompositionException
 
-from src.cli.entry_point import CONFIGS, describe
-from src.cli.suggestions import suggest, suggest_key
+from src.cli.errors import describe
+from src.config.paths import CONFIGS
+from src.system.wording import suggest, suggest_key
 
 MEANT = {
     "trainer.datamodule.batch_size=64": "data.batch_size",

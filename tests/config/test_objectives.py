@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from src.run.objectives import objectives, optimized
+from src.config.objectives import objectives, optimized
 
 FIGURES = {"val/acc": 0.5, "latency_ms": 2.0}
 

@@ -10,8 +10,8 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 from torch import nn, optim
 
-from src.cli.entry_point import CONFIGS
-from src.run.targets import (
+from src.config.paths import CONFIGS
+from src.config.targets import (
     AUGMENTATION,
     CRITERION,
     DATA,

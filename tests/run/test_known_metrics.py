@@ -5,8 +5,8 @@ from collections.abc import Callable
 import lightning as L
 import pytest
 
-from src.callbacks.known_figures import KnownFigures
 from src.data.in_memory import InMemoryDataModule
+from src.run.known_metrics import KnownMetrics
 
 MONITOR = "callbacks.early_stopping.monitor"
 
@@ -29,7 +29,7 @@ def fit(
     def fit_(key: str, *names: str, **options: int) -> tuple[int, str]:
         steps, said = Steps(), ""
         try:
-            trainer(KnownFigures({key: names}), steps, **options).fit(model, datamodule=data)
+            trainer(KnownMetrics({key: names}), steps, **options).fit(model, datamodule=data)
         except ValueError as error:
             said = str(error)
         return steps.count, said

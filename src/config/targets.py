@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from src.cli.entry_point import CONFIGS
+from src.config.paths import CONFIGS
 
 TASK, NET, OPTIMIZER, SCHEDULER, CRITERION = "task", "net", "optimizer", "scheduler", "criterion"
 DATA, AUGMENTATION = "data", "augmentation"

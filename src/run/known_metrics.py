@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 import lightning as L
 
-from src.cli.suggestions import suggest
 from src.run.results import chooser
+from src.system.wording import suggest
 
 
-class KnownFigures(L.Callback):
+class KnownMetrics(L.Callback):
     """Check the figures that a configuration names against those that there are.
 
     Lightning's sanity check shows those of a validation, and so those of a test, before training; those of training are

@@ -1,0 +1,50 @@
+"""Read overrides and compose configurations as Hydra does, beside a program of its own or before it."""
+
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.paths import CONFIGS, ROOT
+from src.data.class_folders import count_classes
+
+OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
+OmegaConf.register_new_resolver("count_classes", count_classes, replace=True)
+
+
+def parse(overrides: list[str]) -> list[Override]:
+    """Read overrides as Hydra does; its own options, which begin with a dash, and their values are left out."""
+    texts = [text for text in overrides if not text.startswith("-") and (text.startswith("~") or "=" in text)]
+    return OverridesParser.create().parse_overrides(texts)
+
+
+def values(override: Override) -> list[Any]:
+    """The value of an override, or each of those that a sweep such as lr=0.1,0.01 goes through."""
+    value = override.value()
+    return list(value.list) if isinstance(value, ChoiceSweep) else [value]
+
+
+def is_choice(override: Override) -> bool:
+    """Whether an override chooses a file of a config group, such as model=mnist_cnn_68k."""
+    return (CONFIGS / override.key_or_group.partition("@")[0]).is_dir()
+
+
+def compose(config_name: str, overrides: list[Override], with_hydra: bool = False) -> DictConfig:
+    """Compose the configuration from a choice of groups alone, with the values that their files hold.
+
+    Of a sweep over choices the first is taken. Hydra's own part is left out unless it is asked for.
+    """
+    lines = [
+        f"{override.get_key_element()}={values(override)[0]}" if override.is_sweep_override() else override.input_line
+        for override in overrides
+        if override.input_line
+    ]
+    if GlobalHydra.instance().is_initialized():
+        loader = GlobalHydra.instance().config_loader()
+        return loader.load_configuration(config_name, lines, run_mode=RunMode.RUN)
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(config_name, lines, return_hydra_config=with_hydra)

@@ -1,0 +1,6 @@
+"""Where this checkout and its configurations are."""
+
+from pathlib import Path
+
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / ".project-root").is_file())
+CONFIGS = ROOT / "configs"
