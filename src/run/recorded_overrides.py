@@ -21,6 +21,7 @@ from src.config.quoting import literal
 from src.config.stored_config import UNKNOWN, check_plain, leaves, plain_config
 from src.config.targets import check_target
 from src.run.checkpoints import CONFIG
+from src.system.cpu import allowed_cpus
 from src.system.safe_files import read_yaml
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def admitted(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[
     """
     key, text = override.key_or_group, str(override.input_line)
     default = node_of(cfg, key)
-    if reason := why_left_out(key, default):
+    if reason := why_left_out(key, override.value(), default):
         log.warning("Not taken from %s, for it says %s: %s; say it again if it is meant.", path, reason, text)
         return None
     if default is MISSING and not key.endswith("._target_"):
@@ -205,8 +206,13 @@ def node_of(cfg: DictConfig, key: str) -> Any:
     return node if isinstance(node, DictConfig | ListConfig) else node._value()
 
 
-def why_left_out(key: str, default: Any) -> str | None:
-    """What a key says that only the command line may say: how many processes run, or where something is written."""
+def why_left_out(key: str, value: Any, default: Any) -> str | None:
+    """What a key says that only the command line may say: which processes run, or where something is written.
+
+    A run on as many processes as this machine has CPUs, or fewer, is resumed as it was.
+    """
+    if key == "trainer.devices" and type(value) is int and 1 <= value <= allowed_cpus():
+        return None
     if key in PROCESSES:
         return "which processes run"
     return "where something is written" if writes_somewhere(key, default) else None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from src.run import recorded_overrides
 from src.run.checkpoints import CONFIG
 from src.run.recorded_overrides import OVERRIDES, admitted_overrides
 
@@ -115,6 +116,15 @@ def test_which_processes_run_has_to_be_said_again(
     caplog.clear()
     assert admitted(folder, choice, override, said=[override.lstrip("+").partition("=")[0]]) == [choice]
     assert not caplog.text
+
+
+@pytest.mark.parametrize(("count", "taken"), [(1, True), (2, True), (3, False), (0, False)])
+def test_as_many_processes_as_there_are_cpus_are_resumed(
+    count: int, taken: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded_overrides, "allowed_cpus", lambda: 2)
+    override = f"trainer.devices={count}"
+    assert admitted(folder, "trainer=ddp", override) == (["trainer=ddp", override] if taken else ["trainer=ddp"])
 
 
 @pytest.mark.parametrize(
