@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.config.stored_config import plain_config
+from src.run.checkpoint_names import LAST
 from src.system.safe_files import read_yaml
 from src.system.wording import counted
 
@@ -21,26 +22,47 @@ RESUME_KEY = "exact_resume"  # and what Lightning leaves out that a run is resum
 
 
 def find_checkpoint(run_dir: str | Path, key: str = "run_dir") -> Path:
-    """The best checkpoint of a run, or the last one where none is marked as best.
+    """The best checkpoint of a run, or the last one where none was kept for being the best.
 
     Args:
         run_dir: the folder of the run.
         key: of the configuration, that names the folder.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no checkpoint in it.
+        FileNotFoundError: there is no such folder, or no checkpoint in it, or the best one is gone.
+        ValueError: there are several, and the one that says which is the best is damaged.
     """
     folder = Path(run_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"{key}={run_dir} is not a folder; runs lie in logs/train/runs/.")
     epochs = [path for path in (folder / "checkpoints").glob("epoch_*.ckpt") if path.is_file()]  # and no pipe
-    best = sorted(epochs, key=lambda path: path.stat().st_mtime)
-    last = folder / "checkpoints" / "last.ckpt"
-    if best:
-        return best[-1]
-    if last.is_file():
-        return last
+    last = folder / "checkpoints" / LAST
+    if len(epochs) > 1:
+        return recorded_best(last if last.is_file() else max(epochs))
+    if epochs or last.is_file():
+        return epochs[0] if epochs else last
     raise FileNotFoundError(f"{key}={run_dir} holds no run: there is no checkpoint in {folder / 'checkpoints'}.")
+
+
+def recorded_best(ckpt_path: Path) -> Path:
+    """The checkpoint that was the best when another one of its folder was written, as ModelCheckpoint recorded it.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        ValueError: the file is damaged, or has no such record.
+    """
+    states = read_checkpoint(ckpt_path).get("callbacks")
+    monitored = [
+        state["best_model_path"]
+        for state in (states.values() if isinstance(states, dict) else ())
+        if isinstance(state, dict) and state.get("monitor") and isinstance(state.get("best_model_path"), str)
+    ]
+    if not monitored or not monitored[0]:
+        raise ValueError(f"{ckpt_path} does not say which checkpoint is the best: name one with ckpt_path=….ckpt")
+    best = ckpt_path.with_name(Path(monitored[0]).name)  # the folder may have been moved or copied since
+    if not best.is_file():
+        raise FileNotFoundError(f"{best}, the best checkpoint of its run, is gone: name another with ckpt_path=….ckpt")
+    return best
 
 
 def find_weights(init_from: str | Path) -> Path:
