@@ -65,13 +65,6 @@ class Classifier(Task):
         """Make the metrics of a stage; balanced accuracy is for evaluation."""
         return LossAndAccuracy() if stage == "train" else LossAndBalancedAccuracy()
 
-    def update_metrics(
-        self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
-    ) -> None:
-        """Add a batch to the metrics of a stage."""
-        name = self.output_name
-        metrics.update(losses[name], outputs[name], targets[name])
-
     def example_targets(self, outputs: Outputs) -> Tensor:
         """Draw labels (B,) at random; (B, outputs) for a net with several outputs."""
         labels = [torch.randint(logits.shape[1], (len(logits),)) for logits in outputs.values()]

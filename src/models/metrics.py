@@ -7,6 +7,35 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 
+class Means(Metric):
+    """Means of named values over all samples of an epoch and, under DDP, of all processes.
+
+    Args:
+        names: of the values.
+    """
+
+    full_state_update = False
+    count: Tensor
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+        for name in names:
+            self.add_state(f"sum_{name}", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, count: int, **values: Tensor) -> None:
+        """Add a batch of `count` samples: a value for each of them (count,), or their mean ()."""
+        for name in self.names:
+            value = values[name]
+            getattr(self, f"sum_{name}").add_(value.sum() if value.ndim else value * count)
+        self.count.add_(count)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the mean of each value, by its name."""
+        return {name: getattr(self, f"sum_{name}") / self.count for name in self.names}
+
+
 class LossAndAccuracy(Metric):
     """Mean loss and accuracy over all samples of an epoch and, under DDP, of all processes.
 

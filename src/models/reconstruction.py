@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from src.models.metrics import Means
 from src.models.task import Batch, Outputs, Task
 
 
@@ -52,19 +53,17 @@ class Reconstruction(Task):
         return {name: torch.nn.functional.mse_loss(output.float(), targets[name]) for name, output in outputs.items()}
 
     def make_metrics(self, stage: str) -> Metric:
-        """Make the metrics of a stage."""
-        return ReconstructionMetrics()
+        """Make the metrics of a stage; the peak signal-to-noise ratio is in dB, for a peak of 1."""
+        return Means("loss", "mse", "psnr")
 
     def update_metrics(
         self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
     ) -> None:
         """Add a batch to the metrics of a stage."""
         name = self.output_name
-        metrics.update(losses[name], self.sample_errors(outputs[name], targets[name]))
-
-    def example_targets(self, outputs: Outputs) -> Tensor:
-        """Make labels (B,), as data have them, that are not used."""
-        return torch.zeros(len(outputs[self.output_name]), dtype=torch.long)
+        errors = self.sample_errors(outputs[name], targets[name])  # (B,)
+        psnr = -10 * errors.clamp(min=1e-10).log10()  # a perfect image counts as 100 dB
+        metrics.update(len(errors), loss=losses[name], mse=errors, psnr=psnr)
 
     def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Say that the output is an image in [0, 1]."""
@@ -78,38 +77,6 @@ class Reconstruction(Task):
         """Return the mean squared error (`mse`) of each image."""
         return [{"mse": error} for error in self.sample_errors(output, target).tolist()]
 
-    def caption(self, facts: Mapping[str, Any]) -> str:
-        """Say the mean squared error of an image."""
-        return f"mse {facts['mse']:.4f}"
-
     def panels(self, images: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return what the net was shown, what it returned, and by how much they differ (B, C, H, W)."""
         return {"input": target, "output": output.clamp(0, 1), "difference": (output - target).abs()}
-
-
-class ReconstructionMetrics(Metric):
-    """Mean loss, mean squared error, and peak signal-to-noise ratio (in dB, the mean over images with a peak of 1)."""
-
-    full_state_update = False
-    loss: Tensor
-    squared_error: Tensor
-    psnr: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("loss", "squared_error", "psnr"):
-            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-
-    def update(self, loss: Tensor, errors: Tensor) -> None:
-        """Add a batch: its mean loss () and the mean squared error (B,) of each image."""
-        self.loss.add_(loss * len(errors))
-        self.squared_error.add_(errors.sum())
-        self.psnr.add_(-10 * errors.clamp(min=1e-10).log10().sum())  # a perfect image counts as 100 dB
-        self.count.add_(len(errors))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Return `loss`, `mse` and `psnr`."""
-        sums = {"loss": self.loss, "mse": self.squared_error, "psnr": self.psnr}
-        return {name: value / self.count for name, value in sums.items()}

@@ -69,7 +69,7 @@ class Task(L.LightningModule, ABC):
         self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
         self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
 
-    # ---- what a subclass implements
+    # ---- what a subclass must implement
 
     @abstractmethod
     def targets(self, batch: Batch) -> dict[str, Tensor]:
@@ -82,16 +82,6 @@ class Task(L.LightningModule, ABC):
     @abstractmethod
     def make_metrics(self, stage: str) -> Any:
         """Make the metrics of a stage ("train", "val" or "test"), with `compute` and `reset`."""
-
-    @abstractmethod
-    def update_metrics(
-        self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
-    ) -> None:
-        """Add a batch to the metrics of a stage."""
-
-    @abstractmethod
-    def example_targets(self, outputs: Outputs) -> Tensor:
-        """Make targets (B, …) that fit outputs of this shape, as a batch holds them, to train a step on noise."""
 
     @abstractmethod
     def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -109,13 +99,26 @@ class Task(L.LightningModule, ABC):
     def sample_errors(self, output: Tensor, target: Tensor) -> Tensor:
         """Return how wrong each sample of one output is (B,), not below 0; 0: nothing is wrong."""
 
-    @abstractmethod
+    # ---- what a subclass may implement
+
+    def update_metrics(
+        self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
+    ) -> None:
+        """Add a batch to the metrics of a stage: here its loss (), its single output and that one's target (B, …)."""
+        ((name, output),) = outputs.items()
+        metrics.update(losses[name], output, targets[name])
+
+    def example_targets(self, outputs: Outputs) -> Tensor:
+        """Make targets (B, …) for outputs of this shape, as data hold them, to measure steps on; here labels of 0."""
+        return torch.zeros(len(next(iter(outputs.values()))), dtype=torch.long)
+
     def describe_samples(self, output: Tensor, target: Tensor, card: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Say, for each sample of one output, how it was answered, in plain values; `card` is the output's."""
+        return [{"error": error} for error in self.sample_errors(output, target).tolist()]
 
-    @abstractmethod
     def caption(self, facts: Mapping[str, Any]) -> str:
         """Put what `describe_samples` says of one sample into words that fit under a picture."""
+        return "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
 
     def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Name what each sample should become, under its picture; nothing where words do not tell."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, MultiheadLossAndAccuracy
+from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, Means, MultiheadLossAndAccuracy
 
 # losses of seven samples, and whether the net was right
 LOSSES = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 14.0])  # mean 5
@@ -77,3 +77,17 @@ def test_several_heads_are_told_one_by_one_and_on_average() -> None:
             **{"b/balanced_acc": 1.0, "loss": 4.0, "acc": 5 / 6, "balanced_acc": 0.75},
         }
     )
+
+
+def test_means_weigh_batches_by_their_samples_and_begin_anew() -> None:
+    metrics = Means("loss", "error")
+    for _ in range(2):
+        metrics.update(3, loss=torch.tensor(1.0), error=torch.tensor([1.0, 2.0, 6.0]))
+        metrics.update(1, loss=torch.tensor(5.0), error=torch.tensor([7.0]))
+        assert {name: value.item() for name, value in metrics.compute().items()} == {"loss": 2.0, "error": 4.0}
+        metrics.reset()
+
+
+def test_means_miss_a_value_that_is_not_given() -> None:
+    with pytest.raises(KeyError, match="error"):
+        Means("loss", "error").update(1, loss=torch.tensor(1.0))
