@@ -211,7 +211,7 @@ def seeds_of_inputs(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], Any
     name, _ = CIFAR10DataModule.files[0]
     (folder / CIFAR10DataModule.folder).mkdir(parents=True)
     checksum = hashlib.md5(batch).hexdigest()
-    cifar = CIFAR10DataModule(str(folder))
+    cifar = CIFAR10DataModule(str(folder), num_classes=10, channels=3, image_size=32, batch_size=4)
     checkpoint = io.BytesIO()
     torch.save({"state_dict": {"weight": torch.zeros(3)}}, checkpoint)
     overrides = yaml.safe_dump(["model=mnist_cnn_8k", "trainer.max_epochs=3", "+model.net.x=[1,{c: d}]"]).encode()
