@@ -117,8 +117,8 @@ def test_small_images_are_fitted_as_in_memory_data_are(
 ) -> None:
     pixels = torch.randint(256, (1, has, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     options = {"num_classes": 2, "batch_size": 4, "train_size": 8, "test_size": 8}
-    pixels = {"channels": wants, "image_size": 28, "mean": [0.0] * wants, "std": [1 / 255] * wants}
-    data = SyntheticDataModule(**options, **pixels)
+    served_as = {"channels": wants, "image_size": 28, "mean": [0.0] * wants, "std": [1 / 255] * wants}
+    data = SyntheticDataModule(**options, **served_as)
     served = data._fit(pixels).float()[0]
     array = pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
     card = {"mode": "L" if wants == 1 else "RGB", "resize": "pad_or_stretch", "image_size": 28}
