@@ -116,7 +116,9 @@ def test_small_images_are_fitted_as_in_memory_data_are(
     size: tuple[int, int], has: int, wants: int, tmp_path: Path
 ) -> None:
     pixels = torch.randint(256, (1, has, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    data = SyntheticDataModule(channels=wants, image_size=28, num_classes=2, mean=[0.0] * wants, std=[1 / 255] * wants)
+    options = {"num_classes": 2, "batch_size": 4, "train_size": 8, "test_size": 8}
+    served_as = {"channels": wants, "image_size": 28, "mean": [0.0] * wants, "std": [1 / 255] * wants}
+    data = SyntheticDataModule(**options, **served_as)
     served = data._fit(pixels).float()[0]
     array = pixels[0].permute(1, 2, 0).squeeze(-1).numpy()
     card = {"mode": "L" if wants == 1 else "RGB", "resize": "pad_or_stretch", "image_size": 28}
@@ -133,7 +135,8 @@ def test_an_image_becomes_the_input_that_its_data_module_serves(tmp_path: Path) 
         for number in range(5):
             noise = np.random.default_rng(number).integers(0, 256, (40, 33, 3), dtype=np.uint8)
             save(Image.fromarray(noise), tmp_path / name / f"{number}.png")
-    data = ImageFolderDataModule(str(tmp_path), num_classes=2, image_size=24, batch_size=1, test_fraction=0.3)
+    options = {"channels": 3, "image_size": 24, "batch_size": 1, "val_fraction": 0.1, "test_fraction": 0.3}
+    data = ImageFolderDataModule(str(tmp_path), **options)
     data.setup()
     card = data.input_card()
     assert card["heads"] == {"class": ["a", "b"]}

@@ -65,7 +65,7 @@ def test_any_other_command_exists(command: str) -> None:
         assert program == "python" and (ROOT / argument).is_file()
 
 
-def test_the_steps_for_a_net_a_task_and_a_data_set_work_as_written(tmp_path: Path) -> None:
+def test_the_steps_of_extending_work_as_written(tmp_path: Path) -> None:
     """Copy the project, write the files of the steps, run their commands and the tests that find configurations."""
     for name in ("src", "configs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -29,6 +29,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from src.config.recorded_overrides import admitted_overrides
 
 from src.config.paths import ROOT
 from src.data.cifar import CIFAR10DataModule
@@ -36,7 +37,6 @@ from src.data.idx import read_idx
 from src.data.image_folder import unreadable
 from src.run.checkpoints import read_checkpoint
 from src.run.directory import create_folder
-from src.run.recorded_overrides import admitted_overrides
 from src.run.rerun import newest_good_checkpoint
 from src.speed.measure import peak_memory
 from tests.programs import Program
@@ -211,7 +211,7 @@ def seeds_of_inputs(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], Any
     name, _ = CIFAR10DataModule.files[0]
     (folder / CIFAR10DataModule.folder).mkdir(parents=True)
     checksum = hashlib.md5(batch).hexdigest()
-    cifar = CIFAR10DataModule(str(folder))
+    cifar = CIFAR10DataModule(str(folder), num_classes=10, channels=3, image_size=32, batch_size=4)
     checkpoint = io.BytesIO()
     torch.save({"state_dict": {"weight": torch.zeros(3)}}, checkpoint)
     overrides = yaml.safe_dump(["model=mnist_cnn_8k", "trainer.max_epochs=3", "+model.net.x=[1,{c: d}]"]).encode()

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import nn
 from torchmetrics import Metric
 
+from src.data.protocols import KeepsPosition
 from src.run.checkpoint_names import LAST
 from src.run.checkpoints import RESUME_KEY
 from src.run.interruption import Interrupted, Pruned
@@ -192,10 +193,10 @@ def gather(own: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
     return everyone
 
 
-def resumable_loader(trainer: L.Trainer) -> Any:
+def resumable_loader(trainer: L.Trainer) -> KeepsPosition | None:
     """The loader of training batches, if it can tell where it is and go there."""
     loader = trainer.train_dataloader
-    return loader if hasattr(loader, "load_state_dict") else None
+    return loader if isinstance(loader, KeepsPosition) else None
 
 
 def metric_states(module: nn.Module) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from src.data.protocols import SeedsBatches
+
 
 class StopOnDivergence(L.Callback):
     """Stop when the training loss is NaN or infinite, before the optimizer spoils the weights with it.
@@ -59,4 +61,4 @@ class StopOnDivergence(L.Callback):
 def batch_seed(trainer: L.Trainer, batch_idx: int) -> Any:
     """The seed that a batch was augmented with, where the loader knows it."""
     loader: Any = trainer.train_dataloader
-    return loader.batch_seeds()[batch_idx] if hasattr(loader, "batch_seeds") else "unknown"
+    return loader.batch_seeds()[batch_idx] if isinstance(loader, SeedsBatches) else "unknown"

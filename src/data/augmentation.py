@@ -1,14 +1,20 @@
 """Augmentation of a whole batch at once: tensor operations only, with a draw of its own for every image."""
 
+import inspect
 import math
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
 class BatchAugmentation:
     """Random view, crop, flip, affine map and erasing, in that order; each part is off at its default.
+
+    Masks are cut, mirrored and mapped as their images are, by the nearest pixel; nothing is erased from them.
 
     Args:
         crop_padding: pixels of black border added on each side before cropping back to the image's size.
@@ -20,6 +26,7 @@ class BatchAugmentation:
             (Zhong et al. 2017, arXiv 1708.04896).
         min_scale: a random part of the image is resized to the whole: the part's area is drawn from [min_scale, 1] of
             the image's, its aspect ratio from [3/4, 4/3] (Szegedy et al. 2014, arXiv 1409.4842).
+        mask_fill: class of the pixels of a mask that come from outside of the image, where the image is black.
 
     Raises:
         ValueError: a probability or a share outside of its range, or a negative range.
@@ -34,6 +41,7 @@ class BatchAugmentation:
         scale: float = 0.0,
         erasing: float = 0.0,
         min_scale: float = 1.0,
+        mask_fill: int = 0,
     ) -> None:
         for name, probability in {"horizontal_flip": horizontal_flip, "erasing": erasing}.items():
             if not 0 <= probability <= 1:
@@ -49,25 +57,75 @@ class BatchAugmentation:
         self.crop_padding = crop_padding
         self.horizontal_flip = horizontal_flip
         self.degrees, self.translate, self.scale = degrees, translate, scale
-        self.erasing, self.min_scale = erasing, min_scale
+        self.erasing, self.min_scale, self.mask_fill = erasing, min_scale, mask_fill
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch (B, C, H, W), uint8 or float; interpolation turns uint8 into float32 in [0, 255]."""
-        if self.min_scale < 1:
-            images = random_view(images, self.min_scale, generator)
-        return self.after_view(images, generator)
+    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Augment a batch.
+
+        Args:
+            images: (B, C, H, W), uint8 or float; interpolation turns uint8 into float32 in [0, 255].
+            targets: labels (B,) or (B, heads), which stay as they are, or masks (B, H, W) of classes below 2^24.
+            generator: of all draws.
+
+        Raises:
+            ValueError: targets of another shape, which cannot follow their images; or `mask_fill` does not fit them.
+        """
+        if targets.ndim > 2 and self.moves_pixels:
+            targets = self._move_masks(images, targets, generator.clone_state())  # the draws of the images, once more
+        return self.after_view(self._view(images, generator), generator), targets
+
+    @property
+    def moves_pixels(self) -> bool:
+        """Whether any part but erasing is on."""
+        affine = self.degrees or self.translate or self.scale
+        return bool(self.min_scale < 1 or self.crop_padding or self.horizontal_flip or affine)
 
     def after_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Apply all but the random view to a batch (B, C, H, W); photographs get their view when they are read."""
+        """Apply all but the random view to images (B, C, H, W); photographs get their view when they are read."""
+        images = self._move(images, generator)
+        return random_erasing(images, self.erasing, generator) if self.erasing else images
+
+    def _view(self, images: Tensor, generator: torch.Generator, mode: str = "bilinear") -> Tensor:
+        return random_view(images, self.min_scale, generator, mode) if self.min_scale < 1 else images
+
+    def _move(self, images: Tensor, generator: torch.Generator, mode: str = "bilinear") -> Tensor:
         if self.crop_padding:
             images = random_crop(images, self.crop_padding, generator)
         if self.horizontal_flip:
             images = random_flip(images, self.horizontal_flip, generator)
         if self.degrees or self.translate or self.scale:
-            images = random_affine(images, self.degrees, self.translate, self.scale, generator)
-        if self.erasing:
-            images = random_erasing(images, self.erasing, generator)
+            images = random_affine(images, self.degrees, self.translate, self.scale, generator, mode)
         return images
+
+    def _move_masks(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+        if masks.shape != (len(images), *images.shape[2:]):
+            raise ValueError(
+                f"Targets of shape {tuple(masks.shape)} cannot follow images of shape {tuple(images.shape)}: give "
+                "labels (B,) or (B, heads), or masks (B, H, W), or set data/augmentation=none."
+            )
+        if torch.tensor(self.mask_fill).to(masks.dtype).item() != self.mask_fill:
+            raise ValueError(f"mask_fill={self.mask_fill} does not fit masks of {masks.dtype}: choose another class.")
+        moved = masks.float()[:, None] - self.mask_fill  # (B, 1, H, W); outside of an image is 0
+        moved = self._move(self._view(moved, generator, "nearest"), generator, "nearest") + self.mask_fill
+        return moved[:, 0].to(masks.dtype)
+
+
+def check_augmentation(augmentation: Augmentation | None) -> None:
+    """Check that a function can be called with a batch of images, their targets and a generator.
+
+    Raises:
+        ValueError: it takes other arguments.
+    """
+    if augmentation is None:
+        return
+    signature = inspect.signature(augmentation.forward if isinstance(augmentation, nn.Module) else augmentation)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [one for one in signature.parameters.values() if one.kind in positional and one.default is one.empty]
+    if len(required) != 3:
+        raise ValueError(
+            f"data.augmentation takes {signature}, but must take (images, targets, generator) and return images and "
+            "targets."
+        )
 
 
 def random_parts(
@@ -86,8 +144,8 @@ def random_parts(
     return x * (width - columns), y * (height - rows), columns, rows
 
 
-def random_view(images: Tensor, min_scale: float, generator: torch.Generator) -> Tensor:
-    """Stretch a random part of each of (B, C, H, W) to the whole; bilinear."""
+def random_view(images: Tensor, min_scale: float, generator: torch.Generator, mode: str = "bilinear") -> Tensor:
+    """Stretch a random part of each of (B, C, H, W) to the whole; `mode`: bilinear or nearest."""
     height, width = images.shape[2:]
     left, top, columns, rows = random_parts(len(images), height, width, min_scale, generator)
     scale_x, scale_y = columns / width, rows / height
@@ -95,7 +153,7 @@ def random_view(images: Tensor, min_scale: float, generator: torch.Generator) ->
     # grid coordinates run over [-1, 1]: the part's centre lies at 2 · centre / size - 1
     theta = [scale_x, zero, 2 * left / width + scale_x - 1, zero, scale_y, 2 * top / height + scale_y - 1]
     grid = F.affine_grid(torch.stack(theta, dim=1).view(-1, 2, 3), list(images.shape), align_corners=False)
-    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(images.float(), grid, mode, padding_mode="border", align_corners=False)
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -113,8 +171,15 @@ def random_flip(images: Tensor, probability: float, generator: torch.Generator) 
     return torch.where(flipped, images.flip(3), images)
 
 
-def random_affine(images: Tensor, degrees: float, translate: float, scale: float, generator: torch.Generator) -> Tensor:
-    """Rotate, shift and zoom each of (B, C, H, W) about its centre; bilinear, black outside."""
+def random_affine(
+    images: Tensor,
+    degrees: float,
+    translate: float,
+    scale: float,
+    generator: torch.Generator,
+    mode: str = "bilinear",
+) -> Tensor:
+    """Rotate, shift and zoom each of (B, C, H, W) about its centre, black outside; `mode`: bilinear or nearest."""
     angle, shift_x, shift_y, zoom = torch.rand(4, len(images), generator=generator) * 2 - 1  # (B,) each
     angle = angle * math.radians(degrees)
     zoom = 1 / (1 + zoom * scale)  # the grid maps output to input, hence the inverse
@@ -125,7 +190,7 @@ def random_affine(images: Tensor, degrees: float, translate: float, scale: float
     rows = [cos, -sin * aspect, 2 * translate * shift_x, sin / aspect, cos, 2 * translate * shift_y]
     theta = torch.stack(rows, dim=1).view(-1, 2, 3)  # (B, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)  # (B, H, W, 2)
-    return F.grid_sample(images.float(), grid, align_corners=False)
+    return F.grid_sample(images.float(), grid, mode, align_corners=False)
 
 
 def random_erasing(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:

@@ -1,18 +1,17 @@
 """Batches cut from one in-memory tensor: one index, one cast, one augmentation, one normalisation each."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from src.data.resumable_loader import Resumable, draw
-
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+from src.data.augmentation import Augmentation
+from src.data.resumable_loader import Resumable, check_batch_size, draw
 
 
 class InMemoryLoader(Resumable):
-    """Iterate over (images, labels) batches; a drop-in for a DataLoader whose data fits in memory.
+    """Iterate over (images, targets) batches; a drop-in for a DataLoader whose data fits in memory.
 
     The order and the augmentation of an epoch follow from `seed` and the epoch's number alone, never from the global
     random state, so that an epoch can be replayed. With several processes each takes its own share: every sample is
@@ -20,13 +19,13 @@ class InMemoryLoader(Resumable):
 
     Args:
         images: uint8 (N, C, H, W).
-        labels: int64 (N, …): one class, or one for each head.
+        targets: (N, …), such as int64 labels (N,) or (N, heads), or masks (N, H, W).
         batch_size: samples per batch and process.
         mean: of the pixels, for each channel, in [0, 1].
         std: of the pixels, for each channel, in [0, 1].
         shuffle: draw a new order for every epoch.
         drop_last: leave out the last batch where it is smaller than the others.
-        augmentation: applied to the raw batch, before it is normalised.
+        augmentation: of the raw images and their targets, before the images are normalised.
         seed: of the order and the augmentation.
         pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
         rank: number of this process.
@@ -39,7 +38,7 @@ class InMemoryLoader(Resumable):
     def __init__(
         self,
         images: Tensor,
-        labels: Tensor,
+        targets: Tensor,
         batch_size: int,
         mean: Sequence[float],
         std: Sequence[float],
@@ -53,16 +52,11 @@ class InMemoryLoader(Resumable):
         world_size: int = 1,
     ) -> None:
         share = len(images) // world_size
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
         if 0 < len(images) < world_size:
             raise ValueError(f"{len(images)} samples cannot be shared by {world_size} processes.")
-        if drop_last and batch_size > share:
-            raise ValueError(
-                f"batch_size={batch_size} is larger than the {share} samples there are for each process: "
-                "lower data.batch_size, or set data.drop_last=false."
-            )
-        self.images, self.labels = images, labels
+        remedy = "lower data.batch_size, or set data.drop_last=false"
+        check_batch_size(batch_size, share if drop_last else None, remedy)
+        self.images, self.targets = images, targets
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
         self.augmentation, self.seed, self.pin_memory = augmentation, seed, pin_memory
         self.rank, self.world_size = rank, world_size
@@ -98,12 +92,12 @@ class InMemoryLoader(Resumable):
             batches = order.tensor_split(len(seeds))  # a sample more than others have: as many steps as theirs
         for indices, seed in list(zip(batches, seeds, strict=False))[self.begin() :]:  # `drop_last`: one has no seed
             images = self.images.index_select(0, indices)  # (B, C, H, W); `[indices]` copies pixel by pixel
+            targets = self.targets.index_select(0, indices)  # (B, …)
             if self.augmentation is not None:
-                images = self.augmentation(images, generator.manual_seed(seed))
+                images, targets = self.augmentation(images, targets, generator.manual_seed(seed))
             images = images.float().mul_(self._scale).add_(self._shift)
-            labels = self.labels.index_select(0, indices)
             self.batches += 1
-            yield (images.pin_memory(), labels.pin_memory()) if self.pin_memory else (images, labels)
+            yield (images.pin_memory(), targets.pin_memory()) if self.pin_memory else (images, targets)
 
     def _draw(self) -> tuple[Tensor, list[int]]:
         """The samples of this process in the epoch's order, and a seed for each of its batches."""

@@ -1,4 +1,8 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the Python archives they are published in."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the Python archives they are published in.
+
+The archives are pickles. torchvision's reader hands them to `pickle.load`, which runs whatever code a file names; ours
+checks a file's checksum first and builds nothing but arrays.
+"""
 
 import hashlib
 import io
@@ -24,7 +28,6 @@ class CIFAR10DataModule(InMemoryDataModule):
     Args:
         data_dir: folder that holds the archive's folder.
         download: download missing files; otherwise they are an error.
-        batch_size: of all processes together.
         options: see `InMemoryDataModule`.
 
     Raises:
@@ -49,26 +52,8 @@ class CIFAR10DataModule(InMemoryDataModule):
         *("dog", "frog", "horse", "ship", "truck"),
     )
 
-    def __init__(
-        self,
-        data_dir: str = "data/",
-        batch_size: int = 128,
-        *,
-        num_classes: int = 10,
-        channels: int = 3,
-        image_size: int = 32,
-        val_size: int = 5000,
-        download: bool = True,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            channels=channels,
-            image_size=image_size,
-            batch_size=batch_size,
-            val_size=val_size,
-            **options,
-        )
+    def __init__(self, data_dir: str, *, download: bool = True, **options: Any) -> None:
+        super().__init__(**options)
         self.data_dir, self.download = Path(data_dir), download
 
     def prepare_data(self) -> None:
@@ -114,7 +99,7 @@ class CIFAR100DataModule(CIFAR10DataModule):
     files = (("train", "16019d7e3df5f24257cddd939b257f8d"), ("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"))
     class_names = None  # they stand in the file `meta`, which training has no need of
 
-    def __init__(self, *args: Any, coarse: bool = False, num_classes: int = 100, **options: Any) -> None:
+    def __init__(self, *args: Any, num_classes: int, coarse: bool = False, **options: Any) -> None:
         expected = 20 if coarse else 100
         if num_classes != expected:
             raise ValueError(f"num_classes={num_classes} must be {expected} with coarse={str(coarse).lower()}.")

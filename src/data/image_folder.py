@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
@@ -15,7 +14,8 @@ from src.data.augmentation import BatchAugmentation
 from src.data.class_balance import warn_of_imbalance
 from src.data.class_folders import SPLITS, class_folders, image_files, split_folders
 from src.data.photographs import RESIZE, Augmentation, Photographs, augmented, centre
-from src.data.resumable_loader import ResumableLoader, SeededSampler, can_pin_memory
+from src.data.resumable_loader import ResumableLoader, SeededSampler, check_batch_size
+from src.data.splits import SplitDataModule
 from src.predictor import read_image
 from src.system.wording import counted
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class ImageFolderDataModule(L.LightningDataModule):
+class ImageFolderDataModule(SplitDataModule):
     """Photographs in `<folder>/train|val|test/<class>/`, or in `<folder>/<class>/`, split by a seed.
 
     Without a `val` folder, `val_fraction` of `train` is set apart; without the three folders, `test_fraction` as well.
@@ -55,16 +55,21 @@ class ImageFolderDataModule(L.LightningDataModule):
         ValueError: unreadable files, another number of classes, splits that hold different ones.
     """
 
+    resize = RESIZE
+    data_train: Photographs | None
+    data_val: Photographs | None
+    data_test: Photographs | None
+
     def __init__(
         self,
         folder: str,
         *,
+        channels: int,
+        image_size: int,
+        batch_size: int,
+        val_fraction: float,
+        test_fraction: float,
         num_classes: int | None = None,
-        channels: int = 3,
-        image_size: int = 224,
-        batch_size: int = 16,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
         augmentation: Augmentation | None = None,
         shuffle: bool = True,
         skip_unreadable: bool = False,
@@ -75,27 +80,18 @@ class ImageFolderDataModule(L.LightningDataModule):
         seed: int = 0,
         split_seed: int = 0,
     ) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
-        if channels not in (1, 3):
-            raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
+        super().__init__(channels, image_size, batch_size, pin_memory)
         for name, fraction in {"val_fraction": val_fraction, "test_fraction": test_fraction}.items():
             if not 0 < fraction < 1:
                 raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
-        self.folder, self.num_classes, self.batch_size = Path(folder), num_classes, batch_size
+        self.folder, self.num_classes = Path(folder), num_classes
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.skip_unreadable, self.num_workers = skip_unreadable, num_workers
-        self.pin_memory = pin_memory and can_pin_memory()
-        self.mode = "L" if channels == 1 else "RGB"
         grey = channels == 1
         self.mean = mean or (IMAGENET_MEAN if not grey else IMAGENET_MEAN[1:2])
         self.std = std or (IMAGENET_STD if not grey else IMAGENET_STD[1:2])
-        self.image_size, self.shuffle, self.seed, self.augmentation = image_size, shuffle, seed, augmentation
+        self.shuffle, self.seed, self.augmentation = shuffle, seed, augmentation
         self.class_names: list[str] | None = None
-        self.data_train: Photographs | None = None
-        self.data_val: Photographs | None = None
-        self.data_test: Photographs | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """List, check and split the files."""
@@ -129,38 +125,22 @@ class ImageFolderDataModule(L.LightningDataModule):
         self.data_train = Photographs(splits["train"], self.mode, trained, self.mean, self.std)
         self.data_val = Photographs(splits["val"], self.mode, evaluated, self.mean, self.std)
         self.data_test = Photographs(splits["test"], self.mode, evaluated, self.mean, self.std)
-        if self.batch_size > len(self.data_train):
-            raise ValueError(
-                f"batch_size={self.batch_size} is larger than the {len(self.data_train)} training images: lower it."
-            )
+        check_batch_size(self.batch_size, len(self.data_train))
         warn_of_imbalance(self.class_counts(), self.class_names)
 
-    def class_counts(self) -> dict[str, Tensor]:
-        """Images of each class (num_classes,) in each split."""
-        splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
-        labels = {name: torch.tensor([label for _, label in split.samples]) for name, split in splits.items() if split}
-        return {name: torch.bincount(own, minlength=self.num_classes or 0) for name, own in labels.items()}
-
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of the names and sizes of each split's files, for the record of a run; the files are not read."""
-        digests = {}
-        for name, split in {"train": self.data_train, "val": self.data_val, "test": self.data_test}.items():
-            samples = split.samples if split else []
-            files = [(str(path.relative_to(self.folder)), path.stat().st_size) for path, _ in samples]
-            digests[name] = hashlib.sha256(repr(files).encode()).hexdigest()
-        return digests
-
-    def input_card(self) -> dict[str, Any]:
-        """How an image becomes an input, and the names of the classes; see `InMemoryDataModule.input_card`."""
+    def heads(self) -> dict[str, list[str]]:
+        """Return the names of the classes: those of their folders."""
         assert self.class_names is not None, "setup() comes first"
-        return {
-            "mode": self.mode,
-            "resize": RESIZE,
-            "image_size": self.image_size,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "heads": {"class": self.class_names},
-        }
+        return {"class": self.class_names}
+
+    def labels_of(self, split: Photographs) -> Tensor:
+        """Return the label (N,) of each photograph."""
+        return torch.tensor([label for _, label in split.samples])
+
+    def checksum_of(self, split: Photographs) -> str:
+        """Return the SHA-256 of the names and sizes of a split's files, which are not read."""
+        files = [(str(path.relative_to(self.folder)), path.stat().st_size) for path, _ in split.samples]
+        return hashlib.sha256(repr(files).encode()).hexdigest()
 
     def _samples(self, root: Path) -> list[tuple[Path, int]]:
         names = class_folders(root)
@@ -186,33 +166,20 @@ class ImageFolderDataModule(L.LightningDataModule):
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(self.split_seed)).tolist()
         return [samples[i] for i in sorted(order[:count])], [samples[i] for i in sorted(order[count:])]
 
-    def _loader(self, data: Photographs | None, train: bool) -> ResumableLoader:
-        assert data is not None, "setup() comes first"
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        if self.batch_size % world_size:
-            raise ValueError(f"batch_size={self.batch_size} must be a multiple of the {world_size} processes.")
+    def make_loader(
+        self, split: Photographs, train: bool, batch_size: int, rank: int, world_size: int
+    ) -> ResumableLoader:
+        """Make the loader of a split's batches; those of the training set are shuffled."""
         return ResumableLoader(
-            data,
-            batch_size=self.batch_size // world_size,
-            sampler=SeededSampler(len(data), train and self.shuffle, train, self.seed, rank, world_size),
+            split,
+            batch_size=batch_size,
+            sampler=SeededSampler(len(split), train and self.shuffle, train, self.seed, rank, world_size),
             drop_last=train,
             generator=torch.Generator(),  # of its workers' seeds, which nothing follows from: not the global state
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
         )
-
-    def train_dataloader(self) -> ResumableLoader:
-        """Shuffled and augmented batches of the training images."""
-        return self._loader(self.data_train, train=True)
-
-    def val_dataloader(self) -> ResumableLoader:
-        """Batches of the validation images."""
-        return self._loader(self.data_val, train=False)
-
-    def test_dataloader(self) -> ResumableLoader:
-        """Batches of the test images."""
-        return self._loader(self.data_test, train=False)
 
 
 def random_view(image_size: int, min_scale: float) -> BatchAugmentation:

@@ -3,24 +3,23 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from src.data.attributes import AttributeLabels
-from src.data.batches import Augmentation, InMemoryLoader
+from src.data.augmentation import Augmentation, check_augmentation
+from src.data.batches import InMemoryLoader
 from src.data.class_balance import warn_of_imbalance
-from src.data.resumable_loader import can_pin_memory
+from src.data.splits import SplitDataModule
 from src.system.wording import counted
 
 log = logging.getLogger(__name__)
 
 
-class InMemoryDataModule(L.LightningDataModule):
+class InMemoryDataModule(SplitDataModule):
     """Keep a data set as uint8 tensors and serve it in batches. A subclass implements `load`.
 
     Args:
@@ -30,7 +29,8 @@ class InMemoryDataModule(L.LightningDataModule):
         image_size: height and width of the images served: smaller images get a black border, larger ones are resized.
         batch_size: of all processes together; each takes its share.
         val_size: samples carved from the training set for validation, by `split_seed`; they are never augmented.
-        augmentation: of training batches; see `src.data.augmentation`.
+        augmentation: called with images (B, C, H, W), targets (B, …) and a generator of training batches, before they
+            are normalised; returns images and targets. See `src.data.augmentation`.
         mean: of the pixels for each channel, in [0, 1]; measured on the training set where it is not given.
         std: likewise.
         shuffle: draw a new order of the training set for every epoch.
@@ -39,8 +39,15 @@ class InMemoryDataModule(L.LightningDataModule):
         pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
         seed: of the order and the augmentation of training batches.
         split_seed: of the validation split; apart from `seed`, so that all seeds compare on the same images.
+
+    Raises:
+        ValueError: a value out of its range, or an augmentation that takes other arguments.
     """
 
+    resize = "pad_or_stretch"
+    data_train: TensorDataset | None
+    data_val: TensorDataset | None
+    data_test: TensorDataset | None
     class_names: Sequence[str] | None = None
 
     def __init__(
@@ -49,7 +56,7 @@ class InMemoryDataModule(L.LightningDataModule):
         num_classes: int | Mapping[str, int],
         channels: int,
         image_size: int,
-        batch_size: int = 128,
+        batch_size: int,
         val_size: int = 0,
         augmentation: Augmentation | None = None,
         mean: Sequence[float] | None = None,
@@ -61,29 +68,22 @@ class InMemoryDataModule(L.LightningDataModule):
         seed: int = 0,
         split_seed: int = 0,
     ) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        super().__init__(channels, image_size, batch_size, pin_memory)
+        check_augmentation(augmentation)
         if num_classes is None:
             raise ValueError("num_classes=null says nothing of the classes: give their number, or leave it out.")
         if min(num_classes.values() if isinstance(num_classes, Mapping) else [num_classes]) < 1:
             raise ValueError(f"num_classes={num_classes} must be at least 1.")
-        if channels not in (1, 3):
-            raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
         if (mean is None) != (std is None):
             raise ValueError(f"mean={mean} and std={std} must both be given, or neither.")
         if mean is not None and std is not None and not len(mean) == len(std) == channels:
             raise ValueError(f"mean={mean} and std={std} must have a value for each of channels={channels}.")
         if num_workers:
             log.warning("data.num_workers=%d has no effect: batches are cut from memory.", num_workers)
-        self.num_classes, self.channels, self.image_size = num_classes, channels, image_size
-        self.batch_size, self.val_size = batch_size, val_size
+        self.num_classes, self.val_size = num_classes, val_size
         self.shuffle, self.drop_last = shuffle, drop_last
         self.augmentation, self.mean, self.std = augmentation, mean, std
-        self.pin_memory, self.seed, self.split_seed = pin_memory and can_pin_memory(), seed, split_seed
-        self.data_train: TensorDataset | None = None
-        self.data_val: TensorDataset | None = None
-        self.data_test: TensorDataset | None = None
+        self.seed, self.split_seed = seed, split_seed
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return train images, train labels, test images, test labels: uint8 (N, C, H, W) and int64 (N, …)."""
@@ -118,35 +118,22 @@ class InMemoryDataModule(L.LightningDataModule):
             self.mean, self.std = channel_statistics(self.data_train.tensors[0])
         warn_of_imbalance(self.class_counts(), self.own_class_names)
 
-    def class_counts(self) -> dict[str, Tensor]:
-        """Images of each class (num_classes,) in each split; of the first head's where there are several."""
-        splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
-        labels = {name: split.tensors[1].view(len(split), -1)[:, :1] for name, split in splits.items() if split}
-        return {name: torch.bincount(own.flatten(), minlength=self.num_own_classes) for name, own in labels.items()}
-
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of the images and labels of each split, as they are served; for the record of a run."""
-        splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
-        return {name: checksum(*split.tensors) for name, split in splits.items() if split is not None}
-
-    def input_card(self) -> dict[str, Any]:
-        """How an image becomes an input, and the names of each head's classes, for programs that use a trained net.
-
-        Returns:
-            `mode`, `resize`, `image_size`, `mean`, `std` and `heads`; see `src.predictor`.
-        """
-        assert self.mean is not None and self.std is not None, "setup() comes first"
+    def heads(self) -> dict[str, list[str]]:
+        """Return the names of each head's classes, or their numbers."""
         counts = dict(self.num_classes) if isinstance(self.num_classes, Mapping) else {"class": self.num_classes}
-        heads = {head: [str(label) for label in range(count)] for head, count in counts.items()}
-        heads[next(iter(heads))] = self.own_class_names
-        return {
-            "mode": "L" if self.channels == 1 else "RGB",
-            "resize": "pad_or_stretch",
-            "image_size": self.image_size,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "heads": heads,
-        }
+        names = {head: [str(label) for label in range(count)] for head, count in counts.items()}
+        return {**names, next(iter(names)): self.own_class_names}
+
+    def labels_of(self, split: TensorDataset) -> Tensor:
+        """Return the data set's own label (N,) of each sample."""
+        return split.tensors[1].view(len(split), -1)[:, 0]
+
+    def checksum_of(self, split: TensorDataset) -> str:
+        """Return the SHA-256 of the images and targets of a split, as they are served."""
+        digest = hashlib.sha256()
+        for tensor in split.tensors:
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
 
     @property
     def num_own_classes(self) -> int:
@@ -176,16 +163,16 @@ class InMemoryDataModule(L.LightningDataModule):
         size = (self.image_size, self.image_size)
         return torch.cat([F.interpolate(part, size, mode="bilinear", antialias=True) for part in images.split(4096)])
 
-    def _loader(self, data: TensorDataset | None, train: bool) -> InMemoryLoader:
-        assert data is not None and self.mean is not None and self.std is not None, "setup() comes first"
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        if self.batch_size % world_size:
-            raise ValueError(f"batch_size={self.batch_size} must be a multiple of the {world_size} processes.")
-        images, labels = data.tensors
+    def make_loader(
+        self, split: TensorDataset, train: bool, batch_size: int, rank: int, world_size: int
+    ) -> InMemoryLoader:
+        """Make the loader of a split's batches; those of the training set are shuffled and augmented."""
+        assert self.mean is not None and self.std is not None, "setup() comes first"
+        images, targets = split.tensors
         return InMemoryLoader(
             images,
-            labels,
-            batch_size=self.batch_size // world_size,
+            targets,
+            batch_size=batch_size,
             mean=self.mean,
             std=self.std,
             shuffle=train and self.shuffle,
@@ -196,26 +183,6 @@ class InMemoryDataModule(L.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-
-    def train_dataloader(self) -> InMemoryLoader:
-        """Shuffled and augmented batches of the training set."""
-        return self._loader(self.data_train, train=True)
-
-    def val_dataloader(self) -> InMemoryLoader:
-        """Batches of the validation set."""
-        return self._loader(self.data_val, train=False)
-
-    def test_dataloader(self) -> InMemoryLoader:
-        """Batches of the test set."""
-        return self._loader(self.data_test, train=False)
-
-
-def checksum(*tensors: Tensor) -> str:
-    """SHA-256 of the bytes of some tensors."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:

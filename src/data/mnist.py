@@ -23,12 +23,13 @@ OFFICIAL_SIZES = (60_000, 10_000)  # training, test
 class MNISTDataModule(InMemoryDataModule):
     """MNIST (LeCun et al. 1998): 60,000 training and 10,000 test digits, 1×28×28, with the official test set.
 
-    The four files are looked for in `data_dir`, then in `system_dir`, then downloaded by torchvision to `data_dir`.
+    The four files are looked for in `data_dir`, then in `system_dir`, then downloaded by torchvision to `data_dir`. The
+    sizes are the defaults of `configs/data/mnist.yaml`, for programs that make a DataModule without a configuration.
 
     Args:
         data_dir: the files lie in `<data_dir>/MNIST/raw`, as torchvision keeps them, or in `data_dir` itself.
         batch_size: of all processes together.
-        system_dir: where the operating system's packages put the files.
+        system_dir: where the operating system's packages put the files, if they do.
         download: download missing files; otherwise they are an error.
         train_val_test_split: sizes of the three sets, as in other templates. The test set is always the official one,
             so only the second size matters: it is `val_size`.
@@ -47,7 +48,7 @@ class MNISTDataModule(InMemoryDataModule):
         data_dir: str = "data/",
         batch_size: int = 128,
         *,
-        system_dir: str = "/usr/share/datasets/mnist",
+        system_dir: str | None = None,
         num_classes: int | Mapping[str, int] = 10,
         channels: int = 1,
         image_size: int = 28,
@@ -71,7 +72,9 @@ class MNISTDataModule(InMemoryDataModule):
             val_size=val_size,
             **options,
         )
-        self.data_dir, self.system_dir, self.download = Path(data_dir), Path(system_dir), download
+        self.data_dir, self.download = Path(data_dir), download
+        self.folders = [self.data_dir / self.dataset_name / "raw", self.data_dir]
+        self.folders += [Path(system_dir)] if system_dir else []
 
     def prepare_data(self) -> None:
         """Download the files where they are missing. Lightning calls this in one process only."""
@@ -102,15 +105,14 @@ class MNISTDataModule(InMemoryDataModule):
         return arrays[0], arrays[1], arrays[2], arrays[3]
 
     def _find(self, name: str) -> Path | None:
-        folders = (self.data_dir / self.dataset_name / "raw", self.data_dir, self.system_dir)
-        candidates = (folder / (name + suffix) for folder in folders for suffix in ("", ".gz"))
+        candidates = (folder / (name + suffix) for folder in self.folders for suffix in ("", ".gz"))
         return next((path for path in candidates if path.is_file()), None)
 
 
 class FashionMNISTDataModule(MNISTDataModule):
     """Fashion-MNIST (Xiao et al. 2017, arXiv 1708.07747): clothes in MNIST's format and sizes.
 
-    Debian's package `dataset-fashion-mnist` installs the files in the default `system_dir`.
+    Debian's package `dataset-fashion-mnist` installs the files in /usr/share/datasets/fashion-mnist.
     """
 
     dataset_name = "FashionMNIST"
@@ -118,6 +120,3 @@ class FashionMNISTDataModule(MNISTDataModule):
         *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
         *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     )
-
-    def __init__(self, *args: Any, system_dir: str = "/usr/share/datasets/fashion-mnist", **options: Any) -> None:
-        super().__init__(*args, system_dir=system_dir, **options)

@@ -1,6 +1,6 @@
 """5,000 real MNIST digits that come with a Python package: nothing to download."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,19 +25,8 @@ class MNIST5kDataModule(InMemoryDataModule):
 
     class_names: Sequence[str] | None = [str(digit) for digit in range(10)]
 
-    def __init__(
-        self,
-        *,
-        test_size: int = 1000,
-        num_classes: int | Mapping[str, int] = 10,
-        channels: int = 1,
-        image_size: int = 28,
-        val_size: int = 500,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes, channels=channels, image_size=image_size, val_size=val_size, **options
-        )
+    def __init__(self, *, test_size: int, **options: Any) -> None:
+        super().__init__(**options)
         if not 0 < test_size < 5000 or test_size % 10:
             raise ValueError(f"test_size={test_size} must be a multiple of 10 between 10 and 4990.")
         self.test_size = test_size
@@ -54,6 +43,5 @@ class MNIST5kDataModule(InMemoryDataModule):
         generator = torch.Generator().manual_seed(0)
         shuffled = torch.randperm(len(labels), generator=generator)
         by_class = shuffled[labels[shuffled].argsort(stable=True)].view(10, -1)  # (10 classes, 500)
-        test, train = by_class.split([self.test_size // 10, 500 - self.test_size // 10], dim=1)
-        test, train = test.flatten(), train.flatten()
+        test, train = (part.flatten() for part in by_class.tensor_split([self.test_size // 10], dim=1))
         return images[train], labels[train], images[test], labels[test]

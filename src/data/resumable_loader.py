@@ -20,6 +20,23 @@ def can_pin_memory() -> bool:
     return True
 
 
+def check_batch_size(batch_size: int, samples: int | None = None, remedy: str = "lower data.batch_size") -> None:
+    """Check that batches hold a sample at least, and that there are enough samples to fill one.
+
+    Args:
+        batch_size: samples per batch.
+        samples: how many there are; None: a batch may be smaller.
+        remedy: what to do where they are too few.
+
+    Raises:
+        ValueError: neither.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1.")
+    if samples is not None and batch_size > samples:
+        raise ValueError(f"batch_size={batch_size} is larger than the {samples} samples to train on: {remedy}.")
+
+
 class Resumable:
     """How far a loader has come in an epoch, for checkpoints; it goes on there if `sampler.epoch` is still the same."""
 

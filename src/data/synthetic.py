@@ -1,6 +1,5 @@
 """Images drawn by a seed: any shape, any number of classes, learnable; for benchmarks and smoke tests."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,25 +19,9 @@ class SyntheticDataModule(InMemoryDataModule):
         options: see `InMemoryDataModule`.
     """
 
-    def __init__(
-        self,
-        *,
-        train_size: int = 2048,
-        test_size: int = 512,
-        data_seed: int = 0,
-        num_classes: int | Mapping[str, int] = 10,
-        channels: int = 3,
-        image_size: int = 32,
-        val_size: int = 512,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            num_classes=num_classes, channels=channels, image_size=image_size, val_size=val_size, **options
-        )
-        for name, value in {
-            "train_size": train_size,
-            "test_size": test_size,
-        }.items():
+    def __init__(self, *, train_size: int, test_size: int, data_seed: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        for name, value in {"train_size": train_size, "test_size": test_size}.items():
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
         self.train_size, self.test_size, self.data_seed = train_size, test_size, data_seed

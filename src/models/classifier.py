@@ -1,7 +1,7 @@
 """Image classification: one label an image."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,14 @@ from torch import Tensor, nn
 from src.models.losses import BALANCED, CrossEntropy
 from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy
 from src.models.task import Batch, Outputs, Task
+
+
+@runtime_checkable
+class CountsClasses(Protocol):
+    """A DataModule that can balance the weights of classes."""
+
+    def class_counts(self) -> dict[str, Tensor]:
+        """Count the images of each class (num_classes,) in each split."""
 
 
 class Classifier(Task):
@@ -46,7 +54,7 @@ class Classifier(Task):
     def _training_counts(self) -> Tensor:
         """The number of training images of each class (num_classes,), from the DataModule."""
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
-        if not hasattr(datamodule, "class_counts"):
+        if not isinstance(datamodule, CountsClasses):
             raise ValueError(
                 f"criterion.weight={BALANCED} asks the data for class_counts(), and {type(datamodule).__name__} has no "
                 "such method: write it, or give the weights as a list."

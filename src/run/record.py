@@ -17,6 +17,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 
+from src.data.protocols import ComputesChecksums
 from src.models.counting import count_parameters
 from src.models.task import DescribesInputs, Task
 from src.run.checkpoints import CONFIG_KEY, INPUT_KEY
@@ -106,7 +107,7 @@ class RunRecord(L.Callback):
         if self._written:  # the test after training belongs to the same run
             return
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
-        data = datamodule.checksums() if hasattr(datamodule, "checksums") else {}
+        data = datamodule.checksums() if isinstance(datamodule, ComputesChecksums) else {}
         score = {"score": pl_module.score, "mode": pl_module.mode} if isinstance(pl_module, Task) else {}
         now = {**self.facts, **score, **environment(), "processes": trainer.world_size, "data": data}
         if self.resumed and (changed := differences(self.config, self.folder)):

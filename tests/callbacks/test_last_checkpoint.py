@@ -12,6 +12,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
 from src.callbacks.last_checkpoint import LastCheckpoint
 from src.run.checkpoints import RESUME_KEY, read_checkpoint
@@ -274,3 +275,15 @@ def test_a_signal_amid_the_last_epoch_of_a_run_that_is_given_up_is_for_the_sweep
     finally:
         signal.signal(signal.SIGTERM, before)
     assert received == [signal.SIGTERM]
+
+
+def test_a_loader_that_keeps_no_position_is_saved_without_one(
+    model: L.LightningModule, data: L.LightningDataModule, trainer: Callable[..., L.Trainer], tmp_path: Path
+) -> None:
+    plain = DataLoader(TensorDataset(torch.randn(32, 1, 8, 8), torch.arange(32) % 4), batch_size=8)
+    positions = []
+    for source in (data, plain):
+        trainer(LastCheckpoint(str(tmp_path)), enable_checkpointing=True).fit(model, source)
+        (own,) = read_checkpoint(tmp_path / "last.ckpt")[RESUME_KEY]["processes"]
+        positions.append(own["loader"])
+    assert positions == [{"epoch": 0, "batches": 4}, None]

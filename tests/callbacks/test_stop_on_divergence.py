@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from src.callbacks.stop_on_divergence import StopOnDivergence
 from src.data.in_memory import InMemoryDataModule
@@ -60,3 +61,12 @@ def test_a_finite_loss_does_not_stop(
     run = trainer(StopOnDivergence(str(tmp_path)))
     run.fit(model, data)
     assert run.global_step == 4 and not list(tmp_path.glob("*.ckpt"))
+
+
+def test_a_loader_of_torch_that_knows_no_seeds_stops_with_the_sentence_too(
+    model: L.LightningModule, trainer: Callable[..., L.Trainer], tmp_path: Path
+) -> None:
+    model.criterion = Diverges()
+    loader = DataLoader(TensorDataset(torch.randn(32, 1, 8, 8), torch.arange(32) % 4), batch_size=8)
+    with pytest.raises(FloatingPointError, match=r"batch 2, batch seed unknown, learning rate"):
+        trainer(StopOnDivergence(str(tmp_path)), num_sanity_val_steps=0).fit(model, loader)

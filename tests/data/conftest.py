@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from src.config.paths import CONFIGS
 from src.data.in_memory import InMemoryDataModule
 
 
@@ -46,12 +48,19 @@ def write_photographs(folder: Path, count: int | Mapping[str, int], classes: Seq
             picture.convert(mode).save(folder / name / f"{number}.{suffix}")
 
 
+def sizes_of(name: str, **options: Any) -> dict[str, Any]:
+    """The sizes of a data set, as its configuration says them, and what else is given."""
+    wanted = ("num_classes", "channels", "image_size", "batch_size", "val_size", "train_size", "test_size")
+    cfg = OmegaConf.merge(*(OmegaConf.load(CONFIGS / "data" / f"{part}.yaml") for part in ("base/in_memory", name)))
+    return {key: cfg[key] for key in wanted if key in cfg} | options
+
+
 class GivenTensors(InMemoryDataModule):
     """Serves the four tensors it is given, and counts how often they were asked for."""
 
     def __init__(self, *tensors: Tensor, **options: Any) -> None:
         train_images, train_labels, *_ = tensors
-        defaults = {"channels": train_images.shape[1], "image_size": train_images.shape[2]}
+        defaults = {"batch_size": 128, "channels": train_images.shape[1], "image_size": train_images.shape[2]}
         super().__init__(**{**defaults, "num_classes": int(train_labels.max()) + 1, **options})
         self.tensors = tensors
         self.loads = 0

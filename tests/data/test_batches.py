@@ -24,9 +24,9 @@ def epoch_of(batches: InMemoryLoader, epoch: int = 0) -> list[int]:
     return [label for _, labels in batches for label in labels.tolist()]
 
 
-def noise(images: Tensor, generator: torch.Generator) -> Tensor:
+def noise(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """An augmentation that shows the draws it is given."""
-    return torch.randint(256, images.shape, generator=generator, dtype=torch.uint8)
+    return torch.randint(256, images.shape, generator=generator, dtype=torch.uint8), targets
 
 
 def augmented(batches: InMemoryLoader, epoch: int = 0) -> Tensor:
@@ -107,9 +107,9 @@ def test_pixels_are_normalised_for_each_channel() -> None:
 def test_the_augmentation_sees_raw_pixels() -> None:
     seen = []
 
-    def look(images: Tensor, generator: torch.Generator) -> Tensor:
+    def look(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         seen.append(images)
-        return 255 - images
+        return 255 - images, targets
 
     ((served, _),) = loader(3, 3, augmentation=look)
     assert seen[0].dtype == torch.uint8

@@ -10,6 +10,7 @@ import torchvision
 
 from src.data.cifar import CIFAR10DataModule, CIFAR100DataModule
 from tests.conftest import write_cifar
+from tests.data.conftest import sizes_of
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_the_files_and_checksums_are_those_of_torchvision() -> None:
 
 
 def test_all_images_are_read_in_order_with_the_official_test_set(cifar10: Path) -> None:
-    data = CIFAR10DataModule(str(cifar10), val_size=50, batch_size=10)
+    data = CIFAR10DataModule(str(cifar10), **sizes_of("cifar10", val_size=50, batch_size=10))
     data.prepare_data()
     data.setup()
     assert [len(part) for part in (data.data_train, data.data_val, data.data_test)] == [150, 50, 20]
@@ -57,11 +58,11 @@ def test_all_images_are_read_in_order_with_the_official_test_set(cifar10: Path) 
 
 @pytest.mark.parametrize(("coarse", "classes"), [(False, 100), (True, 20)])
 def test_cifar100_serves_fine_or_coarse_classes(cifar100: Path, coarse: bool, classes: int) -> None:
-    data = CIFAR100DataModule(str(cifar100), coarse=coarse, num_classes=classes, val_size=10)
+    data = CIFAR100DataModule(str(cifar100), coarse=coarse, **sizes_of("cifar10", num_classes=classes, val_size=10))
     data.setup()
     assert data.data_test.tensors[1].tolist() == [i % classes for i in range(100)]
     with pytest.raises(ValueError, match=f"num_classes=7 must be {classes}"):
-        CIFAR100DataModule(str(cifar100), coarse=coarse, num_classes=7)
+        CIFAR100DataModule(str(cifar100), coarse=coarse, **sizes_of("cifar10", num_classes=7))
 
 
 def test_a_changed_file_is_refused_before_it_is_read(cifar10: Path) -> None:
@@ -70,7 +71,7 @@ def test_a_changed_file_is_refused_before_it_is_read(cifar10: Path) -> None:
     content[1000] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match="data_batch_3 is not the published file"):
-        CIFAR10DataModule(str(cifar10)).setup()
+        CIFAR10DataModule(str(cifar10), **sizes_of("cifar10")).setup()
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(
@@ -86,7 +87,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(
     (folder / "data_batch_1").write_bytes(content)
     monkeypatch.setattr(CIFAR10DataModule, "files", (("data_batch_1", hashlib.md5(content).hexdigest()),) * 2)
     with pytest.raises(pickle.UnpicklingError, match="refused"):
-        CIFAR10DataModule(str(tmp_path)).setup()
+        CIFAR10DataModule(str(tmp_path), **sizes_of("cifar10")).setup()
     assert not (tmp_path / "ran").exists()
 
 
@@ -96,6 +97,6 @@ def test_without_files_and_network_the_folder_is_named(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", fail)
     with pytest.raises(FileNotFoundError, match="data_batch_1 is missing") as caught:
-        CIFAR10DataModule(str(tmp_path)).prepare_data()
+        CIFAR10DataModule(str(tmp_path), **sizes_of("cifar10")).prepare_data()
     assert CIFAR10DataModule.folder in str(caught.value)
     assert not list(tmp_path.iterdir())

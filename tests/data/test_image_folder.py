@@ -22,7 +22,9 @@ from tests.data.conftest import write_photographs
 
 
 def module(folder: Path, **options: object) -> ImageFolderDataModule:
-    return ImageFolderDataModule(str(folder), **{"num_classes": 2, "image_size": 24, "batch_size": 4, **options})
+    fractions = {"val_fraction": 0.1, "test_fraction": 0.1}
+    small = {"num_classes": 2, "channels": 3, "image_size": 24, "batch_size": 4}
+    return ImageFolderDataModule(str(folder), **{**small, **fractions, **options})
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -163,8 +163,8 @@ def test_images_of_one_colour_are_served_as_finite_numbers(given_tensors: DataMo
 # ---- the loaders
 
 
-def black(images: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.zeros_like(images)
+def black(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(images), targets
 
 
 def test_only_training_batches_are_shuffled_augmented_and_cut_to_full_size(given_tensors: DataModule) -> None:

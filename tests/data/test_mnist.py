@@ -12,6 +12,7 @@ import torch
 
 from src.data.cifar import CIFAR10DataModule
 from src.data.mnist import FILES, FashionMNISTDataModule, MNISTDataModule
+from tests.data.conftest import sizes_of
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 WriteIdx = Callable[[Path, np.ndarray], Path]
@@ -90,6 +91,11 @@ def test_the_split_of_other_templates_is_taken_where_it_keeps_the_official_test_
     for mixed in ([60_000, 5_000, 5_000], [55_000, 5_000, 5_000]):
         with pytest.raises(ValueError, match=r"the test set is the official one of 10,000: give val_size"):
             MNISTDataModule(data_dir=str(full_size), train_val_test_split=mixed)
+
+
+def test_the_sizes_without_a_configuration_are_those_of_the_configuration() -> None:
+    datamodule = MNISTDataModule()
+    assert {name: getattr(datamodule, name) for name in sizes_of("mnist")} == sizes_of("mnist")
 
 
 # ---- where the files are looked for
@@ -301,7 +307,7 @@ def test_fashion_mnist_has_the_pixels_its_authors_published(fashion: FashionMNIS
 
 @pytest.mark.parametrize("kind", [MNISTDataModule, CIFAR10DataModule])
 def test_nothing_is_downloaded_where_that_is_not_wanted(kind: type, tmp_path: Path) -> None:
-    options = {"system_dir": str(tmp_path)} if kind is MNISTDataModule else {}
+    options = {"system_dir": str(tmp_path)} if kind is MNISTDataModule else sizes_of("cifar10")
     with pytest.raises(FileNotFoundError, match=r"is not in .*data\.data_dir=<folder>, or data\.download=true"):
         kind(data_dir=str(tmp_path / "data"), download=False, **options).prepare_data()
     assert not (tmp_path / "data").exists()

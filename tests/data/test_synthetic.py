@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from src.data.synthetic import SyntheticDataModule
+from tests.data.conftest import sizes_of
 
 
 def parts(**options: Any) -> list[tuple[Tensor, Tensor]]:
     """Images (N, C, H, W) and labels of train, val and test."""
-    sizes = {"train_size": 300, "val_size": 100, "test_size": 90, "image_size": 12}
-    datamodule = SyntheticDataModule(**{**sizes, **options})
+    small = {"train_size": 300, "val_size": 100, "test_size": 90, "image_size": 12}
+    datamodule = SyntheticDataModule(**sizes_of("synthetic", **{**small, **options}))
     datamodule.setup()
     datasets = (datamodule.data_train, datamodule.data_val, datamodule.data_test)
     return [(dataset.tensors[0], dataset.tensors[1]) for dataset in datasets if dataset is not None]
@@ -55,4 +56,4 @@ def test_what_is_learnt_in_training_holds_in_the_test() -> None:
 @pytest.mark.parametrize("name", ["train_size", "test_size", "num_classes"])
 def test_a_size_below_1_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
-        SyntheticDataModule(**{name: 0})
+        SyntheticDataModule(**sizes_of("synthetic", **{name: 0}))

@@ -73,6 +73,20 @@ def test_what_is_changed_when_a_run_is_resumed_is_recorded(
     assert [entry.get("changed") for entry in entries] == [None, {"lr": ["not there", 0.5]}]
 
 
+def test_data_are_put_on_record_by_their_checksums_where_they_have_any(
+    record: RunRecord, data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer, tmp_path: Path
+) -> None:
+    class Plain(L.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return data.train_dataloader()
+
+    trainer(record).fit(model, datamodule=data)
+    assert json.loads((record.folder / "run.json").read_text())["data"] == data.checksums() != {}
+    plain = RunRecord(str(tmp_path / "plain"), CONFIG, {})
+    trainer(plain).fit(model, datamodule=Plain())
+    assert json.loads((plain.folder / "run.json").read_text())["data"] == {}
+
+
 def test_the_test_after_training_belongs_to_the_same_run(
     record: RunRecord, data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer
 ) -> None:

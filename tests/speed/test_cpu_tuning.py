@@ -52,8 +52,8 @@ def fastest(monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings], list[Settin
     return pretend
 
 
-def flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.where(torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5, images.flip(3), images)
+def flip(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    return torch.where(torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5, images.flip(3), images), targets
 
 
 def make_data() -> SyntheticDataModule:

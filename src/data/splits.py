@@ -1,0 +1,106 @@
+"""What DataModules of classes have in common: three splits, their loaders, and what is told of them."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from src.data.resumable_loader import Resumable, can_pin_memory, check_batch_size
+
+
+class SplitDataModule(L.LightningDataModule, ABC):
+    """Serve a training, a validation and a test set, which `setup` of a subclass makes.
+
+    Args:
+        channels: of the images served: 3 for RGB, 1 for grey.
+        image_size: height and width of the images served.
+        batch_size: of all processes together; each takes its share.
+        pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
+
+    Raises:
+        ValueError: another number of channels, or a batch size below 1.
+    """
+
+    resize: str  # how an image is brought to `image_size`, see `src.predictor`
+
+    def __init__(self, channels: int, image_size: int, batch_size: int, pin_memory: bool) -> None:
+        super().__init__()
+        check_batch_size(batch_size)
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
+        self.channels, self.image_size, self.batch_size = channels, image_size, batch_size
+        self.mode = "L" if channels == 1 else "RGB"
+        self.pin_memory = pin_memory and can_pin_memory()
+        self.mean: Any = None  # of the pixels for each channel, in [0, 1]
+        self.std: Any = None
+        self.data_train: Any = None
+        self.data_val: Any = None
+        self.data_test: Any = None
+
+    @abstractmethod
+    def heads(self) -> dict[str, list[str]]:
+        """Return the names of each label's classes."""
+
+    @abstractmethod
+    def labels_of(self, split: Any) -> Tensor:
+        """Return the label (N,) of each sample of a split; of the first head where there are several."""
+
+    @abstractmethod
+    def checksum_of(self, split: Any) -> str:
+        """Return the SHA-256 of a split."""
+
+    @abstractmethod
+    def make_loader(self, split: Any, train: bool, batch_size: int, rank: int, world_size: int) -> Resumable:
+        """Make the loader of a split's batches, of `batch_size` samples of this process each."""
+
+    def splits(self) -> dict[str, Any]:
+        """Return the splits that `setup` has made, by name."""
+        splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
+        return {name: split for name, split in splits.items() if split is not None}
+
+    def class_counts(self) -> dict[str, Tensor]:
+        """Count the images of each class (num_classes,) in each split that has any; of the first head's classes."""
+        num_classes = len(next(iter(self.heads().values())))
+        splits = {name: split for name, split in self.splits().items() if len(split)}
+        return {name: torch.bincount(self.labels_of(split), minlength=num_classes) for name, split in splits.items()}
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of each split, for the record of a run."""
+        return {name: self.checksum_of(split) for name, split in self.splits().items()}
+
+    def input_card(self) -> dict[str, Any]:
+        """Describe how an image becomes an input, and name each head's classes, for programs that use a trained net.
+
+        Returns:
+            `mode`, `resize`, `image_size`, `mean`, `std` and `heads`; see `src.predictor`.
+        """
+        assert self.mean is not None and self.std is not None, "setup() comes first"
+        pixels = {"mean": list(self.mean), "std": list(self.std)}
+        return {
+            "mode": self.mode,
+            "resize": self.resize,
+            "image_size": self.image_size,
+            **pixels,
+            "heads": self.heads(),
+        }
+
+    def train_dataloader(self) -> Resumable:
+        """Shuffled and augmented batches of the training set."""
+        return self._loader(self.data_train, train=True)
+
+    def val_dataloader(self) -> Resumable:
+        """Batches of the validation set."""
+        return self._loader(self.data_val, train=False)
+
+    def test_dataloader(self) -> Resumable:
+        """Batches of the test set."""
+        return self._loader(self.data_test, train=False)
+
+    def _loader(self, split: Any, train: bool) -> Resumable:
+        assert split is not None, "setup() comes first"
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if self.batch_size % world_size:
+            raise ValueError(f"batch_size={self.batch_size} must be a multiple of the {world_size} processes.")
+        return self.make_loader(split, train, self.batch_size // world_size, rank, world_size)
