@@ -19,12 +19,12 @@ import pytest
 import torch
 import yaml
 from hydra.utils import instantiate
-from src.config.recorded_overrides import OVERRIDES, admitted_overrides
 
-from src.config import recorded_overrides
 from src.config.composing import compose as compose_choices
 from src.config.targets import check_targets
+from src.run import recorded_overrides
 from src.run.checkpoints import CONFIG, CONFIG_KEY, read_run_config
+from src.run.recorded_overrides import OVERRIDES, admitted_overrides
 from src.run.reuse import reusable
 from tests.programs import run
 

@@ -29,7 +29,6 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from src.config.recorded_overrides import admitted_overrides
 
 from src.config.paths import ROOT
 from src.data.cifar import CIFAR10DataModule
@@ -37,6 +36,7 @@ from src.data.idx import read_idx
 from src.data.image_folder import unreadable
 from src.run.checkpoints import read_checkpoint
 from src.run.directory import create_folder
+from src.run.recorded_overrides import admitted_overrides
 from src.run.rerun import newest_good_checkpoint
 from src.speed.measure import peak_memory
 from tests.programs import Program

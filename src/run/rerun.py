@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 
 from src.config.composing import parse
 from src.config.quoting import name_of, path_of, quote, quote_paths
-from src.config.recorded_overrides import OVERRIDES, admitted_overrides, parse_recorded
 from src.config.stored_config import plain_config
 from src.run.checkpoint_names import LAST, PREVIOUS
 from src.run.checkpoints import CONFIG, read_checkpoint
+from src.run.recorded_overrides import OVERRIDES, admitted_overrides, parse_recorded
 from src.run.status import JOB
 from src.system.json_files import read_json, write_whole
 from src.system.links import check_links

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from src.config.recorded_overrides import OVERRIDES, admitted_overrides
 
-from src.config import recorded_overrides
+from src.run import recorded_overrides
 from src.run.checkpoints import CONFIG
+from src.run.recorded_overrides import OVERRIDES, admitted_overrides
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 from omegaconf import OmegaConf
-from src.config.recorded_overrides import OVERRIDES
 
 from src.run.checkpoints import read_checkpoint
+from src.run.recorded_overrides import OVERRIDES
 from src.run.rerun import expand, go_on, newest_good_checkpoint, remember, tell_differences
 from src.system.safe_files import read_yaml
 
