@@ -69,16 +69,16 @@ class Quantization(L.Callback):
         if trainer.is_global_zero:
             try:
                 with torch.inference_mode(False), torch.enable_grad(), isolate_rng():
-                    figures = self.quantise(trainer, on_cpu(pl_module))
-            except (ValueError, OSError) as error:  # the run itself has its figures, and keeps them
+                    metrics = self.quantise(trainer, on_cpu(pl_module))
+            except (ValueError, OSError) as error:  # the run itself has its metrics, and keeps them
                 log.error("There is no int8 model of this run: %s", error)
                 RunRecord.note(trainer, quantization=f"failed: {error}")
             else:
-                pl_module.log_dict(figures, rank_zero_only=True)
+                pl_module.log_dict(metrics, rank_zero_only=True)
         trainer.strategy.barrier("quantization")
 
     def quantise(self, trainer: L.Trainer, model: Task) -> dict[str, float]:
-        """Write the int8 model of a task, print the table, and return the figures."""
+        """Write the int8 model of a task, print the table, and return the metrics."""
         datamodule: Any = copy.copy(trainer.datamodule)  # type: ignore[attr-defined]  # Lightning sets it out of sight
         datamodule.trainer = None  # of several processes this one sees all the images, not its share
         card = datamodule.input_card()

@@ -10,17 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from src.deploy.exporting import (
-    Agreement,
-    Batches,
-    agreement,
-    check,
-    metrics_of,
-    size_mb,
-    staged,
-    take_images,
-    write_card,
-)
+from src.deploy.agreement import Agreement, agreement, check, metrics_of
+from src.deploy.exporting import Batches, size_mb, staged, take_images, write_card
 from src.deploy.fake_quantization import by_sensitivity, fine_tune
 from src.deploy.formats import check_format, load_format
 from src.deploy.inference_net import inference_copy, layers, torch_runner, trace

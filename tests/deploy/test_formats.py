@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from src.deploy import exporting
-from src.deploy.exporting import Agreement, Limited, agreement, check, check_replaceable, export, staged
+from src.deploy.agreement import Agreement, agreement, check
+from src.deploy.exporting import Limited, check_replaceable, export, staged
 from src.deploy.formats import PRECISIONS, check_choices, check_format, load_format
 from src.deploy.inference_net import torch_runner
 from src.models.multihead_classifier import MultiheadClassifier
