@@ -37,7 +37,6 @@ def measure(names: list[str]) -> None:
 
     from src.config.paths import CONFIGS
     from src.run.instantiate import instantiate
-    from src.speed.benchmark import noise
     from src.speed.measure import seconds_per_step, train_step
     from src.system.cpu import physical_cores
 
@@ -46,7 +45,8 @@ def measure(names: list[str]) -> None:
     for name in names:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             cfg = hydra.compose("benchmark", [f"model={name}", "paths.output_dir=."])
-        step = train_step(instantiate(cfg.model), noise(cfg, BATCH))
+        model = instantiate(cfg.model)
+        step = train_step(model, model.example_batch(BATCH))
         step()
         print(name, BATCH / seconds_per_step(step, SECONDS), flush=True)
 

@@ -67,12 +67,12 @@ def measure(family: str) -> list[str]:
             done[kind] = Quantizer(mode, format)(model, card, batches, Path(folder) / kind)
         folders = {kind: one.folder for kind, one in done.items()}
         speeds = compare_speeds(model.net, folders, input_shape(card), SECONDS, compiled=True)
-    reference, size = done["static"].test.reference_accuracy, weights_size(model.net) / 1e6
+    reference, size = done["static"].test.reference_value, weights_size(model.net) / 1e6
     print(f"{family}: float32 {reference:.4f}, {speeds['fp32']['images_per_second']:,.0f} images/s, {size:.2f} MB")
     for kind, one in done.items():
         ratio = speeds[kind]["images_per_second"] / speeds["fp32"]["images_per_second"]
         print(
-            f"  {kind:13s} {one.test.accuracy:.4f} ({-one.test.drop:+.2f} points)  {len(one.layers)} of "
+            f"  {kind:13s} {one.test.value:.4f} ({-one.test.drop:+.2f} points)  {len(one.layers)} of "
             f"{len(one.all_layers)} layers  {speeds[kind]['images_per_second']:8,.0f} images/s ({ratio:.2f}x)  "
             f"{speeds[kind]['latency_ms']:.2f} ms  {one.size_mb:.2f} MB ({one.size_mb / size:.2f}x)",
             flush=True,
@@ -84,7 +84,7 @@ def measure(family: str) -> list[str]:
     return [
         f"`cifar10_{family}_210k`",
         f"{reference:.4f}",
-        *(f"{done[kind].test.accuracy:.4f}" for kind in ("static", "dynamic", "qat")),
+        *(f"{done[kind].test.value:.4f}" for kind in ("static", "dynamic", "qat")),
         f"{speeds['fp32']['images_per_second']:,.0f} → {speeds['static']['images_per_second']:,.0f} ({ratio:.1f}×)",
         f"{size:.2f} → {static.size_mb:.2f}",
         f"{len(static.layers)} of {len(static.all_layers)}",
@@ -98,7 +98,8 @@ def measure_hybrid() -> None:
     torch.manual_seed(0)
     net = instantiate(cfg.model.net).eval()
     card: dict[str, Any] = {"mode": "RGB", "resize": "centre_crop", "image_size": 224, "mean": [0.5] * 3}
-    card |= {"std": [0.25] * 3, "heads": {"class": [str(label) for label in range(1000)]}}
+    card |= {"std": [0.25] * 3}
+    card |= {"outputs": {"class": {"kind": "classes", "names": [str(label) for label in range(1000)]}}, "score": "acc"}
     images = torch.randn(BATCH, *input_shape(card))
     steps = {"torch fp32": inference_step(net, images)}
     fast = instantiate(cfg.model.net).to(memory_format=torch.channels_last)

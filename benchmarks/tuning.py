@@ -23,7 +23,6 @@ import src.train
 from benchmarks.readme import write_table
 from src.config.paths import CONFIGS
 from src.run.instantiate import instantiate
-from src.speed.benchmark import noise
 from src.speed.cpu_tuning import CpuTuning
 from src.speed.measure import MEMORY_FORMATS, autocast, seconds_per_step, train_step
 from src.speed.tuning import Settings
@@ -50,7 +49,7 @@ def measure(name: str) -> list[str]:
     for settings in speeds:
         model = instantiate(cfg.model)
         model.net.to(memory_format=MEMORY_FORMATS[settings.memory_format])
-        steps[settings] = train_step(model, noise(cfg, cfg.data.batch_size), autocast(settings.precision))
+        steps[settings] = train_step(model, model.example_batch(cfg.data.batch_size), autocast(settings.precision))
     for _ in range(BLOCKS):
         for settings, step in steps.items():
             torch.set_num_threads(settings.threads)

@@ -23,16 +23,17 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
     """Measure the model of `cfg`, and add its line to the table, `benchmark.json` and the plot in a folder.
 
     Returns:
-        The figures of the model, and the objects they were measured on.
+        The metrics of the model, and the objects they were measured on.
     """
     apply_extras(cfg)
 
     import lightning as L  # here, so that mistakes above are answered at once
 
+    from src.deploy.speed import measure_exported
     from src.predictor import read_card
     from src.run.instantiate import instantiate, quieten_lightning
-    from src.speed.benchmark import measure_exported, measure_model, threads_of
-    from src.speed.benchmark_report import add_to_report, recorded_accuracy
+    from src.speed.benchmark import measure_model, threads_of
+    from src.speed.benchmark_report import add_to_report, recorded_score
 
     quieten_lightning()
     L.seed_everything(cfg.seed, verbose=False)
@@ -41,11 +42,12 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
     for path in cfg.exported:
         read_card(path)  # mistakes are answered before anything is measured
     with threads_of(cfg):
-        figures = {"model": name} | measure_model(model, cfg)
-        figures |= recorded_accuracy(name, Path(cfg.paths.log_dir))
-        rows = [figures, *(measure_exported(path, cfg) for path in cfg.exported)]
+        metrics = {"model": name} | measure_model(model, cfg)
+        recorded = recorded_score(name, Path(cfg.paths.log_dir))
+        metrics |= recorded or {"score": model.score, "score_value": None, "score_data": None}
+        rows = [metrics, *(measure_exported(path, cfg) for path in cfg.exported)]
     add_to_report(rows, folder)
-    return figures, {"cfg": cfg, "model": model}
+    return metrics, {"cfg": cfg, "model": model}
 
 
 @entry_point("benchmark")

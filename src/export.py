@@ -26,7 +26,7 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Write a run's net in every format and precision that is asked for, and check and measure what was written.
 
     Returns:
-        The figures of the net and of each exported model, by name, and the objects they were made with.
+        The metrics of the net and of each exported model, by name, and the objects they were made with.
     """
     apply_extras(cfg)
     check_choices(cfg.formats, cfg.precisions)
@@ -66,21 +66,21 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
                 rows[name] = {"size_mb": quantized.size_mb, **quantized.layer_counts}
                 remarks += [f"{name}: {remark}" for remark in quantized.remarks(quantizer.max_drop)]
             else:
-                write = partial(exporting.export, model.net, card, batches["test"], folder)
+                write = partial(exporting.export, model, card, batches["test"], folder)
                 found = write(format, precision, cfg.quantization.max_drop)
                 rows[name] = {"size_mb": exporting.size_mb(folder)}
+                equal = "" if found.equal is None else f", {found.equal:.2%} of {found.images} predictions are equal"
                 remarks.append(
-                    f"{name}: {folder}; logits differ by up to {found.max_difference:.1g} from the net's, "
-                    f"{found.equal:.2%} of {found.images} predictions are equal"
+                    f"{name}: {folder}; outputs differ by up to {found.max_difference:.1g} from the net's{equal}"
                 )
         except ValueError as error:  # the others are made all the same
             failures.append(f"{name}: {error}")
             continue
-        rows[name]["acc"], rows["fp32"]["acc"] = found.accuracy, found.reference_accuracy
+        rows[name][model.score], rows["fp32"][model.score] = found.value, found.reference_value
         folders[name] = folder
     if folders:
         speeds = compare_speeds(model.net, folders, input_shape(card), cfg.seconds, cfg.compiled)
-        print_models({name: row | speeds[name] for name, row in rows.items()}, str(ckpt_path))
+        print_models({name: row | speeds[name] for name, row in rows.items()}, model.score, str(ckpt_path))
     print_lines(*remarks)
     if failures:
         raise ValueError(" ".join(failures))

@@ -1,4 +1,4 @@
-"""Predict the classes of images: `python src/predict.py run_dir=logs/train/runs/… input=photo.png`."""
+"""Predict what a trained net says of images: `python src/predict.py run_dir=logs/train/runs/… input=photo.png`."""
 
 import re
 import sys
@@ -29,7 +29,7 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     apply_extras(cfg)
     if cfg.exported and (cfg.run_dir or cfg.ckpt_path):
         raise ValueError(f"model={cfg.exported} and a run are given: say which of them is to predict.")
-    check_outputs(cfg.out, cfg.sheet)
+    check_outputs(cfg.out, cfg.sheet, cfg.images)
     paths = find_images([cfg.input] if isinstance(cfg.input, str) else list(cfg.input))
     if cfg.exported:
         predictor = load(cfg.exported, trusted=cfg.trusted)
@@ -39,8 +39,8 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         from src.deploy.serving import predictor_of_run  # imports torch; mistakes above are answered before
 
         predictor = predictor_of_run(cfg, ckpt_path)
-    rows = list(predictor.predict(paths, cfg.top))
-    report_rows(rows, list(predictor.card["heads"]), cfg.out, cfg.sheet)
+    rows = list(predictor.predict(paths, cfg.top, cfg.images))
+    report_rows(rows, predictor.card["outputs"], cfg.out, cfg.sheet)
     return rows, {"cfg": cfg, "predictor": predictor}
 
 

@@ -13,14 +13,16 @@ import importlib
 import json
 import logging
 import os
+import re
 import secrets
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 try:
     import numpy as np
@@ -32,7 +34,8 @@ except ModuleNotFoundError as error:
     sys.exit(f"ERROR: {needed} is not installed, which exported models of every format need: pip install {needed}")
 
 CARD = "model.json"  # what is known of a model, beside its files
-CARD_VERSION = 1
+CARD_VERSION = 2
+VERSIONS = (1, CARD_VERSION)  # that are read
 # for names that Pillow's own font cannot draw; the first that has all letters of a name
 FONTS = (
     *("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc"),
@@ -41,7 +44,7 @@ FONTS = (
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "JPEG2000", "ICO", "PCX")
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs a format
 BATCH_SIZE = 32
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to logits (B, classes) of each head
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to outputs (B, …) by name
 
 
 # ---- images
@@ -117,7 +120,7 @@ def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
 
 # ---- models
 def read_card(folder: str | Path) -> dict[str, Any]:
-    """What is known of an exported model: how an image becomes its input, and the classes it tells apart.
+    """What is known of an exported model: how an image becomes its input, and what its outputs mean.
 
     Raises:
         FileNotFoundError: the folder holds no exported model, or not all of it.
@@ -131,8 +134,10 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         version = card["card_version"]
-        whole = version != CARD_VERSION or (
-            {"mode", "resize", "image_size", "mean", "std", "heads", "precision", "params"} <= set(card)
+        card = upgrade(card)
+        whole = version not in VERSIONS or (
+            {"mode", "resize", "image_size", "mean", "std", "outputs", "score", "precision", "params"} <= set(card)
+            and all(isinstance(output["kind"], str) for output in card["outputs"].values())
             and card["format"] in RUNTIMES
             and isinstance(card["files"], dict)
             and card["file"] in card["files"]
@@ -142,7 +147,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         raise ValueError(f"{folder / CARD} is damaged: export the model anew.") from error
     if not whole:
         raise ValueError(f"{folder / CARD} is damaged: export the model anew.")
-    if version != CARD_VERSION:
+    if version not in VERSIONS:
         raise ValueError(f"{folder} is of version {version}, but this program reads {CARD_VERSION}: export it anew.")
     for name, checksum in card["files"].items():
         if not (folder / name).is_file():
@@ -150,6 +155,15 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         if sha256(folder / name) != checksum:
             raise ValueError(f"{folder / name} is truncated or damaged: its checksum differs from the one on record.")
     return card
+
+
+def upgrade(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card as this version has it; before, all outputs were logits, whose classes the card names under `heads`."""
+    if "heads" not in card:
+        return dict(card)
+    outputs = {name: {"kind": "classes", "names": names} for name, names in card["heads"].items()}
+    rest = {key: value for key, value in card.items() if key != "heads"}
+    return {**rest, "outputs": outputs, "score": "acc"}
 
 
 def sha256(path: Path) -> str:
@@ -173,7 +187,8 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
 
     Raises:
         FileNotFoundError: see `read_card`.
-        ValueError: see `read_card`; a torch model that is not trusted; or the runtime cannot load the file.
+        ValueError: see `read_card` and `Predictor`; a torch model that is not trusted; or the runtime cannot load the
+            file.
         ModuleNotFoundError: the runtime is not installed.
     """
     card = read_card(folder)
@@ -187,7 +202,7 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
     path = Path(folder) / card["file"]
     starter = {"openvino": start_openvino, "onnx": start_onnx, "torch": start_torch}[card["format"]]
     try:
-        return Predictor(card, starter(importlib.import_module(package), path, card, threads, compiled))
+        run = starter(importlib.import_module(package), path, card, threads, compiled)
     except ModuleNotFoundError as error:  # the runtime, or what it needs for this model
         missing = str(error.name).partition(".")[0]
         raise ModuleNotFoundError(
@@ -197,6 +212,7 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
     except Exception as error:  # runtimes raise what they like
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"{path} cannot be loaded by {package}: {reason}") from error
+    return Predictor(card, run)
 
 
 def start_openvino(ov: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
@@ -208,11 +224,11 @@ def start_openvino(ov: Any, path: Path, card: Mapping[str, Any], threads: int | 
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
     model = ov.Core().compile_model(path, "CPU", options)
-    outputs = dict(zip(card["heads"], model.outputs, strict=True))
+    outputs = dict(zip(card["outputs"], model.outputs, strict=True))
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         results = model(images)
-        return {head: results[output] for head, output in outputs.items()}
+        return {name: results[output] for name, output in outputs.items()}
 
     return run
 
@@ -225,7 +241,7 @@ def start_onnx(ort: Any, path: Path, card: Mapping[str, Any], threads: int | Non
         options.intra_op_num_threads = threads
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (name,) = (one.name for one in session.get_inputs())
-    return lambda images: dict(zip(card["heads"], session.run(None, {name: images}), strict=True))
+    return lambda images: dict(zip(card["outputs"], session.run(None, {name: images}), strict=True))
 
 
 def start_torch(torch: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
@@ -241,9 +257,9 @@ def start_torch(torch: Any, path: Path, card: Mapping[str, Any], threads: int | 
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         with torch.no_grad(), torch._inductor.config.patch(freezing=True) if freezes else nullcontext():
-            logits = net(torch.from_numpy(images))
-        several = logits if isinstance(logits, dict) else {next(iter(card["heads"])): logits}
-        return {head: values.float().numpy() for head, values in several.items()}
+            outputs = net(torch.from_numpy(images))
+        named = outputs if isinstance(outputs, dict) else {next(iter(card["outputs"])): outputs}
+        return {name: values.float().numpy() for name, values in named.items()}
 
     return run
 
@@ -259,24 +275,38 @@ class Predictor:
     """A model that is ready to run, with what is known of it.
 
     Args:
-        card: `mode`, `resize`, `image_size`, `mean` and `std` of its input, and `heads`: the names of the classes under
-            the name of each head, "class" where there is but one.
-        run: maps images (B, C, H, W) to the logits of each head.
+        card: `mode`, `resize`, `image_size`, `mean` and `std` of its input, and `outputs`: of each output, by its name,
+            the `kind` (see `KINDS`) and what decoding it needs, such as the `names` of classes.
+        run: maps images (B, C, H, W) to outputs (B, …) by name.
+
+    Raises:
+        ValueError: an output is of a kind that this program does not know.
     """
 
     def __init__(self, card: Mapping[str, Any], run: Run) -> None:
-        self.card, self.run = card, run
+        self.card, self.run = upgrade(card), run
+        for name, output in self.card["outputs"].items():
+            if output["kind"] not in KINDS:
+                raise ValueError(
+                    f"The model's output {name} is of the kind {output['kind']}, which this program cannot decode: it "
+                    f"knows {', '.join(KINDS)}."
+                )
 
-    def predict(self, paths: Sequence[str | Path], top: int = 1) -> Iterator[dict[str, Any]]:
-        """Yield a row for each file: `file`, and for each head its likeliest class and that one's probability.
+    def predict(
+        self, paths: Sequence[str | Path], top: int = 1, images: str | Path | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield a row for each file: `file`, and what is predicted, under the name of each output.
 
-        Further classes follow as `<head>_2`, `<head>_2_probability` and so on. A file that cannot be read has `error`.
+        Of classes that is the likeliest, with `<name>_probability`; further ones follow as `<name>_2`,
+        `<name>_2_probability` and so on. Of an image it is the path of a PNG file in the folder `images`, and is left
+        out where no folder is named. Of a vector it is the list of its numbers. A file that cannot be read has `error`.
 
         Raises:
             ValueError: `top` is less than 1.
         """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1.")
+        folder = Path(images) if images else None
         for start in range(0, len(paths), BATCH_SIZE):
             rows: list[dict[str, Any]] = []
             inputs = []
@@ -289,20 +319,75 @@ class Predictor:
             if inputs:
                 results = self.run(np.stack(inputs))
                 for place, row in enumerate(row for row in rows if "error" not in row):
-                    for head, logits in results.items():
-                        row |= ranking(head, logits[place], self.card["heads"][head], top)
+                    request = Request(Path(row["file"]), top, folder)
+                    for name, values in results.items():
+                        output = self.card["outputs"][name]
+                        row |= KINDS[output["kind"]].decode(name, values[place], output, request)
             yield from rows
 
 
-def ranking(head: str, logits: np.ndarray, names: Sequence[str], top: int) -> dict[str, Any]:
-    """The likeliest classes of one image by a head's logits (classes,), with their probabilities."""
+# ---- what outputs mean
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of the prediction for one file."""
+
+    file: Path
+    top: int  # so many classes
+    images: Path | None  # the folder for predicted images
+
+
+def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    """Return the likeliest classes of one image by its logits (classes,), with their probabilities."""
     shares = np.exp(logits.astype(np.float64) - logits.max())
     shares /= shares.sum()
     result: dict[str, Any] = {}
-    for rank, index in enumerate(np.argsort(-shares, kind="stable")[:top], start=1):
-        key = head if rank == 1 else f"{head}_{rank}"
-        result |= {key: names[index], f"{key}_probability": round(float(shares[index]), 6)}
+    for rank, index in enumerate(np.argsort(-shares, kind="stable")[: request.top], start=1):
+        key = name if rank == 1 else f"{name}_{rank}"
+        result |= {key: output["names"][index], f"{key}_probability": round(float(shares[index]), 6)}
     return result
+
+
+def decode_image(name: str, pixels: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    """Write an image (C, H, W) with values in [0, 1] as PNG, where a folder is named, and return its path.
+
+    Raises:
+        ValueError: the image is neither grey (C = 1) nor coloured (C = 3).
+    """
+    if request.images is None:
+        return {}
+    if pixels.ndim != 3 or len(pixels) not in (1, 3):
+        raise ValueError(f"The model's output {name} is no image of 1 or 3 channels: its shape is {pixels.shape}.")
+    levels = (pixels.astype(np.float64).clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)  # (H, W, C)
+    image = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+    with create_file(request.images, f"{request.file.stem}_{re.sub('[^a-zA-Z0-9_-]', '_', name)}", ".png") as file:
+        image.save(file, format="PNG")
+    return {name: file.name}
+
+
+def decode_vector(name: str, numbers: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    """Return the numbers (D,) with 6 significant digits."""
+    return {name: [float(f"{number:.6g}") for number in numbers.ravel()]}
+
+
+class Kind(NamedTuple):
+    """How outputs of a kind are turned into what a row says of them."""
+
+    decode: Callable[[str, np.ndarray, Mapping[str, Any], Request], dict[str, Any]]
+    is_picture: bool = False  # a row holds the path of an image
+
+
+KINDS = {"classes": Kind(decode_classes), "image": Kind(decode_image, is_picture=True), "vector": Kind(decode_vector)}
+
+
+def create_file(folder: Path, stem: str, suffix: str) -> Any:
+    """Open a file that was not there before, for writing: `<stem>.png`, `<stem>_2.png` or so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        try:
+            return (folder / (f"{stem}_{number}{suffix}" if number > 1 else f"{stem}{suffix}")).open("xb")
+        except FileExistsError:
+            number += 1
 
 
 # ---- files in, files out
@@ -395,26 +480,48 @@ def write_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], width: int, te
     draw.text(place, text + end, fill=fill, font=font)
 
 
-def contact_sheet(rows: Sequence[Mapping[str, Any]], head: str, path: str | Path, side: int = 128) -> None:
-    """Draw the images that could be read, each above its name, class and probability, on one PNG."""
+def contact_sheet(
+    rows: Sequence[Mapping[str, Any]], outputs: Mapping[str, Mapping[str, Any]], path: str | Path, side: int = 128
+) -> None:
+    """Draw the images that could be read on one PNG, each beside the images predicted of it.
+
+    Below stand its name, and what else is first predicted of it.
+    """
     shown = [row for row in rows if "error" not in row]
+    pictures = picture_names(outputs)
+    said = next((name for name in outputs if name not in pictures), None)
     columns = min(max(round(len(shown) ** 0.5), 1), 12)
-    height = side + 28
-    sheet = Image.new("RGB", (columns * side, -(-len(shown) // columns) * height), "white")
+    width, height = side * (1 + len(pictures)), side + 28
+    sheet = Image.new("RGB", (columns * width, -(-len(shown) // columns) * height), "white")
     draw = ImageDraw.Draw(sheet)
     for place, row in enumerate(shown):
-        x, y = place % columns * side, place // columns * height
-        image = read_image(row["file"], "RGB")
-        nearest = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.BILINEAR
-        image = ImageOps.contain(image, (side - 4, side - 4), nearest)
-        sheet.paste(image, (x + (side - image.width) // 2, y + (side - image.height) // 2))
-        write_line(draw, (x + 3, y + side - 2), side - 6, Path(row["file"]).name, "", "grey")
-        probability = f" {row[f'{head}_probability']:.0%}"
-        write_line(draw, (x + 3, y + side + 10), side - 6, str(row[head]), probability, "black")
+        x, y = place % columns * width, place // columns * height
+        for number, file in enumerate([row["file"], *(row[name] for name in pictures if name in row)]):
+            image = read_image(file, "RGB")
+            nearest = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.BILINEAR
+            image = ImageOps.contain(image, (side - 4, side - 4), nearest)
+            sheet.paste(image, (x + number * side + (side - image.width) // 2, y + (side - image.height) // 2))
+        write_line(draw, (x + 3, y + side - 2), width - 6, Path(row["file"]).name, "", "grey")
+        if said is not None:
+            probability = row.get(f"{said}_probability")
+            end = "" if probability is None else f" {probability:.0%}"
+            write_line(draw, (x + 3, y + side + 10), width - 6, shortened(row[said]), end, "black")
     temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
     with temporary.open("xb") as file:
         sheet.save(file, format="PNG")
     temporary.replace(path)
+
+
+def picture_names(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The outputs that are images, by their names."""
+    return [name for name, output in outputs.items() if KINDS[output["kind"]].is_picture]
+
+
+def shortened(value: Any) -> str:
+    """A value of a row as text; of many numbers the first four."""
+    if not isinstance(value, list):
+        return str(value)
+    return f"[{', '.join(f'{number:.4g}' for number in value[:4])}{', …' if len(value) > 4 else ''}]"
 
 
 def check_all_read(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -428,17 +535,22 @@ def check_all_read(rows: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError(f"{unread} of {len(rows)} files could not be read as an image; all others are predicted.")
 
 
-def check_outputs(out: str | Path | None, sheet: str | Path | None) -> None:
-    """Check the names of the files that are to be written.
+def check_outputs(out: str | Path | None, sheet: str | Path | None, images: str | Path | None = None) -> None:
+    """Check the names of the files that are to be written, and of the folder for predicted images.
 
     Raises:
-        ValueError: a suffix that says something else than what will be in the file, or the name of a folder.
+        ValueError: a suffix that says something else than what will be in the file, the name of a folder for a file or
+            of a file for a folder, or a folder that holds something.
     """
     for name, path, suffixes in (("out", out, (".csv", ".json")), ("sheet", sheet, (".png",))):
         if path and Path(path).suffix.lower() not in suffixes:
             raise ValueError(f"{name}={path} must end in {' or '.join(suffixes)}.")
         if path and Path(path).is_dir():
             raise ValueError(f"{name}={path} is a folder: name a file.")
+    if images and Path(images).exists() and not Path(images).is_dir():
+        raise ValueError(f"images={images} is a file: name a folder.")
+    if images and Path(images).is_dir() and any(Path(images).iterdir()):
+        raise ValueError(f"images={images} holds files already: name a new or an empty folder.")
 
 
 def printable(text: str) -> str:
@@ -446,8 +558,16 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def report_rows(rows: Sequence[Mapping[str, Any]], heads: Sequence[str], out: str | None, sheet: str | None) -> None:
+def report_rows(
+    rows: Sequence[Mapping[str, Any]], outputs: Mapping[str, Mapping[str, Any]], out: str | None, sheet: str | None
+) -> None:
     """Print predictions, and write them to the files that are named.
+
+    Args:
+        rows: see `Predictor.predict`.
+        outputs: of the model's card.
+        out: a .csv or .json file.
+        sheet: a .png file; see `contact_sheet`.
 
     Raises:
         ValueError: no file could be read.
@@ -458,16 +578,22 @@ def report_rows(rows: Sequence[Mapping[str, Any]], heads: Sequence[str], out: st
         else:
             cells = [printable(str(row["file"]))]
             for key, value in row.items():
-                if f"{key}_probability" in row:
-                    name = f"{key}=" if len(heads) > 1 else ""
-                    cells.append(f"{name}{printable(str(value))}  {row[f'{key}_probability']:.4f}")
+                if key == "file" or key.removesuffix("_probability") in row.keys() - {key}:
+                    continue
+                name = f"{key}=" if len(outputs) > 1 else ""
+                probability = f"  {row[f'{key}_probability']:.4f}" if f"{key}_probability" in row else ""
+                cells.append(f"{name}{printable(shortened(value))}{probability}")
             sys.stdout.write("  ".join(cells) + "\n")
     if out:
         write_rows(rows, out)
     if all("error" in row for row in rows):
         raise ValueError(f"None of {len(rows)} file{'s' * (len(rows) > 1)} could be read as an image.")
+    if not all(name in row for name in picture_names(outputs) for row in rows if "error" not in row):
+        sys.stderr.write(
+            "The predicted images are not kept; images=<folder> (predict.py: --images) writes them there.\n"
+        )
     if sheet:
-        contact_sheet(rows, heads[0], sheet)
+        contact_sheet(rows, outputs, sheet)
 
 
 def main() -> None:
@@ -477,14 +603,15 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=1, help="how many classes to tell of each image")
     parser.add_argument("--out", help="a .csv or .json file to write")
     parser.add_argument("--sheet", help="a .png file to draw all images and predictions on")
+    parser.add_argument("--images", help="a new folder for images that the model predicts")
     parser.add_argument("--trusted", action="store_true", help="load a torch model, which may hold code")
     arguments = parser.parse_args()
     try:
-        check_outputs(arguments.out, arguments.sheet)
+        check_outputs(arguments.out, arguments.sheet, arguments.images)
         paths = find_images(arguments.input)
         predictor = load(Path(__file__).parent, trusted=arguments.trusted)
-        rows = list(predictor.predict(paths, arguments.top))
-        report_rows(rows, list(predictor.card["heads"]), arguments.out, arguments.sheet)
+        rows = list(predictor.predict(paths, arguments.top, arguments.images))
+        report_rows(rows, predictor.card["outputs"], arguments.out, arguments.sheet)
         check_all_read(rows)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"ERROR: {error}")

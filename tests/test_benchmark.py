@@ -9,33 +9,40 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 
 from src.benchmark import benchmark
 from src.config.paths import ROOT
 from src.deploy.exporting import export
 from src.run.instantiate import instantiate
-from src.speed.benchmark_report import recorded_accuracy
+from src.speed.benchmark_report import add_to_report, recorded_score
 
+PARAMS = {"mnist_sdn_8k": 7_973, "mnist_mh_cnn_422k": 422_866, "mnist_autoencoder_5k": 5_097}
 SMALL = ("seconds=0.05", "train_batch_size=4", "inference_batch_sizes=[2]", "threads=1")
 
 
-def test_an_exported_model_joins_the_table(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
-    cfg = compose("model=mnist_sdn_8k", *SMALL, "inference_batch_sizes=[2,3]", config_name="benchmark")
-    net = instantiate(cfg.model.net)
+@pytest.mark.parametrize("model", ["mnist_sdn_8k", "mnist_autoencoder_5k"])
+def test_an_exported_model_joins_the_table(
+    model: str, compose: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = compose(f"model={model}", *SMALL, "inference_batch_sizes=[2,3]", config_name="benchmark")
+    task = instantiate(cfg.model)
     card = {"mode": "L", "resize": "pad_or_stretch", "image_size": 28, "mean": [0.5], "std": [0.5]}
     card |= {"heads": {"class": [str(label) for label in range(10)]}}
     images = [(torch.randn(8, 1, 28, 28), torch.arange(8))]
-    export(net, card, lambda: images, tmp_path / "exported", "openvino", "fp32", max_drop=100)
+    found = export(task, card, lambda: images, tmp_path / "exported", "openvino", "fp32", max_drop=100)
     cfg.exported = [str(tmp_path / "exported")]
     benchmark(cfg, tmp_path)
     own, exported = json.loads((tmp_path / "benchmark.json").read_text())["models"]
-    assert exported["params"] == own["params"] == 7_973
+    assert exported["params"] == own["params"] == PARAMS[model]
     assert (exported["memory_format"], exported["precision"], exported["threads"]) == ("openvino", "fp32", 1)
     assert set(exported["inference_images_per_second"]) == {"2", "3"} and exported["latency_ms_p50"] > 0
-    assert exported["accuracy"] is not None and "train_images_per_second" not in exported
+    assert (exported["score"], exported["score_value"]) == (task.score, found.value)
+    assert (own["score"], own["score_value"]) == (task.score, None) and "train_images_per_second" not in exported
+    assert f"test {task.score}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", ["mnist_sdn_8k", "mnist_mh_cnn_422k"])
+@pytest.mark.parametrize("model", ["mnist_sdn_8k", "mnist_mh_cnn_422k", "mnist_autoencoder_5k"])
 def test_a_net_is_measured(model: str, compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     data = ["data=mnist_multihead"] if "mh" in model else []
     cfg = compose(f"model={model}", *data, *SMALL, config_name="benchmark")
@@ -43,7 +50,7 @@ def test_a_net_is_measured(model: str, compose: Callable[..., DictConfig], tmp_p
     benchmark(compose("model=mnist_sdn_8k", *SMALL, "precision=bf16-mixed", config_name="benchmark"), tmp_path)
     report = json.loads((tmp_path / "benchmark.json").read_text())
     assert [row["precision"] for row in report["models"]] == ["32-true", "bf16-mixed"]
-    assert report["models"][0]["params"] == figures["params"] == {"mnist_sdn_8k": 7_973}.get(model, 422_866)
+    assert report["models"][0]["params"] == figures["params"] == PARAMS[model]
     assert report["environment"]["cpu"]
     for row in report["models"]:
         assert row["train_images_per_second"] > 0 and row["inference_images_per_second"]["2"] > 0
@@ -52,14 +59,36 @@ def test_a_net_is_measured(model: str, compose: Callable[..., DictConfig], tmp_p
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_accuracy_is_that_of_the_latest_run_that_tested_the_model(tmp_path: Path) -> None:
-    assert recorded_accuracy("a_net", tmp_path) == {"accuracy": None, "accuracy_data": None}
-    for number, (model, metrics) in enumerate([("a_net", {"test/acc": 0.5}), ("a_net", {}), ("b", {"test/acc": 0.9})]):
+def test_the_score_is_that_of_the_latest_run_that_tested_the_model(tmp_path: Path) -> None:
+    assert recorded_score("a_net", tmp_path) is None
+    tests = [("a_net", {"test/acc": 0.5}), ("a_net", {}), ("b", {"test/acc": 0.9}), ("c", {"test/mse": 0.1})]
+    for number, (model, metrics) in enumerate(tests):
         folder = tmp_path / "runs" / str(number)
         folder.mkdir(parents=True)
-        (folder / "run.json").write_text(json.dumps({"choices": {"model": model, "data": "mnist"}}))
+        record = {"choices": {"model": model, "data": "mnist"}, **({"score": "mse"} if model == "c" else {})}
+        (folder / "run.json").write_text(json.dumps(record))
         (folder / "metrics.json").write_text(json.dumps(metrics))
-    assert recorded_accuracy("a_net", tmp_path) == {"accuracy": 0.5, "accuracy_data": "mnist"}
+    assert recorded_score("a_net", tmp_path) == {"score": "acc", "score_value": 0.5, "score_data": "mnist"}
+    assert recorded_score("c", tmp_path) == {"score": "mse", "score_value": 0.1, "score_data": "mnist"}
+
+
+def test_each_score_has_a_column_and_a_row_of_plots_and_former_reports_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"threads": 1, "memory_format": "onnx", "precision": "fp32", "compiled": False, "params": 9}
+    row |= {"inference_images_per_second": {"2": 5.0}, "latency_ms_p50": 1.0, "latency_ms_p95": 2.0}
+    former = {**row, "model": "former", "accuracy": 0.875, "accuracy_data": "mnist"}
+    (tmp_path / "benchmark.json").write_text(json.dumps({"models": [former]}))
+    scores = {"score": "mse", "score_value": 0.0625, "score_data": "mnist"}
+    add_to_report([{**row, "model": "new", **scores}], tmp_path)
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["models"]
+    assert [(one["score"], one["score_value"]) for one in rows] == [("acc", 0.875), ("mse", 0.0625)]
+    shown = capsys.readouterr().out
+    assert "test acc" in shown and "test mse" in shown
+    first, second = (line for line in shown.splitlines() if "1.00 / 2.00 ms" in line)
+    assert first.count("0.8750 (mnist)") == 1 and second.count("0.0625 (mnist)") == 1  # in their columns alone
+    with Image.open(tmp_path / "benchmark.png") as plot:
+        assert plot.height > 900  # two rows of 4.5 inches
 
 
 def test_a_sweep_from_the_command_line_gives_one_table(tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.conftest import TINY_RUN
@@ -21,27 +24,37 @@ ALONE = "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', '
 ALONE += "sys.argv[0] = sys.argv.pop(1); import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def train(model: str, folder: Path) -> Path:
     """A run of a small net on synthetic digits."""
-    folder = tmp_path_factory.mktemp("run")
-    overrides = ["model=mnist_cnn_8k", "data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=64"]
+    overrides = [f"model={model}", "data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=64"]
     result = run("train", *overrides, *TINY_RUN, "trainer.limit_train_batches=20", f"hydra.run.dir={folder}")
     assert result.returncode == 0, result.stderr
     return folder
 
 
-@pytest.fixture(scope="module")
-def exported(run_dir: Path) -> Path:
-    """The same net in all formats, as the README's command writes them."""
+def export(run_dir: Path, score: str, program: Callable[..., Any]) -> tuple[Path, str]:
+    """The net of a run in all formats, as the README's command writes them, and what that prints."""
     quick = ["quantization.calibration_images=32", "quantization.max_drop=100", "seconds=0.02", "compiled=false"]
-    result = fresh("export", f"run_dir={run_dir}", *quick, f"hydra.run.dir={run_dir}/exporting")
+    result = program("export", f"run_dir={run_dir}", *quick, f"hydra.run.dir={run_dir}/exporting")
     assert result.returncode == 0, result.stderr
     names = [f"{name}_{precision}" for name in ("openvino", "onnx", "torch") for precision in ("fp32", "int8")]
     assert sorted(path.name for path in (run_dir / "export").iterdir()) == sorted(names)
-    assert all(name in result.stdout for name in names)
-    assert "100.00% of 64 predictions are equal" in result.stdout
-    return run_dir / "export"
+    assert all(name in result.stdout for name in names) and f"test {score}" in result.stdout
+    return run_dir / "export", result.stdout
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a classifier."""
+    return train("mnist_cnn_8k", tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir: Path) -> Path:
+    """The same net in all formats."""
+    folder, output = export(run_dir, "acc", fresh)
+    assert "100.00% of 64 predictions are equal" in output
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +130,62 @@ def test_an_export_predicts_without_torch_and_without_this_project(
     assert rows(out) == rows(tmp_path / "ours.csv")
 
 
+def test_a_net_that_returns_images_predicts_the_same_as_a_run_and_as_exported(shots: Path, tmp_path: Path) -> None:
+    run_dir = train("mnist_autoencoder_5k", tmp_path / "run")
+    folder, output = export(run_dir, "mse", run)
+    assert "outputs differ by up to" in output and "predictions are equal" not in output
+    written = [f"sheet={tmp_path}/sheet.png", f"out={tmp_path}/out.csv"]
+    wanted = predicted_images(tmp_path / "images", f"run_dir={run_dir}", f"input={shots}", *written)
+    assert [row["file"] for row in rows(tmp_path / "out.csv").values() if row["image"]] == list(wanted)
+    assert Image.open(tmp_path / "sheet.png").size == (2 * 256, 2 * 156)
+    for name in ("openvino", "onnx", "torch"):
+        options = [f"model={folder}/{name}_fp32", f"input={shots}", "trusted=true"]
+        for file, image in predicted_images(tmp_path / name, *options).items():
+            assert np.abs(image.astype(int) - wanted[file]).max() <= 1  # of 255
+    moved = Path(shutil.copytree(folder / "onnx_int8", tmp_path / "model"))
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        ALONE,
+        str(moved / "predict.py"),
+        str(shots / "small.png"),
+        "--images",
+        "new",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0 and result.stdout == f"{shots}/small.png  new/small_image.png\n", result.stderr
+    assert Image.open(tmp_path / "new" / "small_image.png").size == (28, 28)
+
+
+def predicted_images(folder: Path, *arguments: str) -> dict[str, np.ndarray]:
+    """Let `src/predict.py` write images into a folder, and read them; one of the inputs is no image."""
+    out = [] if any(word.startswith("out=") for word in arguments) else [f"out={folder}.csv"]
+    result = run("predict", *arguments, *out, f"images={folder}", f"hydra.run.dir={folder}_run")
+    assert result.returncode == 1 and "1 of 4 files could not be read" in result.stderr, result.stderr
+    lines = [line.split("  ") for line in result.stdout.splitlines()]
+    assert sorted(Path(image).name for _, image in lines) == sorted(path.name for path in folder.iterdir())
+    return {file: np.asarray(Image.open(image)) for file, image in lines}
+
+
+def test_a_checkpoint_from_before_outputs_had_kinds_predicts_as_before(
+    run_dir: Path, shots: Path, tmp_path: Path
+) -> None:
+    (path,) = (run_dir / "checkpoints").glob("epoch_*.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    card = checkpoint["input_card"]
+    card["heads"] = {name: output["names"] for name, output in card.pop("outputs").items()}
+    del card["score"]
+    torch.save(checkpoint, tmp_path / "former.ckpt")
+    for name, ckpt_path in {"now": path, "former": tmp_path / "former.ckpt"}.items():
+        written = [f"out={tmp_path}/{name}.csv", f"hydra.run.dir={tmp_path}/{name}"]
+        result = run("predict", f"ckpt_path={ckpt_path}", f"input={shots}/digit.png", *written)
+        assert result.returncode == 0, result.stderr
+    assert (
+        rows(tmp_path / "now.csv") == rows(tmp_path / "former.csv") and rows(tmp_path / "now.csv")["digit.png"]["class"]
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("runtime", "name"), [("onnxruntime", "onnx_int8"), ("openvino", "openvino_int8")])
 def test_an_export_predicts_in_a_new_environment_with_only_its_runtime(
@@ -166,6 +235,11 @@ MISTAKES = {
         "predict",
         ["model={exported}/onnx_fp32", "input={shots}", "out=a.txt"],
         "must end in .csv or .json",
+    ),
+    "a folder in use": (
+        "predict",
+        ["model={exported}/onnx_fp32", "input={shots}", "images={shots}"],
+        "holds files already: name a new or an empty folder",
     ),
     "no input": ("predict", ["model={exported}/onnx_fp32"], "input"),
 }

@@ -32,6 +32,7 @@ from src.predictor import (
 
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+CLASSES = {"class": {"kind": "classes", "names": ["a", "b"]}}
 BASE = {"mode": "L", "resize": "pad_or_stretch", "image_size": 8, "mean": [0.5], "std": [0.25]}
 
 
@@ -205,7 +206,7 @@ def test_predictions_are_written_as_csv_json_and_picture(
     judge: Predictor, shots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = list(judge.predict(find_images([str(shots)])))
-    predictor.report_rows(rows, ["class", "other"], str(tmp_path / "out.csv"), str(tmp_path / "sheet.png"))
+    predictor.report_rows(rows, judge.card["outputs"], str(tmp_path / "out.csv"), str(tmp_path / "sheet.png"))
     with (tmp_path / "out.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["class"] for row in table] == ["bright", "", "dark"] and "broken.png" in table[1]["error"]
@@ -219,7 +220,7 @@ def test_predictions_are_written_as_csv_json_and_picture(
         predictor.check_all_read(rows)
     predictor.check_all_read([rows[0], rows[2]])
     with pytest.raises(ValueError, match="None of 1 files"):
-        predictor.report_rows([rows[1]], ["class"], None, str(tmp_path / "none.png"))
+        predictor.report_rows([rows[1]], CLASSES, None, str(tmp_path / "none.png"))
     assert not (tmp_path / "none.png").exists()
 
 
@@ -235,8 +236,8 @@ def exported(folder: Path, **changes: object) -> Path:
         "precision": "fp32",
         "file": "model.xml",
     }
-    card |= {"heads": {"class": ["a", "b"]}, "files": {"model.xml": predictor.sha256(folder / "model.xml")}, **changes}
-    (folder / CARD).write_text(json.dumps(card))
+    card |= {"outputs": CLASSES, "score": "acc", "files": {"model.xml": predictor.sha256(folder / "model.xml")}}
+    (folder / CARD).write_text(json.dumps({**card, **changes}))
     return folder
 
 
@@ -256,7 +257,14 @@ def test_what_is_wrong_with_an_exported_model_is_said(tmp_path: Path) -> None:
         (exported(tmp_path / str(number)) / CARD).write_text(text, errors="surrogateescape")
         with pytest.raises(ValueError, match=r"model.json is damaged"):
             read_card(tmp_path / str(number))
-    for changes in ({"file": "/etc/passwd"}, {"files": {"../model.xml": "0"}, "file": "../model.xml"}, {"format": "x"}):
+    for changes in (
+        {"outputs": ["class"]},
+        {"outputs": {"class": {}}},
+        {"outputs": {"class": {"kind": ["classes"]}}},
+        {"file": "/etc/passwd"},
+        {"files": {"../model.xml": "0"}, "file": "../model.xml"},
+        {"format": "x"},
+    ):
         folder = exported(tmp_path / str(len(list(tmp_path.iterdir()))), **changes)
         with pytest.raises(ValueError, match=r"model\.json is damaged"):
             read_card(folder)
@@ -264,6 +272,121 @@ def test_what_is_wrong_with_an_exported_model_is_said(tmp_path: Path) -> None:
         predictor.load(exported(tmp_path / "code", format="torch"))
     with pytest.raises(ValueError, match=r"model\.xml cannot be loaded by openvino"):
         predictor.load(exported(tmp_path / "strange"))
+
+
+def test_a_card_from_before_outputs_had_kinds_is_read(tmp_path: Path) -> None:
+    """What version 1 of the card was: the names of the classes of each head."""
+    folder = exported(tmp_path / "model", card_version=1)
+    card = json.loads((folder / CARD).read_text())
+    del card["outputs"], card["score"]
+    (folder / CARD).write_text(json.dumps({**card, "heads": {"class": ["a", "b"]}, "test_acc": 0.5}))
+    found = read_card(folder)
+    assert found["outputs"] == CLASSES and "heads" not in found
+    assert (found["score"], found["test_acc"]) == ("acc", 0.5)
+    (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"model\.json is damaged"):
+        read_card(folder)
+
+
+def test_an_output_of_an_unknown_kind_is_refused_with_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"output map is of the kind depth, .* it knows classes, image, vector\.$"):
+        Predictor({**BASE, "outputs": {"map": {"kind": "depth"}}}, brightness)
+
+
+def inverted(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Pixels of a net that returns the negative of each image, in [-0.01, 1.01]."""
+    return {"image": 1.02 * (1 - (images * 0.25 + 0.5)) - 0.01}
+
+
+@pytest.fixture
+def inverter() -> Predictor:
+    return Predictor({**BASE, "outputs": {"image": {"kind": "image"}}}, inverted)
+
+
+def test_predicted_images_are_written_for_each_input_and_replace_nothing(
+    inverter: Predictor, shots: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    shutil.copy(shots / "deep" / "dark.png", tmp_path / "more" / "dark.png")
+    Image.new("L", (8, 8), 100).save(tmp_path / "more" / "dark.bmp")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dark_image_2.png").write_text("mine")
+    rows = list(inverter.predict(find_images([str(shots), str(tmp_path / "more")]), images=tmp_path / "out"))
+    written = {row["file"]: Path(row["image"]) for row in rows if "image" in row}
+    assert (
+        len(set(written.values())) == 4 and "image" not in rows[1] and "broken.png cannot be read" in rows[1]["error"]
+    )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *(path.name for path in written.values()),
+        "dark_image_2.png",
+    }
+    assert (tmp_path / "out" / "dark_image_2.png").read_text() == "mine"
+    for name, level in {shots / "bright 1, [x]=(y).png": 3, shots / "deep" / "dark.png": 252}.items():
+        picture = Image.open(written[str(name)])
+        assert (picture.mode, picture.format) == ("L", "PNG") and (np.asarray(picture) == level).all()
+    assert Image.open(written[str(tmp_path / "more" / "dark.bmp")]).getpixel((0, 0)) == 156
+
+
+@pytest.mark.parametrize("channels", [1, 3, 2])
+def test_predicted_images_are_grey_or_coloured(channels: int, shots: Path, tmp_path: Path) -> None:
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {"../a b": np.full((len(images), channels, 4, 6), [2, 0.5, -1][channels - 1], np.float32)}
+
+    model = Predictor({**BASE, "outputs": {"../a b": {"kind": "image"}}}, run)
+    if channels == 2:
+        with pytest.raises(ValueError, match=r"no image of 1 or 3 channels: its shape is \(2, 4, 6\)"):
+            list(model.predict([shots / "deep" / "dark.png"], images=tmp_path / "new" / "out"))
+        return
+    (row,) = model.predict([shots / "deep" / "dark.png"], images=tmp_path / "new" / "out")
+    assert row["../a b"] == str(tmp_path / "new" / "out" / "dark____a_b.png")  # whatever an output is called
+    with Image.open(row["../a b"]) as picture:
+        assert picture.size == (6, 4) and picture.getpixel((0, 0)) == (255 if channels == 1 else (0, 0, 0))
+
+
+def test_a_sheet_shows_what_went_in_beside_what_came_out(
+    inverter: Predictor, shots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, outputs = [shots / "deep" / "dark.png"], inverter.card["outputs"]
+    rows = list(inverter.predict(paths, images=tmp_path / "out"))
+    report_rows(rows, outputs, str(tmp_path / "out.csv"), str(tmp_path / "sheet.png"))
+    shown = capsys.readouterr()
+    assert shown.out == f"{paths[0]}  {tmp_path}/out/dark_image.png\n" and shown.err == ""
+    with (tmp_path / "out.csv").open() as file:
+        assert list(csv.DictReader(file)) == [{"file": str(paths[0]), "image": f"{tmp_path}/out/dark_image.png"}]
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (156, 256, 3) and (sheet[64, 64] == 5).all() and (sheet[64, 192] == 252).all()
+    report_rows(list(inverter.predict(paths)), outputs, None, None)
+    shown = capsys.readouterr()
+    assert shown.out == f"{paths[0]}\n" and "not kept; images=<folder> (predict.py: --images)" in shown.err
+
+
+def test_a_vector_is_told_by_its_numbers(shots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        numbers = np.array([[1 / 3, -2e-9, 1, 2, 3]], np.float32).repeat(len(images), axis=0)
+        return {"code": numbers, "class": numbers[:, :2]}
+
+    model = Predictor({**BASE, "outputs": {"code": {"kind": "vector"}, **CLASSES}}, run)
+    rows = list(model.predict([shots / "deep" / "dark.png"]))
+    assert rows[0]["code"] == [0.333333, -2e-09, 1.0, 2.0, 3.0] and rows[0]["class"] == "a"
+    report_rows(rows, model.card["outputs"], str(tmp_path / "rows.csv"), str(tmp_path / "sheet.png"))
+    shown = capsys.readouterr()
+    assert "code=[0.3333, -2e-09, 1, 2, …]  class=a  0.58" in shown.out and not shown.err
+    with (tmp_path / "rows.csv").open() as file:
+        assert json.loads(next(csv.DictReader(file))["code"]) == rows[0]["code"]
+    predictor.write_rows(rows, tmp_path / "rows.json")
+    assert json.loads((tmp_path / "rows.json").read_text()) == rows
+    assert Image.open(tmp_path / "sheet.png").size == (128, 156)
+
+
+def test_a_folder_for_images_is_new_or_empty(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"images=.* holds files already: name a new or an empty folder"):
+        predictor.check_outputs(None, None, tmp_path)
+    with pytest.raises(ValueError, match="file is a file: name a folder"):
+        predictor.check_outputs(None, None, tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "new", None):
+        predictor.check_outputs(None, None, folder)
 
 
 def test_a_missing_runtime_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +436,7 @@ def test_the_names_on_a_sheet_are_shortened_to_their_place(tmp_path: Path) -> No
     image = save(Image.new("RGB", (8, 8)), tmp_path / "i.png")
     for name in ("日本" * 9, "wide" * 9):
         row = {"file": str(image), "class": name, "class_probability": 1.0}
-        predictor.contact_sheet([row, row], "class", tmp_path / "sheet.png")
+        predictor.contact_sheet([row, row], CLASSES, tmp_path / "sheet.png")
         with Image.open(tmp_path / "sheet.png") as sheet:
             assert (np.asarray(sheet)[128:156, 126:] == 255).all()  # right of the first image's lines
 
@@ -386,6 +509,6 @@ def test_a_card_whose_files_are_no_mapping_is_damaged(tmp_path: Path) -> None:
 
 def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"file": "a\x1b[2K\ncat.png", "class": "b\x07", "class_probability": 1.0}
-    report_rows([row, {"file": "x", "error": "c\x1b"}], ["class"], None, None)
+    report_rows([row, {"file": "x", "error": "c\x1b"}], CLASSES, None, None)
     shown = capsys.readouterr()
     assert shown.out == "a?[2K?cat.png  b?  1.0000\n" and shown.err == "ERROR: c?\n"

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from src.models.task import Task
+
 DECAY = 0.95  # of the running range of a layer's inputs
 OBSERVED_BATCHES = 8  # before the fine-tuning begins
 
@@ -65,23 +67,24 @@ def rounded(net: nn.Module, names: Iterable[str]) -> Iterator[list[RoundedInput]
 
 @torch.no_grad()
 def by_sensitivity(net: nn.Module, names: Sequence[str], images: Tensor) -> list[str]:
-    """The named layers, those first whose rounding alone changes the logits of the images most (mean squared error)."""
+    """The named layers, those first whose rounding alone changes the outputs most (mean squared error)."""
     net.eval()
-    reference = flat_logits(net(images))
+    reference = flat_outputs(net(images))
     errors = {}
     for name in names:
         with rounded(net, [name]):
-            errors[name] = (flat_logits(net(images)) - reference).square().mean().item()
+            errors[name] = (flat_outputs(net(images)) - reference).square().mean().item()
     return sorted(names, key=lambda name: -errors[name])
 
 
-def flat_logits(logits: Tensor | dict[str, Tensor]) -> Tensor:
-    """Logits (B, classes of all heads)."""
-    return torch.cat(list(logits.values()), dim=1) if isinstance(logits, dict) else logits
+def flat_outputs(outputs: Tensor | dict[str, Tensor]) -> Tensor:
+    """All outputs of each sample in a row (B, D)."""
+    several = outputs.values() if isinstance(outputs, dict) else [outputs]
+    return torch.cat([output.flatten(1) for output in several], dim=1)
 
 
 def fine_tune(
-    model: Any, net: nn.Module, names: Sequence[str], make_loader: Callable[[], Any], epochs: int, lr: float
+    model: Task, net: nn.Module, names: Sequence[str], make_loader: Callable[[], Any], epochs: int, lr: float
 ) -> None:
     """Train a net for some epochs while its layers are rounded (Jacob et al. 2018, arXiv 1712.05877), in place.
 

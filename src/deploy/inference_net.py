@@ -28,7 +28,7 @@ def inference_copy(net: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     compute both within the convolution), and an adaptive pool that leaves the size as it is is left out.
 
     Args:
-        net: maps images (B, C, H, W) to logits.
+        net: maps images (B, C, H, W) to outputs (B, …).
         input_shape: (C, H, W).
     """
     net = copy.deepcopy(net).eval().to(memory_format=torch.contiguous_format)
@@ -145,14 +145,14 @@ def quiet(*loggers: str) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def torch_runner(net: nn.Module, heads: Sequence[str]) -> Callable[[Any], dict[str, Any]]:
-    """Let a torch net run as exported models do: from a numpy batch to numpy logits of each head."""
+def torch_runner(net: nn.Module, names: Sequence[str]) -> Callable[[Any], dict[str, Any]]:
+    """Let a torch net run as exported models do: from a numpy batch to numpy outputs by name."""
     net.eval()
 
     def run(images: Any) -> dict[str, Any]:
         with torch.inference_mode():
-            logits = net(torch.from_numpy(images))
-        several: dict[str, Tensor] = logits if isinstance(logits, dict) else {heads[0]: logits}
-        return {head: values.float().numpy() for head, values in several.items()}
+            outputs = net(torch.from_numpy(images))
+        named: dict[str, Tensor] = outputs if isinstance(outputs, dict) else {names[0]: outputs}
+        return {name: values.float().numpy() for name, values in named.items()}
 
     return run

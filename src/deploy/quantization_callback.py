@@ -1,4 +1,4 @@
-"""An int8 model at the end of a run, with its accuracy, size and speed beside those of the net."""
+"""An int8 model at the end of a run, with its score, size and speed beside those of the net."""
 
 import copy
 import logging
@@ -14,6 +14,7 @@ from src.deploy.inference_net import inference_copy
 from src.deploy.quantizer import Quantizer
 from src.deploy.report import print_lines, print_models
 from src.deploy.speed import compare_speeds, weights_size
+from src.models.task import DescribesInputs, Task
 from src.predictor import input_shape
 from src.run.record import RunRecord
 
@@ -24,9 +25,9 @@ class Quantization(L.Callback):
     """Quantise a copy of the net that has been tested, and report what that costs and brings.
 
     It acts after the test, for which the best weights have been loaded; the model and its checkpoints stay as they are.
-    `int8/` in the run directory then holds the model, and `metrics.json` and the loggers its figures beside the net's:
-    `int8/acc` and `fp32/acc` on the test images, `…/size_mb`, `…/latency_ms` of a single image, `…/images_per_second`
-    at batch 32, and `int8/layers` of `int8/layers_total` that compute in int8.
+    `int8/` in the run directory then holds the model, and `metrics.json` and the loggers its metrics beside the net's:
+    the task's score on the test images, such as `int8/acc` and `fp32/acc`, `…/size_mb`, `…/latency_ms` of a single
+    image, `…/images_per_second` at batch 32, and `int8/layers` of `int8/layers_total` that compute in int8.
 
     Args:
         dirpath: the folder of the int8 model.
@@ -52,7 +53,7 @@ class Quantization(L.Callback):
         """
         check_replaceable(self.dirpath)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
-        if not hasattr(datamodule, "input_card"):
+        if not isinstance(datamodule, DescribesInputs):
             raise ValueError(
                 f"quantization needs a DataModule with input_card(); {type(datamodule).__name__} has none."
             )
@@ -68,16 +69,16 @@ class Quantization(L.Callback):
         if trainer.is_global_zero:
             try:
                 with torch.inference_mode(False), torch.enable_grad(), isolate_rng():
-                    figures = self.quantise(trainer, on_cpu(pl_module))
-            except (ValueError, OSError) as error:  # the run itself has its figures, and keeps them
+                    metrics = self.quantise(trainer, on_cpu(pl_module))
+            except (ValueError, OSError) as error:  # the run itself has its metrics, and keeps them
                 log.error("There is no int8 model of this run: %s", error)
                 RunRecord.note(trainer, quantization=f"failed: {error}")
             else:
-                pl_module.log_dict(figures, rank_zero_only=True)
+                pl_module.log_dict(metrics, rank_zero_only=True)
         trainer.strategy.barrier("quantization")
 
-    def quantise(self, trainer: L.Trainer, model: Any) -> dict[str, float]:
-        """Write the int8 model of a task, print the table, and return the figures."""
+    def quantise(self, trainer: L.Trainer, model: Task) -> dict[str, float]:
+        """Write the int8 model of a task, print the table, and return the metrics."""
         datamodule: Any = copy.copy(trainer.datamodule)  # type: ignore[attr-defined]  # Lightning sets it out of sight
         datamodule.trainer = None  # of several processes this one sees all the images, not its share
         card = datamodule.input_card()
@@ -87,12 +88,13 @@ class Quantization(L.Callback):
         quantized = self.quantizer(model, card, batches, self.dirpath)
         exported = {"int8": self.dirpath}
         speeds = compare_speeds(model.net, exported, input_shape(card), self.seconds, self.compiled)
+        test, score = quantized.test, model.score
         rows: dict[str, dict[str, float]] = {
-            "fp32": {"acc": quantized.test.reference_accuracy, "size_mb": weights_size(model.net) / 1e6},
-            "int8": {"acc": quantized.test.accuracy, "size_mb": quantized.size_mb, **quantized.layer_counts},
+            "fp32": {score: test.reference_value, "size_mb": weights_size(model.net) / 1e6},
+            "int8": {score: test.value, "size_mb": quantized.size_mb, **quantized.layer_counts},
         }
         rows = {name: row | speeds[name] for name, row in rows.items()}
-        print_models(rows, f"{self.quantizer.format}, {self.quantizer.mode}")
+        print_models(rows, score, f"{self.quantizer.format}, {self.quantizer.mode}")
         print_lines(*quantized.remarks(self.quantizer.max_drop))
         return {f"{name}/{figure}": value for name, row in rows.items() for figure, value in row.items()}
 

@@ -10,21 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from src.deploy.exporting import (
-    Agreement,
-    Batches,
-    agreement,
-    check,
-    figures,
-    size_mb,
-    staged,
-    take_images,
-    write_card,
-)
+from src.deploy.agreement import Agreement, agreement, check, metrics_of
+from src.deploy.exporting import Batches, size_mb, staged, take_images, write_card
 from src.deploy.fake_quantization import by_sensitivity, fine_tune
 from src.deploy.formats import check_format, load_format
 from src.deploy.inference_net import inference_copy, layers, torch_runner, trace
 from src.models.compiling import first_line
+from src.models.task import Task
 from src.predictor import input_shape, load
 from src.speed.measure import check_choice
 
@@ -44,7 +36,7 @@ class Quantized:
     test: Agreement
     layers: list[str]  # that compute in int8
     all_layers: list[str]
-    kept: list[str]  # in float32, for the sake of accuracy
+    kept: list[str]  # in float32, for the sake of the score
     attempts: list[str]  # what was tried, with what it cost on the validation images
 
     @property
@@ -58,17 +50,17 @@ class Quantized:
         return {"layers": len(self.layers), "layers_total": len(self.all_layers)}
 
     def remarks(self, max_drop: float) -> list[str]:
-        """What there is to say beside the figures: layers in float32, what was tried, an accuracy that is too low."""
+        """What there is to say beside the metrics: layers in float32, what was tried, a score that is too bad."""
         lines = [f"int8 model: {self.folder}; {len(self.layers)} of {len(self.all_layers)} layers compute in int8"]
         if self.in_float32:
-            named = [f"{name} (for accuracy)" if name in self.kept else name for name in self.in_float32]
+            named = [f"{name} (for {self.test.score})" if name in self.kept else name for name in self.in_float32]
             lines.append(f"in float32: {', '.join(named)}")
         if len(self.attempts) > 1:
             lines += [f"tried: {attempt}" for attempt in self.attempts]
         if self.test.drop > max_drop:
             lines.append(
-                f"WARNING: the int8 model loses {self.test.drop:.2f} points of accuracy on the test images, more than "
-                f"max_drop={max_drop:g}. mode=qat may lose less."
+                f"WARNING: the int8 model is worse than the net by {self.test.described_drop} on the test images, more "
+                f"than max_drop={max_drop:g}. mode=qat may lose less."
             )
         return lines
 
@@ -78,7 +70,7 @@ class NothingQuantized(ValueError):
 
 
 class Quantizer:
-    """Quantise a copy of a trained net to int8, per channel, and keep what costs no more accuracy than is allowed.
+    """Quantise a copy of a trained net to int8, per channel, and keep what costs no more of the score than is allowed.
 
     Whether an attempt is good enough is decided on validation images; the test images are used once, for the report.
     Where static quantisation costs too much, the first and the last layer stay in float32, then the most sensitive
@@ -88,7 +80,8 @@ class Quantizer:
         mode: "static": by the ranges of values on training images; "dynamic": dense layers only, ranges found as values
             come; "qat": trained on for some epochs while values are rounded, then static.
         format: "openvino", "onnx" or "torch".
-        max_drop: by how many points the accuracy may fall.
+        max_drop: by how much the score may be worse than the net's: in points (0.01) where it is maximised, in percent
+            where it is minimised.
         calibration_images: of the training set, for the ranges.
         epochs: of the training with rounded values.
         lr: that it starts from.
@@ -121,8 +114,8 @@ class Quantizer:
 
     def __call__(
         self,
-        model: Any,
-        card: Mapping[str, Any],
+        model: Task,
+        input_card: Mapping[str, Any],
         batches: Mapping[str, Batches],
         folder: Path,
         strict: bool = False,
@@ -131,7 +124,7 @@ class Quantizer:
 
         Args:
             model: the task; neither it nor its net is changed.
-            card: the input card of its data.
+            input_card: that of its data.
             batches: gives those of "train", "val" and "test" anew at every call.
             folder: appears when all is done, in the place of one of that name.
             strict: refuse a model that loses more on the test images than is allowed, rather than report it.
@@ -140,9 +133,9 @@ class Quantizer:
             ValueError: nothing was quantised, or there are no validation images; or see `check` and `load_format`.
         """
         writer = load_format(self.format, "int8")
-        shape, heads = input_shape(card), list(card["heads"])
+        shape, card = input_shape(input_card), model.card(input_card)
         net = inference_copy(model.net, shape)
-        reference = torch_runner(copy.deepcopy(model.net), heads)
+        reference = torch_runner(copy.deepcopy(model.net), list(card["outputs"]))
         names = list(dict.fromkeys(layers(trace(net, shape)).values()))
         roundable = [name for name in names if isinstance(net.get_submodule(name), nn.Conv2d | nn.Linear)]
         if not roundable:
@@ -153,7 +146,7 @@ class Quantizer:
         images = take_images(batches["train"](), self.calibration_images)
         mode = "dynamic" if self.mode == "dynamic" else "static"
         candidates = [name for name in roundable if mode != "dynamic" or isinstance(net.get_submodule(name), nn.Linear)]
-        tried: list[tuple[float, list[str], list[str]]] = []  # points lost, layers kept, layers quantised
+        tried: list[tuple[float, list[str], list[str]]] = []  # drop, layers kept, layers quantised
         attempts: list[str] = []
 
         def attempt(stage: Path, keep: list[str]) -> Agreement:
@@ -168,16 +161,16 @@ class Quantizer:
                     f"{self.format} has quantised none of the {len(names)} layers of {type(net).__name__}."
                 )
             write_card(stage, card, model.net, self.format, "int8", writer.FILE)
-            found = agreement(load(stage, trusted=True).run, reference, batches["val"](), heads)
+            found = agreement(load(stage, trusted=True).run, reference, batches["val"](), model, card["outputs"])
             tried.append((found.drop, keep, computed))
             kept = f"{len(keep)} layers in float32 ({', '.join(keep)})" if keep else "all layers"
-            attempts.append(f"{kept}: {-found.drop:+.2f} points of accuracy on {found.images} validation images")
+            attempts.append(f"{kept}: {found.described_change} on {found.images} validation images")
             log.info("%s, %s", self.mode, attempts[-1])
             return found
 
         with staged(folder) as stage:
             first = attempt(stage, [])
-            if 100 / first.images > max(self.max_drop, 0.01):
+            if first.equal is not None and 100 / first.images > max(self.max_drop, 0.01):
                 log.warning("max_drop=%g is less than one of %d validation images.", self.max_drop, first.images)
             if first.drop > self.max_drop:
                 for keep in remedies(net, candidates, images[:SENSITIVITY_IMAGES]):
@@ -187,7 +180,7 @@ class Quantizer:
                 else:
                     attempt(stage, min(tried, key=lambda one: one[0])[1])  # the least bad, for it to be in the folder
             _, keep, computed = tried[-1]
-            test = agreement(load(stage, trusted=True).run, reference, batches["test"](), heads)
+            test = agreement(load(stage, trusted=True).run, reference, batches["test"](), model, card["outputs"])
             if strict:
                 check(test, f"{self.format} int8", "int8", self.max_drop)
             more = {
@@ -195,7 +188,7 @@ class Quantizer:
                 "int8_layers": computed,
                 "layers": names,
                 "attempts": attempts,
-                **figures(test),
+                **metrics_of(test),
             }
             write_card(stage, card, model.net, self.format, "int8", writer.FILE, more)
         return Quantized(folder, size_mb(folder), test, computed, names, keep, attempts)

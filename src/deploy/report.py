@@ -11,24 +11,25 @@ from rich.table import Table
 
 from src.system.wording import counted
 
-COLUMNS = ("", "test acc", "size", "latency, 1 image", "images/s, batch 32", "int8 layers")
+COLUMNS = ("size", "latency, 1 image", "images/s, batch 32", "int8 layers")
 
 
-def print_models(rows: Mapping[str, Mapping[str, Any]], title: str) -> None:
+def print_models(rows: Mapping[str, Mapping[str, Any]], score: str, title: str) -> None:
     """Print a line for each model.
 
     Args:
-        rows: `acc`, `size_mb`, `latency_ms`, `images_per_second`, and `layers` of `layers_total` for int8 ones, under
-            the models' names; the net itself is "fp32".
+        rows: the score, `size_mb`, `latency_ms`, `images_per_second`, and `layers` of `layers_total` for int8 ones,
+            under the models' names; the net itself is "fp32".
+        score: its name, such as "acc".
         title: of the table.
     """
     table = Table(title=escape(f"{title} ({counted(torch.get_num_threads(), 'thread')})"))
-    for column in COLUMNS:
+    for column in ("", f"test {score}", *COLUMNS):
         table.add_column(column, justify="right" if column else "left")
     for name, row in rows.items():
         table.add_row(
             name,
-            f"{row['acc']:.4f}",
+            f"{row[score]:.4f}",
             f"{row['size_mb']:.2f} MB",
             f"{row['latency_ms']:.2f} ms",
             f"{row['images_per_second']:,.0f}",

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
 from src.deploy.inference_net import quiet
 from src.models.compiling import first_line
-from src.predictor import Run, load
+from src.predictor import Run, input_shape, load, read_card
+from src.speed.benchmark import measure_inference
 from src.speed.measure import MEMORY_FORMATS, blocks, inference_step, latencies
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,30 @@ def compare_speeds(
             "images_per_second": BATCH_SIZE / times[fastest if name == "fp32" else name],
         }
         for name, step in singles.items()
+    }
+
+
+def measure_exported(folder: str, cfg: DictConfig) -> dict[str, Any]:
+    """Measure an exported model's inference on noise, for the table of `src/benchmark.py`.
+
+    Returns:
+        What `measure_model` returns, as far as an exported model has it, and the score that its card tells.
+    """
+    card = read_card(folder)
+    sizes = (1, *cfg.inference_batch_sizes)
+    batches = {size: torch.randn(size, *input_shape(card)).numpy() for size in sizes}
+    run = ready_to_run(Path(folder), cfg.compiled, batches[1], torch.get_num_threads())
+    return {
+        "model": folder,
+        "threads": torch.get_num_threads(),
+        "memory_format": card["format"],
+        "precision": card["precision"],
+        "compiled": cfg.compiled and card["format"] == "torch",
+        "params": card["params"],
+        "score": card["score"],
+        "score_value": card.get(f"test_{card['score']}"),
+        "score_data": f"{card.get('test_images')} test images",
+        **measure_inference(lambda size: lambda: run(batches[size]), cfg),
     }
 
 

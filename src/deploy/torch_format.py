@@ -15,16 +15,16 @@ FILE = "model.pt2"
 
 
 class InBfloat16(nn.Module):
-    """A net whose weights and arithmetic are bfloat16, while images and logits are float32."""
+    """A net whose weights and arithmetic are bfloat16, while images and outputs are float32."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net.bfloat16()
 
     def forward(self, images: Tensor) -> Any:
-        """Map images (B, C, H, W) to logits."""
-        logits = self.net(images.bfloat16())
-        return {head: x.float() for head, x in logits.items()} if isinstance(logits, dict) else logits.float()
+        """Map images (B, C, H, W) to outputs (B, …)."""
+        outputs = self.net(images.bfloat16())
+        return {name: x.float() for name, x in outputs.items()} if isinstance(outputs, dict) else outputs.float()
 
 
 def write(net: nn.Module, input_shape: Sequence[int], folder: Path, precision: str) -> None:

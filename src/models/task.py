@@ -172,7 +172,7 @@ class Task(L.LightningModule, ABC):
     def card(self, input_card: Mapping[str, Any]) -> dict[str, Any]:
         """Return all that a program needs to use the trained net: how an image becomes its input, what comes out."""
         facts = {key: value for key, value in input_card.items() if key != "heads"}
-        return {**facts, "outputs": self.output_card(input_card)}
+        return {**facts, "outputs": self.output_card(input_card), "score": self.score}
 
     def example_batch(self, batch_size: int) -> Batch:
         """Make a batch of noise, to measure train steps on: images (B, C, H, W) and targets that fit them."""

@@ -1,20 +1,18 @@
-"""The figures of `src/benchmark.py`: speed, latency, memory and size of a model."""
+"""What `src/benchmark.py` measures: speed, latency, memory and size of a model."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
-from src.deploy.speed import ready_to_run
 from src.models.counting import count_macs, count_parameters
-from src.predictor import input_shape, read_card
+from src.models.task import Batch, Task
 from src.speed.measure import (
     MEMORY_FORMATS,
+    Context,
     Step,
     autocast,
     blocks,
@@ -31,7 +29,7 @@ from src.system.cpu import check_threads, thread_share, warn_if_emulated
 BLOCKS = 7
 
 
-def measure_model(model: Any, cfg: DictConfig) -> dict[str, Any]:
+def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
     """Measure a task's train step and its net's forward pass on noise.
 
     Returns:
@@ -47,6 +45,8 @@ def measure_model(model: Any, cfg: DictConfig) -> dict[str, Any]:
     context = autocast(cfg.precision)
     if cfg.precision == "bf16-mixed":
         warn_if_emulated()
+    sizes = {1, cfg.train_batch_size, *cfg.inference_batch_sizes}
+    batches = {size: model.example_batch(size) for size in sizes}  # before the net is compiled, and for which sizes
     if cfg.model.compile:
         model.net.compile()
     return {
@@ -54,8 +54,8 @@ def measure_model(model: Any, cfg: DictConfig) -> dict[str, Any]:
         "memory_format": cfg.memory_format,
         "precision": cfg.precision,
         "compiled": bool(cfg.model.compile),
-        **train_figures(model, cfg, context),
-        **inference_figures(lambda size: inference_step(model.net, noise(cfg, size)[0], context), cfg),
+        **measure_training(model, batches, cfg, context),
+        **measure_inference(lambda size: inference_step(model.net, batches[size][0], context), cfg),
     }
 
 
@@ -75,29 +75,11 @@ def threads_of(cfg: DictConfig) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def measure_exported(path: str, cfg: DictConfig) -> dict[str, Any]:
-    """Measure an exported model's inference on noise; the figures are those of `measure_model` that it has."""
-    card = read_card(path)
-    batches = {size: torch.randn(size, *input_shape(card)).numpy() for size in (1, *cfg.inference_batch_sizes)}
-    run = ready_to_run(Path(path), cfg.compiled, batches[1], torch.get_num_threads())
-    return {
-        "model": path,
-        "threads": torch.get_num_threads(),
-        "memory_format": card["format"],
-        "precision": card["precision"],
-        "compiled": cfg.compiled and card["format"] == "torch",
-        "params": card["params"],
-        "accuracy": card.get("test_acc"),
-        "accuracy_data": f"{card.get('test_images')} test images",
-        **inference_figures(lambda size: lambda: run(batches[size]), cfg),
-    }
-
-
-def train_figures(model: Any, cfg: DictConfig, context: Any) -> dict[str, Any]:
-    """Speed and memory of the train step."""
+def measure_training(model: Task, batches: Mapping[int, Batch], cfg: DictConfig, context: Context) -> dict[str, Any]:
+    """Measure speed and memory of the train step; `batches` are by their sizes."""
     model.net.to(memory_format=MEMORY_FORMATS[cfg.memory_format])
-    macs = count_macs(model.net, noise(cfg, 1)[0])
-    step = train_step(model, noise(cfg, cfg.train_batch_size), context)
+    macs = count_macs(model.net, batches[1][0])
+    step = train_step(model, batches[cfg.train_batch_size], context)
     with peak_memory() as peak:
         step()
         times = blocks({"train": step}, BLOCKS, cfg.seconds / BLOCKS)["train"]
@@ -113,8 +95,8 @@ def train_figures(model: Any, cfg: DictConfig, context: Any) -> dict[str, Any]:
     }
 
 
-def inference_figures(make_step: Callable[[int], Step], cfg: DictConfig) -> dict[str, Any]:
-    """Speed of forward passes in batches, and latency of a single image; `make_step` takes the batch size."""
+def measure_inference(make_step: Callable[[int], Step], cfg: DictConfig) -> dict[str, Any]:
+    """Measure speed of forward passes in batches, and latency of a single image; `make_step` takes the batch size."""
     speeds = {}
     for size in cfg.inference_batch_sizes:
         times = blocks({"inference": make_step(size)}, BLOCKS, cfg.seconds / BLOCKS)["inference"]
@@ -125,12 +107,3 @@ def inference_figures(make_step: Callable[[int], Step], cfg: DictConfig) -> dict
         "latency_ms_p50": 1000 * statistics.median(single),
         "latency_ms_p95": 1000 * single[int(0.95 * (len(single) - 1))],
     }
-
-
-def noise(cfg: DictConfig, batch_size: int) -> tuple[Tensor, Tensor]:
-    """A batch of the data's shape: images (B, C, H, W) and labels (B,), or (B, heads) where there are several."""
-    images = torch.randn(batch_size, cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
-    num_classes = cfg.data.num_classes
-    if isinstance(num_classes, Mapping):
-        return images, torch.stack([torch.randint(count, (batch_size,)) for count in num_classes.values()], dim=1)
-    return images, torch.randint(num_classes, (batch_size,))

@@ -5,31 +5,38 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from src.run.record import environment
+from src.run.reuse import FORMER_SCORE
 from src.system.json_files import write_json
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 NAME = "benchmark"
 
 
-def add_to_report(figures: list[dict[str, Any]], folder: Path) -> None:
-    """Add the figures of models to those in the folder, write JSON and plot anew, and print the table."""
+def add_to_report(models: list[dict[str, Any]], folder: Path) -> None:
+    """Add what was measured of models to the report in a folder: write JSON and plot anew, and print the table."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{NAME}.json"
-    rows = json.loads(path.read_text())["models"] if path.is_file() else []
-    rows += figures
+    rows = [upgrade(row) for row in json.loads(path.read_text())["models"]] if path.is_file() else []
+    rows += models
     write_json(path, {"environment": environment(), "models": rows})
     plot(rows, path.with_suffix(".png"))
     console = Console(width=None if sys.stdout.isatty() else 220)
     console.print(table(rows))
-    console.print(f"figures and plot: {path}, {path.with_suffix('.png')}", highlight=False, soft_wrap=True)
+    console.print(f"metrics and plot: {path}, {path.with_suffix('.png')}", highlight=False, soft_wrap=True)
+
+
+def upgrade(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as it is written now; there was a time when all models were classifiers."""
+    if "score" in row:
+        return row
+    former = {"score_value": row["accuracy"], "score_data": row["accuracy_data"]}
+    rest = {key: value for key, value in row.items() if key not in ("accuracy", "accuracy_data")}
+    return {**rest, "score": FORMER_SCORE["score"], **former}
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -38,7 +45,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
     columns = ["model", "settings", "params", "MACs", "train images/s", "of peak", "memory"]
     sizes = sorted({size for row in rows for size in row["inference_images_per_second"]}, key=int)
     columns += [f"inference, batch {size}" for size in sizes]
-    for column in [*columns, "latency p50 / p95", "test acc"]:
+    scores = list(dict.fromkeys(row["score"] for row in rows))
+    for column in [*columns, "latency p50 / p95", *(f"test {score}" for score in scores)]:
         result.add_column(column, justify="left" if column in ("model", "settings") else "right", overflow="fold")
     for row in rows:
         result.add_row(
@@ -50,9 +58,14 @@ def table(rows: list[dict[str, Any]]) -> Table:
             *(trained_cells(row) if "macs" in row else ["-"] * 4),
             *(f"{row['inference_images_per_second'].get(size, math.nan):,.0f}" for size in sizes),
             f"{row['latency_ms_p50']:.2f} / {row['latency_ms_p95']:.2f} ms",
-            "-" if row["accuracy"] is None else f"{row['accuracy']:.4f} ({row['accuracy_data']})",
+            *(score_cell(row) if row["score"] == score else "-" for score in scores),
         )
     return result
+
+
+def score_cell(row: dict[str, Any]) -> str:
+    """A model's score, and on which data."""
+    return "-" if row["score_value"] is None else f"{row['score_value']:.4f} ({row['score_data']})"
 
 
 def trained_cells(row: dict[str, Any]) -> list[str]:
@@ -65,42 +78,51 @@ def trained_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def recorded_accuracy(model: str, log_dir: Path) -> dict[str, Any]:
-    """The test accuracy of the latest run of a named model under a folder, and its data; None where there is none."""
+def recorded_score(model: str, log_dir: Path) -> dict[str, Any] | None:
+    """Look up how good a named model was on test data in the latest run of it under a folder.
+
+    Returns:
+        `score`: the metric's name, `score_value` and `score_data`; None where no run has tested the model.
+    """
     for path in sorted(runs(log_dir), key=lambda path: path.stat().st_mtime, reverse=True):
-        record = json.loads(path.read_text())
-        choices = record.get("choices", {})
+        record = {**FORMER_SCORE, **json.loads(path.read_text())}
+        choices, score = record.get("choices", {}), record["score"]
         if choices.get("debug"):
             continue
-        accuracy = json.loads((path.parent / "metrics.json").read_text()).get("test/acc")
-        if choices.get("model") == model and accuracy is not None:
-            return {"accuracy": accuracy, "accuracy_data": choices["data"]}
-    return {"accuracy": None, "accuracy_data": None}
+        value = json.loads((path.parent / "metrics.json").read_text()).get(f"test/{score}")
+        if choices.get("model") == model and value is not None:
+            return {"score": score, "score_value": value, "score_data": choices["data"]}
+    return None
 
 
 def runs(log_dir: Path) -> Iterator[Path]:
-    """The record of every run under a folder that has figures, too."""
+    """The record of every run under a folder that has metrics, too."""
     return (path for path in log_dir.rglob("run.json") if (path.parent / "metrics.json").is_file())
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw accuracy against latency and against parameters; speed in its place where no accuracy is on record."""
+    """Draw each score against latency and against parameters; speed in its place where no score is on record."""
     from matplotlib.figure import Figure
 
-    known = [row for row in rows if row["accuracy"] is not None]
-    shown = known or [row for row in rows if "macs" in row]
-    value = "accuracy" if known else "train_images_per_second"
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    axes: list[Axes] = list(figure.subplots(1, 2, sharey=True))
-    axes[0].set_ylabel("test accuracy" if known else "training, images/s (no run has recorded an accuracy)")
-    for axis, key, label in zip(
-        axes, ("latency_ms_p50", "params"), ("latency of an image, ms", "parameters"), strict=True
-    ):
-        axis.set_xlabel(label)
-        axis.set_xscale("log")
-        axis.grid(alpha=0.3)
-        for row in shown:
-            axis.scatter(row[key], row[value])
-            axis.annotate(row["model"], (row[key], row[value]), textcoords="offset points", xytext=(5, 4), fontsize=8)
-        axis.margins(x=0.25)
+    drawn: dict[str, list[tuple[dict[str, Any], float]]] = {}  # rows and their heights, by the axis' label
+    for row in rows:
+        if row["score_value"] is not None:
+            drawn.setdefault(f"test {row['score']}", []).append((row, row["score_value"]))
+    if not drawn:
+        label = "training, images/s (no run has recorded a score)"
+        drawn[label] = [(row, row["train_images_per_second"]) for row in rows if "macs" in row]
+    figure = Figure(figsize=(11, 4.5 * len(drawn)), layout="constrained")
+    grid = figure.subplots(len(drawn), 2, sharey="row", squeeze=False)
+    for axes, (label, points) in zip(grid, drawn.items(), strict=True):
+        axes[0].set_ylabel(label)
+        for axis, key, name in zip(
+            axes, ("latency_ms_p50", "params"), ("latency of an image, ms", "parameters"), strict=True
+        ):
+            axis.set_xlabel(name)
+            axis.set_xscale("log")
+            axis.grid(alpha=0.3)
+            for row, height in points:
+                axis.scatter(row[key], height)
+                axis.annotate(row["model"], (row[key], height), textcoords="offset points", xytext=(5, 4), fontsize=8)
+            axis.margins(x=0.25)
     figure.savefig(path, dpi=120)

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from src.data.synthetic import SyntheticDataModule
 from src.models.classifier import Classifier
+from src.models.task import Task
 from src.run.instantiate import instantiate
 
 FAMILIES = ("mnist_sdn_8k", "simple_mlp", "mnist_cnn_8k", "mnist_convnext_18k", "mnist_vit_38k")
 FAMILIES += ("mnist_efficientnet_22k", "mnist_hybrid_210k")
 MULTIHEAD = "mnist_mh_cnn_422k"
+AUTOENCODER = "mnist_autoencoder_5k"
 # exporters take their time for each layer: tests have one or two of a kind, `make test-slow` all that there are
 SHALLOW = {
     "mnist_convnext_18k": ("model.net.depths=[1,1]", "model.net.dims=[4,8]"),
@@ -40,15 +42,23 @@ def unlike_new(net: nn.Module) -> nn.Module:
 
 
 @pytest.fixture
-def make_net(compose: Callable[..., Any]) -> Callable[[str], nn.Module]:
-    """Build a named net: the whole of it where that is asked for, else no deeper than it must be."""
+def make_task(compose: Callable[..., Any]) -> Callable[[str], Task]:
+    """Build a named model: the whole of it where that is asked for, else no deeper than it must be."""
 
-    def make_net_(name: str) -> nn.Module:
+    def make_task_(name: str) -> Task:
         torch.manual_seed(0)
         overrides = SHALLOW.get(name, ())
-        return unlike_new(instantiate(compose(f"model={name.removesuffix(', whole')}", *overrides).model.net))
+        model: Task = instantiate(compose(f"model={name.removesuffix(', whole')}", *overrides).model)
+        unlike_new(model.net)
+        return model.eval()
 
-    return make_net_
+    return make_task_
+
+
+@pytest.fixture
+def make_net(make_task: Callable[[str], Task]) -> Callable[[str], nn.Module]:
+    """Build the net of a named model."""
+    return lambda name: make_task(name).net
 
 
 @pytest.fixture
@@ -71,6 +81,13 @@ def card(data: SyntheticDataModule) -> dict[str, Any]:
 def batches(data: SyntheticDataModule) -> dict[str, Callable[[], Any]]:
     """What gives the batches of each split."""
     return {split: getattr(data, f"{split}_dataloader") for split in ("train", "val", "test")}
+
+
+def several_heads(card: dict[str, Any], batches: Any) -> tuple[dict[str, Any], list[Any]]:
+    """The card and the batches of the data, as they are for the net with three heads."""
+    heads = {"digit": 10, "thickness": 5, "smoothness": 3}
+    named = {head: [str(label) for label in range(count)] for head, count in heads.items()}
+    return {**card, "heads": named}, [(images, torch.stack([labels % 3] * 3, 1)) for images, labels in batches]
 
 
 def task(net: nn.Module) -> Classifier:

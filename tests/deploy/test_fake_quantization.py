@@ -65,6 +65,21 @@ def test_the_layer_that_rounding_hurts_most_comes_first() -> None:
     assert by_sensitivity(net, ["0", "1", "2"], torch.randn(64, 8))[0] == "1"
 
 
+class ImageAndNumbers(nn.Module):
+    """Returns outputs of different shapes, of which one depends on each layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(1, 1, 1), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"image": self.fine(x), "numbers": 1000 * self.coarse(x.flatten(1))}
+
+
+def test_what_rounding_changes_is_seen_in_outputs_of_any_shape() -> None:
+    assert by_sensitivity(ImageAndNumbers(), ["fine", "coarse"], torch.randn(64, 1, 4, 4)) == ["coarse", "fine"]
+
+
 class Shrunk(nn.Module):
     """A net whose first layer's inputs include a large constant, which leaves rounding few levels for the others."""
 

@@ -13,54 +13,55 @@ import torch
 from torch import Tensor, nn
 
 from src.deploy import exporting
-from src.deploy.exporting import Agreement, Limited, agreement, check, check_replaceable, export, staged
+from src.deploy.agreement import Agreement, agreement, check
+from src.deploy.exporting import Limited, check_replaceable, export, staged
 from src.deploy.formats import PRECISIONS, check_choices, check_format, load_format
 from src.deploy.inference_net import torch_runner
+from src.models.multihead_classifier import MultiheadClassifier
+from src.models.task import Task
 from src.predictor import CARD, load
 from src.system.json_files import write_json
-from tests.deploy.conftest import FAMILIES, MULTIHEAD, WHOLE
+from tests.deploy.conftest import AUTOENCODER, FAMILIES, MULTIHEAD, WHOLE, several_heads, task
 
 KINDS = [
     (name, precision) for name, precisions in PRECISIONS.items() for precision in precisions if precision != "int8"
 ]
 
 
-def of(card: dict[str, Any], net: nn.Module) -> dict[str, Any]:
-    """The card with as many classes as a net has, and its heads."""
-    heads = {"class": 10} if not isinstance(net.head, nn.ModuleDict) else {"digit": 10, "thickness": 5, "smoothness": 3}
-    return {**card, "heads": {head: [str(label) for label in range(count)] for head, count in heads.items()}}
-
-
 @pytest.mark.parametrize(("format", "precision"), KINDS)
-@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD, *WHOLE])
+@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD, AUTOENCODER, *WHOLE])
 def test_an_exported_net_agrees_with_the_net(
     name: str,
     format: str,
     precision: str,
-    make_net: Callable[[str], nn.Module],
+    make_task: Callable[[str], Task],
     card: dict[str, Any],
     batches: dict[str, Callable[[], Any]],
     tmp_path: Path,
 ) -> None:
-    net = make_net(name)
-    card = of(card, net)
-    images = [(images, torch.stack([labels % 3] * len(card["heads"]), 1)) for images, labels in batches["test"]()]
-    found = export(net, card, lambda: images, tmp_path / "model", format, precision, max_drop=100)
-    assert found.images == 160
+    model, images = make_task(name), list(batches["test"]())
+    if name == MULTIHEAD:
+        card, images = several_heads(card, images)
+    found = export(model, card, lambda: images, tmp_path / "model", format, precision, max_drop=100)
+    assert (found.images, found.score) == (160, model.score)
     if precision == "fp32":
-        assert found.equal == 1 and found.max_difference <= 1e-4 * max(1, found.largest_logit)
-    else:
-        assert found.equal > 0.8
+        assert found.max_difference <= 1e-4 * max(1, found.largest_output)
+        assert found.value == pytest.approx(found.reference_value, rel=1e-4)
+    assert (found.equal is None) == (name == AUTOENCODER)
+    assert found.equal is None or found.equal >= (1 if precision == "fp32" else 0.8)
     predictor = load(tmp_path / "model", trusted=True)
-    reference = torch_runner(net, list(card["heads"]))
+    names = list(model.card(card)["outputs"])
+    reference = torch_runner(model.net, names)
     for size in (1, 3):  # a batch of one is what tracers like to take for a constant
         inputs = np.random.default_rng(size).standard_normal((size, 1, 28, 28), np.float32)
         ours, theirs = predictor.run(inputs), reference(inputs)
-        assert list(ours) == list(theirs) == list(card["heads"])
-        for head in ours:
-            assert ours[head].shape == theirs[head].shape
-            assert np.abs(ours[head] - theirs[head]).max() < (1e-3 if precision == "fp32" else 1.0)
+        assert list(ours) == list(theirs) == names
+        for output in ours:
+            assert ours[output].shape == theirs[output].shape
+            assert np.abs(ours[output] - theirs[output]).max() < (1e-3 if precision == "fp32" else 1.0)
     content = json.loads((tmp_path / "model" / CARD).read_text())
+    assert content["score"] == model.score and content[f"test_{model.score}"] == found.value
+    assert content[f"test_{model.score}_net"] == found.reference_value
     assert content["test_images"] == 160 and content["precision"] == precision and content["format"] == format
     assert {path.name for path in (tmp_path / "model").iterdir()} == {*content["files"], CARD, "predict.py"}
 
@@ -72,39 +73,88 @@ def test_a_net_that_is_not_what_was_written_is_noticed_and_nothing_stays(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    net, other = make_net("mnist_sdn_8k"), make_net("mnist_sdn_8k")
+    model, other = task(make_net("mnist_sdn_8k")), make_net("mnist_sdn_8k")
     with torch.no_grad():
         other.head.weight += 0.01
     former = tmp_path / "model"
     write_export(former, "model.kept")
     monkeypatch.setattr(exporting, "inference_copy", lambda *_: other)
-    with pytest.raises(ValueError, match=r"torch fp32\) disagrees with the net: logits differ by up to"):
-        export(net, card, batches["test"], former, "torch", "fp32", max_drop=1)
+    with pytest.raises(ValueError, match=r"torch fp32\) disagrees with the net: outputs differ by up to"):
+        export(model, card, batches["test"], former, "torch", "fp32", max_drop=1)
     assert [path.name for path in tmp_path.iterdir()] == ["model"] and (former / "model.kept").exists()
     monkeypatch.undo()
-    export(net, card, batches["test"], former, "torch", "fp32", max_drop=1)
+    export(model, card, batches["test"], former, "torch", "fp32", max_drop=1)
     assert [path.name for path in tmp_path.iterdir()] == ["model"] and not (former / "model.kept").exists()
+
+
+class TwoHeads(nn.Module):
+    """Only its heads' names are used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.ModuleDict({"a": nn.Identity(), "b": nn.Identity()})
 
 
 def test_agreement_counts_predictions_ties_and_accuracy_over_all_heads() -> None:
     truth = torch.tensor([[0, 1], [1, 1], [2, 0]])  # two heads
     theirs = {"a": np.eye(3, dtype=np.float32), "b": np.float32([[0, 1], [0, 1], [0, 1e-6]])}
     ours = {"a": np.eye(3, dtype=np.float32)[[0, 1, 1]], "b": np.float32([[0, 1], [0, 1], [1e-6, 0]])}
-    found = agreement(lambda _: ours, lambda _: theirs, [(torch.zeros(3, 1, 2, 2), truth)], ["a", "b"])
-    assert (found.images, found.largest_logit, found.max_difference) == (3, 1, 1)
+    weights = {"a": 1.0, "b": 1.0}
+    options = {"loss_weights": weights, "score": "acc", "mode": "max"}
+    model = MultiheadClassifier(TwoHeads(), torch.optim.AdamW, None, nn.CrossEntropyLoss(), (1, 2, 2), **options)
+    outputs = {"a": {"kind": "classes"}, "b": {"kind": "classes"}}
+    batches = [(torch.zeros(3, 1, 2, 2), truth)]
+    found = agreement(lambda _: ours, lambda _: theirs, batches, model, outputs)
+    assert (found.images, found.largest_output, found.max_difference) == (3, 1, 1)
     assert found.equal == pytest.approx(4 / 6) and found.unequal_beyond_ties == 1  # the other is a tie
-    assert found.reference_accuracy == pytest.approx(5 / 6) and found.accuracy == pytest.approx(5 / 6)
+    assert found.reference_value == pytest.approx(5 / 6) and found.value == pytest.approx(5 / 6)
     with pytest.raises(ValueError, match="no images"):
-        agreement(lambda _: ours, lambda _: theirs, [], ["a", "b"])
+        agreement(lambda _: ours, lambda _: theirs, [], model, outputs)
+
+
+def test_agreement_of_images_is_the_difference_of_their_pixels_and_of_the_tasks_own_score(
+    make_task: Callable[[str], Task], batches: dict[str, Callable[[], Any]]
+) -> None:
+    model, outputs = make_task(AUTOENCODER), {"image": {"kind": "image"}}
+    worse = {"image": lambda images: images + 0.5, "net": lambda images: images - 0.25}
+    ours, theirs = (lambda images, f=f: {"image": f(images)} for f in worse.values())
+    found = agreement(ours, theirs, batches["test"](), model, outputs)
+    assert (found.images, found.score, found.mode, found.equal) == (160, "mse", "min", None)
+    assert found.value == pytest.approx(0.25) and found.reference_value == pytest.approx(0.0625)
+    assert found.max_difference == pytest.approx(0.75) and found.drop == pytest.approx(300)
+    assert found.described_drop == "300.00 % in mse" and found.described_change == "+300.00 % in mse"
+    with pytest.raises(
+        ValueError, match=r"x\) disagrees with the net: outputs differ by up to 0\.75 \(allowed: .*\)\.$"
+    ):
+        check(found, "x", "fp32", max_drop=1000)
+    with pytest.raises(ValueError, match=r"worse than the net by 300\.00 % in mse .*: 0\.0625 became 0\.2500"):
+        check(found, "x", "int8", max_drop=299)
+    check(found, "x", "int8", max_drop=301)
+    nothing = agreement(lambda images: {"image": np.nan * images}, theirs, batches["test"](), model, outputs)
+    for precision in ("fp32", "int8"):
+        with pytest.raises(ValueError, match="nan"):
+            check(nothing, "x", precision, max_drop=1000)
+
+
+def test_a_drop_is_in_points_of_what_is_maximised_and_in_percent_of_what_is_minimised() -> None:
+    def drop(mode: str, value: float, reference: float) -> float:
+        return Agreement(10, "score", mode, value, reference, 0.0, 1.0, None, 0).drop
+
+    assert drop("max", 0.90, 0.93) == pytest.approx(3) and drop("max", 0.93, 0.90) == pytest.approx(-3)
+    assert drop("min", 0.22, 0.20) == pytest.approx(10) and drop("min", 0.18, 0.20) == pytest.approx(-10)
+    assert drop("min", -0.18, -0.20) == pytest.approx(10)
+    assert drop("min", 0.0, 0.0) == 0 and drop("min", 0.1, 0.0) == float("inf")
 
 
 def test_a_loss_of_accuracy_beyond_what_is_allowed_is_an_error() -> None:
-    found = Agreement(1000, 0.90, 0.93, 0.5, 10, 0.9, 30)
-    with pytest.raises(ValueError, match=r"loses 3\.00 points of accuracy on 1000 test images, more than max_drop=2"):
+    found = Agreement(1000, "acc", "max", 0.90, 0.93, 0.5, 10, 0.9, 30)
+    with pytest.raises(
+        ValueError, match=r"worse than the net by 3\.00 points in acc on 1000 test images, more than max_drop=2"
+    ):
         check(found, "onnx int8", "int8", max_drop=2)
     check(found, "onnx int8", "int8", max_drop=3.01)
-    with pytest.raises(ValueError, match="loses nan points"):
-        check(Agreement(1, float("nan"), 1, 0, 1, 1, 0), "x", "bf16", max_drop=1)
+    with pytest.raises(ValueError, match="by nan points"):
+        check(Agreement(1, "acc", "max", float("nan"), 1, 0, 1, 1, 0), "x", "bf16", max_drop=1)
 
 
 class Exotic(nn.Module):
@@ -124,10 +174,10 @@ def test_an_operator_that_a_format_has_not_is_named(
 ) -> None:
     level = logging.getLogger().level
     with pytest.raises(ValueError, match=r"The net cannot be exported to \w+: No .* found for .*_i1") as caught:
-        export(Exotic(), card, batches["test"], tmp_path / "model", format, "fp32", max_drop=1)
+        export(task(Exotic()), card, batches["test"], tmp_path / "model", format, "fp32", max_drop=1)
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
     assert logging.getLogger().level == level and logging.getLogger("src").isEnabledFor(logging.WARNING)
-    export(Exotic(), card, batches["test"], tmp_path / "model", "torch", "fp32", max_drop=1)
+    export(task(Exotic()), card, batches["test"], tmp_path / "model", "torch", "fp32", max_drop=1)
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino", "torch"])
@@ -146,7 +196,7 @@ def test_a_padded_convolution_can_be_exported(
 ) -> None:
     layers = (nn.Conv2d(1, 3, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 784, 10))
     for format in ("openvino", "onnx", "torch"):
-        export(nn.Sequential(*layers), card, batches["test"], tmp_path / format, format, "fp32", max_drop=0)
+        export(task(nn.Sequential(*layers)), card, batches["test"], tmp_path / format, format, "fp32", max_drop=0)
 
 
 def test_two_exports_to_one_folder_do_not_meet(tmp_path: Path) -> None:

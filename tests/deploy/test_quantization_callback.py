@@ -51,6 +51,24 @@ def test_a_run_ends_in_an_int8_model_and_its_figures(
     assert load(tmp_path / "int8").card["test_images"] == 32  # as few as limit_test_batches lets through
 
 
+@pytest.mark.parametrize("mode", ["static", "qat"])
+def test_a_run_without_classes_ends_in_an_int8_model_too(
+    mode: str, compose: Callable[..., DictConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    autoencoder = ("model=mnist_autoencoder_5k", *RUN[1:])
+    cfg = compose(*autoencoder, *QUANTISED, f"callbacks.quantization.mode={mode}", "logger=none")
+    cfg.callbacks.quantization.max_drop = 1e9
+    train(cfg)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics) >= {name.replace("/acc", "/mse") for name in FIGURES} and "int8/acc" not in metrics
+    assert metrics["fp32/mse"] == pytest.approx(metrics["test/mse"], rel=1e-4)
+    assert metrics["int8/mse"] > 0 and metrics["int8/layers"] == metrics["int8/layers_total"] == 5
+    shown = capsys.readouterr().out
+    assert "test mse" in shown and "5 of 5 layers compute in int8" in shown and "acc" not in shown
+    card = load(tmp_path / "int8").card
+    assert card["test_mse"] == pytest.approx(metrics["int8/mse"]) and card["outputs"] == {"image": {"kind": "image"}}
+
+
 def test_training_itself_is_not_changed(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     weights = []
     for extra in (("callbacks=model_checkpoint",), QUANTISED):

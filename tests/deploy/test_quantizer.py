@@ -15,9 +15,9 @@ from src.deploy import openvino_format
 from src.deploy.exporting import Limited
 from src.deploy.quantizer import MODES, Quantizer
 from src.models.components.simple_mlp import SimpleMLP
+from src.models.task import Task
 from src.predictor import CARD, load
-from tests.deploy.conftest import FAMILIES, MULTIHEAD, WHOLE, learn, task
-from tests.deploy.test_formats import of
+from tests.deploy.conftest import AUTOENCODER, FAMILIES, MULTIHEAD, WHOLE, learn, several_heads, task
 
 # what stays in float32 in this small net: squeeze-and-excitation
 LEFT = re.compile(r"blocks\.\d\.layers\.\d\.fc[12]")
@@ -34,12 +34,12 @@ def layer_kinds(net: nn.Module) -> tuple[list[str], list[str]]:
 def test_every_layer_of_every_family_computes_in_int8(
     name: str,
     mode: str,
-    make_net: Callable[[str], nn.Module],
+    make_task: Callable[[str], Task],
     card: dict[str, Any],
     batches: dict[str, Callable[[], Any]],
     tmp_path: Path,
 ) -> None:
-    model = task(make_net(name))
+    model = make_task(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     short = {split: lambda make=make: Limited(make(), 2) for split, make in batches.items()}
     quantized = Quantizer(mode, max_drop=100, calibration_images=48)(model, card, short, tmp_path / "int8")
@@ -51,7 +51,7 @@ def test_every_layer_of_every_family_computes_in_int8(
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     content = json.loads((tmp_path / "int8" / CARD).read_text())
     assert content["quantization"] == mode and content["int8_layers"] == quantized.layers
-    assert content["test_acc"] == quantized.test.accuracy and content["mode"] == "L"
+    assert content[f"test_{model.score}"] == quantized.test.value and content["mode"] == "L"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".", "int8"))] == ["int8"]
 
 
@@ -81,17 +81,62 @@ def test_other_formats_say_which_layers_they_leave(
     assert predictor.run(images)["class"].shape == (len(images), 10)
 
 
-def test_several_heads_are_quantised_together(
-    make_net: Callable[[str], nn.Module], card: dict[str, Any], batches: dict[str, Callable[[], Any]], tmp_path: Path
+@pytest.mark.parametrize(
+    ("format", "mode"), [("openvino", "static"), ("openvino", "qat"), ("onnx", "static"), ("torch", "static")]
+)
+def test_a_net_without_classes_is_quantised_and_verified_by_its_own_score(
+    format: str,
+    mode: str,
+    make_task: Callable[[str], Task],
+    card: dict[str, Any],
+    batches: dict[str, Callable[[], Any]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    net = make_net(MULTIHEAD)
-    many = {
-        split: lambda make=make: [(images, torch.stack([labels % 3] * 3, 1)) for images, labels in make()]
-        for split, make in batches.items()
-    }
-    quantized = Quantizer(max_drop=100, calibration_images=48)(task(net), of(card, net), many, tmp_path / "int8")
+    model = make_task(AUTOENCODER)
+    quantizer = Quantizer(mode, format, max_drop=1e9, calibration_images=48)
+    quantized = quantizer(model, card, batches, tmp_path / "int8", strict=True)
+    convolutions, _ = layer_kinds(model.net)
+    assert sorted(quantized.layers) == sorted(convolutions) and len(quantized.attempts) == 1
+    assert re.fullmatch(r"all layers: [+-]\d+\.\d\d % in mse on 160 validation images", quantized.attempts[0])
+    test = quantized.test
+    assert (test.score, test.mode, test.equal, test.images) == ("mse", "min", None, 160) and test.max_difference > 0
+    content = json.loads((tmp_path / "int8" / CARD).read_text())
+    assert content["outputs"] == {"image": {"kind": "image"}} and content["test_mse"] == test.value > 0
+    assert "equal_predictions" not in content
+    images = next(iter(batches["test"]()))[0].numpy()
+    assert load(tmp_path / "int8", trusted=True).run(images)["image"].shape == images.shape
+
+
+def test_where_an_error_rises_layers_stay_in_float32(
+    make_task: Callable[[str], Task], card: dict[str, Any], batches: dict[str, Callable[[], Any]], tmp_path: Path
+) -> None:
+    """Of a net that returns its input all but exactly, rounding is most of the error: hundreds of percent."""
+    model = make_task(AUTOENCODER)
+    model.net = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(3)))
+    with torch.no_grad():
+        for layer in model.net:
+            layer.weight.fill_(0.999)
+            layer.bias.zero_()
+    quantized = Quantizer(max_drop=100, calibration_images=48)(model, card, batches, tmp_path / "int8")
+    changes = [float(attempt.split(": ")[1].split(" %")[0]) for attempt in quantized.attempts]
+    assert len(changes) > 1 and changes[0] > 100 and changes[-1] < changes[0]
+    assert set(quantized.kept) >= {"0", "2"} and "0 (for mse)" in quantized.remarks(100)[1]
+    assert quantized.test.drop == pytest.approx(changes[-1], rel=0.5)  # of other images
+    assert (
+        "is worse than the net by " in quantized.remarks(0.0)[-1]
+        and " % in mse on the test" in quantized.remarks(0)[-1]
+    )
+
+
+def test_several_heads_are_quantised_together(
+    make_task: Callable[[str], Task], card: dict[str, Any], batches: dict[str, Callable[[], Any]], tmp_path: Path
+) -> None:
+    many = {split: lambda make=make: several_heads(card, make())[1] for split, make in batches.items()}
+    named, _ = several_heads(card, [])
+    quantized = Quantizer(max_drop=100, calibration_images=48)(make_task(MULTIHEAD), named, many, tmp_path / "int8")
     assert len(quantized.layers) == 6 and quantized.test.images == 160
-    assert list(load(tmp_path / "int8").card["heads"]) == ["digit", "thickness", "smoothness"]
+    assert list(load(tmp_path / "int8").card["outputs"]) == ["digit", "thickness", "smoothness"]
 
 
 def test_a_net_that_has_learnt_is_as_good_in_int8(
@@ -104,7 +149,7 @@ def test_a_net_that_has_learnt_is_as_good_in_int8(
     net = SimpleMLP(in_channels=1, image_size=28, num_classes=10, hidden_sizes=(32,), dropout=0.0)
     model = learn(net, data, epochs=3, lr=1e-3)
     quantized = Quantizer(max_drop=2.0, calibration_images=64)(model, card, batches, tmp_path / "int8")
-    assert quantized.test.reference_accuracy > 0.9 and quantized.test.drop <= 2
+    assert quantized.test.reference_value > 0.9 and quantized.test.drop <= 2
     assert quantized.test.max_difference > 0  # it is not the float32 net that was measured
 
 
@@ -144,10 +189,10 @@ def test_where_accuracy_falls_sensitive_layers_stay_in_float32_and_it_is_said(
     quantized = Quantizer(max_drop=1.0, calibration_images=64)(fragile, card, batches, tmp_path / "int8")
     assert "fragile" in quantized.kept and {"stem", "head"} <= set(quantized.kept)
     assert 0 < len(quantized.layers) == len(quantized.all_layers) - len(quantized.kept)
-    assert quantized.test.reference_accuracy > 0.9 and quantized.test.drop <= 1
+    assert quantized.test.reference_value > 0.9 and quantized.test.drop <= 1
     assert len(quantized.attempts) == 3 and quantized.attempts[0].startswith("all layers: -")
     remarks = "\n".join(quantized.remarks(1.0))
-    assert "fragile (for accuracy)" in remarks and "tried: all layers: -" in remarks and "WARNING" not in remarks
+    assert "fragile (for acc)" in remarks and "tried: all layers: -" in remarks and "WARNING" not in remarks
 
 
 def test_what_cannot_be_mended_is_reported_plainly(
@@ -163,13 +208,16 @@ def test_what_cannot_be_mended_is_reported_plainly(
     assert quantized.test.drop > 1
     drops = [float(attempt.split(": ")[1].split()[0]) for attempt in quantized.attempts]
     assert drops[-1] == max(drops)  # the least bad one is what was kept
-    with pytest.raises(ValueError, match=r"\(openvino int8\) loses .* points of accuracy on 160 test images"):
+    with pytest.raises(ValueError, match=r"\(openvino int8\) is worse .* points in acc on 160 test images"):
         Quantizer(max_drop=1.0, calibration_images=64)(fragile, card, batches, tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()
-    assert f"WARNING: the int8 model loses {quantized.test.drop:.2f} points" in "\n".join(quantized.remarks(1.0))
+    assert f"WARNING: the int8 model is worse than the net by {quantized.test.drop:.2f} points" in "\n".join(
+        quantized.remarks(1.0)
+    )
 
 
 def test_quantising_nothing_is_an_error_and_leaves_nothing(
+    make_task: Callable[[str], Task],
     make_net: Callable[[str], nn.Module],
     card: dict[str, Any],
     batches: dict[str, Callable[[], Any]],
@@ -179,6 +227,8 @@ def test_quantising_nothing_is_an_error_and_leaves_nothing(
     monkeypatch.setattr(openvino_format, "computed_in_int8", lambda path: set())
     with pytest.raises(ValueError, match="openvino has quantised none of the 4 layers of SimpleDenseNet"):
         Quantizer()(task(make_net("mnist_sdn_8k")), card, batches, tmp_path / "int8")
+    with pytest.raises(ValueError, match="onnx has quantised none of the 5 layers of ConvAutoencoder"):
+        Quantizer("dynamic", "onnx")(make_task(AUTOENCODER), card, batches, tmp_path / "int8")
     assert not (tmp_path / "int8").exists()
 
     class Mean(nn.Module):

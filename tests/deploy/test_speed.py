@@ -25,7 +25,7 @@ def test_a_compiler_warns_the_log_and_its_failure_is_said(
                 raise RuntimeError("no compiler here")
             return {"compiled": compiled}
 
-        return Predictor({}, run)
+        return Predictor({"outputs": {}}, run)
 
     monkeypatch.setattr(speed, "load", load)
     caplog.set_level(logging.INFO)
