@@ -25,6 +25,8 @@ from tensorboard.plugins.hparams.metadata import (
 )
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
+from src.run.scores import metrics_of
+
 FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_TYPE_STRING: "string_value"}
 LEARNING_RATE = "model.optimizer.lr"
 COMPARED_BY = ("val/loss", "params", "test/loss", "epoch_seconds", "images_per_second")  # after the scores
@@ -55,7 +57,7 @@ def log_hyperparameters(
     """
     logger.log_hyperparams(dict(values))  # for hparams.yaml; without figures Lightning writes no events
     shown = [
-        *(name for score in scores for name in (f"test/{score}", f"val/{score}_best", f"val/{score}")),
+        *(name for score in scores for name in metrics_of(score)),
         *COMPARED_BY,
     ]
     own_tags = OWN_TAGS | {name: name for name in shown if name.endswith("_best")}
