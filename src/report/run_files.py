@@ -129,9 +129,16 @@ def read_heads(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def is_head(head: Any) -> bool:
-    """Whether a report of a test is whole: mistakes with all that is told of them and, where there are classes, a
-    square of counts."""
-    if not isinstance(head, Mapping) or not isinstance(mistakes := head.get("mistakes"), list):
+    """Whether a report of a test is whole: mistakes with all that is told of them, the names of the panels of their
+    pictures where it tells them, and a square of counts where there are classes."""
+    if not isinstance(head, Mapping):
+        return False
+    mistakes, panels = head.get("mistakes"), head.get("panels", [])
+    if (
+        not isinstance(mistakes, list)
+        or not isinstance(panels, list)
+        or not all(isinstance(one, str) for one in panels)
+    ):
         return False
     has_classes = "classes" in head or "counts" in head
     return (not has_classes or is_square(head.get("classes"), head.get("counts"))) and all(map(is_mistake, mistakes))

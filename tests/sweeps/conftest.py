@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.small_run import data, model, trainer  # noqa: F401  # fixtures
+
 TOY = str(Path(__file__).parent / "toy.py")
 Toy = Callable[..., "subprocess.CompletedProcess[str]"]
 
