@@ -172,7 +172,10 @@ def test_a_mistake_is_answered_before_anything_runs(argument: str, toy: Toy, tmp
             "several objectives can't prune",
         ),
         (["hydra/sweeper/pruner=median", "optimized_metric=[val/acc,params]"], "several objectives can't prune"),
-        (["hydra/sweeper/pruner=median", "optimized_metric=test/acc"], "test/acc is not known while a run trains: set"),
+        (
+            ["hydra/sweeper/pruner=median", "optimized_metric=test/acc"],
+            "test/acc is not known while a run trains: set hydra.sweeper.prune_by=val/acc,",
+        ),
     ],
 )
 def test_pruning_that_makes_no_sense(options: list[str], message: str, toy: Toy) -> None:
