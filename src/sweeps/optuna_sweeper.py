@@ -116,9 +116,10 @@ class OptunaSweeper(ResumableSweeper):
                 "a direction is needed for each, or hydra.sweeper.direction=null for those that follow from the score."
             )
         if self.pruner is not None and (compared := self._compared(names[0])).startswith("test/"):
+            known = compared.replace("test", "val", 1)
             raise ValueError(
-                f"{names[0]} is not known while a run trains: set hydra.sweeper.prune_by={compared.replace('test', 'val', 1)}"
-                ", or another figure of each epoch, or hydra/sweeper/pruner=none."
+                f"{names[0]} is not known while a run trains: set hydra.sweeper.prune_by={known}, or another figure of "
+                "each epoch, or hydra/sweeper/pruner=none."
             )
         return names
 
