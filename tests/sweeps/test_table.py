@@ -104,15 +104,15 @@ def test_the_best_come_first_and_their_column_has_a_name(minimised: bool, order:
 @pytest.mark.parametrize(("minimised", "first"), [(True, "lr=1"), (False, "lr=2")])
 def test_the_best_groups_come_first(minimised: bool, first: str, tmp_path: Path) -> None:
     many = Sweep(tmp_path, "train", ["seed", "lr"]).jobs_for(
-        [f"lr={lr}", f"seed={seed}"] for lr in range(3) for seed in range(20)
+        [f"lr={lr}", f"seed={seed}"] for lr in range(4) for seed in range(12)
     )
-    for job in many:
-        found = {"lr=0": None, "lr=1": 0.1, "lr=2": 0.2}[job.overrides[0]]
+    for number, job in enumerate(many):  # the best and the worst job are of the group with neither mean
+        found = {"lr=0": None, "lr=1": 0.1, "lr=2": 0.2, "lr=3": 0.0 if number % 2 else 0.3}[job.overrides[0]]
         note(job.folder, status="finished", value=found)
     used = console()
     summarise(many, tmp_path, used, [Objective("val/mse_best", minimised)])
     rows = [line.split("│")[-2].strip() for line in text(used).splitlines() if "│" in line]
-    assert rows[0] == first and rows[2] == "lr=0" and "mean val/mse_best" in text(used)
+    assert rows[0] == first and rows[1] == "lr=3" and rows[3] == "lr=0" and "mean val/mse_best" in text(used)
 
 
 def test_of_several_objectives_jobs_keep_their_order(jobs: list[Job], tmp_path: Path) -> None:
