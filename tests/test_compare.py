@@ -6,7 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +301,26 @@ def test_the_first_24_are_told_apart_and_no_line_is_grey(opened: Any) -> None:
     return getComputedStyle(e).color + line.strokeDasharray})"""
     looks = opened.execute_script(script)
     assert len(looks) == len(set(looks)) == 24
+
+
+def test_reconstructions_are_shown_as_panels(browser: Any, compose: Callable[..., Any], tmp_path: Path) -> None:
+    said = ["model=mnist_autoencoder_5k", "data=synthetic", "data.channels=1", "data.image_size=28"]
+    train(compose(*said, *TINY_RUN))
+    (comparison,) = compare_by_data(find_runs([str(tmp_path)]).runs)
+    assert (comparison.metric, comparison.minimised) == ("test/mse", True)
+    write_page(tmp_path / "compare.html", [comparison], [])
+    metrics = {"width": 375, "height": 812, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get((tmp_path / "compare.html").as_uri())
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    shapes = browser.execute_script(
+        "return [...document.querySelectorAll('.mistakes img')].map(i => [i.naturalWidth / i.naturalHeight, "
+        "i.getBoundingClientRect().width / i.getBoundingClientRect().height])"
+    )
+    assert len(shapes) > 4 and all(ratio == pytest.approx(3, abs=0.05) for shape in shapes for ratio in shape)
+    text = browser.find_element("css selector", "details.run").text
+    assert "Each picture: input | output | difference." in text and "mse 0." in text and "Confusions" not in text
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_full_disk_spares_the_former_page(runs: Path, tmp_path: Path) -> None:

@@ -128,9 +128,10 @@ def test_a_test_by_itself_is_no_row_of_the_hparams_tab(board: Callable[[], Board
     assert [row["name"] for row in served.rows()] == ["train/tensorboard"]
 
 
-def test_its_plain_address_opens_on_accuracy_and_loss(board: Callable[[], Board]) -> None:
+def test_it_opens_on_the_scores_of_all_tasks_and_the_losses(board: Callable[[], Board]) -> None:
     served = board()
     with urlopen(served.address, timeout=60) as page:
         pinned = json.loads(parse_qs(urlsplit(page.url).query)["pinnedCards"][0])
         assert page.status == 200 and "text/html" in page.headers["Content-Type"]
-    assert [card["tag"] for card in pinned][:2] == ["val/acc", "train/loss"]
+    tags = [card["tag"] for card in pinned]
+    assert tags[-2:] == ["train/loss", "val/loss"] and tags[0] == "val/acc" and "val/mse" in tags

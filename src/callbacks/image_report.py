@@ -143,9 +143,11 @@ class ImageReport(L.Callback):
             _, images, output, target = (part.cpu() for part in results.mistakes)
             facts = task.describe_samples(output, target, card)
             captions = [task.caption(one) for one in facts]
-            pictures = torch.cat(list(task.panels(images, output, target).values()), dim=3)  # (M, C, H, panels · W)
+            panels = task.panels(images, output, target)
+            pictures = torch.cat(list(panels.values()), dim=3)  # (M, C, H, panels · W)
             if captions:
                 self._log(trainer, f"{prefix}worst_mistakes", lambda p=pictures, c=captions: image_grid(p, c))
+            entry["panels"] = list(panels)
             entry["mistakes"] = [
                 {**fact, "caption": caption, "png": png}
                 for fact, caption, png in zip(facts, captions, pngs(pictures), strict=True)

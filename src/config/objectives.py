@@ -40,5 +40,5 @@ def check_objectives(cfg: Any) -> None:
         if name.startswith("test/") and OmegaConf.select(cfg, "test") is False:
             raise ValueError(
                 f"optimized_metric={name}: test=false leaves the test set alone; optimise a metric of the validation, "
-                "such as val/acc_best."
+                f"such as val/{OmegaConf.select(cfg, 'model.score', default='acc')}_best."
             )

@@ -6,26 +6,38 @@ plain address leads to one that does.
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import yaml
 from tensorboard import default, program
 from tensorboard.plugins.base_plugin import FlagsError
 
-PINNED = ("val/acc", "train/loss", "val/loss")
-OPENED_ON = "/?" + urlencode({"pinnedCards": json.dumps([{"plugin": "scalars", "tag": tag} for tag in PINNED])})
+from src.config.paths import CONFIGS
+
+LOSSES = ("train/loss", "val/loss")
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]  # as WSGI defines it
 
 
-def with_pinned_cards(board: Application) -> Application:
+def pinned(tasks: Path = CONFIGS / "model" / "task") -> list[str]:
+    """The score of each task that there is a configuration of, and the losses; TensorBoard passes over what is not in
+    its folder."""
+    contents = (yaml.safe_load(path.read_text()) for path in sorted(tasks.glob("*.yaml")))
+    scores = dict.fromkeys(content["score"] for content in contents if "score" in content)
+    return [*(f"val/{score}" for score in scores), *LOSSES]
+
+
+def with_pinned_cards(board: Application, tags: Sequence[str]) -> Application:
     """Let the plain address of TensorBoard lead to that with pinned cards."""
+    opened_on = "/?" + urlencode({"pinnedCards": json.dumps([{"plugin": "scalars", "tag": tag} for tag in tags])})
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/" or environ["QUERY_STRING"]:
             return board(environ, start_response)
-        start_response("302 Found", [("Location", environ["SCRIPT_NAME"] + OPENED_ON)])
+        start_response("302 Found", [("Location", environ["SCRIPT_NAME"] + opened_on)])
         return []
 
     return application
@@ -35,7 +47,9 @@ def main() -> None:
     """Serve until Ctrl-C."""
     board = program.TensorBoard(
         default.get_plugins(),
-        server_class=lambda app, flags: program.create_port_scanning_werkzeug_server(with_pinned_cards(app), flags),
+        server_class=lambda app, flags: program.create_port_scanning_werkzeug_server(
+            with_pinned_cards(app, pinned()), flags
+        ),
     )
     try:
         board.configure(sys.argv)

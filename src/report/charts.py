@@ -104,7 +104,7 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, x_text: Text, m
     best = set(front)
     for index in sorted(range(len(points)), key=lambda index: -points[index].rank):  # the best on top
         point = points[index]
-        title = f"{point.name}: {x_text(point.x)}, {precise(point.y)}"
+        title = f"{point.name}: {x_text(point.x)}, {text_of(y_label)(point.y)}"
         parts.append(marker(point.rank, x(point.x), y(point.y), title, index in best))
     taken: list[Box] = [(x(p.x) - 6, y(p.y) - 6, x(p.x) + 6, y(p.y) + 6) for p in points]
     for index in [*front, *(index for index in range(len(points)) if index not in best)]:
@@ -250,9 +250,19 @@ def short(value: float, digits: int = 4) -> str:
     return f"{value:.{digits - 2}g}"
 
 
+def text_of(metric: str) -> Text:
+    """How values of a metric are written: accuracies with four decimals, others with four significant digits."""
+    return precise if metric.removesuffix("_best").endswith("acc") else significant
+
+
 def precise(value: float) -> str:
-    """A figure as it is compared: 0.9412, 12,345, 3.5e-05."""
+    """An accuracy as it is compared: 0.9412."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1000 else short(value)
+
+
+def significant(value: float) -> str:
+    """A metric of any size as it is compared: 0.01230, 23.41, 12,345, 3.500e-05."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:#.4g}"
 
 
 def count(value: float, digits: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""Which runs are ranked together: those on the same data, by a metric that most of them have."""
+"""Which runs are ranked together: those of one task on the same data, by a metric that most of them have."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.report.runs import Run
-from src.report.statistics import Configuration, configurations, is_minimised
+from src.report.statistics import Configuration, configurations
+from src.run.scores import MODES, Score, metrics_of
 from src.run.status import FINISHED
 from src.system.json_files import part
 
@@ -17,18 +18,20 @@ UNKNOWN = "unknown data"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Configurations that were tried on the same data, the best first.
+    """Configurations of one task that were tried on the same data, the best first.
 
     Args:
-        data: its name, and what tells it from other data of that name.
+        data: its name, and what tells it from other data of that name and from other tasks on it.
+        score: what says how good a model is.
         metric: what they are ranked by.
         minimised: whether less of it is better.
         note: why it is this metric, where that needs a word.
         configurations: those with the metric first.
-        alone: there is no other data, so that a label says enough.
+        alone: there is no other comparison, so that a label says enough.
     """
 
     data: str
+    score: Score
     metric: str
     minimised: bool
     note: str | None
@@ -36,7 +39,7 @@ class Comparison:
     alone: bool = True
 
     def data_label(self, one: Configuration) -> str:
-        """The label of a configuration, with its data where there is other data."""
+        """The label of a configuration, with its data where there are other comparisons."""
         return one.label if self.alone else f"{self.data}: {one.label}"
 
     @property
@@ -58,44 +61,53 @@ def compare_by_data(
     mode: str | None = None,
     measured: Mapping[tuple[str, float], Mapping[str, float]] | None = None,
 ) -> list[Comparison]:
-    """Rank runs on the same data together; the data with the most runs comes first.
+    """Rank runs of one task on the same data together; that with the most runs comes first.
 
     Args:
-        metric: what they are compared by; None: what most of those on the same data have.
-        mode: min or max; None: what the name of the metric says.
+        metric: what they are compared by; None: what most of those that are ranked together have.
+        mode: min or max; None: that of the score or, for other metrics, what the name says.
         measured: what `src/benchmark.py` has measured of nets, as `measured_figures` reads it.
 
     Raises:
         ValueError: no run has the metric that is wanted, or the mode is none.
     """
+    if mode not in (None, *MODES):
+        raise ValueError(f"mode={mode} must be one of min, max, null.")
     known = sorted({name for run in runs for name in run.figures})
     if metric is not None and metric not in known:
         raise ValueError(f"metric={metric} is not a figure of these runs; they are {', '.join(known) or 'none'}.")
-    found, groups = [], by_data(runs)
-    for data, members in groups.items():
-        chosen, note = (metric, None) if metric is not None else choose_metric(members)
-        minimised = is_minimised(chosen, mode)
+    found, groups = [], by_task(runs)
+    names = Counter(data for data, _ in groups)
+    for (data, score), members in groups.items():
+        title = f"{data} by {score.name}" if names[data] > 1 else data
+        chosen, note = (metric, None) if metric is not None else choose_metric(members, score)
+        minimised = mode == "min" if mode else score.is_minimised(chosen)
         ranked = configurations(members, chosen, minimised, measured)
-        found.append(Comparison(data, chosen, minimised, note, ranked, alone=len(groups) == 1))
+        found.append(Comparison(title, score, chosen, minimised, note, ranked, alone=len(groups) == 1))
     return sorted(found, key=lambda one: -len(one.runs))
 
 
-def by_data(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs on each data: of the same name, task and, where it is known, checksum of the images of the test."""
-    told = [task_of(run) for run in runs]
-    beside: dict[Path, set[str]] = {}
+def by_task(runs: Sequence[Run]) -> dict[tuple[str, Score], list[Run]]:
+    """The runs on each data, and of each score: of the same name, shape and, where it is known, checksum of the images
+    of the test."""
+    told = [(task_of(run), run.score if run.facts else None) for run in runs]
+    beside: dict[Path, set[tuple[str, Score]]] = {}
     checksums: dict[str, set[str]] = {}
-    for run, name in zip(runs, told, strict=True):
+    for run, (name, score) in zip(runs, told, strict=True):
         if name is not None:
-            beside.setdefault(run.folder.parent, set()).add(name)
             checksums.setdefault(name, set()).update(checksum_of(run))
-    found: dict[str, list[Run]] = {}
-    for run, name in zip(runs, told, strict=True):
-        if name is None:  # a job that has not begun: what all others of its sweep are trained on
-            others = beside.get(run.folder.parent, set())
-            name = next(iter(others)) if len(others) == 1 else UNKNOWN
+            if score is not None:
+                beside.setdefault(run.folder.parent, set()).add((name, score))
+    found: dict[tuple[str, Score], list[Run]] = {}
+    for run, (name, score) in zip(runs, told, strict=True):
+        if name is None or score is None:  # a job that has not begun: what all others of its sweep are trained on
+            others = {
+                one for one in beside.get(run.folder.parent, ()) if name in (None, one[0]) and score in (None, one[1])
+            }
+            name, score = next(iter(others)) if len(others) == 1 else (name or UNKNOWN, run.score)
         several = len(checksums.get(name, ())) > 1
-        found.setdefault(" ".join([name, *(f"({one})" for one in checksum_of(run) if several)]), []).append(run)
+        title = " ".join([name, *(f"({one})" for one in checksum_of(run) if several)])
+        found.setdefault((title, score), []).append(run)
     return found
 
 
@@ -113,8 +125,8 @@ def checksum_of(run: Run) -> list[str]:
     return [checksum[:9]] if isinstance(checksum, str) else []
 
 
-def choose_metric(runs: Sequence[Run]) -> tuple[str, str | None]:
-    """The metric that most finished runs have, of accuracy and what else checkpoints are chosen by.
+def choose_metric(runs: Sequence[Run], score: Score) -> tuple[str, str | None]:
+    """The metric that most finished runs have, of the score and what else checkpoints are chosen by.
 
     Returns:
         Its name, and a sentence where it is not the first that one would look at.
@@ -122,13 +134,12 @@ def choose_metric(runs: Sequence[Run]) -> tuple[str, str | None]:
     finished = [run for run in runs if run.status == FINISHED]
     counts = Counter(name for run in finished for name in run.figures)
     chosen_by = {name.removesuffix("_best").partition("/")[2] for name in counts if name.endswith("_best")}
-    scores = ["acc", *sorted(chosen_by - {"acc"})]
-    names = {score: (f"test/{score}", f"val/{score}_best", f"val/{score}") for score in scores}
-    score = max(scores, key=lambda score: max(counts[name] for name in names[score]))  # the first of equals
-    chosen = max(names[score], key=lambda name: counts[name])
-    if chosen == names[score][0]:
+    candidates = map(metrics_of, [score.name, *sorted(chosen_by - {score.name})])
+    names = max(candidates, key=lambda names: max(counts[name] for name in names))  # the first of equals
+    chosen = max(names, key=lambda name: counts[name])
+    if chosen == names[0]:
         return chosen, None
     return chosen, (
         f"Ranked by {chosen}, which {counts[chosen]} of {len(finished)} finished runs have; "
-        f"{counts[names[score][0]]} have {names[score][0]}."
+        f"{counts[names[0]]} have {names[0]}."
     )

@@ -4,7 +4,7 @@ import csv
 import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from src.report.run_files import is_figure
@@ -13,20 +13,19 @@ from src.system.safe_files import open_regular, read_text
 Curve = list[tuple[float, float]]  # (epoch, value)
 MOST_BYTES = 256 * 1024**2  # of a file
 MOST_RECORD = 64 * 1024  # bytes; a scalar takes 50, a picture much more
-SHOWN = ("train/loss", "val/loss", "val/acc")
 
 
-def read_curves(folder: Path) -> dict[str, Curve]:
-    """The curves of a run directory; empty where it keeps none."""
-    return from_tensorboard(folder / "tensorboard") or from_csv(folder / "csv" / "metrics.csv")
+def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
+    """The curves of a run directory that have these names; empty where it keeps none."""
+    return from_tensorboard(folder / "tensorboard", names) or from_csv(folder / "csv" / "metrics.csv", names)
 
 
-def from_tensorboard(folder: Path) -> dict[str, Curve]:
+def from_tensorboard(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
     """The curves in a folder of events; of what a resumed run did again, the last counts."""
     found = read_scalars(folder)
     steps = found.get("epoch", {})
     curves: dict[str, Curve] = {}
-    for name in SHOWN:
+    for name in names:
         # others are those of the HParams tab
         points = {steps[step]: value for step, value in found.get(name, {}).items() if step in steps}
         curves[name] = after_epochs(points)
@@ -76,14 +75,14 @@ def read_records(path: Path) -> Iterator[bytes]:
             file.seek(4, os.SEEK_CUR)  # the checksum
 
 
-def from_csv(path: Path) -> dict[str, Curve]:
+def from_csv(path: Path, names: Sequence[str]) -> dict[str, Curve]:
     """The curves in the file of Lightning's CSV logger."""
     try:
         rows = list(csv.DictReader(read_text(path, MOST_BYTES).splitlines()))
     except (FileNotFoundError, ValueError, csv.Error):
         return {}
     curves: dict[str, Curve] = {}
-    for name in SHOWN:
+    for name in names:
         points = {number(row.get("epoch")): number(row[name]) for row in rows if row.get(name)}
         curves[name] = after_epochs(points)
     return {name: curve for name, curve in curves.items() if curve}

@@ -18,11 +18,12 @@ from src.report import charts
 from src.report.charts import DISTINCT, Point, Series
 from src.report.comparisons import Comparison, checksum_of
 from src.report.confusions import confusion, mistakes_shown
-from src.report.curves import SHOWN, Curve, mean_curve, read_curves, thinned
-from src.report.run_files import OVERRIDES, TEST_REPORT
+from src.report.curves import Curve, mean_curve, read_curves, thinned
+from src.report.run_files import OVERRIDES, TEST_REPORT, caption_of
 from src.report.runs import Run
 from src.report.statistics import Configuration, shared_settings
 from src.report.studies import StudyReport
+from src.run.scores import Score
 from src.run.status import FINISHED, INTERRUPTED
 from src.system.json_files import part, write_whole
 
@@ -51,7 +52,6 @@ def render(found: Sequence[Comparison], studies: Sequence[StudyReport], damaged:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "precise": charts.precise,
         "breakable": breakable,
         "duration": charts.duration,
         "milliseconds": charts.milliseconds,
@@ -68,7 +68,11 @@ def render(found: Sequence[Comparison], studies: Sequence[StudyReport], damaged:
         # of all scripts the browser runs this one, and it fetches nothing, whatever the rest of the page says
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         comparisons=[
-            (one, trade_offs(one.configurations, one.metric, one.minimised), curve_charts(one.configurations))
+            (
+                one,
+                trade_offs(one.configurations, one.metric, one.minimised),
+                curve_charts(one.configurations, one.score),
+            )
             for one in found
         ],
         runs=runs,
@@ -80,6 +84,8 @@ def render(found: Sequence[Comparison], studies: Sequence[StudyReport], damaged:
         shared=shared_settings(runs),
         machines=machines(runs),
         look=charts.look,
+        text_of=charts.text_of,
+        caption_of=caption_of,
         studies=[(study, study_charts(study)) for study in studies],
         finished=FINISHED,
         confusion=confusion,
@@ -132,12 +138,13 @@ def trade_offs(found: Sequence[Configuration], metric: str, minimised: bool) -> 
     return drawn
 
 
-def curve_charts(found: Sequence[Configuration]) -> list[Markup]:
-    """The curves of the best configurations: their mean, and thin lines for its seeds."""
+def curve_charts(found: Sequence[Configuration], score: Score) -> list[Markup]:
+    """Losses and score of the best configurations: their mean, and thin lines for its seeds."""
+    shown = ("train/loss", "val/loss", f"val/{score.name}")
     found = found[:DISTINCT]  # more cannot be told apart
-    read = [[read_curves(run.folder) for run in one.runs[:SEEDS]] for one in found]
+    read = [[read_curves(run.folder, shown) for run in one.runs[:SEEDS]] for one in found]
     drawn = []
-    for name in SHOWN:
+    for name in shown:
         series = []
         for rank, (one, curves) in enumerate(zip(found, read, strict=True)):
             seeds: list[Curve] = [thinned(curve[name]) for curve in curves if name in curve]

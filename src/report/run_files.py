@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from src.run.scores import MODES
 from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED, RUNNING, STATUS
 from src.system import safe_files
 
@@ -26,6 +27,8 @@ KINDS: dict[str, dict[str, type]] = {
         "git_dirty": bool,
         "packages": dict,
         "data": dict,
+        "score": str,
+        "mode": str,
     },
     METRICS: {},
     JOB: {"overrides": list, "study": dict},
@@ -68,6 +71,18 @@ def read_status(folder: Path) -> dict[str, Any]:
     content = read_object(folder, STATUS)
     if content.get("status", PENDING) not in STATUSES:
         raise ValueError(f"{folder / STATUS} is damaged: status must be one of {', '.join(STATUSES)}.")
+    return content
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `run.json` tells.
+
+    Raises:
+        ValueError: it is damaged, or tells of a mode that is none.
+    """
+    content = read_object(folder, RECORD)
+    if content.get("mode") not in (None, *MODES):
+        raise ValueError(f"{folder / RECORD} is damaged: mode must be one of {', '.join(MODES)}.")
     return content
 
 
@@ -114,20 +129,45 @@ def read_heads(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def is_head(head: Any) -> bool:
-    """Whether a report of a test is whole: names, a square of counts, and mistakes with all that is told of them."""
+    """Whether a report of a test is whole: mistakes with all that is told of them, the names of the panels of their
+    pictures where it tells them, and a square of counts where there are classes."""
     if not isinstance(head, Mapping):
         return False
-    classes, counts, mistakes = (head.get(key) for key in ("classes", "counts", "mistakes"))
-    if not (isinstance(classes, list) and isinstance(counts, list) and isinstance(mistakes, list)):
+    mistakes, panels = head.get("mistakes"), head.get("panels", [])
+    if (
+        not isinstance(mistakes, list)
+        or not isinstance(panels, list)
+        or not all(isinstance(one, str) for one in panels)
+    ):
         return False
-    square = len(counts) == len(classes) and all(isinstance(row, list) and len(row) == len(classes) for row in counts)
-    return (
-        square
-        and all(type(count) is int and count >= 0 for row in counts for count in row)
-        and all(isinstance(one, Mapping) and {"label", "predicted", "png"} <= one.keys() for one in mistakes)
-        and all(isinstance(one["png"], str) and len(one["png"]) <= MOST_PICTURE for one in mistakes)
-        and all(is_figure(one.get("confidence")) for one in mistakes)
+    has_classes = "classes" in head or "counts" in head
+    return (not has_classes or is_square(head.get("classes"), head.get("counts"))) and all(map(is_mistake, mistakes))
+
+
+def is_square(classes: Any, counts: Any) -> bool:
+    """Whether counts are those of each pair of classes."""
+    if not (isinstance(classes, list) and isinstance(counts, list) and len(counts) == len(classes)):
+        return False
+    return all(
+        isinstance(row, list) and len(row) == len(classes) and all(type(count) is int and count >= 0 for count in row)
+        for row in counts
     )
+
+
+def is_mistake(one: Any) -> bool:
+    """Whether there is a picture of bounded size and a caption, or what makes one."""
+    if not isinstance(one, Mapping) or not isinstance(one.get("png"), str) or len(one["png"]) > MOST_PICTURE:
+        return False
+    if "caption" in one:
+        return isinstance(one["caption"], str)
+    return {"label", "predicted"} <= one.keys() and is_figure(one.get("confidence"))
+
+
+def caption_of(mistake: Mapping[str, Any]) -> str:
+    """The words under the picture of a mistake; reports of before tasks wrote them had the classes alone."""
+    if "caption" in mistake:
+        return str(mistake["caption"])
+    return f"{mistake['label']}, not\n{mistake['predicted']} {mistake['confidence']:.0%}"
 
 
 def read_error(folder: Path) -> str | None:

@@ -17,8 +17,10 @@ from src.report.run_files import (
     read_heads,
     read_object,
     read_overrides,
+    read_record,
     read_status,
 )
+from src.run.scores import Score
 from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, RUNNING
 from src.sweeps.jobs import standing
 from src.system.json_files import part, read_json
@@ -74,6 +76,11 @@ class Run:
     def seed(self) -> int | None:
         """The seed it ran with."""
         return self.facts.get("seed")
+
+    @property
+    def score(self) -> Score:
+        """What says how good its model is."""
+        return Score.of(self.facts)
 
     @property
     def started(self) -> str:
@@ -157,7 +164,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: it is damaged, in which file and how.
     """
-    figures, facts = read_figures(folder), read_object(folder, RECORD)
+    figures, facts = read_figures(folder), read_record(folder)
     told, status = read_object(folder, JOB), read_status(folder)
     job = {**told, **status} if told else {}
     if job:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from src.report.runs import MEASURED, Run
 from src.run.status import FINISHED
 
-MINIMISED = ("loss", "seconds", "ms", "params", "macs")  # endings of figures of which less is better
-
 
 @dataclass(frozen=True)
 class Configuration:
@@ -111,17 +109,6 @@ def rounded(text: str) -> str:
         return f"{float(text):.4g}" if "." in text and len(text) > 6 else text
     except ValueError:
         return text
-
-
-def is_minimised(name: str, mode: str | None = None) -> bool:
-    """Whether less of a figure is better, as the mode says or, without one, the name.
-
-    Raises:
-        ValueError: a mode that is none.
-    """
-    if mode not in ("min", "max", None):
-        raise ValueError(f"mode={mode} must be one of min, max, null.")
-    return mode == "min" if mode else name.endswith(MINIMISED) or "loss" in name
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -51,7 +51,7 @@ def print_tables(console: Console, found: Sequence[Comparison], damaged: Sequenc
 
 def table(comparison: Comparison, titled: bool = False) -> Table:
     """A line for each of the best configurations; what is lacking is shown as lacking."""
-    metric = comparison.metric
+    metric, text = comparison.metric, charts.text_of(comparison.metric)
     result = Table(title=printable(comparison.data).replace("[", r"\[") if titled else None, title_justify="left")
     for title in COLUMNS:
         result.add_column(
@@ -65,7 +65,7 @@ def table(comparison: Comparison, titled: bool = False) -> Table:
         result.add_row(
             str(rank),
             printable(one.label).replace("[", r"\["),
-            cell(one.mean(metric), charts.precise) + (f" ± {charts.precise(std)}" if std is not None else ""),
+            cell(one.mean(metric), text) + (f" ± {text(std)}" if std is not None else ""),
             str(len(one.values(metric))),
             cell(one.mean("params"), "{:,.0f}".format),
             cell(one.mean("macs"), charts.count),

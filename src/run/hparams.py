@@ -27,6 +27,8 @@ from tensorboard.plugins.hparams.metadata import (
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from torch.utils.tensorboard import SummaryWriter
 
+from src.run.scores import metrics_of
+
 FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_TYPE_STRING: "string_value"}
 OWN_FILES = ".hparams"  # how the names of event files end that hold nothing but a row of the tab
 LEARNING_RATE = "model.optimizer.lr"
@@ -59,7 +61,7 @@ def log_hyperparameters(
     (Path(logger.log_dir) / logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # Lightning would keep the former
     logger.log_hyperparams(dict(values))  # for hparams.yaml; without figures Lightning writes no events
     shown = [
-        *(name for score in scores for name in (f"test/{score}", f"val/{score}_best", f"val/{score}")),
+        *(name for score in scores for name in metrics_of(score)),
         *COMPARED_BY,
     ]
     own_tags = OWN_TAGS | {name: name for name in shown if name.endswith("_best")}

@@ -12,12 +12,11 @@ from src.config.quoting import path_of
 from src.config.stored_config import leaves
 from src.config.targets import check_targets
 from src.run.checkpoints import check_file, find_checkpoint, read_run_config
+from src.run.scores import FORMER_SCORE
 
 # how the run's figures came about, beside its net and data: what tests it again must do likewise
 TRAINER = {"precision": (str, int), "limit_test_batches": (int, float)}
 MOST = 1_000_000  # of anything that a net or its data count, but for seeds
-# of runs from before tasks named their score; all of them classified
-FORMER_SCORE = {"score": "acc", "mode": "max"}
 FORMER_TASKS = ("src.models.classifier.Classifier", "src.models.multihead_classifier.MultiheadClassifier")
 # where a net's first weights came from; those of the checkpoint take their place
 ORIGIN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")

@@ -7,8 +7,10 @@ from hydra.core.override_parser.types import Override
 
 from src.config.quoting import name_of
 from src.sweeps.jobs import Job, to_do
+from src.sweeps.objectives import again, best_job
 from src.sweeps.space import values_of
 from src.sweeps.sweeper import ResumableSweeper, wait_for
+from src.sweeps.table import value
 
 log = logging.getLogger(__name__)
 
@@ -41,4 +43,7 @@ class GridSweeper(ResumableSweeper):
             if len(waiting) < len(jobs):
                 log.info("%d of %d jobs are to do", len(waiting), len(jobs))
             self.launch(waiting, len(waiting))
-            return jobs
+        if (best := best_job(jobs, self.objectives)) is not None:
+            figure = f"{self.objectives[0].metric} {value(best.facts['value'])}"
+            log.info("best job %d: %s; again: %s", best.number, figure, again(best.folder))
+        return jobs

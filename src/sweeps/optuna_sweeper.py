@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import shlex
 import shutil
 import socket
 import uuid
@@ -21,6 +20,7 @@ from src.config.objectives import objectives
 from src.config.quoting import name_of
 from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.sweeps.jobs import Job
+from src.sweeps.objectives import Objective, again
 from src.sweeps.space import SearchSpace, word
 from src.sweeps.study import open_study, trial_of
 from src.sweeps.sweeper import ResumableSweeper, wait_for
@@ -44,7 +44,8 @@ class OptunaSweeper(ResumableSweeper):
     in several.
 
     Args:
-        direction: `maximize` or `minimize`; a list of them where `optimized_metric` is one.
+        direction: `maximize` or `minimize`; a list of them where `optimized_metric` is one; None: as the score's mode
+            and the names of other metrics say.
         n_trials: of the study, in all.
         sampler: the configuration of Optuna's sampler.
         pruner: the configuration of what gives up hopeless trials; None: nothing does.
@@ -57,7 +58,7 @@ class OptunaSweeper(ResumableSweeper):
 
     def __init__(
         self,
-        direction: str | ListConfig,
+        direction: str | ListConfig | None,
         n_trials: int,
         sampler: DictConfig,
         pruner: DictConfig | None,
@@ -68,21 +69,19 @@ class OptunaSweeper(ResumableSweeper):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.directions = [direction] if isinstance(direction, str) else list(direction)
+        self.directions = [direction] if isinstance(direction, str) else list(direction or [])
         for one in self.directions:
             if one not in ("maximize", "minimize"):
                 raise ValueError(f"hydra.sweeper.direction={one} must be maximize or minimize.")
         if n_trials < 1:
             raise ValueError(f"hydra.sweeper.n_trials={n_trials} must be at least 1.")
-        if pruner is not None and len(self.directions) > 1:
-            raise ValueError("A study of several objectives can't prune: hydra/sweeper/pruner=none.")
         self.n_trials, self.sampler, self.pruner, self.prune_by = n_trials, sampler, pruner, prune_by
         self.storage, self.study_name = storage, study_name
         self.conditional_params = conditional_params or {}
 
     def run(self, overrides: dict[str, Override]) -> list[Job]:
         """Go on with the study until it has its trials."""
-        names = self._objectives()
+        names = self._names()
         conditional = {
             condition: {key: self.parse([word(key, value)])[0] for key, value in parts.items()}
             for condition, parts in self.conditional_params.items()
@@ -92,7 +91,11 @@ class OptunaSweeper(ResumableSweeper):
         if self._is_grid():
             total = min(total, math.prod(len(values) for values in self.space.grid().values()))
         self.check(self.space.rows())
-        self.study = open_study(self.storage, self.study_name, self.directions)  # what is refused leaves none behind
+        if self.directions:
+            pairs = zip(names, self.directions, strict=True)
+            self.objectives = [Objective(name, direction == "minimize") for name, direction in pairs]
+        directions = [one.direction for one in self.objectives]
+        self.study = open_study(self.storage, self.study_name, directions)  # what is refused leaves none behind
         self.jobs = self.open([*map(name_of, overrides), *(key for parts in conditional.values() for key in parts)])
         with self._present() as launcher:
             self.launch(self._trials(total, launcher, names), total, at_once=self.n_jobs, ended=self._tell)
@@ -100,20 +103,23 @@ class OptunaSweeper(ResumableSweeper):
         retried = self._retried()
         return [job for job in self.jobs.jobs() if job.number not in retried]
 
-    def _objectives(self) -> list[str]:
+    def _names(self) -> list[str]:
         names = objectives(self.config)
         if not names:
             raise ValueError(
                 "optimized_metric=null: say what the study optimises, such as optimized_metric=val/acc_best"
             )
-        if len(names) != len(self.directions):
+        if self.pruner is not None and max(len(names), len(self.directions)) > 1:
+            raise ValueError("A study of several objectives can't prune: hydra/sweeper/pruner=none.")
+        if self.directions and len(names) != len(self.directions):
             raise ValueError(
                 f"optimized_metric={', '.join(names)} and hydra.sweeper.direction={', '.join(self.directions)}: "
-                "a direction is needed for each."
+                "a direction is needed for each, or hydra.sweeper.direction=null for those that follow from the score."
             )
-        if self.pruner is not None and self._compared(names[0]).startswith("test/"):
+        if self.pruner is not None and (compared := self._compared(names[0])).startswith("test/"):
+            known = compared.replace("test", "val", 1)
             raise ValueError(
-                f"{names[0]} is not known while a run trains: set hydra.sweeper.prune_by=val/acc, or another figure of "
+                f"{names[0]} is not known while a run trains: set hydra.sweeper.prune_by={known}, or another figure of "
                 "each epoch, or hydra/sweeper/pruner=none."
             )
         return names
@@ -234,9 +240,7 @@ class OptunaSweeper(ResumableSweeper):
                 "trial": trial.number,
                 "values": dict(zip(names, trial.values, strict=True)),
                 "params": trial.params,
-                "command": shlex.join(
-                    ["python", "src/train.py", f"reproduce={trial.user_attrs[FOLDER]}/{trial.number}", "test=true"]
-                ),
+                "command": again(Path(trial.user_attrs[FOLDER]) / str(trial.number)),
             }
             for trial in self.study.best_trials
         ]

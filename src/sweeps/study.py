@@ -54,7 +54,8 @@ def open_study(
     if found != list(directions):
         raise ValueError(
             f"hydra.sweeper.direction={', '.join(directions)}: the study {name} in {storage} wants to "
-            f"{', '.join(found)}; choose another hydra.sweeper.study_name."
+            f"{', '.join(found)}; choose another hydra.sweeper.study_name, or say "
+            f"hydra.sweeper.direction=[{','.join(found)}] to go on with it."
         )
     return study
 

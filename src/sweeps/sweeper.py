@@ -17,16 +17,19 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.objectives import check_objectives
+from src.config.objectives import check_objectives, objectives
 from src.config.quoting import name_of
 from src.run.interruption import SweepFailed, SweepInterrupted
+from src.run.scores import Score
 from src.run.status import FAILED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.ending import Ending, typed_command
 from src.sweeps.jobs import Job, Sweep, jobs_in, without_names
 from src.sweeps.launcher import LocalLauncher
+from src.sweeps.objectives import Objective, objectives_of
 from src.sweeps.space import word
 from src.sweeps.table import summarise
 from src.sweeps.task import kind
+from src.system.json_files import read_json
 from src.system.wording import counted
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ class ResumableSweeper(Sweeper):
 
     config: DictConfig
     hydra_context: HydraContext
+    objectives: Sequence[Objective] = ()  # known once the jobs have been checked
 
     def __init__(
         self,
@@ -105,7 +109,7 @@ class ResumableSweeper(Sweeper):
         finally:
             if isinstance(self.launcher, LocalLauncher):
                 self.launcher.close()
-        summarise(jobs, self.folder)
+        summarise(jobs, self.folder, objectives=self.objectives)
         statuses = {job.status for job in jobs}
         if statuses & {INTERRUPTED, PENDING, RUNNING}:
             raise SweepInterrupted(self.not_ended())
@@ -145,15 +149,21 @@ class ResumableSweeper(Sweeper):
     def check(self, jobs: Iterable[Sequence[str]]) -> None:
         """Compose jobs until every value has been seen, so that a mistake shows before the first of them runs.
 
-        What jobs of the folder have was seen when they were added; and of a key's numbers one stands for all.
+        One of them names the score, and so tells whether less of what is optimised is better. What jobs of the folder
+        have was seen when they were added; and of a key's numbers one stands for all.
         """
-        seen = {kind(word) for job in jobs_in(self.folder) for word in job.overrides}
+        known = jobs_in(self.folder)
+        seen = {kind(word) for job in known for word in job.overrides}
+        score = recorded_score(known)
         for words in jobs:
             kinds = {kind(word) for word in without_names(words)}
-            if not kinds <= seen:
+            if score is None or not kinds <= seen:
                 seen |= kinds
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+                score = score or Score.of(OmegaConf.select(cfg, "model") or {})
                 check_job(cfg)
+        if score is not None:
+            self.objectives = objectives_of(objectives(self.config), score)
 
     def launch(
         self, jobs: Iterable[Job], total: int, at_once: int | None = None, ended: Callable[[Job], None] | None = None
@@ -184,6 +194,12 @@ class ResumableSweeper(Sweeper):
                     ended(job)
             if gave_up or (self.fail_fast and any(job.status == FAILED for job in batch)):
                 return
+
+
+def recorded_score(jobs: Iterable[Job]) -> Score | None:
+    """The score of the first job that has begun, as its run has recorded it; None where none has."""
+    records = (read_json(job.folder / "run.json") for job in jobs)
+    return next((Score.of(record) for record in records if record), None)
 
 
 def check_job(cfg: DictConfig) -> None:

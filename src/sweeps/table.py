@@ -17,6 +17,7 @@ from rich.table import Table
 from src.config.quoting import name_of
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PRUNED
 from src.sweeps.jobs import Job
+from src.sweeps.objectives import Objective, numbers, place, ranked
 from src.system.wording import counted
 
 ROWS = 40  # of a summary; more jobs than that are told by group
@@ -82,12 +83,16 @@ class Progress:
         return f"{self.ended} of {counted(self.total, 'job')} in {duration(seconds)}{left}"
 
 
-def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None) -> None:
-    """Print a table of all jobs of a sweep or, of many, of their groups; what failed, and where it all is."""
+def summarise(
+    jobs: Sequence[Job], folder: Path, console: Console | None = None, objectives: Sequence[Objective] = ()
+) -> None:
+    """Print a table of all jobs of a sweep or, of many, of their groups, the best first where there is one objective;
+    what failed, and where it all is."""
     statuses = Counter(job.status for job in jobs)
     shared = common(jobs)
     console = console or Console()
-    console.print(table_of_jobs(jobs, shared) if len(jobs) <= ROWS else table_of_groups(jobs, shared))
+    draw = table_of_jobs if len(jobs) <= ROWS else table_of_groups
+    console.print(draw(ranked(jobs, objectives), shared, objectives))
     if shared:
         console.print(f"all with: {' '.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
     failed = [job for job in jobs if job.status == FAILED]
@@ -99,9 +104,14 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def table_of_jobs(jobs: Sequence[Job], shared: Collection[str]) -> Table:
+def title(objectives: Sequence[Objective]) -> str:
+    """What the values of a table are."""
+    return ", ".join(one.metric for one in objectives) or "value"
+
+
+def table_of_jobs(jobs: Sequence[Job], shared: Collection[str], objectives: Sequence[Objective]) -> Table:
     """A row for each job."""
-    table = Table("job", "status", "value", "epochs", "what")
+    table = Table("job", "status", escape(title(objectives)), "epochs", "what")
     for job in jobs:
         facts, status = job.facts, job.status
         style = COLOURS.get(status, "")
@@ -115,29 +125,33 @@ def table_of_jobs(jobs: Sequence[Job], shared: Collection[str]) -> Table:
     return table
 
 
-def table_of_groups(jobs: Sequence[Job], shared: Collection[str]) -> Table:
-    """A row for the jobs that differ by nothing but their seeds, with the mean of what they found."""
+def table_of_groups(jobs: Sequence[Job], shared: Collection[str], objectives: Sequence[Objective]) -> Table:
+    """A row for the jobs that differ by nothing but their seeds, with the mean of what they found; the best first."""
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         groups.setdefault(tuple(word for word in job.overrides if name_of(word) != "seed"), []).append(job)
-    table = Table("jobs", "status", "mean value", "what")
-    for group in list(groups.values())[:ROWS]:
-        found = [values(job.facts.get("value")) for job in group]
-        found = [numbers for numbers in found if numbers]
-        told: dict[str, list[float]] = {}
+    table = Table("jobs", "status", escape(f"mean {title(objectives)}"), "what")
+    for group in sorted(groups.values(), key=lambda group: place(means(group), objectives))[:ROWS]:
+        every: dict[str, list[float]] = {}
         for job in group:
             for name, number in (job.facts.get("figures") or {}).items():
-                told.setdefault(name, []).extend(values(number))
-        means = {name: mean(numbers) for name, numbers in told.items() if numbers}
+                every.setdefault(name, []).extend(numbers(number))
+        told = {name: mean(found) for name, found in every.items() if found}
         table.add_row(
             str(len(group)),
             counts(Counter(job.status for job in group)),
-            value([mean(numbers) for numbers in zip(*found, strict=False)]) or figures({"figures": means}),
+            value(means(group)) or figures({"figures": told}),
             escape(words(group[0], {*shared, *(word for word in group[0].overrides if name_of(word) == "seed")})),
         )
     if len(groups) > ROWS:
         table.add_row("…", "", "", f"and {len(groups) - ROWS} more groups")
     return table
+
+
+def means(jobs: Sequence[Job]) -> list[float]:
+    """The mean of each objective over the jobs that found it."""
+    found = [numbers(job.facts.get("value")) for job in jobs]
+    return [mean(column) for column in zip(*filter(None, found), strict=False)]
 
 
 def counts(statuses: Mapping[str, int]) -> str:
@@ -168,13 +182,7 @@ def figures(facts: Mapping[str, Any]) -> str:
 
 def value(content: Any) -> str:
     """What a sweep optimises, of one job."""
-    return ", ".join(f"{number:.4g}" for number in values(content))
-
-
-def values(content: Any) -> list[float]:
-    """The numbers that a sweep optimises, of one job."""
-    numbers = content if isinstance(content, list) else [content]
-    return [number for number in numbers if isinstance(number, int | float)]
+    return ", ".join(f"{number:.4g}" for number in numbers(content))
 
 
 def since(started: str | None) -> str:

@@ -258,7 +258,7 @@ def test_confusions_and_mistakes_are_written_down(known: Known, trainer: Trainer
     model, data = known(LABELS, ANSWERS, num_classes=3, names=["cat", "dog", "owl"])
     trainer(ImageReport(2, str(tmp_path))).test(model, datamodule=data, verbose=False)
     (report,) = json.loads((tmp_path / "test_report.json").read_text())["heads"].values()
-    assert report["classes"] == ["cat", "dog", "owl"]
+    assert report["classes"] == ["cat", "dog", "owl"] and report["panels"] == ["input"]
     assert report["counts"] == [[1, 1, 0], [0, 1, 1], [1, 0, 1]]
     told = [(mistake["label"], mistake["predicted"], mistake["confidence"]) for mistake in report["mistakes"]]
     assert told == [("dog", "owl", pytest.approx(0.95)), ("owl", "cat", pytest.approx(0.7))]

@@ -13,7 +13,8 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Write the folder of a run; of the job of a sweep, where a status is given."""
+    """Write the folder of a run, by default of one from before tasks named their score; of the job of a sweep, where a
+    status is given."""
 
     def make(
         name: str,
@@ -23,6 +24,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         choices: dict[str, str] | None = None,
         study: dict[str, Any] | None = None,
         error: str | None = None,
+        score: tuple[str, str] | None = None,
         **figures: float,
     ) -> Path:
         folder = tmp_path / "runs" / name
@@ -31,6 +33,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         chosen = {"model": "mnist_sdn_8k", "data": "mnist", **(choices or {})}
         chosen |= {key: word for key, _, word in (one.partition("=") for one in overrides) if key in chosen}
         record = {"seed": seed, "choices": chosen, "command": "src/train.py", "cpu": "A CPU", "threads": 2}
+        record |= dict(zip(("score", "mode"), score or (), strict=False))
         (folder / "run.json").write_text(json.dumps(record))
         if figures:
             named = {key.replace("__", "/"): value for key, value in figures.items()}

@@ -20,6 +20,8 @@ from src.report.charts import (
     precise,
     scatter,
     short,
+    significant,
+    text_of,
     tick_texts,
 )
 
@@ -105,5 +107,13 @@ def test_the_best_so_far_never_gets_worse(minimised: bool, steps: list[float]) -
 def test_numbers_as_one_reads_them() -> None:
     assert [short(value) for value in (0, 0.95, 1234.5, 3.5e-5, 2e9)] == ["0", "0.95", "1,234", "3.5e-05", "2e+09"]
     assert [precise(value) for value in (0, 0.95, 67978, 3.5e-5)] == ["0.0000", "0.9500", "67,978", "3.5e-05"]
+    assert [significant(value) for value in (0.0123, 23.4, 67978, 3.5e-5)] == [
+        "0.01230",
+        "23.40",
+        "67,978",
+        "3.500e-05",
+    ]
+    written = [text_of(name)(0.012345) for name in ("test/acc", "val/acc_best", "val/balanced_acc", "val/mse_best")]
+    assert written == ["0.0123", "0.0123", "0.0123", "0.01235"]
     assert [count(value) for value in (980, 67_978, 1_234_567, 3.1e9)] == ["980", "68k", "1.23M", "3.1G"]
     assert [duration(value) for value in (0.0125, 12, 210, 7200)] == ["12.5 ms", "12 s", "3.5 min", "2 h"]

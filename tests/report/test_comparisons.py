@@ -12,6 +12,7 @@ from src.report.comparisons import choose_metric, compare_by_data
 from src.report.page import render
 from src.report.runs import find_runs, read_run
 from src.report.table import print_tables, write_csv
+from src.run.scores import Score
 from tests.report.conftest import MakeRun
 
 
@@ -40,7 +41,7 @@ def test_runs_on_different_data_are_ranked_apart(make_run: MakeRun, tmp_path: Pa
         text.count("the best run: python src/train.py") == 2 and "the best run: python src/train.py data=mnist" in text
     )
     page = render(found, [])
-    assert page.count('class="comparison"') == 2 and page.count("Best by") == 2 and "2 sets of data" in page
+    assert page.count('class="comparison"') == 2 and page.count("Best by") == 2 and "2 comparisons" in page
 
 
 @pytest.mark.parametrize(
@@ -99,9 +100,62 @@ def test_the_metric_that_most_finished_runs_have(
         for number, one in enumerate(figures)
     ]
     runs.append(read_run(make_run("x", status="failed", test__acc=0.1)))  # has not finished, and does not count
-    assert choose_metric(runs) == (chosen, note)
+    assert choose_metric(runs, Score("acc", "max")) == (chosen, note)
     with pytest.raises(ValueError, match="metric=test/f1 is not a figure of these runs; they are "):
         compare_by_data(runs, "test/f1")
+
+
+def test_a_task_is_ranked_by_its_own_score_in_its_direction(make_run: MakeRun, tmp_path: Path) -> None:
+    for number, mse in enumerate((0.03, 0.0123456, 0.02)):
+        figures = {"test__mse": mse, "val__mse_best": 1 - mse, "test__acc": 0.5}
+        make_run(str(number), f"model.optimizer.lr={number}", score=("mse", "min"), **figures)
+    (one,) = compare_by_data(find_runs([str(tmp_path)]).runs)
+    assert (one.metric, one.minimised) == ("test/mse", True)
+    assert [each.label for each in one.configurations] == ["lr=1", "lr=2", "lr=0"]
+    assert one.best_run is not None and one.best_run.folder.name == "1"
+    page = render([one], [])
+    assert "<strong>lr=1</strong>" in page and "which reached 0.01235" in page
+    assert "0.01235" in printed(tmp_path)
+    (most,) = compare_by_data(find_runs([str(tmp_path)]).runs, mode="max")
+    assert most.best_run is not None and most.best_run.folder.name == "0"
+
+
+def test_the_score_is_that_of_the_validation_where_no_run_was_tested(make_run: MakeRun) -> None:
+    for number, names in enumerate((("val__mse", "val__mse_best"), ("val__mse",))):
+        run = read_run(make_run(str(number), score=("mse", "min"), **dict.fromkeys(names, 0.5)))
+        assert choose_metric([run], run.score)[0] == names[-1].replace("__", "/")
+
+
+def test_tasks_on_the_same_data_are_ranked_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("0", "model.optimizer.lr=1", score=("mse", "min"), val__mse=0.5, val__loss=0.5)
+    make_run("1", "model.optimizer.lr=2", score=("mse", "min"), val__mse=0.1, val__loss=0.1)
+    make_run("2", "model.optimizer.lr=3", score=("acc", "max"), val__acc=0.9, val__loss=0.2)
+    make_run("3", val__acc=0.95, val__loss=0.3)  # from before tasks named their score
+    make_run("4", "model.optimizer.lr=4", val__acc=0.8, val__loss=0.4)
+    found = compare_by_data(find_runs([str(tmp_path)]).runs)
+    ranked = {one.data: [run.folder.name for run in one.runs] for one in found}
+    assert ranked == {"mnist by acc": ["3", "2", "4"], "mnist by mse": ["1", "0"]}
+    assert found[1].data_label(found[1].configurations[0]) == "mnist by mse: lr=2"
+    page = render(found, [])
+    assert page.count("Best by") == 2 and "2 comparisons" in page and "by val/acc, val/mse</title>" in page
+    by_loss = compare_by_data(find_runs([str(tmp_path)]).runs, "val/loss")
+    assert [one.configurations[0].mean("val/loss") for one in by_loss] == [0.2, 0.1]
+
+
+def test_a_job_that_has_not_begun_has_the_score_of_the_others_of_its_sweep(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("sweep/0", "data=mnist", status="finished", score=("mse", "min"), val__mse=0.5)
+    make_run("other/0", "data=mnist", status="finished", val__acc=0.5)
+    folder = tmp_path / "runs" / "sweep" / "1"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"overrides": ["data=mnist", "model.optimizer.lr=1"]}))
+    found = {one.data: len(one.runs) for one in compare_by_data(find_runs([str(tmp_path)]).runs)}
+    assert found == {"mnist by mse": 2, "mnist by acc": 1}
+
+
+def test_a_mode_that_is_none(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", test__acc=0.5)
+    with pytest.raises(ValueError, match="mode=up must be one of min, max, null"):
+        compare_by_data(find_runs([str(tmp_path)]).runs, mode="up")
 
 
 def test_why_it_is_this_metric_is_said_in_a_line(make_run: MakeRun, tmp_path: Path) -> None:

@@ -7,9 +7,23 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from src.report.curves import MOST_RECORD, mean_curve, read_curves, read_records, thinned
+from src.report.curves import MOST_RECORD, Curve, mean_curve, read_records, thinned
+from src.report.curves import read_curves as read_named_curves
 
 KINDS = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}
+
+
+def read_curves(folder: Path) -> dict[str, Curve]:
+    """The curves of a classification."""
+    return read_named_curves(folder, ("train/loss", "val/loss", "val/acc"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_curves_are_those_that_are_asked_for(kind: str, tmp_path: Path) -> None:
+    logger = KINDS[kind](tmp_path, name=kind, version="")
+    logger.log_metrics({"val/mse": 0.5, "val/loss": 1.0, "val/acc": 0.25, "epoch": 0}, step=9)
+    logger.finalize("success")
+    assert read_named_curves(tmp_path, ("val/loss", "val/mse")) == {"val/loss": [(1, 1.0)], "val/mse": [(1, 0.5)]}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -64,7 +64,8 @@ READ[JOB] += [("study", "storage"), ("study", "name"), ("study", "objectives")]
 READ[TEST_REPORT] = [
     ("heads",),
     ("heads", "test"),
-    *(("heads", "test", key) for key in ("classes", "counts", "mistakes")),
+    *(("heads", "test", key) for key in ("classes", "counts", "mistakes", "panels")),
+    *(("heads", "image", key) for key in ("classes", "counts", "mistakes", "panels")),
 ]
 
 
@@ -113,7 +114,8 @@ def make(make_run: MakeRun, number: int, *overrides: str, status: str = "finishe
     folder = make_run(f"sweep/{number}", *overrides, status=status, study=study, test__acc=acc, **figures)
     head = {"classes": ["a", "b"], "counts": [[1, 2], [3, 4]]}
     head["mistakes"] = [{"label": "a", "predicted": "b", "confidence": 0.5, "png": "aGk="}]
-    (folder / TEST_REPORT).write_text(json.dumps({"heads": {"test": head}}))
+    image = {"panels": ["input", "output"], "mistakes": [{"caption": "mse 0.1", "mse": 0.1, "png": "aGk="}]}
+    (folder / TEST_REPORT).write_text(json.dumps({"heads": {"test": head, "image": image}}))
     (folder / TRACEBACK).write_text("Traceback\nValueError: x")
     measured = {"model": "m", "macs": 1, "params": 2, "latency_ms_p50": 3}
     (folder / "benchmark.json").write_text(json.dumps({"models": [measured]}))
@@ -155,4 +157,5 @@ def test_whatever_stands_at_a_key_that_is_read_the_others_are_compared(make_run:
             node = node.setdefault(outer, {})
         node[key] = value
         path.write_text(json.dumps(content))
-    check(make_run, tmp_path, least=len(places) // 3)
+    telling = [place for place in places if place[0] != TEST_REPORT]  # a damaged report of a test damages no run
+    check(make_run, tmp_path, least=2 * len(telling) // 5)

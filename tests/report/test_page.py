@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,9 @@ def test_of_many_runs_few_are_drawn_and_pictured(
         (folder / "csv" / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n1,0.6\n")
     drawn: list[Path] = []
 
-    def noted(folder: Path) -> Any:
+    def noted(folder: Path, names: Sequence[str]) -> Any:
         drawn.append(folder)
-        return read_curves(folder)
+        return read_curves(folder, names)
 
     monkeypatch.setattr("src.report.page.read_curves", noted)
     page = render(compare_by_data(find_runs([str(tmp_path)]).runs), [])
@@ -82,3 +83,45 @@ def test_of_many_runs_few_are_drawn_and_pictured(
     assert page.count('<table class="matrix">') == PICTURED == 12
     assert page.count("Confusions and mistakes are shown of the best runs only.") == 300 - PICTURED
     assert page.count("x" * 20_000) <= 3_000_000 // 20_000 and len(page) < 4_000_000
+
+
+def test_the_curves_are_those_of_the_losses_and_the_score(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run("a", score=("mse", "min"), test__mse=0.5)
+    (folder / "csv").mkdir()
+    (folder / "csv" / "metrics.csv").write_text("epoch,val/acc,val/mse,val/loss\n0,0.5,0.2,0.1\n1,0.6,0.1,0.1\n")
+    page = render(compare_by_data(find_runs([str(tmp_path)]).runs), [])
+    assert "val/mse by epoch" in page and "val/loss by epoch" in page and "val/acc" not in page
+
+
+CLASSES = {"classes": ["a", "b"], "counts": [[1, 2], [3, 4]]}
+MISTAKE = {"label": "a", "predicted": "b", "confidence": 0.5, "png": "aGk="}
+PANELS = {"panels": ["input", "output"], "mistakes": [{"mse": 0.1, "caption": "mse 0.1000", "png": "aGk="}]}
+
+
+@pytest.mark.parametrize(
+    ("head", "shown", "absent"),
+    [
+        (PANELS, ["Each picture: input | output.", "<span>mse 0.1000</span>"], ["<h4>Confusions", "no whole report"]),
+        ({**CLASSES, "mistakes": [MISTAKE]}, ["<h4>Confusions</h4>", "<span>a, not\nb 50%</span>"], ["Each picture"]),
+        (
+            {**CLASSES, "panels": ["input"], "mistakes": [{**MISTAKE, "caption": "a, not b"}]},
+            ["<h4>Confusions</h4>", "<span>a, not b</span>"],
+            ["Each picture"],
+        ),
+        ({**CLASSES, "mistakes": []}, ["<h4>Confusions</h4>"], ["Worst mistakes"]),
+        ({"classes": ["a"], "mistakes": []}, ["no whole report"], ["<h4>"]),
+        ({"counts": [], "mistakes": []}, ["no whole report"], ["<h4>"]),
+        ({**PANELS, "panels": "input"}, ["no whole report"], ["<h4>"]),
+        ({**PANELS, "panels": [1, 2]}, ["no whole report"], ["<h4>"]),
+        ({"mistakes": [{"mse": 0.1, "png": "aGk="}]}, ["no whole report"], ["<h4>"]),
+        ({"mistakes": [{"caption": 7, "png": "aGk="}]}, ["no whole report"], ["<h4>"]),
+        ({"mistakes": [{"caption": "x", "png": "a" * 600_000}]}, ["no whole report"], ["<h4>"]),
+        ({"mistakes": [{"caption": "<b>", "png": "aGk="}]}, ["<span>&lt;b&gt;</span>"], ["<b>"]),
+    ],
+)
+def test_mistakes_are_shown_with_their_captions_and_confusions_where_there_are_classes(
+    head: dict[str, Any], shown: list[str], absent: list[str], make_run: MakeRun, tmp_path: Path
+) -> None:
+    (make_run("a", test__acc=0.5) / "test_report.json").write_text(json.dumps({"heads": {"test": head}}))
+    page = render(compare_by_data(find_runs([str(tmp_path)]).runs), [])
+    assert all(text in page for text in shown) and not any(text in page for text in absent)

@@ -163,3 +163,9 @@ def test_latencies_are_those_measured_last(tmp_path: Path) -> None:
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "benchmark.json").symlink_to("benchmark.json")  # to itself
     assert measured_figures(tmp_path) == {("m", 5): {"latency_ms": 1.0, "macs": 1}}
+
+
+def test_a_mode_that_is_none_is_damage(make_run: MakeRun) -> None:
+    folder = make_run("a", score=("mse", "least"), test__mse=0.5)
+    with pytest.raises(ValueError, match=r"run.json is damaged: mode must be one of max, min\."):
+        read_run(folder)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.report.runs import find_runs
-from src.report.statistics import configurations, is_minimised, pareto_front
+from src.report.statistics import configurations, pareto_front
 from tests.report.conftest import MakeRun
 
 
@@ -29,25 +29,6 @@ def test_less_loss_is_better(make_run: MakeRun, tmp_path: Path) -> None:
         make_run(name, f"data.batch_size={ord(name)}", test__loss=loss)
     found = configurations(find_runs([str(tmp_path)]).runs, "test/loss", minimised=True)
     assert [one.label for one in found] == ["batch_size=98", "batch_size=97"]
-
-
-@pytest.mark.parametrize(
-    ("name", "mode", "less"),
-    [
-        ("test/acc", None, False),
-        ("images_per_second", None, False),
-        ("val/loss_best", None, True),
-        ("params", None, True),
-        ("macs", None, True),
-        ("val/mae", None, False),
-        ("val/mae", "min", True),
-        ("val/loss", "max", False),
-    ],
-)
-def test_whether_less_is_better_is_told_by_the_mode_or_the_name(name: str, mode: str | None, less: bool) -> None:
-    assert is_minimised(name, mode) == less
-    with pytest.raises(ValueError, match="mode=up must be one of min, max, null"):
-        is_minimised(name, "up")
 
 
 def test_of_runs_with_one_seed_the_latest_counts(make_run: MakeRun, tmp_path: Path) -> None:

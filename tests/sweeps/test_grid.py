@@ -35,6 +35,29 @@ def test_every_combination_is_a_job_and_finished_ones_are_left_alone(toy: Toy, t
     assert "2 of 6 jobs are to do" in again.stdout and "6 jobs: 6 finished" in again.stdout
 
 
+AUTOENCODER = "model=mnist_autoencoder_5k"
+
+
+@pytest.mark.parametrize(("model", "best"), [("model=mnist_sdn_8k", 1), (AUTOENCODER, 0)])
+def test_the_best_job_is_named_by_the_score_of_its_task(model: str, best: int, toy: Toy, tmp_path: Path) -> None:
+    metric = "optimized_metric=val/mse_best" if model == AUTOENCODER else "optimized_metric=val/acc_best"
+    rates = "model.optimizer.lr=0.5,0.01,0.2"  # the second has the largest value
+    for _ in range(2):  # the second time nothing is to do
+        result = toy(model, metric, rates)
+        assert f"best job {best}: {metric.partition('=')[2]} " in result.stdout
+        assert f"again: python src/train.py reproduce={tmp_path}/sweep/{best} test=true" in result.stdout
+    assert starts(tmp_path) == dict.fromkeys(range(3), 1)
+
+
+def test_the_score_of_jobs_that_are_known_is_the_recorded_one(toy: Toy, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweep", "train", ["model", "optimized_metric"])
+    jobs = sweep.jobs_for([f"model={name}", "optimized_metric=val/mse"] for name in ("mnist_sdn_8k", "gone_since"))
+    for job, value in zip(jobs, (0.2, 0.1), strict=True):
+        note(job.folder, status="finished", value=value)
+        (job.folder / "run.json").write_text(json.dumps({"score": "mse", "mode": "min"}))
+    assert "best job 1: val/mse 0.1;" in toy("model=mnist_sdn_8k,gone_since", "optimized_metric=val/mse").stdout
+
+
 def test_jobs_that_are_known_are_not_composed_again(toy: Toy, tmp_path: Path) -> None:
     (job,) = Sweep(tmp_path / "sweep", "train", ["model"]).jobs_for([["model=gone_since"]])
     note(job.folder, status="finished", value=0)

@@ -73,6 +73,14 @@ def test_it_tells_how_far_it_is(
     assert 0 <= told["figures"]["val/acc"] <= 1 and {"train/loss", "val/loss"} <= told["figures"].keys()
 
 
+def test_it_tells_the_score_of_its_task(
+    job: Callable[..., SweepJob], fit: Callable[..., None], model: L.LightningModule, tmp_path: Path
+) -> None:
+    model.score = "balanced_acc"
+    fit(job(), max_epochs=1)
+    assert status(tmp_path)["figures"].keys() == {"train/loss", "val/loss", "val/balanced_acc"}
+
+
 def test_a_study_ends_a_hopeless_run_once_it_may_be_judged(
     study: "optuna.Study",
     job: Callable[..., SweepJob],

@@ -143,7 +143,8 @@ def test_a_database_serves_two_folders(toy: Toy, tmp_path: Path) -> None:
 
 MISTAKES: dict[str, Any] = {
     "optimized_metric=null": "optimized_metric=null: say what the study optimises, such as optimized_metric=val/acc",
-    "optimized_metric=[a,b]": "optimized_metric=a, b and hydra.sweeper.direction=maximize: a direction is needed for",
+    "optimized_metric=[a,b] hydra.sweeper.direction=maximize": "optimized_metric=a, b and hydra.sweeper.direction="
+    "maximize: a direction is needed for each, or hydra.sweeper.direction=null",
     "hydra.sweeper.direction=up": "hydra.sweeper.direction=up must be maximize or minimize.",
     "hydra.sweeper.n_trials=0": "hydra.sweeper.n_trials=0 must be at least 1.",
     "hydra.sweeper.n_jobs=999": "n_jobs=999: this machine has the cores for 1 to ",
@@ -158,7 +159,7 @@ MISTAKES: dict[str, Any] = {
 @pytest.mark.parametrize("argument", MISTAKES)
 def test_a_mistake_is_answered_before_anything_runs(argument: str, toy: Toy, tmp_path: Path) -> None:
     options = [option for option in STUDY if option.partition("=")[0] != argument.partition("=")[0]]
-    result = toy(*options, argument, status=1)
+    result = toy(*options, *argument.split(), status=1)
     assert MISTAKES[argument] in result.stderr and len(result.stderr.splitlines()) == 1
     assert not starts(tmp_path)
 
@@ -170,11 +171,49 @@ def test_a_mistake_is_answered_before_anything_runs(argument: str, toy: Toy, tmp
             ["hydra/sweeper/pruner=median", "hydra.sweeper.direction=[maximize,minimize]"],
             "several objectives can't prune",
         ),
-        (["hydra/sweeper/pruner=median", "optimized_metric=test/acc"], "test/acc is not known while a run trains: set"),
+        (["hydra/sweeper/pruner=median", "optimized_metric=[val/acc,params]"], "several objectives can't prune"),
+        (
+            ["hydra/sweeper/pruner=median", "optimized_metric=test/acc"],
+            "test/acc is not known while a run trains: set hydra.sweeper.prune_by=val/acc,",
+        ),
     ],
 )
 def test_pruning_that_makes_no_sense(options: list[str], message: str, toy: Toy) -> None:
     assert message in toy(*STUDY[:1], *STUDY[2:], "optimized_metric=val/acc", *options, status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "directions"),
+    [
+        (["optimized_metric=val/acc"], ["MAXIMIZE"]),
+        (["optimized_metric=val/mse_best", "model=mnist_autoencoder_5k"], ["MINIMIZE"]),
+        (["optimized_metric=val/loss"], ["MINIMIZE"]),
+        (["optimized_metric=val/loss", "hydra.sweeper.direction=maximize"], ["MAXIMIZE"]),
+        (["optimized_metric=val/mse", "model=mnist_autoencoder_5k,mnist_autoencoder_5k"], ["MINIMIZE"]),
+    ],
+)
+def test_the_direction_follows_from_what_is_optimised(
+    options: list[str], directions: list[str], toy: Toy, tmp_path: Path
+) -> None:
+    result = toy("hydra/sweeper=optuna", LR, "hydra.sweeper.n_trials=3", *options)
+    assert [direction.name for direction in study_of(tmp_path).directions] == directions
+    choose = min if directions == ["MINIMIZE"] else max
+    found = {number: facts["value"] for number, facts in statuses(tmp_path).items()}
+    best = choose(found, key=lambda number: found[number])
+    assert f"best trial {best}: " in result.stdout
+    first = next(line for line in result.stdout.splitlines() if "finished" in line and "│" in line)
+    assert first.split("│")[1].strip() == str(best)
+
+
+def test_a_study_with_another_direction_says_how_it_goes_on(toy: Toy, tmp_path: Path) -> None:
+    options = ["hydra/sweeper=optuna", "optimized_metric=val/loss", LR, "hydra.sweeper.n_trials=1"]
+    toy(*options, "hydra.sweeper.direction=maximize")
+    refused = toy(*options, status=1).stderr
+    assert (
+        "wants to maximize; choose another hydra.sweeper.study_name, or say hydra.sweeper.direction=[maximize]"
+        in refused
+    )
+    toy(*options, "hydra.sweeper.direction=[maximize]")
 
 
 def test_a_folder_is_not_taken_by_a_study_that_does_not_know_its_jobs(toy: Toy, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from src.run.status import note
 from src.sweeps.jobs import Job, Sweep
+from src.sweeps.objectives import Objective
 from src.sweeps.table import Progress, duration, summarise, words
 
 
@@ -93,6 +94,39 @@ def test_many_jobs_are_told_by_what_they_are_but_for_their_seeds(tmp_path: Path)
     ]
     assert "job 0 failed: no room" in text(used) and text(used).count("failed: no room") == 5
     assert "… and 15 more jobs failed" in text(used) and "60 jobs: 20 failed, 40 finished." in text(used)
+
+
+@pytest.mark.parametrize(("minimised", "order"), [(True, "1203"), (False, "2103")])
+def test_the_best_come_first_and_their_column_has_a_name(minimised: bool, order: str, tmp_path: Path) -> None:
+    four = Sweep(tmp_path, "train", ["lr"]).jobs_for([f"lr={lr}"] for lr in range(4))
+    for job, status, value in zip(four, ("interrupted", *["finished"] * 3), (None, 0.1, 0.3, None), strict=True):
+        note(job.folder, status=status, value=value)
+    used = console()
+    summarise(four, tmp_path, used, [Objective("val/mse_best", minimised)])
+    rows = [line.split("│")[1].strip() for line in text(used).splitlines() if "│" in line]
+    assert "".join(rows) == order and "val/mse_best" in text(used)
+
+
+@pytest.mark.parametrize(("minimised", "first"), [(True, "lr=1"), (False, "lr=2")])
+def test_the_best_groups_come_first(minimised: bool, first: str, tmp_path: Path) -> None:
+    many = Sweep(tmp_path, "train", ["seed", "lr"]).jobs_for(
+        [f"lr={lr}", f"seed={seed}"] for lr in range(4) for seed in range(12)
+    )
+    for number, job in enumerate(many):  # the best and the worst job are of the group with neither mean
+        found = {"lr=0": None, "lr=1": 0.1, "lr=2": 0.2, "lr=3": 0.0 if number % 2 else 0.3}[job.overrides[0]]
+        note(job.folder, status="finished", value=found)
+    used = console()
+    summarise(many, tmp_path, used, [Objective("val/mse_best", minimised)])
+    rows = [line.split("│")[-2].strip() for line in text(used).splitlines() if "│" in line]
+    assert rows[0] == first and rows[1] == "lr=3" and rows[3] == "lr=0" and "mean val/mse_best" in text(used)
+
+
+def test_of_several_objectives_jobs_keep_their_order(jobs: list[Job], tmp_path: Path) -> None:
+    for job, value in zip(jobs, ([0.1, 3], [0.9, 1]), strict=True):
+        note(job.folder, status="finished", value=value)
+    used = console()
+    summarise(jobs, tmp_path, used, [Objective("val/acc_best", False), Objective("latency_ms", True)])
+    assert text(used).index("0.1, 3") < text(used).index("0.9, 1") and "val/acc_best, latency_ms" in text(used)
 
 
 def test_of_very_many_groups_the_first_are_told(tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""The score of a run, and whether less of a metric is better: what checkpoints, sweeps and comparisons go by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MODES = ("max", "min")
+FORMER_SCORE = {"score": "acc", "mode": "max"}  # of runs from before tasks named their score: all of them classified
+MINIMISED = ("loss", "seconds", "ms", "params", "macs", "mb")  # endings of metrics that are no score
+
+
+@dataclass(frozen=True)
+class Score:
+    """The metric that says how good a model is.
+
+    Args:
+        name: such as `acc` for `val/acc`.
+        mode: "max" or "min": whether a larger or a smaller value is better.
+    """
+
+    name: str
+    mode: str
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Score":
+        """Read the `score` and `mode` of `run.json` or of a model's configuration."""
+        return cls(facts.get("score") or FORMER_SCORE["score"], facts.get("mode") or FORMER_SCORE["mode"])
+
+    def is_minimised(self, metric: str) -> bool:
+        """Say whether less of a metric is better: of the score by its mode, of any other by its name."""
+        if metric.removesuffix("_best").rpartition("/")[2] == self.name:
+            return self.mode == "min"
+        return metric.endswith(MINIMISED) or "loss" in metric
+
+
+def metrics_of(score: str) -> tuple[str, str, str]:
+    """Name the metrics of a run that tell its score, the one that tells most first."""
+    return f"test/{score}", f"val/{score}_best", f"val/{score}"

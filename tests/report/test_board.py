@@ -1,0 +1,17 @@
+"""Which curves TensorBoard opens on."""
+
+from pathlib import Path
+
+from src.report.board import pinned
+
+
+def test_the_score_of_each_task_is_pinned_once(tmp_path: Path) -> None:
+    tasks = {
+        "a": "score: acc\nmode: max",
+        "b": "defaults: [a]\nloss_weights: ???",
+        "c": "score: miou",
+        "d": "score: acc",
+    }
+    for name, text in tasks.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    assert pinned(tmp_path) == ["val/acc", "val/miou", "train/loss", "val/loss"]
