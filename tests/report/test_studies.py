@@ -125,3 +125,22 @@ def test_a_database_that_a_run_names_is_not_written_to(make_run: MakeRun, tmp_pa
     make_run("0", status="finished", study={"storage": f"sqlite:///{mine}", "name": "s", "objectives": ["a"]})
     (report,) = study_reports(find_runs([str(tmp_path)]).runs)
     assert report.problem and mine.read_bytes() == before and not list(tmp_path.glob("mine.db-*"))
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 1e31, float("inf"), 1e-40, 10**19])
+def test_values_that_cannot_be_drawn_leave_the_page_and_the_other_studies(
+    value: float, make_run: MakeRun, tmp_path: Path
+) -> None:
+    for name, values in {"good": (0.1, 0.2), "bad": (value, -value, 0.5)}.items():
+        study = open_study(str(tmp_path / name), "mine", ["maximize"])
+        for number in values:
+            study.tell(study.ask(), number)
+        storage = {"storage": str(tmp_path / name), "name": "mine", "objectives": ["acc"]}
+        make_run(name, status="finished", figures={"test/acc": 0.5}, study=storage)
+    runs = find_runs([str(tmp_path)]).runs
+    reports = study_reports(runs)
+    write_page(tmp_path / "page.html", compare_by_data(runs), reports)
+    assert sorted(len(report.trials) for report in reports if report.problem is None)[-1] == 2 or len(reports) == 2
+    assert [report.trials for report in reports if report.problem is None and len(report.trials) == 2]
+    for report in reports:
+        assert report.problem is None or "the study is damaged: trial 0 has the values" in report.problem
