@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 
@@ -85,7 +85,7 @@ class JournalLock:
 
     def __init__(self, path: str, patience: float = PATIENCE) -> None:
         self.path, self.patience = path, patience
-        self._file: IO[bytes] | None = None
+        self._descriptor: int | None = None
 
     def acquire(self) -> bool:
         """Lock the journal.
@@ -93,22 +93,20 @@ class JournalLock:
         Raises:
             TimeoutError: another program has locked it.
         """
-        file = open(self.path, "ab")  # noqa: SIM115  # until it is released
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            take(file, self.patience)
-        except BaseException as error:
-            file.close()
-            if isinstance(error, BlockingIOError):
-                raise TimeoutError(f"{self.path} is locked by another program.") from error
-            raise
-        self._file = file
+            take(descriptor, self.patience)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise TimeoutError(f"{self.path} is locked by another program.") from error
+        self._descriptor = descriptor
         return True
 
     def release(self) -> None:
         """Let others lock it."""
-        assert self._file is not None
-        self._file.close()
-        self._file = None
+        assert self._descriptor is not None
+        os.close(self._descriptor)
+        self._descriptor = None
 
 
 def lock_of(journal: str) -> Any:
@@ -124,7 +122,7 @@ def bounded_database(path: str) -> Callable[[], sqlite3.Connection]:
     """What connects to a database of SQLite that may hold anything; all connections together end in time.
 
     Raises:
-        ValueError: it holds more than tables and indices: a view is a program, which may have no end.
+        DatabaseError: it holds more than tables and indices: a view is a program, which may have no end.
     """
     left = [MOST_STEPS]
 
@@ -141,7 +139,7 @@ def bounded_database(path: str) -> Callable[[], sqlite3.Connection]:
     try:
         rows = connection.execute("SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')")
         if (found := rows.fetchone()) is not None:
-            raise ValueError(f"it holds a {found[0]}, which no study has")
+            raise sqlite3.DatabaseError(f"it holds a {found[0]}, which no study has.")
     finally:
         connection.close()
     return connect

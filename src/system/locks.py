@@ -36,11 +36,11 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
         yield
 
 
-def take(file: IO[Any], patience: float) -> None:
+def take(file: IO[Any] | int, patience: float) -> None:
     """Lock an open file until it is closed, or its process ends, however that does.
 
     Args:
-        file: open to write.
+        file: open to write, or its descriptor.
         patience: seconds to wait for another process.
 
     Raises:

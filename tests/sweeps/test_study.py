@@ -88,7 +88,7 @@ def test_a_database_that_holds_programs_is_refused(kind: str, tmp_path: Path) ->
     }[kind]
     with sqlite3.connect(tmp_path / "studies.db") as connection:
         connection.execute(program)
-    with pytest.raises(ValueError, match="The study mine cannot be opened in .*: it is no storage of a study"):
+    with pytest.raises(ValueError, match=f"The study mine cannot be opened in .*: it holds a {kind}, which no"):
         open_study(database(tmp_path), "mine", bounded=True)
 
 
