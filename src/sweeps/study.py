@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 
+from src.run.status import is_number
 from src.system.locks import take
+from src.system.safe_files import in_a_line
 
 if TYPE_CHECKING:
     import optuna
@@ -159,6 +161,29 @@ def reason(error: BaseException) -> str:
     if text == "interrupted":  # by the bound of steps
         return "it takes too long to read, and is damaged."
     return text or type(error).__name__
+
+
+def attribute(trial: "optuna.trial.FrozenTrial", name: str, kind: type) -> Any:
+    """What a trial keeps under a name; None where it is lacking, or of another kind than this project writes."""
+    found = trial.user_attrs.get(name)
+    return found if type(found) is kind else None
+
+
+def check_values(study: "optuna.Study") -> None:
+    """Check that completed trials have numbers for their values, which Optuna takes from its storage as they are.
+
+    Raises:
+        ValueError: one has none.
+    """
+    for trial in study.get_trials(deepcopy=False):
+        values = trial.values or []
+        if trial.state.name == "COMPLETE" and not (
+            len(values) == len(study.directions) and all(map(is_number, values))
+        ):
+            raise ValueError(
+                f"The study {study.study_name} is damaged, trial {trial.number} has the values "
+                f"{in_a_line(ValueError(values))}: choose another hydra.sweeper.study_name."
+            )
 
 
 def trial_of(study: "optuna.Study", number: int) -> "optuna.trial.Trial":

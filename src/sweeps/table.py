@@ -17,6 +17,7 @@ from rich.table import Table
 from src.config.quoting import name_of
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PRUNED
 from src.sweeps.jobs import Job
+from src.system.safe_files import printable
 from src.system.wording import counted
 
 ROWS = 40  # of a summary; more jobs than that are told by group
@@ -59,7 +60,7 @@ class Progress:
             table.add_row(
                 str(job.number),
                 epochs,
-                figures(facts),
+                escape(figures(facts)),
                 since(facts.get("started")),
                 escape(words(job)),
             )
@@ -69,7 +70,7 @@ class Progress:
         """Say how a job ended."""
         self.ended += 1
         facts = job.facts
-        detail = facts.get("error") if job.status == FAILED else figures(facts)
+        detail = printable(facts.get("error", "")) if job.status == FAILED else figures(facts)
         line = f"job {job.number} {job.status}: {words(job)}{f'  {detail}' if detail else ''}"
         if not self._live.is_started:
             line = f"[{self.ended}/{self.total}] {line}"
@@ -89,10 +90,11 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
     console = console or Console()
     console.print(table_of_jobs(jobs, shared) if len(jobs) <= ROWS else table_of_groups(jobs, shared))
     if shared:
-        console.print(f"all with: {' '.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"all with: {' '.join(sorted(shared))}"), markup=False, highlight=False, soft_wrap=True)
     failed = [job for job in jobs if job.status == FAILED]
     for job in failed if len(jobs) <= ROWS else failed[:NAMED]:
-        console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)
+        error = printable(f"job {job.number} failed: {job.facts.get('error')}")
+        console.print(error, markup=False, soft_wrap=True)
     if len(jobs) > ROWS and len(failed) > NAMED:
         console.print(f"… and {len(failed) - NAMED} more jobs failed", highlight=False)
     line = f"{counted(len(jobs), 'job')}: {counts(statuses)}. Sweep directory: {folder}"
@@ -108,7 +110,7 @@ def table_of_jobs(jobs: Sequence[Job], shared: Collection[str]) -> Table:
         table.add_row(
             str(job.number),
             f"[{style}]{status}[/]" if style else status,
-            value(facts.get("value")) or figures(facts),
+            value(facts.get("value")) or escape(figures(facts)),
             str(facts.get("epoch", "")),
             escape(words(job, shared)),
         )
@@ -132,7 +134,7 @@ def table_of_groups(jobs: Sequence[Job], shared: Collection[str]) -> Table:
         table.add_row(
             str(len(group)),
             counts(Counter(job.status for job in group)),
-            value([mean(numbers) for numbers in zip(*found, strict=False)]) or figures({"figures": means}),
+            value([mean(numbers) for numbers in zip(*found, strict=False)]) or escape(figures({"figures": means})),
             escape(words(group[0], {*shared, *(word for word in group[0].overrides if name_of(word) == "seed")})),
         )
     if len(groups) > ROWS:
@@ -152,7 +154,7 @@ def common(jobs: Sequence[Job]) -> set[str]:
 
 def words(job: Job, left_out: Collection[str] = ()) -> str:
     """What a job is, in the words of the command line; long numbers are rounded."""
-    return " ".join(LONG_NUMBER.sub(rounded, word) for word in job.overrides if word not in left_out)
+    return printable(" ".join(LONG_NUMBER.sub(rounded, word) for word in job.overrides if word not in left_out))
 
 
 def rounded(match: re.Match[str]) -> str:
@@ -163,7 +165,7 @@ def rounded(match: re.Match[str]) -> str:
 def figures(facts: Mapping[str, Any]) -> str:
     """The last figures that a job has told; what was no number is left out."""
     found = facts.get("figures") or {}
-    return "  ".join(f"{name} {number:.4g}" for name, number in found.items() if number is not None)
+    return "  ".join(f"{printable(name)} {number:.4g}" for name, number in found.items() if number is not None)
 
 
 def value(content: Any) -> str:

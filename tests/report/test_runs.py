@@ -163,3 +163,20 @@ def test_latencies_are_those_measured_last(tmp_path: Path) -> None:
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "benchmark.json").symlink_to("benchmark.json")  # to itself
     assert measured_figures(tmp_path) == {("m", 5): {"latency_ms": 1.0, "macs": 1}}
+
+
+def test_whatever_goes_wrong_with_one_folder_the_others_are_told(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run("good", test__acc=0.5)
+    make_run("bad", test__acc=0.5)
+
+    def read(folder: Path) -> object:
+        if folder.name == "bad":
+            raise OverflowError("too large")
+        return read_run(folder)
+
+    monkeypatch.setattr("src.report.runs.read_run", read)
+    runs, damaged = find_runs([str(tmp_path)])
+    assert [run.folder.name for run in runs] == ["good"]
+    assert damaged == [f"{tmp_path}/runs/bad is damaged: OverflowError: too large"]
