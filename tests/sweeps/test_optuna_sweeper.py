@@ -67,9 +67,9 @@ def test_what_a_stranger_s_study_keeps_beside_its_trials_is_taken_for_text(toy: 
     toy(*STUDY, "hydra.sweeper.n_trials=3")
     journal = tmp_path / "sweep" / "study.journal"
     text = journal.read_text().replace(str(tmp_path / "sweep"), "\\u001b]0;mine\\u0007")
-    lines = [line for line in text.splitlines() if not ('"trial_id":0' in line and '"folder"' in line)]
-    odd = [{"retry_of": [1]}, {"retry_of": 99}]
-    lines[-1:-1] = [json.dumps({"op_code": 8, "worker_id": "x", "trial_id": 2, "user_attr": one}) for one in odd]
+    lines = text.splitlines()
+    odd = {"op_code": 8, "worker_id": "x", "trial_id": 2, "user_attr": {"retry_of": [1]}}
+    lines.insert(-1, json.dumps(odd))  # before the line that ends this trial
     journal.write_text("".join(f"{line}\n" for line in lines))
     result = toy(*STUDY, "hydra.sweeper.n_trials=3")
     assert "best trial" in result.stdout and "\x1b" not in result.stdout + result.stderr
