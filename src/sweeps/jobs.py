@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -150,7 +150,7 @@ def jobs_in(folder: Path) -> list[Job]:
     return sorted(found, key=lambda job: job.number)
 
 
-def are_texts(value: Any) -> bool:
+def are_texts(value: Any) -> TypeGuard[list[str]]:
     """Whether a value is a list of texts."""
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
