@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from src.run.scores import MODES
-from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED, RUNNING, STATUS
+from src.run.status import JOB, PENDING, STATUS, STATUSES
 from src.system import safe_files
 
 RECORD, METRICS, TEST_REPORT, TRACEBACK = "run.json", "metrics.json", "test_report.json", "traceback.txt"
 OVERRIDES = Path(".hydra", "overrides.yaml")
-STATUSES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED, PRUNED)
 MOST_BYTES = 1024**2  # of a file but for a report of a test, which holds pictures
 MOST_PICTURE = 500_000  # characters of the picture of a mistake
 # what is read of each file, and of which kind it is where it is there

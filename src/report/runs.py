@@ -25,6 +25,7 @@ from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, RUNNING
 from src.sweeps.jobs import standing
 from src.system.json_files import part, read_json
 from src.system.locks import is_locked
+from src.system.safe_files import in_a_line
 
 # overrides that say where or how often a run is made, and not what it is
 NO_SETTINGS = (
@@ -129,6 +130,8 @@ def find_runs(folders: Sequence[str]) -> Found:
                     read[resolved] = read_run(path)
                 except ValueError as error:
                     read[resolved] = str(error)
+                except Exception as error:  # of whatever kind: the other runs are told of all the same
+                    read[resolved] = f"{path} is damaged: {type(error).__name__}: {in_a_line(error)}"
     damaged = [one for one in read.values() if isinstance(one, str)]
     runs = [one for one in read.values() if isinstance(one, Run) and not is_aside(one)]
     if not runs:

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.report.run_files import is_figure
 from src.report.runs import Run
-from src.sweeps.study import open_study
+from src.sweeps.study import SQLITE, open_study
 from src.system.json_files import part
 
 if TYPE_CHECKING:
     import optuna
 
-
-SQLITE = "sqlite:///"
 MOST_BYTES = 500_000_000  # of a storage
 LEAST_TRIALS = 8  # for an importance to mean something
 SURE_TRIALS = 50  # PED-ANOVA looks at the best tenth, and wants 5 trials there
@@ -69,7 +68,7 @@ def report_of(storage: str, name: str, run: Run) -> StudyReport:
     objectives = run.job["study"].get("objectives")
     try:
         with copied(found_storage(storage, run.folder.resolve().parent)) as copy:
-            study = open_study(copy, name)
+            study = open_study(copy, name, bounded=copy.startswith(SQLITE))
             return describe_study(study, title, list(map(str, objectives)) if isinstance(objectives, list) else [])
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return StudyReport(title, problem=str(error))
@@ -117,6 +116,8 @@ def describe_study(study: "optuna.Study", title: str, objectives: list[str]) -> 
         pruned = trial.state.name == "PRUNED" and trial.intermediate_values
         values = [trial.intermediate_values[max(trial.intermediate_values)]] if pruned else trial.values or []
         if (pruned or trial.state.name == "COMPLETE") and all(map(math.isfinite, values)):
+            if not all(map(is_figure, values)):  # too large to be drawn, or no numbers
+                raise ValueError(f"{title}: the study is damaged: trial {trial.number} has the values {values}.")
             shown.append((trial.number, list(values), bool(pruned)))
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     everywhere = set.intersection(*(set(trial.params) for trial in complete)) if complete else set()

@@ -14,18 +14,72 @@ from src.system.ranks import is_first
 JOB, STATUS = "job.json", "status.json"
 PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
 INTERRUPTED, PRUNED = "interrupted", "pruned"
+STATUSES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED, PRUNED)
 DONE = (FINISHED, PRUNED)  # for good: such a job is not run again
 
 
 def note(folder: Path, **facts: Any) -> None:
     """Add facts to the status of a job; a run that is no job of a sweep keeps none."""
     if (folder / JOB).is_file() and is_first():
-        write_json(folder / STATUS, {**read_json(folder / STATUS), **facts})
+        write_json(folder / STATUS, {**facts_of(folder), **facts})
 
 
 def status_of(folder: Path) -> str:
     """How a job stands, as it has last told."""
-    return read_json(folder / STATUS).get("status", PENDING)
+    status: str = facts_of(folder).get("status", PENDING)
+    return status
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What the status of a job tells; what is of another kind than is written there counts as lacking.
+
+    A job whose status is damaged is therefore pending, and goes on from its checkpoint where it has one.
+    """
+    found = read_json(folder / STATUS).items()
+    return {key: value for key, value in found if key in KINDS and KINDS[key](value)}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, finite or not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number that is not negative."""
+    return type(value) is int and value >= 0
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a text."""
+    return isinstance(value, str)
+
+
+def is_time(value: Any) -> bool:
+    """Whether a value is a time with its zone, as `now` writes it."""
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (ValueError, TypeError):
+        return False
+
+
+def is_value(value: Any) -> bool:
+    """Whether a value is what a sweep may optimise: a number, null for one that was none, or a list of them."""
+    return all(one is None or is_number(one) for one in (value if isinstance(value, list) else [value]))
+
+
+def are_figures(value: Any) -> bool:
+    """Whether a value gives numbers, or null, by their names."""
+    return isinstance(value, dict) and all(one is None or is_number(one) for one in value.values())
+
+
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "status": lambda value: value in STATUSES,
+    "value": is_value,
+    "figures": are_figures,
+    **dict.fromkeys(("attempts", "epoch", "max_epochs", "pid"), is_count),
+    **dict.fromkeys(("started", "ended"), is_time),
+    **dict.fromkeys(("error", "host"), is_text),
+}
 
 
 def recorded(folder: Path, task: Callable[[], Any], describe: Callable[[BaseException], str]) -> Any:
@@ -36,10 +90,10 @@ def recorded(folder: Path, task: Callable[[], Any], describe: Callable[[BaseExce
         task: returns the figure that the sweep optimises, several of them, or None.
         describe: puts an error into a sentence.
     """
-    former = read_json(folder / STATUS) if (folder / JOB).is_file() else {}
+    former = facts_of(folder) if (folder / JOB).is_file() else {}
     if former.get("status") in DONE:  # an engine may have started it twice
         return former.get("value") if former["status"] == FINISHED else None
-    attempts = 1 + (former["attempts"] if isinstance(former.get("attempts"), int) else 0)
+    attempts = 1 + former.get("attempts", 0)
     place = {"host": socket.gethostname(), "pid": os.getpid()}
     note(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **place)
     try:

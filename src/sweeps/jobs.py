@@ -5,14 +5,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from src.config.quoting import name_of
-from src.run.status import DONE, FAILED, INTERRUPTED, JOB, PENDING, RUNNING, STATUS, note, now, status_of
+from src.run.status import DONE, FAILED, INTERRUPTED, JOB, PENDING, RUNNING, facts_of, note, now, status_of
 from src.system.json_files import read_json, write_json
 from src.system.locks import is_locked, locked
+from src.system.safe_files import printable
 
 SWEEP = "sweep.json"
 BUSY = "another process runs this sweep."
@@ -49,7 +50,7 @@ class Job:
         """What the job has told of itself; once it is done for good, that is not read again."""
         if self._final:
             return self._final
-        facts = read_json(self.folder / STATUS)
+        facts = facts_of(self.folder)
         if facts.get("status") in DONE:
             self._final.update(facts)
         return facts
@@ -81,10 +82,11 @@ class Sweep:
                     raise ValueError(f"{folder} holds other runs and no {SWEEP}: choose another folder for this sweep.")
                 write_json(folder / SWEEP, {**identity, "next_job": 0, "started": now()})
         known = read_json(folder / SWEEP)
-        if not (isinstance(known.get("next_job"), int) and isinstance(known.get("keys"), list)):
+        if not (type(known.get("next_job")) is int and are_texts(known.get("keys"))):
             raise ValueError(f"{folder / SWEEP} is damaged: choose another folder for this sweep.")
+        self._unused = 1 + max((int(child.name) for child in folder.iterdir() if child.name.isdecimal()), default=-1)
         if {key: known.get(key) for key in identity} != identity:
-            was = f"{known.get('task')} over {', '.join(known.get('keys', []))}"
+            was = printable(f"{known.get('task')} over {', '.join(known['keys'])}")
             raise ValueError(
                 f"{folder} is the folder of another sweep, {was}; this one is {task} over "
                 f"{', '.join(identity['keys'])}: choose another folder."
@@ -98,7 +100,7 @@ class Sweep:
         """Add a job, under the next number unless one is given."""
         if number is None:
             content = read_json(self.folder / SWEEP)
-            number = content["next_job"]
+            number = max(content["next_job"], self._unused)  # a folder is never given twice, whatever the file says
             write_json(self.folder / SWEEP, {**content, "next_job": number + 1})
         kept = without_names(overrides)
         job = Job(number, tuple(kept), self.folder / str(number))
@@ -142,10 +144,15 @@ def jobs_in(folder: Path) -> list[Job]:
     for path in folder.glob(f"*/{JOB}"):
         if path.parent.name.isdecimal():
             overrides = read_json(path).get("overrides")
-            if not isinstance(overrides, list):
+            if not are_texts(overrides):
                 raise ValueError(f"{path} is damaged: delete its folder, and the sweep runs that job anew.")
             found.append(Job(int(path.parent.name), tuple(overrides), path.parent))
     return sorted(found, key=lambda job: job.number)
+
+
+def are_texts(value: Any) -> TypeGuard[list[str]]:
+    """Whether a value is a list of texts."""
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def standing(folder: Path, told: str | None = None) -> str:

@@ -22,10 +22,11 @@ from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.sweeps.jobs import Job
 from src.sweeps.objectives import Objective, again
 from src.sweeps.space import SearchSpace, word
-from src.sweeps.study import open_study, trial_of
+from src.sweeps.study import attribute, check_values, open_study, trial_of
 from src.sweeps.sweeper import ResumableSweeper, wait_for
 from src.system.json_files import write_whole
 from src.system.locks import is_locked, locked
+from src.system.safe_files import printable
 
 if TYPE_CHECKING:
     import optuna
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RESULTS = "optimization_results.yaml"
+LAUNCHERS = ".launchers"  # a folder for each process that launches trials, locked while it lives
 FOLDER, LAUNCHER, RETRY_OF = "folder", "launcher", "retry_of"  # what a trial knows beside its parameters
 
 
@@ -96,6 +98,7 @@ class OptunaSweeper(ResumableSweeper):
             self.objectives = [Objective(name, direction == "minimize") for name, direction in pairs]
         directions = [one.direction for one in self.objectives]
         self.study = open_study(self.storage, self.study_name, directions)  # what is refused leaves none behind
+        check_values(self.study)
         self.jobs = self.open([*map(name_of, overrides), *(key for parts in conditional.values() for key in parts)])
         with self._present() as launcher:
             self.launch(self._trials(total, launcher, names), total, at_once=self.n_jobs, ended=self._tell)
@@ -133,7 +136,7 @@ class OptunaSweeper(ResumableSweeper):
     @contextmanager
     def _present(self) -> Iterator[Path]:
         """A folder that is locked for as long as this process lives: its trials are not lost, and others leave them."""
-        folder = self.folder / ".launchers" / f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
+        folder = self.folder / LAUNCHERS / f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         with locked(folder):
             yield folder
         shutil.rmtree(folder, ignore_errors=True)
@@ -177,7 +180,7 @@ class OptunaSweeper(ResumableSweeper):
 
     def _asking(self) -> AbstractContextManager[None]:
         """One process at a time draws trials."""
-        return locked(self.folder / ".launchers", patience=math.inf)
+        return locked(self.folder / LAUNCHERS, patience=math.inf)
 
     def _make_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
         """A sampler for one trial: what it draws follows from the seed, the trial's number and the trials before."""
@@ -194,21 +197,28 @@ class OptunaSweeper(ResumableSweeper):
         return [
             trial.number
             for trial in self.study.get_trials(deepcopy=False)
-            if trial.state.name == "RUNNING"
-            and self._is_ours(trial)
-            and not (LAUNCHER in trial.user_attrs and is_locked(Path(trial.user_attrs[LAUNCHER])))
+            if trial.state.name == "RUNNING" and self._is_ours(trial) and not self._has_launcher(trial)
         ]
+
+    def _has_launcher(self, trial: "optuna.trial.FrozenTrial") -> bool:
+        """Whether a process of this folder looks after a trial; only the name of its lock is taken from the storage."""
+        name = Path(attribute(trial, LAUNCHER, str) or "").name
+        return bool(name) and is_locked(self.folder / LAUNCHERS / name)
 
     def _is_ours(self, trial: "optuna.trial.FrozenTrial") -> bool:
         """Whether a trial belongs to this folder, which may have been moved since, or has just been drawn."""
-        folder = trial.user_attrs.get(FOLDER, str(self.folder))
+        folder = self._folder_of(trial)
         moved = (self.folder / str(trial.number) / JOB).is_file() and not Path(folder).is_dir()
         return folder == str(self.folder) or moved
+
+    def _folder_of(self, trial: "optuna.trial.FrozenTrial") -> str:
+        """The folder in whose sweep a trial was drawn."""
+        return attribute(trial, FOLDER, str) or str(self.folder)
 
     def _retried(self) -> set[int]:
         """The numbers of failed trials in whose place there are others."""
         trials = self.study.get_trials(deepcopy=False)
-        return {trial.user_attrs[RETRY_OF] for trial in trials if RETRY_OF in trial.user_attrs}
+        return {attribute(trial, RETRY_OF, int) for trial in trials} & {trial.number for trial in trials}
 
     def _enqueue_failed(self) -> None:
         retried = self._retried()
@@ -240,7 +250,7 @@ class OptunaSweeper(ResumableSweeper):
                 "trial": trial.number,
                 "values": dict(zip(names, trial.values, strict=True)),
                 "params": trial.params,
-                "command": again(Path(trial.user_attrs[FOLDER]) / str(trial.number)),
+                "command": again(Path(self._folder_of(trial)) / str(trial.number)),
             }
             for trial in self.study.best_trials
         ]
@@ -249,4 +259,4 @@ class OptunaSweeper(ResumableSweeper):
         )
         for one in best:
             figures = ", ".join(f"{name} {value:.4g}" for name, value in one["values"].items())
-            log.info("best trial %d: %s; again: %s", one["trial"], figures, one["command"])
+            log.info("best trial %d: %s; again: %s", one["trial"], figures, printable(one["command"]))

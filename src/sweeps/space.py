@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 
 from src.sweeps.jobs import key_of
+from src.system.safe_files import in_a_line
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -126,15 +127,51 @@ def distribution(override: Override) -> "BaseDistribution":
 
 
 def draw(trial: "Trial", key: str, one: "BaseDistribution") -> Any:
-    """A value of a trial; the one that it has where it was drawn before."""
+    """A value of a trial; the one that it has where it was drawn before.
+
+    Optuna returns that, and one that was enqueued, as its storage keeps it: whatever it may be.
+
+    Raises:
+        ValueError: what the storage keeps is no value of this search.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+    try:
+        if isinstance(one, CategoricalDistribution):
+            found = trial.suggest_categorical(key, one.choices)
+        elif isinstance(one, FloatDistribution):
+            found = trial.suggest_float(key, one.low, one.high, step=one.step, log=one.log)
+        else:
+            assert isinstance(one, IntDistribution)
+            found = trial.suggest_int(key, one.low, one.high, step=one.step, log=one.log)
+        return checked(found, one)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise ValueError(
+            f"{key} of trial {trial.number} is no value of this search, {in_a_line(error)}: search as before, or "
+            "choose another hydra.sweeper.study_name."
+        ) from error
+
+
+def checked(value: Any, one: "BaseDistribution") -> bool | int | float | str | None:
+    """One of the choices, or a plain number within the range; never an object or a text that came from a storage.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
     if isinstance(one, CategoricalDistribution):
-        return trial.suggest_categorical(key, one.choices)
-    if isinstance(one, FloatDistribution):
-        return trial.suggest_float(key, one.low, one.high, step=one.step, log=one.log)
-    assert isinstance(one, IntDistribution)
-    return trial.suggest_int(key, one.low, one.high, step=one.step, log=one.log)
+        for choice in one.choices:
+            if type(choice) is type(value) and choice == value:
+                return choice
+        raise ValueError(f"{value!r} is not one of {', '.join(map(str, one.choices))}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is no number")
+    low, high = one.low, one.high  # type: ignore[attr-defined]
+    rounding = 1e-9 * (high - low)
+    if not low - rounding <= value <= high + rounding:
+        raise ValueError(f"{value!r} is not between {low} and {high}")
+    return int(value) if isinstance(one, IntDistribution) else float(value)
 
 
 def examples_of(one: "BaseDistribution") -> list[Any]:

@@ -30,6 +30,7 @@ from src.sweeps.space import word
 from src.sweeps.table import summarise
 from src.sweeps.task import kind
 from src.system.json_files import read_json
+from src.system.safe_files import printable
 from src.system.wording import counted
 
 log = logging.getLogger(__name__)
@@ -228,6 +229,7 @@ def wait_for(jobs: Iterable[Job]) -> None:
     for job in jobs:
         if job.status == RUNNING:
             facts = job.facts
-            log.info("Waiting for job %d, which process %s on %s runs.", job.number, facts["pid"], facts["host"])
+            process, host = facts.get("pid", "unknown"), printable(facts.get("host", "unknown"))
+            log.info("Waiting for job %d, which process %s on %s runs.", job.number, process, host)
             while job.status == RUNNING:
                 time.sleep(POLL_SECONDS)

@@ -18,6 +18,7 @@ from src.config.quoting import name_of
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PRUNED
 from src.sweeps.jobs import Job
 from src.sweeps.objectives import Objective, numbers, place, ranked
+from src.system.safe_files import printable
 from src.system.wording import counted
 
 ROWS = 40  # of a summary; more jobs than that are told by group
@@ -60,7 +61,7 @@ class Progress:
             table.add_row(
                 str(job.number),
                 epochs,
-                figures(facts),
+                escape(figures(facts)),
                 since(facts.get("started")),
                 escape(words(job)),
             )
@@ -70,7 +71,7 @@ class Progress:
         """Say how a job ended."""
         self.ended += 1
         facts = job.facts
-        detail = facts.get("error") if job.status == FAILED else figures(facts)
+        detail = printable(facts.get("error", "")) if job.status == FAILED else figures(facts)
         line = f"job {job.number} {job.status}: {words(job)}{f'  {detail}' if detail else ''}"
         if not self._live.is_started:
             line = f"[{self.ended}/{self.total}] {line}"
@@ -94,10 +95,11 @@ def summarise(
     draw = table_of_jobs if len(jobs) <= ROWS else table_of_groups
     console.print(draw(ranked(jobs, objectives), shared, objectives))
     if shared:
-        console.print(f"all with: {' '.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"all with: {' '.join(sorted(shared))}"), markup=False, highlight=False, soft_wrap=True)
     failed = [job for job in jobs if job.status == FAILED]
     for job in failed if len(jobs) <= ROWS else failed[:NAMED]:
-        console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)
+        error = printable(f"job {job.number} failed: {job.facts.get('error')}")
+        console.print(error, markup=False, soft_wrap=True)
     if len(jobs) > ROWS and len(failed) > NAMED:
         console.print(f"… and {len(failed) - NAMED} more jobs failed", highlight=False)
     line = f"{counted(len(jobs), 'job')}: {counts(statuses)}. Sweep directory: {folder}"
@@ -118,7 +120,7 @@ def table_of_jobs(jobs: Sequence[Job], shared: Collection[str], objectives: Sequ
         table.add_row(
             str(job.number),
             f"[{style}]{status}[/]" if style else status,
-            value(facts.get("value")) or figures(facts),
+            value(facts.get("value")) or escape(figures(facts)),
             str(facts.get("epoch", "")),
             escape(words(job, shared)),
         )
@@ -140,7 +142,7 @@ def table_of_groups(jobs: Sequence[Job], shared: Collection[str], objectives: Se
         table.add_row(
             str(len(group)),
             counts(Counter(job.status for job in group)),
-            value(means(group)) or figures({"figures": told}),
+            value(means(group)) or escape(figures({"figures": told})),
             escape(words(group[0], {*shared, *(word for word in group[0].overrides if name_of(word) == "seed")})),
         )
     if len(groups) > ROWS:
@@ -166,7 +168,7 @@ def common(jobs: Sequence[Job]) -> set[str]:
 
 def words(job: Job, left_out: Collection[str] = ()) -> str:
     """What a job is, in the words of the command line; long numbers are rounded."""
-    return " ".join(LONG_NUMBER.sub(rounded, word) for word in job.overrides if word not in left_out)
+    return printable(" ".join(LONG_NUMBER.sub(rounded, word) for word in job.overrides if word not in left_out))
 
 
 def rounded(match: re.Match[str]) -> str:
@@ -177,7 +179,7 @@ def rounded(match: re.Match[str]) -> str:
 def figures(facts: Mapping[str, Any]) -> str:
     """The last figures that a job has told; what was no number is left out."""
     found = facts.get("figures") or {}
-    return "  ".join(f"{name} {number:.4g}" for name, number in found.items() if number is not None)
+    return "  ".join(f"{printable(name)} {number:.4g}" for name, number in found.items() if number is not None)
 
 
 def value(content: Any) -> str:

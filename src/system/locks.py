@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
-from src.system.links import open_to_append
+from src.system.links import open_to_append, refusal
 from src.system.ranks import is_first
 
 
@@ -20,35 +21,64 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
         patience: seconds to wait for another process; one that only looks whether there is a lock has one for a moment.
 
     Raises:
-        ValueError: another process is at it, or a symbolic link has the name of the lock.
+        ValueError: another process is at it, or the lock is a link, which may be another folder's.
     """
     if os.name != "posix" or not is_first():  # Windows has no such lock; the first process holds it for the others
         yield
         return
-    import fcntl
-
     folder.mkdir(parents=True, exist_ok=True)
     with open_to_append(folder / ".lock") as file:
-        end = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= end:
-                    raise ValueError(f"{folder} is in use: {otherwise}") from error
-                time.sleep(0.02)
+        check_alone(file, folder / ".lock")
+        try:
+            take(file, patience)
+        except BlockingIOError as error:
+            raise ValueError(f"{folder} is in use: {otherwise}") from error
         yield
 
 
+def take(file: IO[Any] | int, patience: float) -> None:
+    """Lock an open file until it is closed, or its process ends, however that does.
+
+    Args:
+        file: open to write, or its descriptor.
+        patience: seconds to wait for another process.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+    """
+    import fcntl
+
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.02)
+
+
+def check_alone(file: IO[Any], path: Path) -> None:
+    """Refuse a lock that has further names, in whose folders this process, or another, may hold it."""
+    if os.fstat(file.fileno()).st_nlink > 1:
+        raise ValueError(f"{path} is a hard link: delete it.")
+
+
 def is_locked(folder: Path) -> bool:
-    """Whether a process is at work in a folder, which may be one that only others may write to."""
+    """Whether a process is at work in a folder, which may be one that only others may write to.
+
+    Raises:
+        ValueError: the lock is a link, which may be another folder's.
+    """
     path = folder / ".lock"
+    if path.is_symlink():
+        raise refusal(path)
     if os.name != "posix" or not path.is_file():
         return False
     import fcntl
 
-    with path.open() as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        check_alone(file, path)
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # those who only look do not hinder each other
         except BlockingIOError:

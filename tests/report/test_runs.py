@@ -169,3 +169,20 @@ def test_a_mode_that_is_none_is_damage(make_run: MakeRun) -> None:
     folder = make_run("a", score=("mse", "least"), test__mse=0.5)
     with pytest.raises(ValueError, match=r"run.json is damaged: mode must be one of max, min\."):
         read_run(folder)
+
+
+def test_whatever_goes_wrong_with_one_folder_the_others_are_told(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run("good", test__acc=0.5)
+    make_run("bad", test__acc=0.5)
+
+    def read(folder: Path) -> object:
+        if folder.name == "bad":
+            raise OverflowError("too large")
+        return read_run(folder)
+
+    monkeypatch.setattr("src.report.runs.read_run", read)
+    runs, damaged = find_runs([str(tmp_path)])
+    assert [run.folder.name for run in runs] == ["good"]
+    assert damaged == [f"{tmp_path}/runs/bad is damaged: OverflowError: too large"]

@@ -1,11 +1,14 @@
 """What is told of studies: trials, importances, and why something can't be told."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from src.report.comparisons import compare_by_data
+from src.report.page import write_page
 from src.report.runs import find_runs
 from src.report.studies import describe_study, study_reports
 from src.sweeps.study import open_study
@@ -125,3 +128,51 @@ def test_a_database_that_a_run_names_is_not_written_to(make_run: MakeRun, tmp_pa
     make_run("0", status="finished", study={"storage": f"sqlite:///{mine}", "name": "s", "objectives": ["a"]})
     (report,) = study_reports(find_runs([str(tmp_path)]).runs)
     assert report.problem and mine.read_bytes() == before and not list(tmp_path.glob("mine.db-*"))
+
+
+@pytest.mark.parametrize("value", [1e308, 1e31, float("inf"), 1e-40, 10**19])
+def test_values_that_cannot_be_drawn_leave_the_page_and_the_other_studies(
+    value: float, make_run: MakeRun, tmp_path: Path
+) -> None:
+    for name, values in {"good": (0.1, 0.2), "odd": (value, -value)}.items():
+        study = open_study(str(tmp_path / name), name, ["maximize"])
+        for number in values:
+            study.tell(study.ask(), number)
+        storage = {"storage": str(tmp_path / name), "name": name, "objectives": ["acc"]}
+        make_run(name, status="finished", test__acc=0.5, study=storage)
+    runs = find_runs([str(tmp_path)]).runs
+    good, odd = study_reports(runs)
+    write_page(tmp_path / "page.html", compare_by_data(runs), [good, odd])
+    assert good.problem is None and len(good.trials) == 2
+    damaged = "the study is damaged: trial 0 has the values" in str(odd.problem)
+    assert damaged == (value in (1e308, 1e31, 1e-40)) and len(odd.trials) == (2 if value == 10**19 else 0)
+
+
+@pytest.mark.parametrize("value", ["x", None, [1], {"a": 1}, True, 10**400])
+def test_values_that_are_no_numbers_are_a_problem_of_their_study(
+    value: object, make_run: MakeRun, tmp_path: Path
+) -> None:
+    study = open_study(str(tmp_path / "study.log"), "mine", ["maximize"])
+    study.tell(study.ask(), 0.5)
+    text = (tmp_path / "study.log").read_text()
+    (tmp_path / "study.log").write_text(text.replace("[0.5]", f"[{json.dumps(value)}]"))
+    storage = {"storage": str(tmp_path / "study.log"), "name": "mine", "objectives": ["acc"]}
+    make_run("0", status="finished", test__acc=0.5, study=storage)
+    runs = find_runs([str(tmp_path)]).runs
+    (report,) = study_reports(runs)
+    write_page(tmp_path / "page.html", compare_by_data(runs), [report])
+    assert report.problem is not None and "damaged" in report.problem
+
+
+def test_a_database_without_an_end_is_a_problem_of_its_own(make_run: MakeRun, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    open_study(f"sqlite:///{path}", "mine", ["maximize"])
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE studies RENAME TO s2")
+        connection.execute(
+            "CREATE VIEW studies AS WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) "
+            "SELECT study_id, study_name FROM s2, r WHERE r.n < 0"
+        )
+    make_run("0", status="finished", study={"storage": f"sqlite:///{path}", "name": "mine", "objectives": ["acc"]})
+    (report,) = study_reports(find_runs([str(tmp_path)]).runs)
+    assert "it holds a view, which no study has" in str(report.problem)

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from src.run.interruption import Interrupted, Pruned
-from src.run.status import JOB, STATUS, note, recorded
+from src.run.status import JOB, STATUS, facts_of, note, recorded
 from src.sweeps.jobs import Sweep, key_of, mark_lost, to_do
 from src.system.json_files import read_json
 from src.system.locks import locked
@@ -72,6 +72,7 @@ def test_what_has_finished_is_read_once_and_what_is_written_alike_is_not_parsed(
     monkeypatch.setattr("src.sweeps.jobs.key_of", Mock(side_effect=AssertionError("parsed")))
     read = Mock(wraps=read_json)
     monkeypatch.setattr("src.sweeps.jobs.read_json", read)
+    monkeypatch.setattr("src.run.status.read_json", read)
     jobs = Sweep(tmp_path, "train", ["seed"]).jobs_for(wanted)
     assert not to_do(jobs, retry_failed=True) and [job.status for job in jobs] == ["finished"] * 3
     assert [job.facts["value"] for job in jobs] == [1] * 3
@@ -120,7 +121,7 @@ def test_a_damaged_status_is_that_of_a_job_which_has_not_begun(tmp_path: Path) -
     assert job.status == "pending"
 
 
-@pytest.mark.parametrize("content", ["{}", '{"overrides": "seed=1"}', '{"overr'])
+@pytest.mark.parametrize("content", ["{}", '{"overrides": "seed=1"}', '{"overrides": [1]}', '{"overr'])
 def test_a_damaged_job_is_named(content: str, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, "train", ["seed"])
     (job,) = sweep.jobs_for([["seed=1"]])
@@ -141,7 +142,15 @@ def test_other_runs_and_other_sweeps_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["{}", "[]", '{"next_job": "1", "keys": []}', '{"next_job": 1, "keys": "seed"}', "{"]
+    "content",
+    [
+        "{}",
+        "[]",
+        '{"next_job": "1", "keys": []}',
+        '{"next_job": 1, "keys": "seed"}',
+        '{"next_job": 1, "keys": [1]}',
+        "{",
+    ],
 )
 def test_a_damaged_sweep_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(content)
@@ -155,3 +164,37 @@ def test_a_status_without_a_job_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / JOB).write_text('{"overrides": []}')
     (tmp_path / STATUS).write_text('{"status": "failed", "attempts": "x"}')
     assert recorded(tmp_path, lambda: 3, str) == 3 and read_json(tmp_path / STATUS)["attempts"] == 1
+
+
+@pytest.mark.parametrize("status", ["weird", "[/x]", ["x"], {"a": 1}, None, 3])
+def test_a_job_of_an_unknown_status_is_still_to_be_run(status: object, tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
+    (job.folder / STATUS).write_text(json.dumps({"status": status, "epoch": 3}))
+    assert job.status == "pending" and to_do([job], retry_failed=False) == [job] and job.facts == {"epoch": 3}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"figures": {"val/acc": "0.5"}},
+        {"figures": [1]},
+        {"value": "0.5"},
+        {"value": [{}]},
+        {"epoch": "3", "max_epochs": -1, "pid": [1], "attempts": 0.5},
+        {"started": "yesterday", "ended": "2026-01-01T00:00:00"},
+        {"error": ["x"], "host": 3, "more": 1},
+    ],
+)
+def test_facts_of_another_kind_are_lacking_and_the_others_stay(damaged: dict[str, object], tmp_path: Path) -> None:
+    (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
+    (job.folder / STATUS).write_text(json.dumps({"status": "failed", **damaged}))
+    assert job.facts == {"status": "failed"} and not set(damaged) & set(facts_of(job.folder))
+
+
+@pytest.mark.parametrize("next_job", [0, -5, 1])
+def test_a_new_job_never_takes_the_folder_of_another(next_job: int, tmp_path: Path) -> None:
+    (first, *_) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"], ["seed=2"]])
+    content = {**read_json(tmp_path / "sweep.json"), "next_job": next_job}
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    numbers = [job.number for job in Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=3"], ["seed=4"]])]
+    assert numbers == [2, 3] and read_json(first.folder / JOB)["overrides"] == ["seed=1"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -60,6 +61,40 @@ def test_trials_that_were_killed_are_run_again_and_counted_once(toy: Toy, tmp_pa
     toy(*options)
     assert starts(tmp_path) == dict.fromkeys(range(4), 2)
     assert states(tmp_path) == ["COMPLETE"] * 4 and drawn(tmp_path) == before
+
+
+def test_what_a_stranger_s_study_keeps_beside_its_trials_is_taken_for_text(toy: Toy, tmp_path: Path) -> None:
+    toy(*STUDY, "hydra.sweeper.n_trials=3")
+    journal = tmp_path / "sweep" / "study.journal"
+    text = journal.read_text().replace(str(tmp_path / "sweep"), "\\u001b]0;mine\\u0007")
+    lines = text.splitlines()
+    odd = {"op_code": 8, "worker_id": "x", "trial_id": 2, "user_attr": {"retry_of": [1]}}
+    lines.insert(-1, json.dumps(odd))  # before the line that ends this trial
+    journal.write_text("".join(f"{line}\n" for line in lines))
+    result = toy(*STUDY, "hydra.sweeper.n_trials=3")
+    assert "best trial" in result.stdout and "\x1b" not in result.stdout + result.stderr
+    journal.write_text(journal.read_text().replace('"folder":', '"other":'))
+    assert f"reproduce={tmp_path}/sweep/" in toy(*STUDY, "hydra.sweeper.n_trials=3").stdout
+
+
+def test_a_parameter_that_is_no_number_runs_nothing(toy: Toy, tmp_path: Path) -> None:
+    toy(*STUDY, "hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=2", "tags=[killed_once]", status=75)
+    journal = tmp_path / "sweep" / "study.journal"
+    value = "{_target_:os.mkdir,path:" + str(tmp_path / "pwned") + "}"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    lines = [{**line, "param_value_internal": value} if "param_value_internal" in line else line for line in lines]
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    result = toy(*STUDY, "hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=2", "tags=[killed_once]", status=1)
+    assert "model.optimizer.lr of trial 0 is no value of this search" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and starts(tmp_path) == {0: 1}
+
+
+def test_a_study_whose_values_are_no_numbers_is_refused(toy: Toy, tmp_path: Path) -> None:
+    toy(*STUDY, "hydra.sweeper.n_trials=1")
+    journal = tmp_path / "sweep" / "study.journal"
+    journal.write_text(re.sub(r'"values":\[[^]]*\]', '"values":["\\\\u001b"]', journal.read_text()))
+    result = toy(*STUDY, "hydra.sweeper.n_trials=1", status=1)
+    assert "The study train is damaged, trial 0 has the values" in result.stderr and "\x1b" not in result.stderr
 
 
 def test_what_ended_after_its_launcher_is_told_later(toy: Toy, tmp_path: Path) -> None:

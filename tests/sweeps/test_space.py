@@ -1,5 +1,8 @@
 """What overrides stand for in a search."""
 
+import json
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,8 @@ from hydra.core.override_parser.types import Override
 optuna = pytest.importorskip("optuna", reason="studies need the extra [sweep]")
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from src.sweeps.space import SearchSpace, distribution, grid_of
+from src.sweeps.space import SearchSpace, checked, distribution, grid_of
+from src.sweeps.study import open_study, trial_of
 
 
 def parse(text: str) -> Override:
@@ -138,3 +142,42 @@ def test_the_values_of_a_grid() -> None:
         space("a=x,y", "lr=interval(0,1)").grid()
     with pytest.raises(ValueError, match="knows no conditional_params"):
         space("a=x,y", a__x={"b": "1,2"}).grid()
+
+
+EVIL = "{_target_:os.system,command:touch pwned}"
+
+
+@pytest.mark.parametrize("value", [EVIL, "0.5", 7.0, -1e308, float("inf"), float("nan"), None, True, [0.5]])
+def test_a_number_that_a_journal_keeps_is_one_of_the_range(value: Any, tmp_path: Path) -> None:
+    path, found = tmp_path / "study", space("lr=interval(0,1)")
+    found.suggest(open_study(str(path), "mine", ["maximize"]).ask())
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [{**line, "param_value_internal": value} if "param_value_internal" in line else line for line in lines]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(ValueError, match="lr of trial 0 is no value of this search"):
+        found.suggest(trial_of(open_study(str(path), "mine"), 0))
+
+
+def test_a_text_in_a_database_s_column_of_numbers_is_refused(tmp_path: Path) -> None:
+    storage, found = f"sqlite:///{tmp_path}/study", space("lr=interval(0,1)")
+    found.suggest(open_study(storage, "mine", ["maximize"]).ask())
+    with sqlite3.connect(tmp_path / "study") as connection:
+        connection.execute("update trial_params set param_value=?", (EVIL,))
+    with pytest.raises(ValueError, match="lr of trial 0 is no value of this search"):
+        found.suggest(trial_of(open_study(storage, "mine"), 0))
+
+
+@pytest.mark.parametrize("params", [{"lr": EVIL}, {"lr": "0.5"}, {"lr": 7}, {"size": EVIL}, {"size": 3}, {"n": 2.5e9}])
+def test_what_was_enqueued_is_a_value_of_the_search(params: dict[str, Any], tmp_path: Path) -> None:
+    study = open_study(str(tmp_path / "study"), "mine", ["maximize"])
+    study.enqueue_trial(params)
+    with pytest.raises(ValueError, match="of trial 0 is no value of this search"):
+        space("lr=interval(0,1)", "size=32,64", "n=int(interval(1,9))").suggest(study.ask())
+
+
+def test_a_choice_is_ours_and_of_its_own_kind() -> None:
+    one = distribution(parse("x=1,a,[1]"))
+    assert [checked(value, one) for value in (1, "a", "[1]")] == [1, "a", "[1]"]
+    for value in (True, 1.0, "1", [1], {"a": 1}):
+        with pytest.raises(ValueError, match="is not one of 1, a"):
+            checked(value, one)

@@ -1,6 +1,7 @@
 """Where studies are kept, and what can be wrong with it."""
 
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 optuna = pytest.importorskip("optuna", reason="studies need the extra [sweep]")
 
-from src.sweeps.study import open_study, trial_of
+from src.config.paths import ROOT
+from src.sweeps.study import JournalLock, open_study, trial_of
 
 
 def journal(folder: Path) -> str:
@@ -51,6 +53,53 @@ def test_a_trial_reported_to_by_one_process_is_judged_with_those_of_others(
     trial = trial_of(open_study(storage(tmp_path), "mine"), asking.ask().number)
     trial.report(0.0, 1)
     assert not trial.should_prune()  # by default nothing is given up
+
+
+@pytest.mark.parametrize("target", ["nowhere", "study.journal", ".lock"])
+def test_a_lock_that_optuna_has_left_does_not_matter(target: str, tmp_path: Path) -> None:
+    (tmp_path / "study.journal.lock").symlink_to(target)
+    program = "import sys; from src.sweeps.study import open_study\nopen_study(sys.argv[1], 'mine', ['maximize']).ask()"
+    command = [sys.executable, "-c", program, str(tmp_path / "study.journal")]
+    assert subprocess.run(command, cwd=ROOT, timeout=120).returncode == 0  # without an end where it matters
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_no_lock(tmp_path: Path) -> None:
+    path = str(tmp_path / "study.journal")
+    program = (
+        "import os, sys; from src.sweeps.study import JournalLock\n"
+        "JournalLock(sys.argv[1]).acquire(); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", program, path]
+    assert subprocess.run(command, cwd=ROOT).returncode == -9
+    held = JournalLock(path)
+    assert held.acquire()
+    with pytest.raises(TimeoutError, match=r"study\.journal is locked by another program"):
+        JournalLock(path, patience=0).acquire()
+    held.release()
+    assert open_study(path, "mine", ["maximize"]).ask().number == 0
+
+
+@pytest.mark.parametrize("kind", ["view", "trigger"])
+def test_a_database_that_holds_programs_is_refused(kind: str, tmp_path: Path) -> None:
+    open_study(database(tmp_path), "mine", ["maximize"])
+    program = {
+        "view": "CREATE VIEW v AS WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT n FROM r",
+        "trigger": "CREATE TRIGGER t AFTER INSERT ON trials BEGIN DELETE FROM trials; END",
+    }[kind]
+    with sqlite3.connect(tmp_path / "studies.db") as connection:
+        connection.execute(program)
+    with pytest.raises(ValueError, match=f"The study mine cannot be opened in .*: it holds a {kind}, which no"):
+        open_study(database(tmp_path), "mine", bounded=True)
+
+
+def test_so_much_is_done_to_read_a_database_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = open_study(database(tmp_path), "mine", ["maximize"])
+    study.tell(study.ask(), 1.0)
+    assert len(open_study(database(tmp_path), "mine", bounded=True).trials) == 1
+    monkeypatch.setattr("src.sweeps.study.STEPS", 10)
+    monkeypatch.setattr("src.sweeps.study.MOST_STEPS", 1000)
+    with pytest.raises(ValueError, match="it takes too long to read"):
+        open_study(database(tmp_path), "mine", bounded=True)
 
 
 def test_a_study_that_wants_something_else_is_refused(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """What is shown of a sweep while it runs, and at its end."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from src.run.status import note
-from src.sweeps.jobs import Job, Sweep
+from src.sweeps.jobs import Job, Sweep, jobs_in
 from src.sweeps.objectives import Objective
 from src.sweeps.table import Progress, duration, summarise, words
 
@@ -136,3 +137,22 @@ def test_of_very_many_groups_the_first_are_told(tmp_path: Path) -> None:
     summarise(many, tmp_path, used)
     assert "val/acc 0.5" in text(used) and "lr=39 " in text(used) and "lr=40 " not in text(used)
     assert "and 60 more groups" in text(used)
+
+
+def test_what_a_job_tells_reaches_the_terminal_as_text(tmp_path: Path) -> None:
+    escape = "\x1b]0;mine\x07[/x]"
+    jobs = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1", "tags=[a]"], ["seed=2", "tags=[a]"]])
+    for job in jobs:  # as the files of a stranger say, which no sweep has written
+        content = {"overrides": [*job.overrides, f"name={escape}"]}
+        (job.folder / "job.json").write_text(json.dumps(content))
+    note(jobs[0].folder, status="finished", figures={escape: 0.5}, started="2026-01-01T00:00:00+00:00")
+    note(jobs[1].folder, status="failed", error=escape)
+    used = console()
+    summarise(jobs_in(tmp_path), tmp_path, used)
+    with Progress(total=2) as progress:
+        progress.console = used
+        for job in jobs_in(tmp_path):
+            progress.tell(job)
+    shown = text(used)
+    assert "\x1b" not in shown and "\x07" not in shown and "?]0;mine?[/x] 0.5" in shown
+    assert "job 1 failed: ?]0;mine?[/x]" in shown and "name=?]0;mine?[/x]" in shown

@@ -30,6 +30,21 @@ def test_a_link_of_the_lock_s_name_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "canary").read_text() == "mine"
 
 
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_link_to_the_lock_of_another_folder_is_refused_and_not_waited_for(kind: str, tmp_path: Path) -> None:
+    job = tmp_path / "0"
+    job.mkdir()
+    with locked(tmp_path):
+        if kind == "symbolic":
+            (job / ".lock").symlink_to("../.lock")
+        else:
+            os.link(tmp_path / ".lock", job / ".lock")
+        with pytest.raises(ValueError, match=rf"0/\.lock is a {kind} link"):
+            is_locked(job)
+        with pytest.raises(ValueError, match=rf"0/\.lock is a {kind} link"), locked(job):
+            pass
+
+
 def test_looking_for_a_lock_changes_nothing(tmp_path: Path) -> None:
     assert not is_locked(tmp_path / "nowhere") and not is_locked(tmp_path) and not list(tmp_path.iterdir())
     with locked(tmp_path):
