@@ -10,6 +10,10 @@ from src.system.links import open_to_append
 from src.system.ranks import is_first
 
 
+class FolderInUse(ValueError):
+    """Another process is at work in a folder, and whoever finds so writes nothing there."""
+
+
 @contextmanager
 def locked(folder: Path, otherwise: str = "another process is training there.", patience: float = 1) -> Iterator[None]:
     """Keep other processes from writing to a folder, for as long as the context lasts.
@@ -20,7 +24,8 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
         patience: seconds to wait for another process; one that only looks whether there is a lock has one for a moment.
 
     Raises:
-        ValueError: another process is at it, or a symbolic link has the name of the lock.
+        FolderInUse: another process is at it.
+        ValueError: a symbolic link has the name of the lock.
     """
     if os.name != "posix" or not is_first():  # Windows has no such lock; the first process holds it for the others
         yield
@@ -36,7 +41,7 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
                 break
             except BlockingIOError as error:
                 if time.monotonic() >= end:
-                    raise ValueError(f"{folder} is in use: {otherwise}") from error
+                    raise FolderInUse(f"{folder} is in use: {otherwise}") from error
                 time.sleep(0.02)
         yield
 

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import threading
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -11,6 +12,8 @@ from omegaconf.errors import MissingMandatoryValue
 
 from src.cli.entry_point import faults_of_others
 from src.cli.errors import describe
+from src.system.locks import locked
+from tests.programs import run
 
 
 def no_space(path: str | None = None) -> OSError:
@@ -78,3 +81,17 @@ def test_other_faults_of_threads_are_told_in_full() -> None:
     finally:
         threading.excepthook = before
     assert seen == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("command", ["resume={}", "hydra.run.dir={} hydra.output_subdir=null"])
+def test_who_finds_a_folder_in_use_writes_nothing_there(command: str, tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    for name in (".hydra/overrides.yaml", "job.json", "run.json"):
+        (tmp_path / name).write_text("{}" if name.endswith("json") else "[]")
+    (tmp_path / "train.log").write_text("epoch 1\n")
+    with locked(tmp_path):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        result = run("train", "data=synthetic", *command.format(tmp_path).split())
+    assert result.returncode == 1
+    assert result.stderr == f"ERROR: {tmp_path} is in use: another process is training there.\n"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
