@@ -28,7 +28,7 @@ class ImageFolderDataModule(L.LightningDataModule):
     """Photographs in `<folder>/train|val|test/<class>/`, or in `<folder>/<class>/`, split by a seed.
 
     Without a `val` folder, `val_fraction` of `train` is set apart; without the three folders, `test_fraction` as well.
-    Every file is opened once before training, so that a file that is no image is named then, not an hour later. Order
+    Every file is read once before training, so that a file that is no image is named then, not an hour later. Order
     and augmentation follow from `seed`, the epoch and the image alone, so that an epoch can be replayed.
 
     Args:
@@ -93,6 +93,7 @@ class ImageFolderDataModule(L.LightningDataModule):
         self.std = std or (IMAGENET_STD if not grey else IMAGENET_STD[1:2])
         self.image_size, self.shuffle, self.seed, self.augmentation = image_size, shuffle, seed, augmentation
         self.class_names: list[str] | None = None
+        self._digests: dict[Path, str] = {}  # of what the files hold
         self.data_train: Photographs | None = None
         self.data_val: Photographs | None = None
         self.data_test: Photographs | None = None
@@ -142,13 +143,14 @@ class ImageFolderDataModule(L.LightningDataModule):
         return {name: torch.bincount(own, minlength=self.num_classes or 0) for name, own in labels.items()}
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of the names and sizes of each split's files, for the record of a run; the files are not read."""
+        """SHA-256 of the names and sizes of each split's files, and of what all files hold, for the record of a run."""
         digests = {}
+        held = [(str(path.relative_to(self.folder)), digest) for path, digest in sorted(self._digests.items())]
         for name, split in {"train": self.data_train, "val": self.data_val, "test": self.data_test}.items():
             samples = split.samples if split else []
             files = [(str(path.relative_to(self.folder)), path.stat().st_size) for path, _ in samples]
             digests[name] = hashlib.sha256(repr(files).encode()).hexdigest()
-        return digests
+        return {**digests, "contents": hashlib.sha256(repr(held).encode()).hexdigest()}
 
     def input_card(self) -> dict[str, Any]:
         """How an image becomes an input, and the names of the classes; see `InMemoryDataModule.input_card`."""
@@ -167,7 +169,12 @@ class ImageFolderDataModule(L.LightningDataModule):
         if names != self.class_names:
             raise ValueError(f"{root} holds the classes {names}, but another split holds {self.class_names}.")
         samples = [(path, label) for label, name in enumerate(names) for path in image_files(root / name)]
-        reasons = {path: reason for path, _ in samples if (reason := unreadable(path))}
+        reasons = {}
+        for path, _ in samples:
+            if reason := unreadable(path):
+                reasons[path] = reason
+            else:  # it has just been read, and a digest takes little beside its decoding
+                self._digests[path] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         if reasons and not self.skip_unreadable:
             listed = "; ".join(list(reasons.values())[:5])
             raise ValueError(

@@ -153,7 +153,7 @@ def newest_good_checkpoint(folder: Path) -> Path | None:
             read_checkpoint(path)
         except ValueError as error:
             aside.append(path.replace(set_aside(path)))
-            log.warning("%s It is set aside as %s.", error, aside[-1].name)
+            log.warning("%s It is set aside as %s.", printable(str(error)), aside[-1].name)
         else:
             return path
     if aside:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from src.run.record import environment
@@ -29,7 +30,9 @@ def add_to_report(figures: list[dict[str, Any]], folder: Path) -> None:
     plot(rows, path.with_suffix(".png"))
     console = Console(width=None if sys.stdout.isatty() else 220)
     console.print(table(rows))
-    console.print(f"figures and plot: {path}, {path.with_suffix('.png')}", highlight=False, soft_wrap=True)
+    console.print(
+        f"figures and plot: {path}, {path.with_suffix('.png')}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -42,7 +45,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         result.add_column(column, justify="left" if column in ("model", "settings") else "right", overflow="fold")
     for row in rows:
         result.add_row(
-            row["model"],
+            escape(row["model"]),
             " ".join(
                 [f"{row['threads']} threads", row["memory_format"], row["precision"], "compiled" * row["compiled"]]
             ).strip(),
@@ -101,6 +104,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         axis.grid(alpha=0.3)
         for row in shown:
             axis.scatter(row[key], row[value])
-            axis.annotate(row["model"], (row[key], row[value]), textcoords="offset points", xytext=(5, 4), fontsize=8)
+            style: dict[str, Any] = {"fontsize": 8, "parse_math": False}
+            axis.annotate(row["model"], (row[key], row[value]), textcoords="offset points", xytext=(5, 4), **style)
         axis.margins(x=0.25)
     figure.savefig(path, dpi=120)

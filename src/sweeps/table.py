@@ -17,6 +17,7 @@ from rich.table import Table
 from src.config.quoting import name_of
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PRUNED
 from src.sweeps.jobs import Job
+from src.system.safe_files import printable
 from src.system.wording import counted
 
 ROWS = 40  # of a summary; more jobs than that are told by group
@@ -73,7 +74,9 @@ class Progress:
         line = f"job {job.number} {job.status}: {words(job)}{f'  {detail}' if detail else ''}"
         if not self._live.is_started:
             line = f"[{self.ended}/{self.total}] {line}"
-        self.console.print(line, style=COLOURS.get(job.status), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(
+            printable(line), style=COLOURS.get(job.status), markup=False, highlight=False, soft_wrap=True
+        )
 
     def _line(self, done: float) -> str:
         """How it stands; `done` counts jobs, and of those that run the share of their epochs."""
@@ -92,7 +95,7 @@ def summarise(jobs: Sequence[Job], folder: Path, console: Console | None = None)
         console.print(f"all with: {' '.join(sorted(shared))}", markup=False, highlight=False, soft_wrap=True)
     failed = [job for job in jobs if job.status == FAILED]
     for job in failed if len(jobs) <= ROWS else failed[:NAMED]:
-        console.print(f"job {job.number} failed: {job.facts.get('error')}", markup=False, soft_wrap=True)
+        console.print(printable(f"job {job.number} failed: {job.facts.get('error')}"), markup=False, soft_wrap=True)
     if len(jobs) > ROWS and len(failed) > NAMED:
         console.print(f"… and {len(failed) - NAMED} more jobs failed", highlight=False)
     line = f"{counted(len(jobs), 'job')}: {counts(statuses)}. Sweep directory: {folder}"
