@@ -37,7 +37,7 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     write_page(page, found, study_reports(runs), damaged)
     console = Console(width=None if sys.stdout.isatty() else 200)
     print_tables(console, found, damaged)
-    console.print(f"page and table: {page}, {rows}", highlight=False, soft_wrap=True)
+    console.print(f"page and table: {page}, {rows}", markup=False, highlight=False, soft_wrap=True)
     means = {one.data_label(each): each.mean(one.metric) for one in found for each in one.configurations}
     return means, {"configurations": [each for one in found for each in one.configurations], "page": page, "csv": rows}
 

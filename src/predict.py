@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         raise ValueError(f"model={cfg.exported} and a run are given: say which of them is to predict.")
     check_outputs(cfg.out, cfg.sheet, cfg.images)
     paths = find_images([cfg.input] if isinstance(cfg.input, str) else list(cfg.input))
+    check_kept(paths, {"out": cfg.out, "sheet": cfg.sheet})
     if cfg.exported:
         predictor = load(cfg.exported, trusted=cfg.trusted)
     else:
@@ -42,6 +44,17 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     rows = list(predictor.predict(paths, cfg.top, cfg.images))
     report_rows(rows, predictor.card["outputs"], cfg.out, cfg.sheet)
     return rows, {"cfg": cfg, "predictor": predictor}
+
+
+def check_kept(paths: Sequence[str | Path], outputs: Mapping[str, str | None]) -> None:
+    """Check that no image is written over.
+
+    Raises:
+        ValueError: a file that is to be written is one of the images, by whatever name.
+    """
+    for name, output in outputs.items():
+        if output and Path(output).exists() and any(Path(output).samefile(path) for path in paths):
+            raise ValueError(f"{name}={output} is one of the images: name another file to write.")
 
 
 def prepare_command_line() -> None:

@@ -19,6 +19,7 @@ from src.report.page import write_page
 from src.report.runs import find_runs
 from src.train import train
 from tests.conftest import TINY_RUN
+from tests.programs import run
 
 HOSTILE = "</title></script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
 FLAGS = (
@@ -335,3 +336,9 @@ def test_a_full_disk_spares_the_former_page(runs: Path, tmp_path: Path) -> None:
     )
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert page.read_text() == "the page of before"
+
+
+def test_the_page_is_named_as_it_is(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "[old]" / "x"
+    result = run("compare", f"runs=[{runs}]", f"folder={folder}", f"hydra.run.dir={tmp_path}/log")
+    assert f"page and table: {folder}/compare.html, {folder}/compare.csv" in result.stdout

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
 from src.run.checkpoints import check_left, read_checkpoint
+from src.run.weights import load_fitting
 from src.train import train
 from tests.conftest import TINY_RUN
 from tests.programs import run
@@ -132,3 +134,21 @@ def test_a_finished_run_that_is_resumed_says_so_and_gives_its_figures_again(sour
     assert json.loads((folder / "metrics.json").read_text()) == before
     longer = run("train", f"resume={folder}", "trainer.max_epochs=4", "test=false")
     assert longer.returncode == 0 and "finished already" not in longer.stderr
+
+
+def test_names_of_tensors_are_printed_as_they_are_but_for_what_a_terminal_obeys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = nn.Linear(3, 2)
+    torch.save({"state_dict": {**model.state_dict(), "[/x]\x1b[2J": torch.zeros(1)}}, tmp_path / "[red]odd.ckpt")
+    load_fitting(model, tmp_path / "[red]odd.ckpt")
+    table = capsys.readouterr().out
+    assert "[/x]?[2J (1,)" in table and "[red]odd.ckpt" in table.replace("\n", "") and "\x1b" not in table
+
+
+def test_numbers_of_another_kind_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = nn.Linear(3, 2)
+    weights = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2, dtype=torch.complex64)}
+    torch.save({"state_dict": weights}, tmp_path / "weights.ckpt")
+    load_fitting(model, tmp_path / "weights.ckpt")
+    assert not model.weight.any() and model.bias.any()

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from src.cli import entry_point as cli
 from src.sweeps.launcher import console_to
@@ -167,3 +168,15 @@ def test_a_trace_and_a_console_go_to_no_link(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ValueError, match=r"console\.log is a symbolic link"), console_to(tmp_path / "console.log"):
         sys.__stdout__.write("more\n")
     assert canary.read_text() == "mine"
+
+
+def test_a_prediction_writes_over_no_image(tmp_path: Path) -> None:
+    photo, other = tmp_path / "photo.png", tmp_path / "by_another_name.png"
+    Image.new("L", (8, 8)).save(photo)
+    other.symlink_to(photo)
+    before = photo.read_bytes()
+    for sheet in (photo, other):
+        words = [f"input={photo}", f"sheet={sheet}", "model=nowhere", f"hydra.run.dir={tmp_path}/log"]
+        result = run("predict", *words)
+        assert result.stderr.startswith(f"ERROR: sheet={sheet} is one of the images: name another file to write.\n")
+    assert photo.read_bytes() == before

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from unicodedata import category
 
 PLAIN = (400, "normal", "regular")  # the weight of a font that matplotlib finds by the name of its family alone
 
@@ -35,4 +36,5 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], dict[int, str]]:
         if not name.startswith("Last Resort") and (found := lacking & letters_of(known[name])):  # that draws boxes
             families.append(name)
             lacking -= found
-    return families, {code: in_ascii(chr(code)) for code in lacking}
+    # a control character is drawn by none, and matplotlib's warning would hand it to the terminal
+    return families, {code: "?" if category(chr(code)) == "Cc" else in_ascii(chr(code)) for code in lacking}

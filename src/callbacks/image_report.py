@@ -220,7 +220,8 @@ def image_grid(images: Tensor, titles: list[str]) -> "Figure":
         extent = (x + 0.04, x + width - 0.04, y + cell - 0.04, y + cell - 0.96)
         axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
         place = (x + width / 2, y + cell - 0.98)
-        axes.text(*place, title.translate(written), fontsize=8, ha="center", va="bottom", family=families)
+        plain: dict[str, Any] = {"family": families, "parse_math": False}  # a name may hold a $
+        axes.text(*place, title.translate(written), fontsize=8, ha="center", va="bottom", **plain)
     axes.set(xlim=(0, columns * width), ylim=(rows * cell, 0), aspect="auto")
     axes.set_axis_off()
     return figure
@@ -242,8 +243,9 @@ def confusion_figure(counts: Tensor, names: list[str] | None) -> "Figure":
         labels = [class_name(label, names) for label in range(size)]
         families, written = fonts_for(labels)
         labels = [label.translate(written) for label in labels]
-        axes.set_xticks(range(size), labels, rotation=90 if max(map(len, labels)) > 3 else 0, family=families)
-        axes.set_yticks(range(size), labels, family=families)
+        plain: dict[str, Any] = {"family": families, "parse_math": False}
+        axes.set_xticks(range(size), labels, rotation=90 if max(map(len, labels)) > 3 else 0, **plain)
+        axes.set_yticks(range(size), labels, **plain)
         for row, column in counts.nonzero().tolist():
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", fontsize=8, color=colour)

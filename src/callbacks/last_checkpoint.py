@@ -14,6 +14,7 @@ from torchmetrics import Metric
 
 from src.data.protocols import KeepsPosition
 from src.run.checkpoint_names import LAST
+from src.run.checkpoint_tensors import unlike
 from src.run.checkpoints import RESUME_KEY
 from src.run.interruption import Interrupted, Pruned
 from src.run.random_state import random_state, set_random_state
@@ -218,6 +219,9 @@ def set_metric_states(module: nn.Module, states: dict[str, dict[str, Any]]) -> N
         assert isinstance(metric, Metric)
         if state.keys() != {"updates", *metric._defaults}:
             continue
+        for key, default in metric._defaults.items():  # those of figures that are lists are any
+            if isinstance(default, torch.Tensor) and (fault := unlike(state[key], default.shape, default.dtype)):
+                raise ValueError(f"The checkpoint's running figures are damaged: {name}.{key} {fault}.")
         metric._update_count = state["updates"]
         for key in metric._defaults:
             value = state[key]

@@ -129,4 +129,4 @@ class ProgressBar(LightningProgressBar):
         epoch, line = completed_epochs(trainer), epoch_line(trainer)
         if self._enabled and epoch > self._lines and line is not None:
             self._lines = epoch
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)

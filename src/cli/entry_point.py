@@ -28,7 +28,7 @@ from src.run.checkpoint_names import LAST
 from src.run.interruption import RESUMABLE, Interrupted, SweepInterrupted
 from src.run.status import recorded
 from src.system.json_files import write_whole
-from src.system.locks import locked
+from src.system.locks import FolderInUse, locked
 from src.system.openmp import let_waiting_threads_yield, watch_contention
 from src.system.ranks import print_error, tell
 from src.system.signals import listener
@@ -171,6 +171,9 @@ def report_failure(error: Exception) -> None:
     sentence = describe(error)
 
     def report() -> None:
+        if isinstance(error, FolderInUse):  # its log is that of the other process
+            print_error(sentence)
+            return
         try:
             write_whole(folder / "traceback.txt", "".join(traceback.format_exception(error)))
             trained = (folder / "checkpoints").is_dir()

@@ -18,13 +18,19 @@ from src.cli.words import named
 from src.config.composing import compose, is_choice, parse
 from src.config.paths import CONFIGS
 from src.run.interruption import SweepFailed, SweepInterrupted
+from src.system.safe_files import printable_lines
 from src.system.wording import dotted, suggest, suggest_key
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a file's limit
 
 
 def describe(error: BaseException, config_name: str | None = None, overrides: list[str] | None = None) -> str:
-    """Put an error into a sentence: which value is wrong, and what to do."""
+    """Put an error into a sentence that can be printed: which value is wrong, and what to do."""
+    return printable_lines(sentence_of(error, config_name, overrides))
+
+
+def sentence_of(error: BaseException, config_name: str | None, overrides: list[str] | None) -> str:
+    """The sentence, with the names in it as they are."""
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         return describe_choice(error)
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):

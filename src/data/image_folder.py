@@ -28,7 +28,7 @@ class ImageFolderDataModule(SplitDataModule):
     """Photographs in `<folder>/train|val|test/<class>/`, or in `<folder>/<class>/`, split by a seed.
 
     Without a `val` folder, `val_fraction` of `train` is set apart; without the three folders, `test_fraction` as well.
-    Every file is opened once before training, so that a file that is no image is named then, not an hour later. Order
+    Every file is read once before training, so that a file that is no image is named then, not an hour later. Order
     and augmentation follow from `seed`, the epoch and the image alone, so that an epoch can be replayed.
 
     Args:
@@ -92,6 +92,7 @@ class ImageFolderDataModule(SplitDataModule):
         self.std = std or (IMAGENET_STD if not grey else IMAGENET_STD[1:2])
         self.shuffle, self.seed, self.augmentation = shuffle, seed, augmentation
         self.class_names: list[str] | None = None
+        self._digests: dict[Path, str] = {}  # of what the files hold
 
     def setup(self, stage: str | None = None) -> None:
         """List, check and split the files."""
@@ -128,6 +129,11 @@ class ImageFolderDataModule(SplitDataModule):
         check_batch_size(self.batch_size, len(self.data_train))
         warn_of_imbalance(self.class_counts(), self.class_names)
 
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of the names and sizes of each split's files, and of what all files hold."""
+        held = [(str(path.relative_to(self.folder)), digest) for path, digest in sorted(self._digests.items())]
+        return {**super().checksums(), "contents": hashlib.sha256(repr(held).encode()).hexdigest()}
+
     def heads(self) -> dict[str, list[str]]:
         """Return the names of the classes: those of their folders."""
         assert self.class_names is not None, "setup() comes first"
@@ -147,7 +153,12 @@ class ImageFolderDataModule(SplitDataModule):
         if names != self.class_names:
             raise ValueError(f"{root} holds the classes {names}, but another split holds {self.class_names}.")
         samples = [(path, label) for label, name in enumerate(names) for path in image_files(root / name)]
-        reasons = {path: reason for path, _ in samples if (reason := unreadable(path))}
+        reasons = {}
+        for path, _ in samples:
+            if reason := unreadable(path):
+                reasons[path] = reason
+            else:  # it has just been read, and a digest takes little beside its decoding
+                self._digests[path] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         if reasons and not self.skip_unreadable:
             listed = "; ".join(list(reasons.values())[:5])
             raise ValueError(

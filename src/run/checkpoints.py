@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from src.config.stored_config import plain_config
 from src.run.checkpoint_names import LAST
-from src.system.safe_files import read_yaml
+from src.system.safe_files import printable, read_yaml
 from src.system.wording import counted
 
 log = logging.getLogger(__name__)
@@ -162,8 +162,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever a damaged file may do to its readers
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is no checkpoint that can be read: it is truncated or damaged ({reason}).") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(weights := checkpoint.get("state_dict"), dict):
         raise ValueError(f"{path} is not a checkpoint of a run: it has no state_dict.")
+    from src.run.checkpoint_tensors import unfit
+
+    if odd := next((f"{name!a} {fault}" for name, value in weights.items() if (fault := unfit(name, value))), None):
+        raise ValueError(f"{path} is no checkpoint that can be used: in its state_dict {odd}.")
     return checkpoint
 
 
@@ -186,16 +190,18 @@ def read_run_config(ckpt_path: Path) -> dict[str, Any]:
 
 
 def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
-    """Read a checkpoint and check that its parameters have the names and shapes of the model's.
+    """Read a checkpoint and check that its parameters have the names and shapes of the model's, and are such numbers.
 
     Raises:
         ValueError: says how many differ, and which come first.
     """
     checkpoint = read_checkpoint(ckpt_path)
-    theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    from src.run.checkpoint_tensors import shape_and_kind
+
+    theirs, ours = shape_and_kind(checkpoint["state_dict"]), shape_and_kind(model.state_dict())
     different = [
-        f"{name} is {theirs.get(name, 'missing')} in the checkpoint and {ours.get(name, 'missing')} in the model"
+        f"{printable(name)} is {theirs.get(name, 'missing')} in the checkpoint and {ours.get(name, 'missing')} in the "
+        "model"
         for name in [*ours, *(name for name in theirs if name not in ours)]
         if theirs.get(name) != ours.get(name)
     ]

@@ -3,6 +3,7 @@
 import atexit
 import copy
 import os
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from src.config.paths import CONFIGS
+from src.run.status import JOB
 from src.system.links import check_links
+from src.system.locks import is_locked
 from src.system.ranks import agree, in_torchrun, is_first, keep_for_restart, print_error, program, tell
 
 RUN_DIR = "LAB_RUN_DIR"  # how the first process of a script tells those that Lightning starts
@@ -22,7 +25,8 @@ class ExclusiveFolder(Callback):
     """Create the folder of a run or a sweep before Hydra does, and never take one that exists.
 
     Creating a folder either succeeds or finds that it exists, in one step, on a shared file system too. A folder that
-    the command line names, with hydra.run.dir, hydra.sweep.dir or sweep=, is used as it is, if no link leads out of it.
+    the command line names, with hydra.run.dir, hydra.sweep.dir or sweep=, is used as it is, if no link leads out of it
+    and no run is in it.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -59,11 +63,23 @@ class ExclusiveFolder(Callback):
         overrides = [*said["hydra"], *said["task"]]
         wanted = str(config.hydra[kind].dir)
         if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
+            if kind == "run" and is_first() and not config.get("resume"):
+                refuse_used(Path(wanted))
             return wanted
         folder = create_folder(Path(wanted))
         if kind == "sweep":
             atexit.register(remove_if_empty, folder)  # where the sweep is refused
         return str(folder)
+
+
+def refuse_used(folder: Path) -> None:
+    """End the program before it, or Hydra, writes over another run; a sweep's job goes on in its folder."""
+    if (folder / JOB).is_file():
+        return
+    if is_locked(folder) or (folder / "run.json").is_file() or any((folder / "checkpoints").glob("*.ckpt*")):
+        go_on = shlex.quote(f"resume={folder}")
+        tell(lambda: print_error(f"{folder} holds a run already: go on with it, {go_on}, or choose another folder."))
+        sys.exit(1)
 
 
 def refuse_links(folder: str) -> None:

@@ -24,6 +24,7 @@ from src.config.objectives import objectives
 from src.config.stored_config import to_stored
 from src.config.targets import check_targets
 from src.run.checkpoint_io import SafeCheckpointIO
+from src.run.checkpoint_tensors import CheckedOptimizers
 from src.run.checkpoints import check_file, check_fits, read_run_config
 from src.run.known_metrics import KnownMetrics
 from src.run.lean_steps import NoProfiler, lighten
@@ -85,7 +86,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
         options["profiler"] = NoProfiler()
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[KnownMetrics(metrics_asked_for(cfg)), *callbacks, record],
+        callbacks=[CheckedOptimizers(), KnownMetrics(metrics_asked_for(cfg)), *callbacks, record],
         logger=loggers or False,
         plugins=plugins,
         **options,

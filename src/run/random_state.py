@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
+WORDS = 624  # of a Mersenne twister; a position beyond them would be read, and written, out of bounds
 
 
 def random_state() -> dict[str, Any]:
@@ -20,7 +23,12 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Set the generators back to a state that `random_state` has returned."""
+    """Set the generators back to a state that `random_state` has returned.
+
+    Raises:
+        ValueError: the state of one of them is damaged; then none is set.
+    """
+    check_random_state(state)
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -28,3 +36,40 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def check_random_state(state: Any) -> None:
+    """Check that a state is one of these generators, which believe what they are given.
+
+    Raises:
+        ValueError: names the one whose state is damaged.
+    """
+    own = torch.get_rng_state()
+    match state:
+        case {
+            "python": [3, [*words, int(place)], None | float()],
+            "numpy": ["MT19937", [*keys], int(position), 0 | 1, float()],
+            "torch": Tensor() as cpu,
+            "cuda": [*gpus],
+        }:
+            damaged = {
+                "python": not are_words(words) or not 0 <= place <= WORDS,
+                "numpy": not are_words(keys) or not 0 <= position <= WORDS,
+                "torch": not are_bytes(cpu) or cpu.shape != own.shape,
+                "cuda": not all(isinstance(one, Tensor) and are_bytes(one) for one in gpus),
+            }
+            faulty = ", ".join(name for name, is_damaged in damaged.items() if is_damaged)
+        case _:
+            faulty = "its form"
+    if faulty:
+        raise ValueError(f"The random state in the checkpoint is damaged ({faulty}): start anew with init_from=….ckpt.")
+
+
+def are_words(words: list[Any]) -> bool:
+    """Whether these are the words of a Mersenne twister."""
+    return len(words) == WORDS and all(type(word) is int and 0 <= word < 2**32 for word in words)
+
+
+def are_bytes(state: Tensor) -> bool:
+    """Whether a tensor is a row of bytes."""
+    return state.dtype == torch.uint8 and state.ndim == 1 and state.layout == torch.strided and state.is_contiguous()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from src.run.recorded_overrides import OVERRIDES, admitted_overrides, parse_reco
 from src.run.status import JOB
 from src.system.json_files import read_json, write_whole
 from src.system.links import check_links
+from src.system.locks import locked
 from src.system.ranks import agree, folder_before_restart, meet_anew
 from src.system.safe_files import printable, read_yaml
 
 log = logging.getLogger(__name__)
 
+DAMAGED = ".damaged"  # after the name of a checkpoint that is set aside
 OWN = ("resume", "reproduce", "seed")  # what differs by the nature of the thing
 
 
@@ -75,11 +78,14 @@ def expand(arguments: list[str]) -> list[str]:
         expanded.append(f"seed={seed}")
     if kind == "resume":
         expanded += [f"hydra.run.dir={quote(str(run_dir))}", "hydra.output_subdir=null"]
-        ckpt_path = newest_good_checkpoint(folder)
-        if ckpt_path is not None:
+        with locked(folder):  # or another process is at its checkpoints
+            ckpt_path = newest_good_checkpoint(folder) if "ckpt_path" not in said else None
+        if ckpt_path is not None or "ckpt_path" in said:
             expanded = [override for override in expanded if not override.startswith("ckpt_path=")]
+        if ckpt_path is not None:
             expanded.append(f"ckpt_path={quote(str(run_dir / 'checkpoints' / ckpt_path.name))}")
-        else:
+        elif "ckpt_path" not in said:
+            check_starting_over(folder)
             log.warning("There is no checkpoint in %s/checkpoints yet: the run starts over.", folder)
     return [
         *(word for word in further if word.startswith("-")),
@@ -137,21 +143,55 @@ def newest_good_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint of a run or, where that is damaged, the one before; None where there is none yet.
 
     Raises:
-        ValueError: all that there are are damaged.
+        ValueError: all that there are are damaged, or were when they were set aside.
     """
     found = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
+    aside = [path for path in map(set_aside, found) if path.is_file()]
     found = [path for path in found if path.is_file()]
     for path in found:
         try:
             read_checkpoint(path)
         except ValueError as error:
-            aside = path.replace(path.with_name(f"{path.name}.damaged"))
-            log.warning("%s It is set aside as %s.", error, aside.name)
+            aside.append(path.replace(set_aside(path)))
+            log.warning("%s It is set aside as %s.", printable(str(error)), aside[-1].name)
         else:
             return path
-    if found:
-        raise ValueError(f"{folder} cannot be resumed: {' and '.join(path.name for path in found)} are damaged.")
+    if aside:
+        names = sorted({path.name.removesuffix(DAMAGED) for path in aside})
+        told = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} damaged"
+        raise ValueError(f"{folder} cannot be resumed: {told}, and set aside; {ways_out(folder)}")
     return None
+
+
+def set_aside(path: Path) -> Path:
+    """The name that a damaged checkpoint is given."""
+    return path.with_name(f"{path.name}{DAMAGED}")
+
+
+def check_starting_over(folder: Path) -> None:
+    """Check that a run without a last checkpoint has no others that it would write over.
+
+    Raises:
+        ValueError: it has; that of the first epoch may be there when a run is killed before its last one is written.
+    """
+    if trained := [path for path in epoch_checkpoints(folder) if not path.name.startswith("epoch_000")]:
+        raise ValueError(f"{folder} has lost its {LAST}, but {trained[-1].name} is there: {ways_out(folder)}")
+
+
+def epoch_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of epochs that a run has kept, in their order."""
+    return sorted(path for path in (folder / "checkpoints").glob("epoch_*.ckpt") if path.is_file())
+
+
+def ways_out(folder: Path) -> str:
+    """What to do with a run that cannot simply go on."""
+    if not (kept := epoch_checkpoints(folder)):
+        return f"there is no other one: train anew, in a folder of its own, with {shlex.quote(f'reproduce={folder}')}"
+    resume, ckpt_path, init_from = (
+        shlex.quote(f"{key}={value}")
+        for key, value in {"resume": folder, "ckpt_path": kept[-1], "init_from": kept[-1]}.items()
+    )
+    return f"go on from an epoch's with {resume} {ckpt_path}, or start a run from its weights with {init_from}"
 
 
 def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from src.run.record import environment
@@ -27,7 +28,8 @@ def add_to_report(models: list[dict[str, Any]], folder: Path) -> None:
     plot(rows, path.with_suffix(".png"))
     console = Console(width=None if sys.stdout.isatty() else 220)
     console.print(table(rows))
-    console.print(f"metrics and plot: {path}, {path.with_suffix('.png')}", highlight=False, soft_wrap=True)
+    written = f"metrics and plot: {path}, {path.with_suffix('.png')}"
+    console.print(written, markup=False, highlight=False, soft_wrap=True)
 
 
 def upgrade(row: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         result.add_column(column, justify="left" if column in ("model", "settings") else "right", overflow="fold")
     for row in rows:
         result.add_row(
-            row["model"],
+            escape(row["model"]),
             " ".join(
                 [f"{row['threads']} threads", row["memory_format"], row["precision"], "compiled" * row["compiled"]]
             ).strip(),
@@ -123,6 +125,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             axis.grid(alpha=0.3)
             for row, height in points:
                 axis.scatter(row[key], height)
-                axis.annotate(row["model"], (row[key], height), textcoords="offset points", xytext=(5, 4), fontsize=8)
+                style: dict[str, Any] = {"fontsize": 8, "parse_math": False}
+                axis.annotate(row["model"], (row[key], height), textcoords="offset points", xytext=(5, 4), **style)
             axis.margins(x=0.25)
     figure.savefig(path, dpi=120)

@@ -75,7 +75,9 @@ class Progress:
         line = f"job {job.number} {job.status}: {words(job)}{f'  {detail}' if detail else ''}"
         if not self._live.is_started:
             line = f"[{self.ended}/{self.total}] {line}"
-        self.console.print(line, style=COLOURS.get(job.status), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(
+            printable(line), style=COLOURS.get(job.status), markup=False, highlight=False, soft_wrap=True
+        )
 
     def _line(self, done: float) -> str:
         """How it stands; `done` counts jobs, and of those that run the share of their epochs."""
@@ -98,8 +100,7 @@ def summarise(
         console.print(printable(f"all with: {' '.join(sorted(shared))}"), markup=False, highlight=False, soft_wrap=True)
     failed = [job for job in jobs if job.status == FAILED]
     for job in failed if len(jobs) <= ROWS else failed[:NAMED]:
-        error = printable(f"job {job.number} failed: {job.facts.get('error')}")
-        console.print(error, markup=False, soft_wrap=True)
+        console.print(printable(f"job {job.number} failed: {job.facts.get('error')}"), markup=False, soft_wrap=True)
     if len(jobs) > ROWS and len(failed) > NAMED:
         console.print(f"… and {len(failed) - NAMED} more jobs failed", highlight=False)
     line = f"{counted(len(jobs), 'job')}: {counts(statuses)}. Sweep directory: {folder}"

@@ -11,6 +11,10 @@ from src.system.links import open_to_append, refusal
 from src.system.ranks import is_first
 
 
+class FolderInUse(ValueError):
+    """Another process is at work in a folder, and whoever finds so writes nothing there."""
+
+
 @contextmanager
 def locked(folder: Path, otherwise: str = "another process is training there.", patience: float = 1) -> Iterator[None]:
     """Keep other processes from writing to a folder, for as long as the context lasts.
@@ -21,7 +25,8 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
         patience: seconds to wait for another process; one that only looks whether there is a lock has one for a moment.
 
     Raises:
-        ValueError: another process is at it, or the lock is a link, which may be another folder's.
+        FolderInUse: another process is at it.
+        ValueError: the lock is a link, which may be another folder's.
     """
     if os.name != "posix" or not is_first():  # Windows has no such lock; the first process holds it for the others
         yield
@@ -32,7 +37,7 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
         try:
             take(file, patience)
         except BlockingIOError as error:
-            raise ValueError(f"{folder} is in use: {otherwise}") from error
+            raise FolderInUse(f"{folder} is in use: {otherwise}") from error
         yield
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from src.system.safe_files import printable_lines
+
 STARTING = timedelta(minutes=10)  # by then each process of a run has found its files and imported torch
 TELLING = timedelta(seconds=10)
 COUNTS = {"devices": "LOCAL_WORLD_SIZE", "nodes": "GROUP_WORLD_SIZE"}  # torchrun's words for them
@@ -145,4 +147,4 @@ def served() -> Any:
 
 def print_error(sentence: str) -> None:
     """Write an error to the terminal."""
-    sys.stderr.write(f"ERROR: {sentence}\n")
+    sys.stderr.write(f"ERROR: {printable_lines(sentence)}\n")

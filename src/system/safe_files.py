@@ -156,6 +156,11 @@ def in_a_line(error: Exception) -> str:
     return line if len(line) <= 120 else f"{line[:119]}…"
 
 
+def printable_lines(text: str) -> str:
+    """A text of several lines, each of them printable."""
+    return "\n".join(map(printable, text.expandtabs().split("\n")))
+
+
 def printable(text: str) -> str:
     """A text in a line, without what a terminal would obey or could not show."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -300,3 +300,9 @@ def test_a_datamodule_need_not_name_its_classes(known: Known, trainer: Trainer) 
 
     model, data = known(LABELS, ANSWERS, num_classes=3)
     trainer(ImageReport()).test(model, datamodule=Plain(), verbose=False)
+
+
+def test_names_are_drawn_as_they_are_and_not_as_formulas() -> None:
+    names = [r"$\foo$", "$x^2$"]
+    for figure in (image_grid(torch.rand(2, 1, 4, 4), names), confusion_figure(torch.ones(2, 2), names)):
+        figure.savefig(io.BytesIO())

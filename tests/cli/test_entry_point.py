@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import threading
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -11,6 +12,9 @@ from omegaconf.errors import MissingMandatoryValue
 
 from src.cli.entry_point import faults_of_others
 from src.cli.errors import describe
+from src.system.locks import locked
+from tests.data.conftest import write_photographs
+from tests.programs import run
 
 
 def no_space(path: str | None = None) -> OSError:
@@ -78,3 +82,34 @@ def test_other_faults_of_threads_are_told_in_full() -> None:
     finally:
         threading.excepthook = before
     assert seen == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("command", ["resume={}", "hydra.run.dir={} hydra.output_subdir=null"])
+def test_who_finds_a_folder_in_use_writes_nothing_there(command: str, tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    for name in (".hydra/overrides.yaml", "job.json", "run.json"):
+        (tmp_path / name).write_text("{}" if name.endswith("json") else "[]")
+    (tmp_path / "train.log").write_text("epoch 1\n")
+    with locked(tmp_path):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        result = run("train", "data=synthetic", *command.format(tmp_path).split())
+    assert result.returncode == 1
+    assert result.stderr == f"ERROR: {tmp_path} is in use: another process is training there.\n"
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_names_in_sentences_and_logs_tell_a_terminal_nothing(tmp_path: Path) -> None:
+    assert describe(ValueError("a\x1b[2J\tb")) == "a?[2J   b"
+    classes = {"\x1b[31mcats": 10, "[b]dogs": 100}
+    write_photographs(tmp_path / "photos", classes, classes=list(classes))
+    (tmp_path / "photos" / "[b]dogs" / "\x1b]0;x.png").write_bytes(b"no picture")
+    folder = tmp_path / "a[" / "b]"
+    options = ["data=image_folder", f"data.folder={tmp_path}/photos", "data.image_size=8", "model=simple_mlp"]
+    options += ["trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1", f"hydra.run.dir={folder}"]
+    refused = run("train", *options)
+    assert "?]0;x.png cannot be read as an image" in refused.stderr and "\x1b" not in refused.stderr
+    result = run("train", *options, "data.skip_unreadable=true")
+    assert result.returncode == 0, result.stderr
+    assert "left out: " in result.stderr and "?[31mcats" in result.stderr
+    assert "\x1b" not in result.stderr + result.stdout + (folder / "train.log").read_text()
+    assert f"run directory: {folder}" in result.stdout

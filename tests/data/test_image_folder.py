@@ -208,3 +208,23 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     (tmp_path / "c" / "dogs").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no image"):
         module(tmp_path / "c").setup()
+
+
+def test_changed_photographs_of_equal_sizes_are_other_data(tmp_path: Path) -> None:
+    def checksums() -> dict[str, str]:
+        data = module(tmp_path)
+        data.setup()
+        return data.checksums()
+
+    for kind, place in (("cats", 0), ("dogs", 1)):
+        (tmp_path / kind).mkdir()
+        for number in range(6):
+            pixels = np.full((24, 24, 3), 100 * place + number, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{number}.bmp")  # as large whatever it shows
+    before = checksums()
+    assert checksums() == before
+    photo = tmp_path / "dogs" / "3.bmp"
+    size = photo.stat().st_size
+    Image.fromarray(np.full((24, 24, 3), 200, dtype=np.uint8)).save(photo)
+    assert photo.stat().st_size == size
+    assert {name for name, digest in checksums().items() if digest != before[name]} == {"contents"}

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from src.run.checkpoints import read_checkpoint
 from src.run.recorded_overrides import OVERRIDES
 from src.run.rerun import expand, go_on, newest_good_checkpoint, remember, tell_differences
+from src.system.locks import FolderInUse, locked
 from src.system.safe_files import read_yaml
 
 
@@ -87,6 +88,37 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
         path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot be resumed: last.ckpt and previous.ckpt are damaged"):
         newest_good_checkpoint(folder)
+
+
+def test_a_run_whose_checkpoints_were_set_aside_does_not_start_over(folder: Path) -> None:
+    for name in ("last", "previous"):
+        (folder / "checkpoints" / f"{name}.ckpt").write_bytes(b"nothing")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"last.ckpt and previous.ckpt are damaged.*train anew.* reproduce="):
+            expand([f"resume={folder}"])
+    kept = folder / "checkpoints" / "epoch_013.ckpt"
+    torch.save({"state_dict": {}}, kept)
+    with pytest.raises(ValueError, match=rf"are damaged.* resume={folder} ckpt_path={kept}, .* init_from={kept}"):
+        expand([f"resume={folder}"])
+    given = expand([f"resume={folder}", f"ckpt_path={kept}"])  # the way out
+    assert [argument for argument in given if argument.startswith("ckpt_path")] == [f"ckpt_path='{kept}'"]
+
+
+def test_a_run_that_has_lost_its_last_checkpoints_does_not_start_over(folder: Path) -> None:
+    for path in (folder / "checkpoints").iterdir():
+        path.unlink()
+    torch.save({"state_dict": {}}, folder / "checkpoints" / "epoch_000.ckpt")  # and killed before last.ckpt was written
+    assert f"++resume='{folder}'" in expand([f"resume={folder}"])
+    torch.save({"state_dict": {}}, folder / "checkpoints" / "epoch_013.ckpt")
+    with pytest.raises(ValueError, match=r"has lost its last.ckpt, but epoch_013.ckpt is there: go on .* or start"):
+        expand([f"resume={folder}"])
+
+
+def test_nothing_is_set_aside_while_another_process_is_at_it(folder: Path) -> None:
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
+    with locked(folder), pytest.raises(FolderInUse, match="is in use"):
+        expand([f"resume={folder}"])
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
 def test_a_checkpoint_that_unpacks_to_more_than_it_is_is_not_unpacked(tmp_path: Path) -> None:

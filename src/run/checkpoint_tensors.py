@@ -1,0 +1,145 @@
+"""Check the tensors of a checkpoint before anything computes with them: kernels of torch trust their shapes."""
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from src.system.safe_files import printable
+
+COUNTERS = ("step", "eta", "mu", "mu_product")  # of one element, whatever the shape of the parameter
+
+
+class CheckedOptimizers(L.Callback):
+    """Check what a checkpoint brings for each optimizer before that loads it."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Come between the building of the optimizers and the loading of their states."""
+        for optimizer in trainer.optimizers:
+            optimizer.register_load_state_dict_pre_hook(check_optimizer_state)
+
+
+def check_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
+    """Check that an optimizer can go on with a state: fused kernels write as far as the parameter reaches.
+
+    Raises:
+        ValueError: names the first entry that is none for its parameter.
+    """
+    groups = state_dict.get("param_groups")
+    states = state_dict.get("state")
+    if not isinstance(states, dict) or not isinstance(groups, list) or len(groups) != len(optimizer.param_groups):
+        raise damaged("it has other groups of parameters than the optimizer")
+    for theirs, ours in zip(groups, optimizer.param_groups, strict=True):
+        check_options(theirs, ours)
+    keys = chain.from_iterable(group["params"] for group in groups)
+    parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
+    exact = "fused" in optimizer.defaults  # others, such as Adafactor, keep states of shapes of their own
+    for key, parameter in zip(keys, parameters, strict=True):
+        state = states.get(key, {})
+        if not isinstance(state, dict):
+            raise damaged(f"the entry of parameter {key} is {kind_of(state)}")
+        for name, value in state.items():
+            where = f"{printable(str(name))} of parameter {key}"
+            if isinstance(value, Tensor):
+                shape = value.shape if name in COUNTERS or not exact else parameter.shape
+                if name in COUNTERS and value.numel() != 1:
+                    raise damaged(f"{where} has {value.numel()} elements in place of one")
+                if fault := unlike(value, shape, torch.float32 if name in COUNTERS else parameter.dtype):
+                    raise damaged(f"{where} {fault}")
+                if not is_dense(value):
+                    raise damaged(f"{where} has elements that share memory, or gaps between them")
+            elif exact and not (value is None or type(value) in (int, float, bool)):
+                raise damaged(f"{where} is {kind_of(value)}")
+
+
+def check_options(theirs: Any, ours: Mapping[str, Any]) -> None:
+    """Check that a group of a checkpoint has as many parameters as the optimizer's, and options of the same kind.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if not isinstance(theirs, dict) or not isinstance(theirs.get("params"), list):
+        raise damaged("a group has no list of parameters")
+    if len(theirs["params"]) != len(ours["params"]) or not all(type(key) is int for key in theirs["params"]):
+        raise damaged(
+            f"a group lists {len(theirs['params'])} parameters, where the optimizer has {len(ours['params'])}"
+        )
+    for name, value in theirs.items():
+        if isinstance(value, Tensor) and not (isinstance(ours.get(name), Tensor) and value.numel() == 1):
+            raise damaged(f"its option {printable(str(name))} is a tensor")
+
+
+def unlike(value: Any, shape: torch.Size, dtype: torch.dtype) -> str | None:
+    """What is wrong with a value in the place of a tensor of a shape and of the kind of a dtype; None: nothing.
+
+    Precision may differ: half of a float is a float.
+    """
+    if not isinstance(value, Tensor):
+        return f"is {kind_of(value)}"
+    if fault := strange(value):
+        return fault
+    if numbers(value.dtype) != numbers(dtype):
+        return f"holds {numbers(value.dtype)} in place of {numbers(dtype)}"
+    if value.shape != shape:
+        return f"has the shape {tuple(value.shape)} in place of {tuple(shape)}"
+    return None
+
+
+def unfit(name: Any, value: Any) -> str | None:
+    """Why an entry of a state_dict is none: a name that is text, and numbers in memory; None where it is one."""
+    if not isinstance(name, str):
+        return "is not a name"
+    return strange(value) if isinstance(value, Tensor) else f"is {kind_of(value)}"
+
+
+def shape_and_kind(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """The shape of each tensor, and the kind of its numbers where they are no floats."""
+    kinds = {name: numbers(value.dtype) for name, value in weights.items()}
+    return {
+        name: f"{tuple(value.shape)}{f' of {kinds[name]}' if kinds[name] != 'floats' else ''}"
+        for name, value in weights.items()
+    }
+
+
+def strange(value: Tensor) -> str | None:
+    """What makes a tensor another thing than numbers in memory; None where it is just that."""
+    if value.layout != torch.strided:
+        return f"is {str(value.layout).removeprefix('torch.')}"
+    if value.is_quantized:
+        return "is quantized"
+    return f"is on the device {value.device}" if value.device.type == "meta" else None
+
+
+def is_dense(value: Tensor) -> bool:
+    """Whether the elements of a tensor lie in memory without gaps and overlaps, in any order of its dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(value.stride(), value.shape, strict=True)):
+        if size == 0:
+            return True
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    end = (value.storage_offset() + value.numel()) * value.element_size()
+    return bool(end <= value.untyped_storage().nbytes())
+
+
+def numbers(dtype: torch.dtype) -> str:
+    """The kind of numbers of a dtype."""
+    return "complex numbers" if dtype.is_complex else "floats" if dtype.is_floating_point else "integers"
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, for a sentence."""
+    return f"no tensor but {type(value).__name__}"
+
+
+def damaged(fault: str) -> ValueError:
+    """The error of a checkpoint whose optimizer cannot go on."""
+    return ValueError(
+        f"The optimizer's state in the checkpoint is not of this training: {fault}; its weights alone are used with "
+        "init_from=….ckpt in place of resume= and ckpt_path=."
+    )
