@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from src.callbacks.fonts import fonts_for
@@ -102,8 +103,10 @@ class ImageReport(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log them; not before the first step, which they would delay."""
         if self._samples is not None:
-            task, images = as_task(pl_module), self._samples[0]
-            captions = task.target_captions(task.targets(self._samples), output_cards(trainer, task))
+            task = as_task(pl_module)
+            with isolate_rng():  # what is drawn for the pictures must not change the training
+                samples = task.prepare(self._samples)
+            images, captions = samples[0], task.target_captions(task.targets(samples), output_cards(trainer, task))
             self._log(trainer, "train/samples", lambda: image_grid(images, captions))
             self._samples, self._samples_logged = None, True
 
@@ -122,6 +125,7 @@ class ImageReport(L.Callback):
     ) -> None:
         """Add a batch; `outputs` are those of the task's test step, by name."""
         task = as_task(pl_module)
+        batch = task.prepare(batch)
         targets = task.targets(batch)
         for name, output in outputs.items():
             self._results.setdefault(name, OutputResults(self.num_images)).update(task, batch[0], output, targets[name])

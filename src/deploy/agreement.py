@@ -72,7 +72,7 @@ def agreement(
     ours, theirs = task.make_metrics("test"), task.make_metrics("test")
     images = predictions = equal = beyond = 0
     difference = largest = 0.0
-    for batch in batches:
+    for batch in map(task.prepare, batches):
         inputs, targets = batch[0].numpy(), task.targets(batch)
         found, wanted = examined(inputs), reference(inputs)
         images += len(inputs)

@@ -143,7 +143,7 @@ class Quantizer:
         if self.mode == "qat":
             log.info("training %d layers with rounded values: epochs=%d", len(roundable), self.epochs)
             fine_tune(model, net, roundable, batches["train"], self.epochs, self.lr)
-        images = take_images(batches["train"](), self.calibration_images)
+        images = take_images(map(model.prepare, batches["train"]()), self.calibration_images)
         mode = "dynamic" if self.mode == "dynamic" else "static"
         candidates = [name for name in roundable if mode != "dynamic" or isinstance(net.get_submodule(name), nn.Linear)]
         tried: list[tuple[float, list[str], list[str]]] = []  # drop, layers kept, layers quantised

@@ -73,7 +73,7 @@ class Task(L.LightningModule, ABC):
 
     @abstractmethod
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what each output should be (B, …), by the outputs' names and in their order."""
+        """Return what each output should be (B, …) for a prepared batch, by the outputs' names and in their order."""
 
     @abstractmethod
     def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,6 +100,14 @@ class Task(L.LightningModule, ABC):
         """Return how wrong each sample of one output is (B,), not below 0; 0: nothing is wrong."""
 
     # ---- what a subclass may implement
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Make of a batch of the data what the net is shown and should answer: noise added, images turned; here as is.
+
+        In training (`self.training`) it may draw from torch's global generator, whose state checkpoints keep. In
+        evaluation it must do the same every time, for the batch is prepared anew for metrics, pictures and exports.
+        """
+        return batch
 
     def update_metrics(
         self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
@@ -199,7 +207,8 @@ class Task(L.LightningModule, ABC):
             log.warning("The net runs uncompiled, for compiling fails here: %s", reason)
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Outputs]:
-        """Return the loss () of a batch and its outputs (B, …), and add it to the metrics of a stage."""
+        """Return the loss () of a batch of the data and its outputs (B, …), and add it to the metrics of a stage."""
+        batch = self.prepare(batch)
         outputs, targets = self.named_outputs(*batch[:-1]), self.targets(batch)
         losses = self.losses(outputs, targets)
         detached = {name: output.detach() for name, output in outputs.items()}

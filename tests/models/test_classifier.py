@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from src.deploy.agreement import agreement
 from src.models.classifier import Classifier
 from src.models.components.simple_cnn import SimpleCNN
 from src.models.components.simple_mlp import SimpleMLP
@@ -212,3 +213,31 @@ def test_the_net_is_compiled_in_place_before_training_only(
     assert model.net is net
     assert list(model.state_dict()) == names
     assert names[0] == "net.features.1.weight"
+
+
+class Noisy(Classifier):
+    """A task that adds a number to its images, drawn anew in training, and says so."""
+
+    def prepare(self, batch: Any) -> Any:
+        added = torch.rand(()) if self.training else torch.tensor(1.0)
+        return batch[0] + added, batch[-1]
+
+
+def test_a_task_may_prepare_its_inputs_for_all_that_uses_it() -> None:
+    options = {"score": "acc", "mode": "max"}
+    net = small_net()
+    model = Noisy(net, partial(torch.optim.SGD, lr=0.1), None, nn.CrossEntropyLoss(), (1, 4, 4), **options).eval()
+    images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 3
+    loss, outputs = model.step((images, labels), model.test_metrics)
+    expected = net(images + 1)
+    torch.testing.assert_close(outputs["class"], expected)
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(expected, labels))
+
+    def run(array: Any) -> dict[str, Any]:
+        shown.append(torch.from_numpy(array))
+        return {"class": net(shown[-1]).detach().numpy()}
+
+    shown: list[Tensor] = []
+    card = model.output_card({"heads": {"class": ["a", "b", "c"]}})
+    agreement(run, run, [(images, labels)], model, card)
+    assert all(torch.equal(array, images + 1) for array in shown)
