@@ -185,17 +185,12 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
 
     Raises:
         FileNotFoundError: see `read_card`.
-        ValueError: see `read_card` and `Predictor`; a torch model that is not trusted; or the runtime cannot load the
-            file.
+        ValueError: see `read_card`, `check_trusted` and `Predictor`; or the runtime cannot load the file.
         ModuleNotFoundError: the runtime is not installed.
     """
     card = read_card(folder)
+    check_trusted(folder, card, trusted)
     package = RUNTIMES[card["format"]]
-    if package == "torch" and not trusted:
-        raise ValueError(
-            f"{folder} holds a program of torch.export, and to load one may run code that it holds. If you trust where "
-            "it comes from, say so: trusted=true (predict.py: --trusted). OpenVINO and ONNX models need no trust."
-        )
     without_telemetry()
     path = Path(folder) / card["file"]
     starter = {"openvino": start_openvino, "onnx": start_onnx, "torch": start_torch}[card["format"]]
@@ -211,6 +206,19 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"{path} cannot be loaded by {package}: {reason}") from error
     return Predictor(card, run)
+
+
+def check_trusted(folder: str | Path, card: Mapping[str, Any], trusted: bool) -> None:
+    """Check that no code of strangers runs when an exported model is loaded.
+
+    Raises:
+        ValueError: it is a torch model, and nobody has said that its maker is trusted.
+    """
+    if RUNTIMES[card["format"]] == "torch" and not trusted:
+        raise ValueError(
+            f"{folder} holds a program of torch.export, and to load one may run code that it holds. If you trust where "
+            "it comes from, say so: trusted=true (predict.py: --trusted). OpenVINO and ONNX models need no trust."
+        )
 
 
 def start_openvino(ov: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:

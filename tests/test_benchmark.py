@@ -14,6 +14,7 @@ from PIL import Image
 from src.benchmark import benchmark
 from src.cli.entry_point import ROOT
 from src.deploy.exporting import export
+from src.deploy.speed import measure_exported
 from src.run.instantiate import instantiate
 from src.speed.benchmark_report import add_to_report, recorded_score
 
@@ -106,6 +107,28 @@ def test_a_sweep_from_the_command_line_gives_one_table(tmp_path: Path) -> None:
     assert [row["model"] for row in rows] == ["mnist_sdn_8k", "mnist_cnn_8k"]
     table = result.stdout.rpartition("images/s:")[2]
     assert "mnist_sdn_8k" in table and "mnist_cnn_8k" in table and "7,978" in table
+
+
+def test_an_exported_program_is_run_only_if_it_is_trusted(
+    compose: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = compose(*SMALL, "model=mnist_sdn_8k", "compiled=false", config_name="benchmark")
+    card = {"mode": "L", "resize": "pad_or_stretch", "image_size": 28, "mean": [0.5], "std": [0.5]}
+    card |= {"heads": {"class": [str(label) for label in range(10)]}}
+    images = [(torch.randn(8, 1, 28, 28), torch.arange(8))]
+    export(instantiate(cfg.model), card, lambda: images, tmp_path / "exported", "torch", "fp32", max_drop=100)
+    loaded: list[Path] = []
+    load = torch.export.load
+    monkeypatch.setattr(torch.export, "load", lambda path: loaded.append(path) or load(path))
+    cfg.exported = [str(tmp_path / "exported")]
+    with pytest.raises(ValueError, match=r"exported holds a program of torch\.export, .* trusted=true"):
+        benchmark(cfg, tmp_path)
+    assert not loaded and not (tmp_path / "benchmark.json").exists()  # nothing was measured in vain
+    with pytest.raises(ValueError, match="trusted=true"):
+        measure_exported(cfg.exported[0], cfg)
+    cfg.trusted = True
+    benchmark(cfg, tmp_path)
+    assert loaded == [tmp_path / "exported" / "model.pt2"]
 
 
 @pytest.mark.parametrize(
