@@ -44,6 +44,7 @@ FONTS = (
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "JPEG2000", "ICO", "PCX")
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs a format
 BATCH_SIZE = 32
+UNREAD = "cannot be read as an image"
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to outputs (B, …) by name
 
 
@@ -82,9 +83,9 @@ def read_image(path: str | Path, mode: str) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         return image.convert(mode)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} cannot be read as an image: it is of no known kind, or damaged") from error
+        raise ValueError(f"{path} {UNREAD}: it is of no known kind, or damaged") from error
     except Exception as error:  # whatever a damaged file may do to its readers
-        raise ValueError(f"{path} cannot be read as an image: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"{path} {UNREAD}: {str(error) or type(error).__name__}") from error
 
 
 def fit_image(image: Image.Image, resize: str, image_size: int) -> Image.Image:
@@ -305,7 +306,8 @@ class Predictor:
 
         Of classes that is the likeliest, with `<name>_probability`; further ones follow as `<name>_2`,
         `<name>_2_probability` and so on. Of an image it is the path of a PNG file in the folder `images`, and is left
-        out where no folder is named. Of a vector it is the list of its numbers. A file that cannot be read has `error`.
+        out where no folder is named. Of a vector it is the list of its numbers. A file that cannot be read, or of which
+        the model says what is no number, has `error`.
 
         Raises:
             ValueError: `top` is less than 1.
@@ -326,6 +328,10 @@ class Predictor:
                 results = self.run(np.stack(inputs))
                 for place, row in enumerate(row for row in rows if "error" not in row):
                     request = Request(Path(row["file"]), top, folder)
+                    unfit = [name for name, values in results.items() if not np.isfinite(values[place]).all()]
+                    if unfit:
+                        row["error"] = f"{row['file']} has no prediction: the model's output {unfit[0]} is not finite."
+                        continue
                     for name, values in results.items():
                         output = self.card["outputs"][name]
                         row |= KINDS[output["kind"]].decode(name, values[place], output, request)
@@ -489,7 +495,7 @@ def write_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], width: int, te
 def contact_sheet(
     rows: Sequence[Mapping[str, Any]], outputs: Mapping[str, Mapping[str, Any]], path: str | Path, side: int = 128
 ) -> None:
-    """Draw the images that could be read on one PNG, each beside the images predicted of it.
+    """Draw the images that are predicted on one PNG, each beside the images predicted of it.
 
     Below stand its name, and what else is first predicted of it.
     """
@@ -531,14 +537,20 @@ def shortened(value: Any) -> str:
 
 
 def check_all_read(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Check that every file could be read, when those that could have been predicted.
+    """Check that every file is predicted, when those that could be have been.
 
     Raises:
         ValueError: says how many could not, which `report_rows` has named.
     """
-    unread = sum("error" in row for row in rows)
-    if unread:
-        raise ValueError(f"{unread} of {len(rows)} files could not be read as an image; all others are predicted.")
+    failed = sum("error" in row for row in rows)
+    if failed:
+        raise ValueError(f"{failed} of {len(rows)} files could not be {failing(rows)}; all others are predicted.")
+
+
+def failing(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What could not be done with the files that are not predicted."""
+    unread = all(UNREAD in row["error"] for row in rows if "error" in row)
+    return "read as an image" if unread else "predicted"
 
 
 def check_outputs(out: str | Path | None, sheet: str | Path | None, images: str | Path | None = None) -> None:
@@ -576,7 +588,7 @@ def report_rows(
         sheet: a .png file; see `contact_sheet`.
 
     Raises:
-        ValueError: no file could be read.
+        ValueError: no file could be predicted.
     """
     for row in rows:
         if "error" in row:
@@ -593,7 +605,7 @@ def report_rows(
     if out:
         write_rows(rows, out)
     if all("error" in row for row in rows):
-        raise ValueError(f"None of {len(rows)} files could be read as an image.")
+        raise ValueError(f"None of {len(rows)} files could be {failing(rows)}.")
     if not all(name in row for name in picture_names(outputs) for row in rows if "error" not in row):
         sys.stderr.write(
             "The predicted images are not kept; images=<folder> (predict.py: --images) writes them there.\n"

@@ -178,6 +178,31 @@ def test_predictions_name_classes_and_go_on_after_a_broken_file(judge: Predictor
     assert "broken.png cannot be read" in broken["error"]
 
 
+@pytest.mark.parametrize("kind", predictor.KINDS)
+def test_outputs_that_are_not_finite_are_an_error_of_their_file(
+    kind: str, shots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        values = images[:, :, :1, :2] if kind == "image" else images[:, 0, 0, :2]
+        return {"first": np.zeros((len(images), 2), np.float32), "it": np.where(values < 0, np.nan, values)}
+
+    outputs = {"first": {"kind": "vector"}, "it": {"kind": kind, "names": ["a", "b"]}}
+    model = Predictor({**BASE, "outputs": outputs}, run)
+    rows = list(model.predict(find_images([str(shots)]), images=tmp_path / "out"))
+    assert [set(row) >= {"file", "it"} for row in rows] == [True, False, False]
+    dark = str(shots / "deep" / "dark.png")
+    error = f"{dark} has no prediction: the model's output it is not finite."
+    assert rows[2] == {"file": dark, "error": error}
+    report_rows(rows, outputs, str(tmp_path / "out.json"), str(tmp_path / "sheet.png"))
+    shown = capsys.readouterr()
+    assert "dark.png" not in shown.out and "nan" not in shown.out and f"ERROR: {error}\n" in shown.err
+    assert "NaN" not in (tmp_path / "out.json").read_text()
+    with pytest.raises(ValueError, match="2 of 3 files could not be predicted; all others are"):
+        predictor.check_all_read(rows)
+    with pytest.raises(ValueError, match="None of 1 files could be predicted"):
+        report_rows(rows[2:], outputs, None, None)
+
+
 def test_many_files_are_predicted_in_batches_in_their_order(judge: Predictor, tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 256, 2 * predictor.BATCH_SIZE + 3)
     paths = [save(Image.new("L", (8, 8), int(v)), tmp_path / f"{i:03d}.png") for i, v in enumerate(levels)]

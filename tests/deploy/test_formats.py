@@ -130,10 +130,27 @@ def test_agreement_of_images_is_the_difference_of_their_pixels_and_of_the_tasks_
     with pytest.raises(ValueError, match=r"worse than the net by 300\.00 % in mse .*: 0\.0625 became 0\.2500"):
         check(found, "x", "int8", max_drop=299)
     check(found, "x", "int8", max_drop=301)
-    nothing = agreement(lambda images: {"image": np.nan * images}, theirs, batches["test"](), model, outputs)
-    for precision in ("fp32", "int8"):
-        with pytest.raises(ValueError, match="nan"):
-            check(nothing, "x", precision, max_drop=1000)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_agree_with_nothing(
+    value: float, make_task: Callable[[str], Task], batches: dict[str, Callable[[], Any]]
+) -> None:
+    def sound(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {"class": np.zeros((len(images), 10), np.float32)}
+
+    def unsound(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {"class": np.where(np.eye(len(images), 10), value, sound(images)["class"]).astype(np.float32)}
+
+    options = (batches["test"](), make_task("mnist_sdn_8k"), {"class": {"kind": "classes"}})
+    for examined, reference, name in (
+        (unsound, sound, "exported model"),
+        (sound, unsound, "net"),
+        (unsound, unsound, "exported model"),
+    ):
+        with pytest.raises(ValueError, match=rf"^The {name}'s output class is not finite, but {value} for some"):
+            agreement(examined, reference, *options)
+    assert agreement(sound, sound, *options).max_difference == 0
 
 
 def test_a_drop_is_in_points_of_what_is_maximised_and_in_percent_of_what_is_minimised() -> None:
