@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,8 @@ except ModuleNotFoundError as error:
         raise
     sys.exit(f"ERROR: {needed} is not installed, which exported models of every format need: pip install {needed}")
 
-CARD = "model.json"  # what is known of a model, beside its files
+MODEL = "model."  # what the names of a model's files begin with
+CARD = f"{MODEL}json"  # what is known of a model, beside its files
 CARD_VERSION = 2
 VERSIONS = (1, CARD_VERSION)  # that are read
 # for names that Pillow's own font cannot draw; the first that has all letters of a name
@@ -125,13 +127,14 @@ def read_card(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the folder holds no exported model, or not all of it.
-        ValueError: the model was exported by another version, or is damaged.
+        ValueError: the model was exported by another version, or is damaged, or other files lie where its own should.
     """
     folder = Path(folder)
     if not (folder / CARD).is_file():
         raise FileNotFoundError(f"{folder} holds no exported model: there is no {CARD} in it.")
+    content = read_regular(folder / CARD)
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = json.loads(content.decode())
         version = card["card_version"]
         card = upgrade(card)
         whole = version not in VERSIONS or (
@@ -148,12 +151,30 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         raise ValueError(f"{folder / CARD} is damaged: export the model anew.")
     if version not in VERSIONS:
         raise ValueError(f"{folder} is of version {version}, but this program reads {CARD_VERSION}: export it anew.")
-    for name, checksum in card["files"].items():
-        if not (folder / name).is_file():
+    check_files(folder, card["files"])
+    return card
+
+
+def check_files(folder: Path, checksums: Mapping[str, str]) -> None:
+    """Check the files of a model, and that beside them there is nothing that a runtime might open in their place.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, is a link or a pipe, or is one of a model and not on record.
+    """
+    for name, checksum in checksums.items():
+        if not os.path.lexists(folder / name):
             raise FileNotFoundError(f"{folder / name} is missing: the exported model is not whole.")
         if sha256(folder / name) != checksum:
             raise ValueError(f"{folder / name} is truncated or damaged: its checksum differs from the one on record.")
-    return card
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208  # names alone
+        if name.startswith(MODEL) and name != CARD and name not in checksums:
+            raise ValueError(f"{folder / name} is not on record in {CARD}: delete it, or export the model anew.")
+    for place, _, names in os.walk(folder):  # an ONNX model may name files of any name, at any depth
+        for name in names:
+            path = Path(place, name)
+            if path.exists() and not path.is_file():  # a runtime would wait for a pipe for ever
+                raise ValueError(f"{path} is neither a file nor a folder: delete it.")
 
 
 def upgrade(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,8 +187,25 @@ def upgrade(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The checksum of a regular file; raises ValueError for anything else."""
+    return hashlib.sha256(read_regular(path)).hexdigest()
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        ValueError: it is a link, a pipe, a folder or a device, or cannot be read.
+    """
+    # should it become a link or a pipe meanwhile, that is not followed or waited for; Windows has the last flag alone
+    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ValueError(f"{path} is not a regular file: an exported model has neither links nor pipes.")
+        with os.fdopen(os.open(path, os.O_RDONLY | flags), "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def input_shape(card: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -294,6 +295,37 @@ def test_what_is_wrong_with_an_exported_model_is_said(tmp_path: Path) -> None:
         predictor.load(exported(tmp_path / "code", format="torch"))
     with pytest.raises(ValueError, match=r"model\.xml cannot be loaded by openvino"):
         predictor.load(exported(tmp_path / "strange"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "file"])
+@pytest.mark.parametrize("name", ["model.xml", "model.bin", CARD, "sub/weights"])
+def test_only_files_on_record_are_given_to_a_runtime(kind: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("<net/>")
+    folder = exported(tmp_path / "model")
+    path = folder / name
+    if name == CARD:
+        path.rename(tmp_path / "other")
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    place = {
+        "pipe": os.mkfifo,
+        "link": lambda path: path.symlink_to(tmp_path / "other"),
+        "folder": Path.mkdir,
+        "file": lambda path: path.write_text("mine"),
+    }[kind]
+    place(path)
+    if name == "sub/weights" and kind != "pipe":  # what a user keeps there is nobody's business
+        assert read_card(folder)["format"] == "openvino"
+        return
+    sentence = {
+        "model.xml": "is not a regular file" if kind != "file" else "is truncated or damaged",
+        "model.bin": r"is not on record in model\.json",
+        CARD: {"link": "is not a regular file", "file": "is damaged"}.get(kind, "holds no exported model"),
+        "sub/weights": "is neither a file nor a folder",
+    }[name]
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        read_card(folder)
 
 
 def test_a_card_from_before_outputs_had_kinds_is_read(tmp_path: Path) -> None:

@@ -19,13 +19,12 @@ from src.deploy.agreement import Agreement, agreement, check, metrics_of
 from src.deploy.formats import INT8_PACKAGES, PACKAGES, load_format
 from src.deploy.inference_net import inference_copy, torch_runner
 from src.models.task import Task
-from src.predictor import CARD, CARD_VERSION, input_shape, load, read_card, sha256
+from src.predictor import CARD, CARD_VERSION, MODEL, input_shape, load, read_card, sha256
 from src.speed.measure import count_parameters
 from src.system.json_files import part, read_json
 from src.system.links import refusal
 from src.system.signals import listener
 
-MODEL = "model."  # what the files of an exported model begin with
 PROGRAM = "predict.py"  # beside them, to run them by
 Batches = Callable[[], Iterable[Any]]  # gives the batches of a split anew: images (B, C, H, W), …, targets (B, …)
 
