@@ -120,7 +120,8 @@ def staged(folder: Path) -> Iterator[Path]:
     """A folder to write into, which takes its name when the context ends well, and is gone when it does not.
 
     Raises:
-        ValueError: see `check_replaceable`.
+        ValueError: see `check_replaceable`, which is asked before the work and once more after it: somebody may have put
+            a file there meanwhile. The folder stays as it is then.
     """
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +130,7 @@ def staged(folder: Path) -> Iterator[Path]:
         stage = Path(own) / "new"
         stage.mkdir()
         yield stage
+        check_replaceable(folder)
         if folder.exists():
             folder.replace(Path(own) / "former")
         stage.replace(folder)

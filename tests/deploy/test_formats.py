@@ -248,6 +248,25 @@ def test_a_folder_that_no_export_has_written_is_not_replaced(name: str, tmp_path
     assert {path: path.read_bytes() for path in folder.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_put_into_a_folder_during_an_export_is_not_lost(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_export(folder, "model.a")
+    with pytest.raises(ValueError, match=r"model holds .*, which no export has written"), staged(folder) as stage:
+        write_export(stage, "model.b")
+        FOREIGN[name](folder)
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_becomes_a_link_during_an_export_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="link"), staged(tmp_path / "model") as stage:
+        write_export(stage, "model.b")
+        (tmp_path / "model").symlink_to("other")
+    assert (tmp_path / "model").is_symlink() and not list((tmp_path / "other").iterdir())
+
+
 def test_new_and_empty_folders_are_taken_and_links_and_files_are_not(tmp_path: Path) -> None:
     check_replaceable(tmp_path / "new")
     (tmp_path / "empty").mkdir()
