@@ -7,6 +7,7 @@ Nothing else is imported, for this file lies as `predict.py` beside every export
 
 import argparse
 import csv
+import fnmatch
 import glob
 import hashlib
 import importlib
@@ -452,8 +453,7 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
     suffixes = set(Image.registered_extensions())
     paths: list[Path] = []
     for name in inputs:
-        matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
-        found = [Path(name)] if Path(name).exists() else [Path(match) for match in matches]
+        found = [Path(name)] if Path(name).exists() else matches(name)
         files = [
             file
             for path in found
@@ -464,8 +464,47 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
             raise FileNotFoundError(
                 f"input={name} names no image: it must be a file, a folder with images in it, or a pattern."
             )
-        paths += files
+        paths += dict.fromkeys(files)  # a pattern may name a folder and what is in it
     return paths
+
+
+def matches(pattern: str) -> list[Path]:
+    """What is there of a pattern's form, sorted; as `glob.glob` has it, but that `**` follows no links.
+
+    Links to folders that they are in would be followed in every order that there is.
+    """
+    found = [Path()]
+    for part in Path(pattern).parts:
+        here = [place for place in found if place.is_dir()]
+        if part == "**":
+            found = [Path(folder) for place in here for folder in visible_folders(place)]
+        elif glob.has_magic(part):
+            found = [
+                place / name
+                for place in here
+                for name in fnmatch.filter(listed(place), part)
+                if part.startswith(".") or not name.startswith(".")
+            ]
+        else:
+            found = [place / part for place in here if os.path.lexists(place / part)]
+        found = list(dict.fromkeys(found))
+    if pattern.endswith(("/", os.sep)):
+        found = [place for place in found if place.is_dir()]
+    return sorted(found, key=str)
+
+
+def visible_folders(folder: Path) -> Iterator[str]:
+    """A folder and those below it, without hidden ones and links."""
+    for place, names, _ in os.walk(folder):
+        names[:] = [name for name in names if not name.startswith(".")]  # which `os.walk` goes on with
+        yield place
+
+
+def listed(folder: Path) -> list[str]:
+    """The names of what is in a folder; none where it may not be read."""
+    with suppress(OSError):
+        return os.listdir(folder)  # noqa: PTH208  # names alone
+    return []
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:

@@ -1,6 +1,7 @@
 """Prediction with what is beside the model alone: images of every kind become what the net was trained on."""
 
 import csv
+import glob
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from src.predictor import (
     Predictor,
     find_images,
     fit_image,
+    matches,
     read_card,
     read_image,
     report_rows,
@@ -223,6 +225,31 @@ def test_files_folders_and_patterns_are_found(shots: Path) -> None:
     (shots / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty names no image"):
         find_images([str(shots / "empty")])
+
+
+PATTERNS = ("*.png", "*/*.png", "**/*.png", "**/**/*.png", "**/de*/**/*.png", "deep/../*.png", "[x]/*", "[[]x]/*.png")
+PATTERNS += (".hid*/*.png", "**/.*.png", "de?p", "**/notes.txt", "b*y).png", "*/", "./d*/./dark.png")
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_are_those_of_the_shell(pattern: str, shots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x", "[x]", ".hidden", "deep/deeper"):
+        (shots / name).mkdir()
+        (shots / name / "in it.png").touch()
+    monkeypatch.chdir(shots)
+    for begin in ("", f"{shots}/"):
+        wanted = {Path(path) for path in glob.glob(begin + pattern, recursive=True)}  # noqa: PTH207
+        assert wanted and matches(begin + pattern) == sorted(wanted, key=str)
+
+
+@pytest.mark.parametrize("links", [1, 2])  # by as many the number of ways to a file would double, forty times
+def test_links_that_lead_back_are_not_followed_for_ever(links: int, shots: Path) -> None:
+    files = find_images([f"{shots}/**/*.png"])
+    for number in range(links):
+        (shots / f"link {number}").symlink_to(".")
+    assert find_images([f"{shots}/**/*.png"]) == files == find_images([str(shots)])
+    assert find_images([f"{shots}/link 0/*.png"]) == [shots / "link 0" / path.name for path in files[:2]]  # as it says
+    assert find_images([f"{shots}/**"]) == files
 
 
 def test_predictions_are_written_as_csv_json_and_picture(
