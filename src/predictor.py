@@ -46,6 +46,8 @@ FONTS = (
 )
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "JPEG2000", "ICO", "PCX")
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs a format
+RESIZES = ("centre_crop", "pad_or_stretch")
+MOST_PIXELS = 16384  # a side of what a net takes
 BATCH_SIZE = 32
 UNREAD = "cannot be read as an image"
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to outputs (B, …) by name
@@ -138,22 +140,84 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         card = json.loads(content.decode())
         version = card["card_version"]
         card = upgrade(card)
-        whole = version not in VERSIONS or (
-            {"mode", "resize", "image_size", "mean", "std", "outputs", "score", "precision", "params"} <= set(card)
-            and all(isinstance(output["kind"], str) for output in card["outputs"].values())
-            and card["format"] in RUNTIMES
-            and isinstance(card["files"], dict)
-            and card["file"] in card["files"]
-            and all(Path(name).name == name for name in card["files"])  # nothing outside of the folder
-        )
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{folder / CARD} is damaged: export the model anew.") from error
-    if not whole:
-        raise ValueError(f"{folder / CARD} is damaged: export the model anew.")
     if version not in VERSIONS:
         raise ValueError(f"{folder} is of version {version}, but this program reads {CARD_VERSION}: export it anew.")
+    try:
+        check_card(card, {**FIELDS, **EXPORT_FIELDS})
+    except ValueError as error:
+        raise ValueError(f"{folder / CARD} is damaged: {error} Export the model anew.") from error
     check_files(folder, card["files"])
     return card
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number of a size that can be computed with in float32."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e30 < value < 1e30
+
+
+def is_per_channel(values: Any, card: Mapping[str, Any]) -> bool:
+    """Whether a value is a list of numbers, one for each channel or for all."""
+    channels = (1,) if card["mode"] == "L" else (1, 3)
+    return isinstance(values, list) and len(values) in channels and all(map(is_number, values))
+
+
+def is_file_names(values: Any) -> bool:
+    """Whether a value is a mapping of texts by names of files, of which none leads out of a folder."""
+    return isinstance(values, dict) and all(
+        Path(name).name == name and isinstance(text, str) for name, text in values.items()
+    )
+
+
+def are_outputs(values: Any) -> bool:
+    """Whether a value describes the outputs of a net, by their names."""
+    return (
+        isinstance(values, dict)
+        and bool(values)
+        and all(isinstance(output, dict) and isinstance(output.get("kind"), str) for output in values.values())
+        and all(KINDS[output["kind"]].is_whole(output) for output in values.values() if output["kind"] in KINDS)
+    )
+
+
+# what each entry of a card must be, and whether a value of a card is; later ones may rely on those before
+Field = tuple[str, Callable[[Any, Mapping[str, Any]], bool]]
+FIELDS: dict[str, Field] = {
+    "mode": ("L or RGB", lambda value, card: value in ("L", "RGB")),
+    "resize": (" or ".join(RESIZES), lambda value, card: value in RESIZES),
+    "image_size": (
+        f"an integer from 1 to {MOST_PIXELS}",
+        lambda value, card: type(value) is int and 1 <= value <= MOST_PIXELS,
+    ),
+    "mean": ("a list of a number for each channel", is_per_channel),
+    "std": (
+        "a list of a number above 0 for each channel",
+        lambda value, card: is_per_channel(value, card) and min(value) > 1e-30,
+    ),
+    "outputs": ("the kind of each output, and the names of classes", lambda value, card: are_outputs(value)),
+}
+EXPORT_FIELDS: dict[str, Field] = {
+    "format": (f"one of {', '.join(RUNTIMES)}", lambda value, card: value in tuple(RUNTIMES)),
+    "precision": ("text", lambda value, card: isinstance(value, str)),
+    "params": ("an integer", lambda value, card: type(value) is int),
+    "score": (
+        "the name of a metric, and test_<score> its value",
+        lambda value, card: isinstance(value, str) and is_number(card.get(f"test_{value}", 0)),
+    ),
+    "files": ("checksums by names of files", lambda value, card: is_file_names(value)),
+    "file": ("one of files", lambda value, card: isinstance(value, str) and value in card["files"]),
+}
+
+
+def check_card(card: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
+    """Check that a card has what a program relies on.
+
+    Raises:
+        ValueError: names the first entry that is something else.
+    """
+    for name, (wanted, is_so) in fields.items():
+        if not is_so(card.get(name), card):
+            raise ValueError(f"{name}={str(card.get(name))[:80]} must be {wanted}.")
 
 
 def check_files(folder: Path, checksums: Mapping[str, str]) -> None:
@@ -349,7 +413,7 @@ class Predictor:
         the model says what is no number, has `error`.
 
         Raises:
-            ValueError: `top` is less than 1.
+            ValueError: `top` is less than 1, or the model does not fit its card.
         """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1.")
@@ -364,7 +428,7 @@ class Predictor:
                 except ValueError as error:
                     rows[-1]["error"] = str(error)
             if inputs:
-                results = self.run(np.stack(inputs))
+                results = self.results(np.stack(inputs))
                 for place, row in enumerate(row for row in rows if "error" not in row):
                     request = Request(Path(row["file"]), top, folder)
                     unfit = [name for name, values in results.items() if not np.isfinite(values[place]).all()]
@@ -375,6 +439,21 @@ class Predictor:
                         output = self.card["outputs"][name]
                         row |= KINDS[output["kind"]].decode(name, values[place], output, request)
             yield from rows
+
+    def results(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs (B, …) for images (B, C, H, W), by name.
+
+        Raises:
+            ValueError: the model cannot take such images, or its outputs are not those that the card names.
+        """
+        try:
+            results = self.run(images)
+        except Exception as error:  # runtimes raise what they like
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ValueError(f"The model fails on images of shape {images.shape[1:]}: {reason}") from error
+        if results.keys() - self.card["outputs"].keys():
+            raise ValueError(f"The model's outputs are {', '.join(results)}: its card names others.")
+        return results
 
 
 # ---- what outputs mean
@@ -388,7 +467,14 @@ class Request:
 
 
 def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """Return the likeliest classes of one image by its logits (classes,), with their probabilities."""
+    """Return the likeliest classes of one image by its logits (classes,), with their probabilities.
+
+    Raises:
+        ValueError: there are more logits than names, or logits of something else than the image.
+    """
+    if logits.ndim != 1 or len(logits) > len(output["names"]):
+        names = f"the names of {len(output['names'])} classes"
+        raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but its card {names}.")
     shares = np.exp(logits.astype(np.float64) - logits.max())
     shares /= shares.sum()
     result: dict[str, Any] = {}
@@ -424,10 +510,21 @@ class Kind(NamedTuple):
     """How outputs of a kind are turned into what a row says of them."""
 
     decode: Callable[[str, np.ndarray, Mapping[str, Any], Request], dict[str, Any]]
+    is_whole: Callable[[Mapping[str, Any]], bool] = lambda output: True  # whether a card says what decoding needs
     is_picture: bool = False  # a row holds the path of an image
 
 
-KINDS = {"classes": Kind(decode_classes), "image": Kind(decode_image, is_picture=True), "vector": Kind(decode_vector)}
+def has_names(output: Mapping[str, Any]) -> bool:
+    """Whether a card names the classes of an output."""
+    names = output.get("names")
+    return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+
+
+KINDS = {
+    "classes": Kind(decode_classes, has_names),
+    "image": Kind(decode_image, is_picture=True),
+    "vector": Kind(decode_vector),
+}
 
 
 def create_file(folder: Path, stem: str, suffix: str) -> Any:
@@ -508,7 +605,10 @@ def listed(folder: Path) -> list[str]:
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Write predictions as JSON where the name ends in .json, as CSV elsewhere."""
+    """Write predictions as JSON where the name ends in .json, as CSV elsewhere.
+
+    In CSV an apostrophe comes before text that spreadsheets would take for a formula.
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
     with temporary.open("x", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -517,8 +617,13 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         else:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({key: without_formula(value) for key, value in row.items()} for row in rows)
     temporary.replace(path)
+
+
+def without_formula(value: Any) -> Any:
+    """A value of a row as a spreadsheet shows it, and computes nothing of it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
 @cache
@@ -563,7 +668,7 @@ def in_ascii(character: str) -> str:
 
 def write_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], width: int, text: str, end: str, fill: str) -> None:
     """Draw a line of text, shortened so that it fits into a width together with its end."""
-    font, text = legible(text)
+    font, text = legible(printable(text))  # a name may have several lines
     while text and draw.textlength(text + end, font) > width:
         text = text[:-1]
     draw.text(place, text + end, fill=fill, font=font)

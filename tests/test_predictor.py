@@ -580,6 +580,100 @@ def test_no_format_is_read_that_starts_another_program(tmp_path: Path, monkeypat
     assert not started
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": "CMYK"},
+        {"mode": ["L"]},
+        {"resize": "crop"},
+        {"image_size": "x"},
+        {"image_size": 0},
+        {"image_size": 10**9},
+        {"image_size": 8.0},
+        {"image_size": True},
+        {"mean": 0.5},
+        {"mean": ["0.5"]},
+        {"mean": [float("nan")]},
+        {"mean": [0.5, 0.5]},
+        {"std": [0.0]},
+        {"std": [-1]},
+        {"std": []},
+        {"std": [1e-300]},
+        {"outputs": {}},
+        {"outputs": {"class": {"kind": "classes"}}},
+        {"outputs": {"class": {"kind": "classes", "names": []}}},
+        {"outputs": {"class": {"kind": "classes", "names": "ab"}}},
+        {"outputs": {"class": {"kind": "classes", "names": ["a", 1]}}},
+        {"format": ["openvino"]},
+        {"precision": 32},
+        {"params": "many"},
+        {"score": None},
+        {"test_acc": "good"},
+        {"files": {"model.xml": 3}},
+        {"file": ["model.xml"]},
+    ],
+    ids=str,
+)
+def test_an_entry_of_a_card_that_is_of_no_use_is_named(changes: dict[str, object], tmp_path: Path) -> None:
+    read_card(exported(tmp_path / "sound"))
+    folder = exported(tmp_path / "model", **changes)
+    name = next(iter(changes)).replace("test_acc", "score")
+    with pytest.raises(ValueError, match=rf"model\.json is damaged: {name}=.* must be .*\. Export the model anew\.$"):
+        read_card(folder)
+
+
+@pytest.mark.parametrize("heads", [{"class": []}, {}, ["a"], None, 3])
+def test_a_former_card_whose_classes_are_of_no_use_is_damaged(heads: object, tmp_path: Path) -> None:
+    folder = exported(tmp_path / "model", card_version=1, heads=heads)
+    shutil.copy(str(predictor.__file__), folder / "predict.py")
+    (tmp_path / "photo.png").touch()
+    command = [sys.executable, "-I", str(folder / "predict.py"), "photo.png"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("ERROR: ") and "model.json is damaged" in result.stderr
+
+
+def fails(images: np.ndarray) -> dict[str, np.ndarray]:
+    raise RuntimeError("Got: 8\nExpected: 28")
+
+
+MISFITS = {
+    "another size": (fails, r"^The model fails on images of shape \(1, 8, 8\): Got: 8 Expected: 28$"),
+    "more classes": (lambda images: {"class": np.zeros((len(images), 3))}, r"shape \(3,\), but .* names of 2 classes"),
+    "a map of classes": (lambda images: {"class": np.zeros((len(images), 2, 4))}, r"shape \(2, 4\), but .* 2 classes"),
+    "another output": (brightness, "outputs are class, other: its card names others"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_model_that_does_not_fit_its_card_is_answered_with_a_sentence(name: str, shots: Path) -> None:
+    run, sentence = MISFITS[name]
+    with pytest.raises(ValueError, match=sentence):
+        list(Predictor({**BASE, "outputs": CLASSES}, run).predict([shots / "deep" / "dark.png"]))
+
+
+def test_a_spreadsheet_computes_nothing_of_names(tmp_path: Path) -> None:
+    names = ["=1+1", "+1", "-1", "@sum(a1)", "\tx", "\rx", "\nx"]
+    rows = [{"file": name, "class": name, "class_probability": 0.5, "code": [-1.0]} for name in [*names, "a=b", "'x"]]
+    predictor.write_rows(rows, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    wanted = [*(f"'{name}" for name in names), "a=b", "'x"]
+    assert [row["file"] for row in table] == [row["class"] for row in table] == wanted
+    assert {(row["class_probability"], row["code"]) for row in table} == {("0.5", "[-1.0]")}
+    predictor.write_rows(rows, tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text()) == rows
+
+
+def test_a_sheet_has_room_for_names_of_several_lines(tmp_path: Path) -> None:
+    image = save(Image.new("RGB", (8, 8)), tmp_path / "a\nb.png")
+    row = {"file": str(image), "class": "c\r\nd", "class_probability": 1.0}
+    predictor.contact_sheet([row], CLASSES, tmp_path / "sheet.png")
+    plain = save(Image.new("RGB", (8, 8)), tmp_path / "a?b.png")
+    predictor.contact_sheet([{**row, "file": str(plain), "class": "c??d"}], CLASSES, tmp_path / "plain.png")
+    assert (tmp_path / "sheet.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
 def test_a_card_whose_files_are_no_mapping_is_damaged(tmp_path: Path) -> None:
     card = {"card_version": 1, "format": "onnx", "file": "a", "files": ["a"]}
     keys = ("mode", "resize", "image_size", "mean", "std", "heads", "precision", "params")

@@ -120,8 +120,8 @@ def staged(folder: Path) -> Iterator[Path]:
     """A folder to write into, which takes its name when the context ends well, and is gone when it does not.
 
     Raises:
-        ValueError: see `check_replaceable`, which is asked before the work and once more after it: somebody may have put
-            a file there meanwhile. The folder stays as it is then.
+        ValueError: see `check_replaceable`, which is asked before the work and once more after it, for somebody may
+            have put a file there meanwhile. The folder stays as it is then.
     """
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -116,7 +116,8 @@ def recorded_score(model: str, log_dir: Path) -> dict[str, Any] | None:
         if choices.get("model") != model or choices.get("debug"):
             continue
         value, data = read_json(path.parent / "metrics.json").get(f"test/{score}"), choices.get("data")
-        if type(value) in (int, float) and math.isfinite(value) and isinstance(score, str) and isinstance(data, str):
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        if is_number and isinstance(score, str) and isinstance(data, str):
             return {"score": score, "score_value": value, "score_data": data}
     return None
 
