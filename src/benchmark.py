@@ -30,7 +30,7 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
     import lightning as L  # here, so that mistakes above are answered at once
 
     from src.deploy.speed import measure_exported
-    from src.predictor import read_card
+    from src.predictor import check_trusted, read_card
     from src.run.instantiate import instantiate, quieten_lightning
     from src.speed.benchmark import measure_model, threads_of
     from src.speed.benchmark_report import add_to_report, recorded_score
@@ -40,7 +40,7 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
     model = instantiate(cfg.model)
     name = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else cfg.model.net._target_
     for path in cfg.exported:
-        read_card(path)  # mistakes are answered before anything is measured
+        check_trusted(path, read_card(path), cfg.trusted)  # mistakes are answered before anything is measured
     with threads_of(cfg):
         metrics = {"model": name} | measure_model(model, cfg)
         recorded = recorded_score(name, Path(cfg.paths.log_dir))

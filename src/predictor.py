@@ -7,6 +7,7 @@ Nothing else is imported, for this file lies as `predict.py` beside every export
 
 import argparse
 import csv
+import fnmatch
 import glob
 import hashlib
 import importlib
@@ -15,6 +16,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +35,8 @@ except ModuleNotFoundError as error:
         raise
     sys.exit(f"ERROR: {needed} is not installed, which exported models of every format need: pip install {needed}")
 
-CARD = "model.json"  # what is known of a model, beside its files
+MODEL = "model."  # what the names of a model's files begin with
+CARD = f"{MODEL}json"  # what is known of a model, beside its files
 CARD_VERSION = 2
 VERSIONS = (1, CARD_VERSION)  # that are read
 # for names that Pillow's own font cannot draw; the first that has all letters of a name
@@ -43,7 +46,10 @@ FONTS = (
 )
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "JPEG2000", "ICO", "PCX")
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs a format
+RESIZES = ("centre_crop", "pad_or_stretch")
+MOST_PIXELS = 16384  # a side of what a net takes
 BATCH_SIZE = 32
+UNREAD = "cannot be read as an image"
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to outputs (B, …) by name
 
 
@@ -82,9 +88,9 @@ def read_image(path: str | Path, mode: str) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         return image.convert(mode)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} cannot be read as an image: it is of no known kind, or damaged") from error
+        raise ValueError(f"{path} {UNREAD}: it is of no known kind, or damaged") from error
     except Exception as error:  # whatever a damaged file may do to its readers
-        raise ValueError(f"{path} cannot be read as an image: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"{path} {UNREAD}: {str(error) or type(error).__name__}") from error
 
 
 def fit_image(image: Image.Image, resize: str, image_size: int) -> Image.Image:
@@ -124,37 +130,122 @@ def read_card(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the folder holds no exported model, or not all of it.
-        ValueError: the model was exported by another version, or is damaged.
+        ValueError: the model was exported by another version, or is damaged, or other files lie where its own should.
     """
     folder = Path(folder)
     if not (folder / CARD).is_file():
+<<<<<<< HEAD
         inside = sorted(str(path.parent) for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{CARD}"))
         hint = f"; those below it are {', '.join(inside[:12])}" if inside else ""
         raise FileNotFoundError(f"{folder} holds no exported model: there is no {CARD} in it{hint}.")
+=======
+        raise FileNotFoundError(f"{folder} holds no exported model: there is no {CARD} in it.")
+    content = read_regular(folder / CARD)
+>>>>>>> wsec3
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = json.loads(content.decode())
         version = card["card_version"]
         card = upgrade(card)
-        whole = version not in VERSIONS or (
-            {"mode", "resize", "image_size", "mean", "std", "outputs", "score", "precision", "params"} <= set(card)
-            and all(isinstance(output["kind"], str) for output in card["outputs"].values())
-            and card["format"] in RUNTIMES
-            and isinstance(card["files"], dict)
-            and card["file"] in card["files"]
-            and all(Path(name).name == name for name in card["files"])  # nothing outside of the folder
-        )
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{folder / CARD} is damaged: export the model anew.") from error
-    if not whole:
-        raise ValueError(f"{folder / CARD} is damaged: export the model anew.")
     if version not in VERSIONS:
         raise ValueError(f"{folder} is of version {version}, but this program reads {CARD_VERSION}: export it anew.")
-    for name, checksum in card["files"].items():
-        if not (folder / name).is_file():
+    try:
+        check_card(card, {**FIELDS, **EXPORT_FIELDS})
+    except ValueError as error:
+        raise ValueError(f"{folder / CARD} is damaged: {error} Export the model anew.") from error
+    check_files(folder, card["files"])
+    return card
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number of a size that can be computed with in float32."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e30 < value < 1e30
+
+
+def is_per_channel(values: Any, card: Mapping[str, Any]) -> bool:
+    """Whether a value is a list of numbers, one for each channel or for all."""
+    channels = (1,) if card["mode"] == "L" else (1, 3)
+    return isinstance(values, list) and len(values) in channels and all(map(is_number, values))
+
+
+def is_file_names(values: Any) -> bool:
+    """Whether a value is a mapping of texts by names of files, of which none leads out of a folder."""
+    return isinstance(values, dict) and all(
+        Path(name).name == name and isinstance(text, str) for name, text in values.items()
+    )
+
+
+def are_outputs(values: Any) -> bool:
+    """Whether a value describes the outputs of a net, by their names."""
+    return (
+        isinstance(values, dict)
+        and bool(values)
+        and all(isinstance(output, dict) and isinstance(output.get("kind"), str) for output in values.values())
+        and all(KINDS[output["kind"]].is_whole(output) for output in values.values() if output["kind"] in KINDS)
+    )
+
+
+# what each entry of a card must be, and whether a value of a card is; later ones may rely on those before
+Field = tuple[str, Callable[[Any, Mapping[str, Any]], bool]]
+FIELDS: dict[str, Field] = {
+    "mode": ("L or RGB", lambda value, card: value in ("L", "RGB")),
+    "resize": (" or ".join(RESIZES), lambda value, card: value in RESIZES),
+    "image_size": (
+        f"an integer from 1 to {MOST_PIXELS}",
+        lambda value, card: type(value) is int and 1 <= value <= MOST_PIXELS,
+    ),
+    "mean": ("a list of a number for each channel", is_per_channel),
+    "std": (
+        "a list of a number above 0 for each channel",
+        lambda value, card: is_per_channel(value, card) and min(value) > 1e-30,
+    ),
+    "outputs": ("the kind of each output, and the names of classes", lambda value, card: are_outputs(value)),
+}
+EXPORT_FIELDS: dict[str, Field] = {
+    "format": (f"one of {', '.join(RUNTIMES)}", lambda value, card: value in tuple(RUNTIMES)),
+    "precision": ("text", lambda value, card: isinstance(value, str)),
+    "params": ("an integer", lambda value, card: type(value) is int),
+    "score": (
+        "the name of a metric, and test_<score> its value",
+        lambda value, card: isinstance(value, str) and is_number(card.get(f"test_{value}", 0)),
+    ),
+    "files": ("checksums by names of files", lambda value, card: is_file_names(value)),
+    "file": ("one of files", lambda value, card: isinstance(value, str) and value in card["files"]),
+}
+
+
+def check_card(card: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
+    """Check that a card has what a program relies on.
+
+    Raises:
+        ValueError: names the first entry that is something else.
+    """
+    for name, (wanted, is_so) in fields.items():
+        if not is_so(card.get(name), card):
+            raise ValueError(f"{name}={str(card.get(name))[:80]} must be {wanted}.")
+
+
+def check_files(folder: Path, checksums: Mapping[str, str]) -> None:
+    """Check the files of a model, and that beside them there is nothing that a runtime might open in their place.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, is a link or a pipe, or is one of a model and not on record.
+    """
+    for name, checksum in checksums.items():
+        if not os.path.lexists(folder / name):
             raise FileNotFoundError(f"{folder / name} is missing: the exported model is not whole.")
         if sha256(folder / name) != checksum:
             raise ValueError(f"{folder / name} is truncated or damaged: its checksum differs from the one on record.")
-    return card
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208  # names alone
+        if name.startswith(MODEL) and name != CARD and name not in checksums:
+            raise ValueError(f"{folder / name} is not on record in {CARD}: delete it, or export the model anew.")
+    for place, _, names in os.walk(folder):  # an ONNX model may name files of any name, at any depth
+        for name in names:
+            path = Path(place, name)
+            if path.exists() and not path.is_file():  # a runtime would wait for a pipe for ever
+                raise ValueError(f"{path} is neither a file nor a folder: delete it.")
 
 
 def upgrade(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,8 +258,25 @@ def upgrade(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The checksum of a regular file; raises ValueError for anything else."""
+    return hashlib.sha256(read_regular(path)).hexdigest()
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        ValueError: it is a link, a pipe, a folder or a device, or cannot be read.
+    """
+    # should it become a link or a pipe meanwhile, that is not followed or waited for; Windows has the last flag alone
+    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ValueError(f"{path} is not a regular file: an exported model has neither links nor pipes.")
+        with os.fdopen(os.open(path, os.O_RDONLY | flags), "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def input_shape(card: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -187,17 +295,12 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
 
     Raises:
         FileNotFoundError: see `read_card`.
-        ValueError: see `read_card` and `Predictor`; a torch model that is not trusted; or the runtime cannot load the
-            file.
+        ValueError: see `read_card`, `check_trusted` and `Predictor`; or the runtime cannot load the file.
         ModuleNotFoundError: the runtime is not installed.
     """
     card = read_card(folder)
+    check_trusted(folder, card, trusted)
     package = RUNTIMES[card["format"]]
-    if package == "torch" and not trusted:
-        raise ValueError(
-            f"{folder} holds a program of torch.export, and to load one may run code that it holds. If you trust where "
-            "it comes from, say so: trusted=true (predict.py: --trusted). OpenVINO and ONNX models need no trust."
-        )
     without_telemetry()
     path = Path(folder) / card["file"]
     starter = {"openvino": start_openvino, "onnx": start_onnx, "torch": start_torch}[card["format"]]
@@ -213,6 +316,19 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(f"{path} cannot be loaded by {package}: {reason}") from error
     return Predictor(card, run)
+
+
+def check_trusted(folder: str | Path, card: Mapping[str, Any], trusted: bool) -> None:
+    """Check that no code of strangers runs when an exported model is loaded.
+
+    Raises:
+        ValueError: it is a torch model, and nobody has said that its maker is trusted.
+    """
+    if RUNTIMES[card["format"]] == "torch" and not trusted:
+        raise ValueError(
+            f"{folder} holds a program of torch.export, and to load one may run code that it holds. If you trust where "
+            "it comes from, say so: trusted=true (predict.py: --trusted). OpenVINO and ONNX models need no trust."
+        )
 
 
 def start_openvino(ov: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
@@ -299,10 +415,11 @@ class Predictor:
 
         Of classes that is the likeliest, with `<name>_probability`; further ones follow as `<name>_2`,
         `<name>_2_probability` and so on. Of an image it is the path of a PNG file in the folder `images`, and is left
-        out where no folder is named. Of a vector it is the list of its numbers. A file that cannot be read has `error`.
+        out where no folder is named. Of a vector it is the list of its numbers. A file that cannot be read, or of which
+        the model says what is no number, has `error`.
 
         Raises:
-            ValueError: `top` is less than 1.
+            ValueError: `top` is less than 1, or the model does not fit its card.
         """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1.")
@@ -317,13 +434,32 @@ class Predictor:
                 except ValueError as error:
                     rows[-1]["error"] = str(error)
             if inputs:
-                results = self.run(np.stack(inputs))
+                results = self.results(np.stack(inputs))
                 for place, row in enumerate(row for row in rows if "error" not in row):
                     request = Request(Path(row["file"]), top, folder)
+                    unfit = [name for name, values in results.items() if not np.isfinite(values[place]).all()]
+                    if unfit:
+                        row["error"] = f"{row['file']} has no prediction: the model's output {unfit[0]} is not finite."
+                        continue
                     for name, values in results.items():
                         output = self.card["outputs"][name]
                         row |= KINDS[output["kind"]].decode(name, values[place], output, request)
             yield from rows
+
+    def results(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs (B, …) for images (B, C, H, W), by name.
+
+        Raises:
+            ValueError: the model cannot take such images, or its outputs are not those that the card names.
+        """
+        try:
+            results = self.run(images)
+        except Exception as error:  # runtimes raise what they like
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise ValueError(f"The model fails on images of shape {images.shape[1:]}: {reason}") from error
+        if results.keys() - self.card["outputs"].keys():
+            raise ValueError(f"The model's outputs are {', '.join(results)}: its card names others.")
+        return results
 
 
 # ---- what outputs mean
@@ -337,7 +473,14 @@ class Request:
 
 
 def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """Return the likeliest classes of one image by its logits (classes,), with their probabilities."""
+    """Return the likeliest classes of one image by its logits (classes,), with their probabilities.
+
+    Raises:
+        ValueError: there are more logits than names, or logits of something else than the image.
+    """
+    if logits.ndim != 1 or len(logits) > len(output["names"]):
+        names = f"the names of {len(output['names'])} classes"
+        raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but its card {names}.")
     shares = np.exp(logits.astype(np.float64) - logits.max())
     shares /= shares.sum()
     result: dict[str, Any] = {}
@@ -373,10 +516,21 @@ class Kind(NamedTuple):
     """How outputs of a kind are turned into what a row says of them."""
 
     decode: Callable[[str, np.ndarray, Mapping[str, Any], Request], dict[str, Any]]
+    is_whole: Callable[[Mapping[str, Any]], bool] = lambda output: True  # whether a card says what decoding needs
     is_picture: bool = False  # a row holds the path of an image
 
 
-KINDS = {"classes": Kind(decode_classes), "image": Kind(decode_image, is_picture=True), "vector": Kind(decode_vector)}
+def has_names(output: Mapping[str, Any]) -> bool:
+    """Whether a card names the classes of an output."""
+    names = output.get("names")
+    return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+
+
+KINDS = {
+    "classes": Kind(decode_classes, has_names),
+    "image": Kind(decode_image, is_picture=True),
+    "vector": Kind(decode_vector),
+}
 
 
 def create_file(folder: Path, stem: str, suffix: str) -> Any:
@@ -402,8 +556,7 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
     suffixes = set(Image.registered_extensions())
     paths: list[Path] = []
     for name in inputs:
-        matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
-        found = [Path(name)] if Path(name).exists() else [Path(match) for match in matches]
+        found = [Path(name)] if Path(name).exists() else matches(name)
         files = [
             file
             for path in found
@@ -414,12 +567,54 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
             raise FileNotFoundError(
                 f"input={name} names no image: it must be a file, a folder with images in it, or a pattern."
             )
-        paths += files
+        paths += dict.fromkeys(files)  # a pattern may name a folder and what is in it
     return paths
 
 
+def matches(pattern: str) -> list[Path]:
+    """What is there of a pattern's form, sorted; as `glob.glob` has it, but that `**` follows no links.
+
+    Links to folders that they are in would be followed in every order that there is.
+    """
+    found = [Path()]
+    for part in Path(pattern).parts:
+        here = [place for place in found if place.is_dir()]
+        if part == "**":
+            found = [Path(folder) for place in here for folder in visible_folders(place)]
+        elif glob.has_magic(part):
+            found = [
+                place / name
+                for place in here
+                for name in fnmatch.filter(listed(place), part)
+                if part.startswith(".") or not name.startswith(".")
+            ]
+        else:
+            found = [place / part for place in here if os.path.lexists(place / part)]
+        found = list(dict.fromkeys(found))
+    if pattern.endswith(("/", os.sep)):
+        found = [place for place in found if place.is_dir()]
+    return sorted(found, key=str)
+
+
+def visible_folders(folder: Path) -> Iterator[str]:
+    """A folder and those below it, without hidden ones and links."""
+    for place, names, _ in os.walk(folder):
+        names[:] = [name for name in names if not name.startswith(".")]  # which `os.walk` goes on with
+        yield place
+
+
+def listed(folder: Path) -> list[str]:
+    """The names of what is in a folder; none where it may not be read."""
+    with suppress(OSError):
+        return os.listdir(folder)  # noqa: PTH208  # names alone
+    return []
+
+
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Write predictions as JSON where the name ends in .json, as CSV elsewhere."""
+    """Write predictions as JSON where the name ends in .json, as CSV elsewhere.
+
+    In CSV an apostrophe comes before text that spreadsheets would take for a formula.
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
     with temporary.open("x", newline="", encoding="utf-8", errors="surrogateescape") as file:
@@ -428,8 +623,13 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         else:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({key: without_formula(value) for key, value in row.items()} for row in rows)
     temporary.replace(path)
+
+
+def without_formula(value: Any) -> Any:
+    """A value of a row as a spreadsheet shows it, and computes nothing of it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
 @cache
@@ -474,7 +674,7 @@ def in_ascii(character: str) -> str:
 
 def write_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], width: int, text: str, end: str, fill: str) -> None:
     """Draw a line of text, shortened so that it fits into a width together with its end."""
-    font, text = legible(text)
+    font, text = legible(printable(text))  # a name may have several lines
     while text and draw.textlength(text + end, font) > width:
         text = text[:-1]
     draw.text(place, text + end, fill=fill, font=font)
@@ -483,7 +683,7 @@ def write_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], width: int, te
 def contact_sheet(
     rows: Sequence[Mapping[str, Any]], outputs: Mapping[str, Mapping[str, Any]], path: str | Path, side: int = 128
 ) -> None:
-    """Draw the images that could be read on one PNG, each beside the images predicted of it.
+    """Draw the images that are predicted on one PNG, each beside the images predicted of it.
 
     Below stand its name, and what else is first predicted of it.
     """
@@ -525,14 +725,20 @@ def shortened(value: Any) -> str:
 
 
 def check_all_read(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Check that every file could be read, when those that could have been predicted.
+    """Check that every file is predicted, when those that could be have been.
 
     Raises:
         ValueError: says how many could not, which `report_rows` has named.
     """
-    unread = sum("error" in row for row in rows)
-    if unread:
-        raise ValueError(f"{unread} of {len(rows)} files could not be read as an image; all others are predicted.")
+    failed = sum("error" in row for row in rows)
+    if failed:
+        raise ValueError(f"{failed} of {len(rows)} files could not be {failing(rows)}; all others are predicted.")
+
+
+def failing(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What could not be done with the files that are not predicted."""
+    unread = all(UNREAD in row["error"] for row in rows if "error" in row)
+    return "read as an image" if unread else "predicted"
 
 
 def check_outputs(out: str | Path | None, sheet: str | Path | None, images: str | Path | None = None) -> None:
@@ -570,7 +776,7 @@ def report_rows(
         sheet: a .png file; see `contact_sheet`.
 
     Raises:
-        ValueError: no file could be read.
+        ValueError: no file could be predicted.
     """
     for row in rows:
         if "error" in row:
@@ -587,7 +793,11 @@ def report_rows(
     if out:
         write_rows(rows, out)
     if all("error" in row for row in rows):
+<<<<<<< HEAD
         raise ValueError(f"None of {len(rows)} file{'s' * (len(rows) > 1)} could be read as an image.")
+=======
+        raise ValueError(f"None of {len(rows)} files could be {failing(rows)}.")
+>>>>>>> wsec3
     if not all(name in row for name in picture_names(outputs) for row in rows if "error" not in row):
         sys.stderr.write(
             "The predicted images are not kept; images=<folder> (predict.py: --images) writes them there.\n"

@@ -1,10 +1,12 @@
 """`src/benchmark.py` measures any net, and jobs of a sweep share one table."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,11 @@ from PIL import Image
 from src.benchmark import benchmark
 from src.config.paths import ROOT
 from src.deploy.exporting import export
+from src.deploy.speed import measure_exported
 from src.run.instantiate import instantiate
+from src.speed import benchmark_report
 from src.speed.benchmark_report import add_to_report, recorded_score
+from src.system.locks import locked
 
 PARAMS = {"mnist_sdn_8k": 7_973, "mnist_mh_cnn_422k": 422_866, "mnist_autoencoder_5k": 5_097}
 SMALL = ("seconds=0.05", "train_batch_size=4", "inference_batch_sizes=[2]", "threads=1")
@@ -91,6 +96,69 @@ def test_each_score_has_a_column_and_a_row_of_plots_and_former_reports_are_read(
         assert plot.height > 900  # two rows of 4.5 inches
 
 
+ROW: dict[str, Any] = {"threads": 1, "memory_format": "onnx", "precision": "fp32", "compiled": False, "params": 9}
+ROW |= {"inference_images_per_second": {"2": 5.0}, "latency_ms_p50": 1.0, "latency_ms_p95": 2.0}
+ROW |= {"score": "acc", "score_value": 0.5, "score_data": "mnist"}
+
+
+def models_in(folder: Path) -> list[str]:
+    return [row["model"] for row in json.loads((folder / "benchmark.json").read_text())["models"]]
+
+
+def test_jobs_that_end_at_once_do_not_lose_each_others_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_to_report([{**ROW, "model": "first"}], tmp_path)
+    write = benchmark_report.write_json
+    monkeypatch.setattr(benchmark_report, "PATIENCE", 0)
+
+    def write_late(path: Path, content: dict[str, Any]) -> None:
+        monkeypatch.setattr(benchmark_report, "write_json", write)
+        with pytest.raises(ValueError, match="is in use: another job writes its report there"):
+            add_to_report([{**ROW, "model": "third"}], tmp_path)  # which would not be in what is written here
+        write(path, content)
+
+    monkeypatch.setattr(benchmark_report, "write_json", write_late)
+    with locked(tmp_path):  # as the sweep or the run has it
+        add_to_report([{**ROW, "model": "second"}], tmp_path)
+    add_to_report([{**ROW, "model": "third"}], tmp_path)
+    assert models_in(tmp_path) == ["first", "second", "third"]
+
+
+DAMAGED = {
+    "cut": '{"models": [{"mo',
+    "no mapping": "[]",
+    "no rows": '{"models": 3}',
+    "a row of nothing": '{"models": [{}]}',
+    "text for a number": json.dumps({"models": [{**ROW, "model": "a", "latency_ms_p50": "x"}]}),
+    "no text": "\udcff",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_report_is_kept_aside(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "benchmark.json").write_text(DAMAGED[name], errors="surrogateescape")
+    add_to_report([{**ROW, "model": "new"}], tmp_path)
+    assert models_in(tmp_path) == ["new"] and "benchmark.json is damaged" in caplog.text
+    (kept,) = tmp_path.glob("benchmark.damaged-*.json")
+    assert kept.read_text(errors="surrogateescape") == DAMAGED[name] and kept.name in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("file", ["run.json", "metrics.json"])
+@pytest.mark.parametrize("content", ["pipe", "folder", "no link's end", "{", "[]", '{"choices": 3, "test/acc": "x"}'])
+def test_runs_whose_files_are_damaged_have_no_score(file: str, content: str, tmp_path: Path) -> None:
+    for name in ("whole", "damaged"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text('{"choices": {"model": "a_net", "data": "mnist"}}')
+        (tmp_path / name / "metrics.json").write_text('{"test/acc": 0.5}')
+    path = tmp_path / "damaged" / file
+    path.unlink()
+    places = {"pipe": os.mkfifo, "folder": Path.mkdir, "no link's end": lambda path: path.symlink_to("nothing")}
+    places.get(content, lambda path: path.write_text(content))(path)
+    for folder in (tmp_path, tmp_path / "whole"):
+        assert recorded_score("a_net", folder) == {"score": "acc", "score_value": 0.5, "score_data": "mnist"}
+    assert recorded_score("a_net", tmp_path / "damaged") is None
+
+
 def test_a_sweep_from_the_command_line_gives_one_table(tmp_path: Path) -> None:
     arguments = ["-m", "model=mnist_sdn_8k,mnist_cnn_8k", "precision=32-true", f"hydra.sweep.dir={tmp_path}", *SMALL]
     result = subprocess.run(
@@ -106,6 +174,28 @@ def test_a_sweep_from_the_command_line_gives_one_table(tmp_path: Path) -> None:
     assert [row["model"] for row in rows] == ["mnist_sdn_8k", "mnist_cnn_8k"]
     table = result.stdout.rpartition("images/s:")[2]
     assert "mnist_sdn_8k" in table and "mnist_cnn_8k" in table and "7,978" in table
+
+
+def test_an_exported_program_is_run_only_if_it_is_trusted(
+    compose: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = compose(*SMALL, "model=mnist_sdn_8k", "compiled=false", config_name="benchmark")
+    card = {"mode": "L", "resize": "pad_or_stretch", "image_size": 28, "mean": [0.5], "std": [0.5]}
+    card |= {"heads": {"class": [str(label) for label in range(10)]}}
+    images = [(torch.randn(8, 1, 28, 28), torch.arange(8))]
+    export(instantiate(cfg.model), card, lambda: images, tmp_path / "exported", "torch", "fp32", max_drop=100)
+    loaded: list[Path] = []
+    load = torch.export.load
+    monkeypatch.setattr(torch.export, "load", lambda path: loaded.append(path) or load(path))
+    cfg.exported = [str(tmp_path / "exported")]
+    with pytest.raises(ValueError, match=r"exported holds a program of torch\.export, .* trusted=true"):
+        benchmark(cfg, tmp_path)
+    assert not loaded and not (tmp_path / "benchmark.json").exists()  # nothing was measured in vain
+    with pytest.raises(ValueError, match="trusted=true"):
+        measure_exported(cfg.exported[0], cfg)
+    cfg.trusted = True
+    benchmark(cfg, tmp_path)
+    assert loaded == [tmp_path / "exported" / "model.pt2"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Prediction with what is beside the model alone: images of every kind become what the net was trained on."""
 
 import csv
+import glob
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from src.predictor import (
     Predictor,
     find_images,
     fit_image,
+    matches,
     read_card,
     read_image,
     report_rows,
@@ -181,6 +184,31 @@ def test_predictions_name_classes_and_go_on_after_a_broken_file(judge: Predictor
     assert "broken.png cannot be read" in broken["error"]
 
 
+@pytest.mark.parametrize("kind", predictor.KINDS)
+def test_outputs_that_are_not_finite_are_an_error_of_their_file(
+    kind: str, shots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        values = images[:, :, :1, :2] if kind == "image" else images[:, 0, 0, :2]
+        return {"first": np.zeros((len(images), 2), np.float32), "it": np.where(values < 0, np.nan, values)}
+
+    outputs = {"first": {"kind": "vector"}, "it": {"kind": kind, "names": ["a", "b"]}}
+    model = Predictor({**BASE, "outputs": outputs}, run)
+    rows = list(model.predict(find_images([str(shots)]), images=tmp_path / "out"))
+    assert [set(row) >= {"file", "it"} for row in rows] == [True, False, False]
+    dark = str(shots / "deep" / "dark.png")
+    error = f"{dark} has no prediction: the model's output it is not finite."
+    assert rows[2] == {"file": dark, "error": error}
+    report_rows(rows, outputs, str(tmp_path / "out.json"), str(tmp_path / "sheet.png"))
+    shown = capsys.readouterr()
+    assert "dark.png" not in shown.out and "nan" not in shown.out and f"ERROR: {error}\n" in shown.err
+    assert "NaN" not in (tmp_path / "out.json").read_text()
+    with pytest.raises(ValueError, match="2 of 3 files could not be predicted; all others are"):
+        predictor.check_all_read(rows)
+    with pytest.raises(ValueError, match="None of 1 files could be predicted"):
+        report_rows(rows[2:], outputs, None, None)
+
+
 def test_many_files_are_predicted_in_batches_in_their_order(judge: Predictor, tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 256, 2 * predictor.BATCH_SIZE + 3)
     paths = [save(Image.new("L", (8, 8), int(v)), tmp_path / f"{i:03d}.png") for i, v in enumerate(levels)]
@@ -200,6 +228,31 @@ def test_files_folders_and_patterns_are_found(shots: Path) -> None:
     (shots / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty names no image"):
         find_images([str(shots / "empty")])
+
+
+PATTERNS = ("*.png", "*/*.png", "**/*.png", "**/**/*.png", "**/de*/**/*.png", "deep/../*.png", "[x]/*", "[[]x]/*.png")
+PATTERNS += (".hid*/*.png", "**/.*.png", "de?p", "**/notes.txt", "b*y).png", "*/", "./d*/./dark.png")
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_are_those_of_the_shell(pattern: str, shots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x", "[x]", ".hidden", "deep/deeper"):
+        (shots / name).mkdir()
+        (shots / name / "in it.png").touch()
+    monkeypatch.chdir(shots)
+    for begin in ("", f"{shots}/"):
+        wanted = {Path(path) for path in glob.glob(begin + pattern, recursive=True)}  # noqa: PTH207
+        assert wanted and matches(begin + pattern) == sorted(wanted, key=str)
+
+
+@pytest.mark.parametrize("links", [1, 2])  # by as many the number of ways to a file would double, forty times
+def test_links_that_lead_back_are_not_followed_for_ever(links: int, shots: Path) -> None:
+    files = find_images([f"{shots}/**/*.png"])
+    for number in range(links):
+        (shots / f"link {number}").symlink_to(".")
+    assert find_images([f"{shots}/**/*.png"]) == files == find_images([str(shots)])
+    assert find_images([f"{shots}/link 0/*.png"]) == [shots / "link 0" / path.name for path in files[:2]]  # as it says
+    assert find_images([f"{shots}/**"]) == files
 
 
 def test_predictions_are_written_as_csv_json_and_picture(
@@ -272,6 +325,37 @@ def test_what_is_wrong_with_an_exported_model_is_said(tmp_path: Path) -> None:
         predictor.load(exported(tmp_path / "code", format="torch"))
     with pytest.raises(ValueError, match=r"model\.xml cannot be loaded by openvino"):
         predictor.load(exported(tmp_path / "strange"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "file"])
+@pytest.mark.parametrize("name", ["model.xml", "model.bin", CARD, "sub/weights"])
+def test_only_files_on_record_are_given_to_a_runtime(kind: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("<net/>")
+    folder = exported(tmp_path / "model")
+    path = folder / name
+    if name == CARD:
+        path.rename(tmp_path / "other")
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    place = {
+        "pipe": os.mkfifo,
+        "link": lambda path: path.symlink_to(tmp_path / "other"),
+        "folder": Path.mkdir,
+        "file": lambda path: path.write_text("mine"),
+    }[kind]
+    place(path)
+    if name == "sub/weights" and kind != "pipe":  # what a user keeps there is nobody's business
+        assert read_card(folder)["format"] == "openvino"
+        return
+    sentence = {
+        "model.xml": "is not a regular file" if kind != "file" else "is truncated or damaged",
+        "model.bin": r"is not on record in model\.json",
+        CARD: {"link": "is not a regular file", "file": "is damaged"}.get(kind, "holds no exported model"),
+        "sub/weights": "is neither a file nor a folder",
+    }[name]
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        read_card(folder)
 
 
 def test_a_card_from_before_outputs_had_kinds_is_read(tmp_path: Path) -> None:
@@ -497,6 +581,100 @@ def test_no_format_is_read_that_starts_another_program(tmp_path: Path, monkeypat
     with pytest.raises(ValueError, match=r"photo\.png"):
         read_image(tmp_path / "photo.png", "RGB")
     assert not started
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": "CMYK"},
+        {"mode": ["L"]},
+        {"resize": "crop"},
+        {"image_size": "x"},
+        {"image_size": 0},
+        {"image_size": 10**9},
+        {"image_size": 8.0},
+        {"image_size": True},
+        {"mean": 0.5},
+        {"mean": ["0.5"]},
+        {"mean": [float("nan")]},
+        {"mean": [0.5, 0.5]},
+        {"std": [0.0]},
+        {"std": [-1]},
+        {"std": []},
+        {"std": [1e-300]},
+        {"outputs": {}},
+        {"outputs": {"class": {"kind": "classes"}}},
+        {"outputs": {"class": {"kind": "classes", "names": []}}},
+        {"outputs": {"class": {"kind": "classes", "names": "ab"}}},
+        {"outputs": {"class": {"kind": "classes", "names": ["a", 1]}}},
+        {"format": ["openvino"]},
+        {"precision": 32},
+        {"params": "many"},
+        {"score": None},
+        {"test_acc": "good"},
+        {"files": {"model.xml": 3}},
+        {"file": ["model.xml"]},
+    ],
+    ids=str,
+)
+def test_an_entry_of_a_card_that_is_of_no_use_is_named(changes: dict[str, object], tmp_path: Path) -> None:
+    read_card(exported(tmp_path / "sound"))
+    folder = exported(tmp_path / "model", **changes)
+    name = next(iter(changes)).replace("test_acc", "score")
+    with pytest.raises(ValueError, match=rf"model\.json is damaged: {name}=.* must be .*\. Export the model anew\.$"):
+        read_card(folder)
+
+
+@pytest.mark.parametrize("heads", [{"class": []}, {}, ["a"], None, 3])
+def test_a_former_card_whose_classes_are_of_no_use_is_damaged(heads: object, tmp_path: Path) -> None:
+    folder = exported(tmp_path / "model", card_version=1, heads=heads)
+    shutil.copy(str(predictor.__file__), folder / "predict.py")
+    (tmp_path / "photo.png").touch()
+    command = [sys.executable, "-I", str(folder / "predict.py"), "photo.png"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("ERROR: ") and "model.json is damaged" in result.stderr
+
+
+def fails(images: np.ndarray) -> dict[str, np.ndarray]:
+    raise RuntimeError("Got: 8\nExpected: 28")
+
+
+MISFITS = {
+    "another size": (fails, r"^The model fails on images of shape \(1, 8, 8\): Got: 8 Expected: 28$"),
+    "more classes": (lambda images: {"class": np.zeros((len(images), 3))}, r"shape \(3,\), but .* names of 2 classes"),
+    "a map of classes": (lambda images: {"class": np.zeros((len(images), 2, 4))}, r"shape \(2, 4\), but .* 2 classes"),
+    "another output": (brightness, "outputs are class, other: its card names others"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_model_that_does_not_fit_its_card_is_answered_with_a_sentence(name: str, shots: Path) -> None:
+    run, sentence = MISFITS[name]
+    with pytest.raises(ValueError, match=sentence):
+        list(Predictor({**BASE, "outputs": CLASSES}, run).predict([shots / "deep" / "dark.png"]))
+
+
+def test_a_spreadsheet_computes_nothing_of_names(tmp_path: Path) -> None:
+    names = ["=1+1", "+1", "-1", "@sum(a1)", "\tx", "\rx", "\nx"]
+    rows = [{"file": name, "class": name, "class_probability": 0.5, "code": [-1.0]} for name in [*names, "a=b", "'x"]]
+    predictor.write_rows(rows, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    wanted = [*(f"'{name}" for name in names), "a=b", "'x"]
+    assert [row["file"] for row in table] == [row["class"] for row in table] == wanted
+    assert {(row["class_probability"], row["code"]) for row in table} == {("0.5", "[-1.0]")}
+    predictor.write_rows(rows, tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text()) == rows
+
+
+def test_a_sheet_has_room_for_names_of_several_lines(tmp_path: Path) -> None:
+    image = save(Image.new("RGB", (8, 8)), tmp_path / "a\nb.png")
+    row = {"file": str(image), "class": "c\r\nd", "class_probability": 1.0}
+    predictor.contact_sheet([row], CLASSES, tmp_path / "sheet.png")
+    plain = save(Image.new("RGB", (8, 8)), tmp_path / "a?b.png")
+    predictor.contact_sheet([{**row, "file": str(plain), "class": "c??d"}], CLASSES, tmp_path / "plain.png")
+    assert (tmp_path / "sheet.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
 def test_a_card_whose_files_are_no_mapping_is_damaged(tmp_path: Path) -> None:

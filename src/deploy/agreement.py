@@ -67,7 +67,7 @@ def agreement(
         outputs: of the model's card.
 
     Raises:
-        ValueError: there are no images.
+        ValueError: there are no images, or an output of either model is not finite.
     """
     ours, theirs = task.make_metrics("test"), task.make_metrics("test")
     images = predictions = equal = beyond = 0
@@ -76,13 +76,15 @@ def agreement(
         inputs, targets = batch[0].numpy(), task.targets(batch)
         found, wanted = examined(inputs), reference(inputs)
         images += len(inputs)
+        check_finite(found, "exported model")
+        check_finite(wanted, "net")
         for metrics, arrays in ((ours, found), (theirs, wanted)):
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             task.update_metrics(metrics, task.losses(tensors, targets), tensors, targets)
         for name, output in outputs.items():
             a, b = found[name], wanted[name]  # (B, …)
-            difference = float(np.maximum(difference, np.abs(a - b).max()))  # NaN stays NaN
-            largest = float(np.maximum(largest, np.abs(b).max()))
+            difference = max(difference, float(np.abs(a - b).max()))
+            largest = max(largest, float(np.abs(b).max()))
             if output["kind"] == "classes":
                 same, ties = compare_classes(a, b)
                 equal += int(same.sum())
@@ -93,6 +95,20 @@ def agreement(
     value, reference_value = (float(metrics.compute()[task.score]) for metrics in (ours, theirs))
     share = equal / predictions if predictions else None
     return Agreement(images, task.score, task.mode, value, reference_value, difference, largest, share, beyond)
+
+
+def check_finite(outputs: Mapping[str, np.ndarray], name: str) -> None:
+    """Check that all outputs (B, …) of a model are numbers, for others compare as equal or as nothing.
+
+    Raises:
+        ValueError: names the output that has something else.
+    """
+    for output, values in outputs.items():
+        unfit = values[~np.isfinite(values)]
+        if len(unfit):
+            raise ValueError(
+                f"The {name}'s output {output} is not finite, but {unfit[0]} for some images: it is of no use as it is."
+            )
 
 
 def compare_classes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,12 +20,11 @@ from src.deploy.formats import INT8_PACKAGES, PACKAGES, load_format
 from src.deploy.inference_net import inference_copy, torch_runner
 from src.models.counting import count_parameters
 from src.models.task import Task
-from src.predictor import CARD, CARD_VERSION, input_shape, load, read_card, sha256
+from src.predictor import CARD, CARD_VERSION, MODEL, input_shape, load, read_card, sha256
 from src.system.json_files import part, read_json
 from src.system.links import refusal
 from src.system.signals import listener
 
-MODEL = "model."  # what the files of an exported model begin with
 PROGRAM = "predict.py"  # beside them, to run them by
 Batches = Callable[[], Iterable[Any]]  # gives the batches of a split anew: images (B, C, H, W), …, targets (B, …)
 
@@ -121,7 +120,8 @@ def staged(folder: Path) -> Iterator[Path]:
     """A folder to write into, which takes its name when the context ends well, and is gone when it does not.
 
     Raises:
-        ValueError: see `check_replaceable`.
+        ValueError: see `check_replaceable`, which is asked before the work and once more after it, for somebody may
+            have put a file there meanwhile. The folder stays as it is then.
     """
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +130,7 @@ def staged(folder: Path) -> Iterator[Path]:
         stage = Path(own) / "new"
         stage.mkdir()
         yield stage
+        check_replaceable(folder)
         if folder.exists():
             folder.replace(Path(own) / "former")
         stage.replace(folder)

@@ -5,13 +5,24 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.deploy.inference_net import torch_runner
-from src.predictor import Predictor, upgrade
+from src.predictor import FIELDS, Predictor, check_card, upgrade
 from src.run.checkpoints import INPUT_KEY, read_checkpoint
 from src.run.instantiate import ready_data, restore
 
 
 def predictor_of_run(cfg: DictConfig, ckpt_path: Path) -> Predictor:
-    """Predict with the net of a checkpoint; its data are needed only where the checkpoint does not describe them."""
+    """Predict with the net of a checkpoint; its data are needed only where the checkpoint does not describe them.
+
+    Raises:
+        ValueError: what the checkpoint says of inputs and outputs is damaged.
+    """
     task, card = restore(cfg, ckpt_path), read_checkpoint(ckpt_path).get(INPUT_KEY)
-    card = task.card(ready_data(cfg).input_card()) if card is None else upgrade(card)
+    if card is None:
+        card = task.card(ready_data(cfg).input_card())
+    else:
+        try:
+            card = upgrade(card)
+            check_card(card, FIELDS)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{ckpt_path} is damaged: its {INPUT_KEY} says {error}") from error
     return Predictor(card, torch_runner(task.net, list(card["outputs"])))

@@ -31,7 +31,7 @@ def compare_speeds(
 
     Args:
         net: it is not changed.
-        exported: the folders of models, under their names.
+        exported: the folders of models that this process has exported, under their names: they are trusted.
         input_shape: (C, H, W) of an image.
         seconds: for each model and figure.
         compiled: torch.compile exported torch models first, where that works.
@@ -43,7 +43,8 @@ def compare_speeds(
         np.random.default_rng(0).standard_normal((size, *input_shape), np.float32) for size in (1, BATCH_SIZE)
     )
     net = copy.deepcopy(net)
-    runs = {name: ready_to_run(folder, compiled, batch, torch.get_num_threads()) for name, folder in exported.items()}
+    threads = torch.get_num_threads()
+    runs = {name: ready_to_run(folder, compiled, batch, threads, trusted=True) for name, folder in exported.items()}
     steps: dict[str, Any] = {}
     for name, memory_format in MEMORY_FORMATS.items():
         steps[name] = inference_step(copy.deepcopy(net).to(memory_format=memory_format), torch.from_numpy(batch))
@@ -66,11 +67,14 @@ def measure_exported(folder: str, cfg: DictConfig) -> dict[str, Any]:
 
     Returns:
         What `measure_model` returns, as far as an exported model has it, and the score that its card tells.
+
+    Raises:
+        ValueError: it is a torch model, and `cfg.trusted` is false; or see `read_card`.
     """
     card = read_card(folder)
     sizes = (1, *cfg.inference_batch_sizes)
     batches = {size: torch.randn(size, *input_shape(card)).numpy() for size in sizes}
-    run = ready_to_run(Path(folder), cfg.compiled, batches[1], torch.get_num_threads())
+    run = ready_to_run(Path(folder), cfg.compiled, batches[1], torch.get_num_threads(), cfg.trusted)
     return {
         "model": folder,
         "threads": torch.get_num_threads(),
@@ -85,10 +89,10 @@ def measure_exported(folder: str, cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def ready_to_run(folder: Path, compiled: bool, batch: np.ndarray, threads: int) -> Run:
-    """Load an exported model that is trusted; uncompiled where the compiler fails on it or is not there."""
+def ready_to_run(folder: Path, compiled: bool, batch: np.ndarray, threads: int, trusted: bool) -> Run:
+    """Load an exported model; uncompiled where the compiler fails on it or is not there."""
     if compiled:
-        run = load(folder, threads, compiled=True, trusted=True).run
+        run = load(folder, threads, compiled=True, trusted=trusted).run
         try:
             with quiet():
                 run(batch)
@@ -96,7 +100,7 @@ def ready_to_run(folder: Path, compiled: bool, batch: np.ndarray, threads: int) 
             log.warning("%s is timed uncompiled, for compiling fails here: %s", folder, first_line(error))
         else:
             return run
-    return load(folder, threads, trusted=True).run
+    return load(folder, threads, trusted=trusted).run
 
 
 def weights_size(net: nn.Module) -> int:

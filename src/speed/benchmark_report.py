@@ -1,7 +1,8 @@
 """The table, the JSON file and the plot of `src/benchmark.py`."""
 
-import json
+import logging
 import math
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,23 +14,47 @@ from rich.table import Table
 
 from src.run.record import environment
 from src.run.reuse import FORMER_SCORE
-from src.system.json_files import write_json
+from src.system import safe_files
+from src.system.json_files import part, read_json, write_json
+from src.system.locks import locked
+
+log = logging.getLogger(__name__)
 
 NAME = "benchmark"
+LOCKS = ".benchmark"  # the folder of the lock
+PATIENCE = 60  # seconds to wait for other jobs, each of which takes one or two
 
 
 def add_to_report(models: list[dict[str, Any]], folder: Path) -> None:
-    """Add what was measured of models to the report in a folder: write JSON and plot anew, and print the table."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Add what was measured of models to the report in a folder: write JSON and plot anew, and print the table.
+
+    Raises:
+        ValueError: other jobs of the sweep keep the report for themselves, or a symbolic link has the name of the lock.
+    """
     path = folder / f"{NAME}.json"
-    rows = [upgrade(row) for row in json.loads(path.read_text())["models"]] if path.is_file() else []
-    rows += models
-    write_json(path, {"environment": environment(), "models": rows})
-    plot(rows, path.with_suffix(".png"))
+    with locked(folder / LOCKS, "another job writes its report there.", PATIENCE):  # the sweep holds the folder's own
+        rows = [*read_rows(path), *models]
+        write_json(path, {"environment": environment(), "models": rows})
+        plot(rows, path.with_suffix(".png"))
     console = Console(width=None if sys.stdout.isatty() else 220)
     console.print(table(rows))
     written = f"metrics and plot: {path}, {path.with_suffix('.png')}"
     console.print(written, markup=False, highlight=False, soft_wrap=True)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a report; none where there is none. One that is damaged is kept under another name, and said."""
+    try:
+        rows = [upgrade(row) for row in safe_files.read_json(path)["models"]]
+        table(rows)  # what cannot be shown is of no use
+        return rows
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        kept = path.with_name(f"{NAME}.damaged-{secrets.token_hex(4)}.json")
+        path.rename(kept)
+        log.warning("%s is damaged: it begins anew, and what it was is kept as %s.", path, kept.name)
+        return []
 
 
 def upgrade(row: dict[str, Any]) -> dict[str, Any]:
@@ -84,22 +109,24 @@ def recorded_score(model: str, log_dir: Path) -> dict[str, Any] | None:
     """Look up how good a named model was on test data in the latest run of it under a folder.
 
     Returns:
-        `score`: the metric's name, `score_value` and `score_data`; None where no run has tested the model.
+        `score`: the metric's name, `score_value` and `score_data`; None where no run has tested the model. Runs whose
+        files are damaged are left out.
     """
     for path in sorted(runs(log_dir), key=lambda path: path.stat().st_mtime, reverse=True):
-        record = {**FORMER_SCORE, **json.loads(path.read_text())}
-        choices, score = record.get("choices", {}), record["score"]
-        if choices.get("debug"):
+        record = {**FORMER_SCORE, **read_json(path)}
+        choices, score = part(record, "choices"), record["score"]
+        if choices.get("model") != model or choices.get("debug"):
             continue
-        value = json.loads((path.parent / "metrics.json").read_text()).get(f"test/{score}")
-        if choices.get("model") == model and value is not None:
-            return {"score": score, "score_value": value, "score_data": choices["data"]}
+        value, data = read_json(path.parent / "metrics.json").get(f"test/{score}"), choices.get("data")
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        if is_number and isinstance(score, str) and isinstance(data, str):
+            return {"score": score, "score_value": value, "score_data": data}
     return None
 
 
 def runs(log_dir: Path) -> Iterator[Path]:
-    """The record of every run under a folder that has metrics, too."""
-    return (path for path in log_dir.rglob("run.json") if (path.parent / "metrics.json").is_file())
+    """The record of every run under a folder that has metrics, too; what is no file is left out."""
+    return (path for path in log_dir.rglob("run.json") if path.is_file() and (path.parent / "metrics.json").is_file())
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:

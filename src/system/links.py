@@ -10,7 +10,7 @@ from typing import IO
 
 # what runs and sweeps write, beside the numbered folders of jobs; all that lies in a folder of these names is looked at
 WRITTEN = (
-    *("*.csv", "*.html", "*.journal", "*.json", "*.log", "*.png", "*.txt", "*.yaml", ".lock"),
+    *("*.csv", "*.html", "*.journal", "*.json", "*.log", "*.png", "*.txt", "*.yaml", ".benchmark", ".lock"),
     *(".hydra", ".launchers", ".submitit", "checkpoints", "csv", "export", "int8", "tensorboard", "wandb"),
 )
 IS_WRITTEN = re.compile("|".join(map(translate, WRITTEN)), re.IGNORECASE)  # there are file systems that do

@@ -130,10 +130,27 @@ def test_agreement_of_images_is_the_difference_of_their_pixels_and_of_the_tasks_
     with pytest.raises(ValueError, match=r"worse than the net by 300\.00 % in mse .*: 0\.0625 became 0\.2500"):
         check(found, "x", "int8", max_drop=299)
     check(found, "x", "int8", max_drop=301)
-    nothing = agreement(lambda images: {"image": np.nan * images}, theirs, batches["test"](), model, outputs)
-    for precision in ("fp32", "int8"):
-        with pytest.raises(ValueError, match="nan"):
-            check(nothing, "x", precision, max_drop=1000)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_agree_with_nothing(
+    value: float, make_task: Callable[[str], Task], batches: dict[str, Callable[[], Any]]
+) -> None:
+    def sound(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {"class": np.zeros((len(images), 10), np.float32)}
+
+    def unsound(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {"class": np.where(np.eye(len(images), 10), value, sound(images)["class"]).astype(np.float32)}
+
+    options = (batches["test"](), make_task("mnist_sdn_8k"), {"class": {"kind": "classes"}})
+    for examined, reference, name in (
+        (unsound, sound, "exported model"),
+        (sound, unsound, "net"),
+        (unsound, unsound, "exported model"),
+    ):
+        with pytest.raises(ValueError, match=rf"^The {name}'s output class is not finite, but {value} for some"):
+            agreement(examined, reference, *options)
+    assert agreement(sound, sound, *options).max_difference == 0
 
 
 def test_a_drop_is_in_points_of_what_is_maximised_and_in_percent_of_what_is_minimised() -> None:
@@ -229,6 +246,25 @@ def test_a_folder_that_no_export_has_written_is_not_replaced(name: str, tmp_path
     with pytest.raises(ValueError, match=r"model holds .*, which no export has written, and is not"), staged(folder):
         pass
     assert {path: path.read_bytes() for path in folder.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_put_into_a_folder_during_an_export_is_not_lost(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_export(folder, "model.a")
+    with pytest.raises(ValueError, match=r"model holds .*, which no export has written"), staged(folder) as stage:
+        write_export(stage, "model.b")
+        FOREIGN[name](folder)
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_becomes_a_link_during_an_export_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="link"), staged(tmp_path / "model") as stage:
+        write_export(stage, "model.b")
+        (tmp_path / "model").symlink_to("other")
+    assert (tmp_path / "model").is_symlink() and not list((tmp_path / "other").iterdir())
 
 
 def test_new_and_empty_folders_are_taken_and_links_and_files_are_not(tmp_path: Path) -> None:
