@@ -134,14 +134,10 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     if not (folder / CARD).is_file():
-<<<<<<< HEAD
         inside = sorted(str(path.parent) for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{CARD}"))
         hint = f"; those below it are {', '.join(inside[:12])}" if inside else ""
         raise FileNotFoundError(f"{folder} holds no exported model: there is no {CARD} in it{hint}.")
-=======
-        raise FileNotFoundError(f"{folder} holds no exported model: there is no {CARD} in it.")
     content = read_regular(folder / CARD)
->>>>>>> wsec3
     try:
         card = json.loads(content.decode())
         version = card["card_version"]
@@ -793,11 +789,7 @@ def report_rows(
     if out:
         write_rows(rows, out)
     if all("error" in row for row in rows):
-<<<<<<< HEAD
-        raise ValueError(f"None of {len(rows)} file{'s' * (len(rows) > 1)} could be read as an image.")
-=======
-        raise ValueError(f"None of {len(rows)} files could be {failing(rows)}.")
->>>>>>> wsec3
+        raise ValueError(f"None of {len(rows)} file{'s' * (len(rows) > 1)} could be {failing(rows)}.")
     if not all(name in row for name in picture_names(outputs) for row in rows if "error" not in row):
         sys.stderr.write(
             "The predicted images are not kept; images=<folder> (predict.py: --images) writes them there.\n"
