@@ -76,8 +76,8 @@ def agreement(
         inputs, targets = batch[0].numpy(), task.targets(batch)
         found, wanted = examined(inputs), reference(inputs)
         images += len(inputs)
+        check_finite(wanted, "net")  # first, for what is made of it cannot be better
         check_finite(found, "exported model")
-        check_finite(wanted, "net")
         for metrics, arrays in ((ours, found), (theirs, wanted)):
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             task.update_metrics(metrics, task.losses(tensors, targets), tensors, targets)

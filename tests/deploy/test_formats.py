@@ -146,7 +146,7 @@ def test_outputs_that_are_not_finite_agree_with_nothing(
     for examined, reference, name in (
         (unsound, sound, "exported model"),
         (sound, unsound, "net"),
-        (unsound, unsound, "exported model"),
+        (unsound, unsound, "net"),
     ):
         with pytest.raises(ValueError, match=rf"^The {name}'s output class is not finite, but {value} for some"):
             agreement(examined, reference, *options)
