@@ -110,7 +110,7 @@ def test_lightnings_own_way_to_load_says_how(run_dir: Path) -> None:
         Classifier.load_from_checkpoint(path)
     built = load_model(path)
     parts = {"net": built.net, "optimizer": None, "scheduler": None, "criterion": built.criterion}
-    loaded = Classifier.load_from_checkpoint(path, **parts, input_shape=(1, 28, 28))
+    loaded = Classifier.load_from_checkpoint(path, **parts, input_shape=(1, 28, 28), score="acc", mode="max")
     assert type(loaded) is Classifier and loaded.net is built.net
 
 

@@ -205,7 +205,7 @@ def test_outputs_that_are_not_finite_are_an_error_of_their_file(
     assert "NaN" not in (tmp_path / "out.json").read_text()
     with pytest.raises(ValueError, match="2 of 3 files could not be predicted; all others are"):
         predictor.check_all_read(rows)
-    with pytest.raises(ValueError, match="None of 1 files could be predicted"):
+    with pytest.raises(ValueError, match="None of 1 file could be predicted"):
         report_rows(rows[2:], outputs, None, None)
 
 
@@ -272,7 +272,7 @@ def test_predictions_are_written_as_csv_json_and_picture(
     with pytest.raises(ValueError, match="1 of 3 files could not be read"):
         predictor.check_all_read(rows)
     predictor.check_all_read([rows[0], rows[2]])
-    with pytest.raises(ValueError, match="None of 1 files"):
+    with pytest.raises(ValueError, match="None of 1 file could be"):
         predictor.report_rows([rows[1]], CLASSES, None, str(tmp_path / "none.png"))
     assert not (tmp_path / "none.png").exists()
 

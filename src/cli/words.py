@@ -25,7 +25,7 @@ def check_words(program: str, arguments: Sequence[str], configs: Path) -> None:
         ValueError: names the first that does neither, and what it was probably meant for.
     """
     for before, word in zip(["", *arguments], arguments, strict=False):
-        if not word or word[0] in "-~" or "=" in word or before in VALUED:
+        if not word or word[0] in "-~" or "=" in word or before in VALUED or before.startswith("--"):
             continue
         meant = meant_by(program, word, configs)
         quoted = 'key=value, with quotes around a value that holds spaces: "key=[a, b]"'

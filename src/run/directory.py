@@ -5,6 +5,7 @@ import copy
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class ExclusiveFolder(Callback):
             keep_for_restart(folder)
         except RuntimeError as error:  # an Exception Hydra would pass over
             sys.exit(f"ERROR: the processes of torchrun can't agree on a run directory: {error}")
-        refuse_links(folder)
+        exit_on_refusal(check_links, folder)
         with flag_override(config, "readonly", False):
             config.hydra.run.dir = folder
             if not is_first():
@@ -54,7 +55,7 @@ class ExclusiveFolder(Callback):
             )
             sys.exit(1)
         folder = self._choose(config, "sweep")
-        refuse_links(folder)
+        exit_on_refusal(check_links, folder)
         with flag_override(config, "readonly", False):
             config.hydra.sweep.dir = folder
 
@@ -64,7 +65,8 @@ class ExclusiveFolder(Callback):
         wanted = str(config.hydra[kind].dir)
         if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
             if kind == "run" and is_first() and not config.get("resume"):
-                refuse_used(Path(wanted))
+                exit_on_refusal(check_links, wanted)
+                exit_on_refusal(check_unused, wanted)
             return wanted
         folder = create_folder(Path(wanted))
         if kind == "sweep":
@@ -72,21 +74,24 @@ class ExclusiveFolder(Callback):
         return str(folder)
 
 
-def refuse_used(folder: Path) -> None:
-    """End the program before it, or Hydra, writes over another run; a sweep's job goes on in its folder."""
+def check_unused(folder: Path) -> None:
+    """Check that no run is in a folder that the command line names for a new one; a sweep's job goes on in its own.
+
+    Raises:
+        ValueError: there is a run in it, or a link has the name of its lock.
+    """
     if (folder / JOB).is_file():
         return
     if is_locked(folder) or (folder / "run.json").is_file() or any((folder / "checkpoints").glob("*.ckpt*")):
-        go_on = shlex.quote(f"resume={folder}")
-        tell(lambda: print_error(f"{folder} holds a run already: go on with it, {go_on}, or choose another folder."))
-        sys.exit(1)
+        resume_argument = shlex.quote(f"resume={folder}")
+        raise ValueError(f"{folder} already holds a run: use {resume_argument} or choose another folder.")
 
 
-def refuse_links(folder: str) -> None:
-    """End the program before it, or Hydra, writes through a link that leads out of its folder."""
+def exit_on_refusal(check: Callable[[Path], None], folder: str) -> None:
+    """End the program where a check of its folder fails, for Hydra passes over errors of its callbacks."""
     try:
-        check_links(Path(folder))
-    except (ValueError, OSError) as error:  # Hydra would pass over them
+        check(Path(folder))
+    except (ValueError, OSError) as error:
         sentence = str(error)
         tell(lambda: print_error(sentence))
         sys.exit(1)

@@ -32,7 +32,7 @@ def test_a_folder_that_holds_a_run_is_for_going_on_alone(
     (folder / left).write_text("{}")
     with pytest.raises(SystemExit):
         choose(folder)
-    sentence = f"ERROR: {folder} holds a run already: go on with it, 'resume={folder}', or choose another folder.\n"
+    sentence = f"ERROR: {folder} already holds a run: use 'resume={folder}' or choose another folder.\n"
     assert capsys.readouterr().err == sentence
     choose(folder, resume=str(folder))
     (folder / "job.json").write_text("{}")  # of a sweep, whose engine may start it again

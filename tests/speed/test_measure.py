@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from src.models.counting import count_macs
 from src.speed import measure
 
 
@@ -16,7 +17,7 @@ def test_blocks_run_in_turn_and_all_count() -> None:
 
 def test_macs_are_those_of_the_layers() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 16, 5))
-    assert measure.count_macs(net, torch.zeros(1, 3, 4, 4)) == 16 * 8 * 27 + 128 * 5
+    assert count_macs(net, torch.zeros(1, 3, 4, 4)) == 16 * 8 * 27 + 128 * 5
 
 
 def test_spread_is_half_the_distance_of_the_quartiles() -> None:
