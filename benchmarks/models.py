@@ -16,11 +16,11 @@ sys.path.insert(0, str(ROOT))
 
 import hydra
 import torch
-from torch.nn import functional as F
 
 from benchmarks.readme import write_table
 from src.config.paths import CONFIGS
 from src.models.counting import count_macs, count_parameters
+from src.models.task import Task
 from src.run.instantiate import instantiate
 
 SKIPPED = ("timm", "simple_mlp_256_128")  # any net of timm; the same net as simple_mlp
@@ -30,26 +30,25 @@ def measure(name: str) -> tuple[str, tuple[str, ...]]:
     """A model's family, and its name, data, parameters, MACs and speed."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", [f"model={name}"])
-    net = instantiate(cfg.model.net)
-    shape = (cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
+    task = instantiate(cfg.model)
+    net, shape = task.net, (cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
     macs = count_macs(net, torch.zeros(1, *shape))
-    speed = images_per_second(net.train(), shape, batch=16 if shape[1] >= 224 else 128)
+    speed = images_per_second(task.train(), batch=16 if shape[1] >= 224 else 128)
     family = cfg.model.net._target_.rpartition(".")[2]
     data = cfg.data._target_.rpartition(".")[2].removesuffix("DataModule")
-    return family, (f"`{name}`", data, f"{count_parameters(net):,}", f"{macs / 1e6:,.1f} M", f"{speed:,.0f}")
+    return family, (f"`{name}`", data, f"{count_parameters(task):,}", f"{macs / 1e6:,.1f} M", f"{speed:,.0f}")
 
 
-def images_per_second(net: torch.nn.Module, shape: tuple[int, ...], batch: int) -> float:
-    """Median speed of a train step on noise."""
-    images = torch.randn(batch, *shape)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)
+def images_per_second(task: Task, batch: int) -> float:
+    """Median speed of a task's train step on noise, without its metrics."""
+    *inputs, labels = task.example_batch(batch)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-6, fused=True)
     speeds = []
     for block in range(6):
         start, steps = time.perf_counter(), 0
         while not steps or time.perf_counter() - start < 0.3:
-            logits = net(images)
-            heads = logits.values() if isinstance(logits, dict) else [logits]
-            loss = sum(F.cross_entropy(head, torch.zeros(batch, dtype=torch.long)) for head in heads)
+            outputs = task.named_outputs(*inputs)
+            loss = task.total_loss(task.losses(outputs, task.targets([*inputs, labels])))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
