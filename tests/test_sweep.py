@@ -140,7 +140,7 @@ def test_a_mistyped_objective_is_noticed_before_anything_trains(tmp_path: Path) 
     assert subprocess.run(command, capture_output=True, text=True, timeout=300).returncode == 1
     for facts in statuses(tmp_path).values():
         assert facts["error"].startswith(
-            "optimized_metric=val/accuracy is not a figure of this run. Did you mean val/acc"
+            "optimized_metric=val/accuracy is not a metric of this run. Did you mean val/acc"
         )
         assert "epoch" not in facts
     assert len(statuses(tmp_path)) == 2 and not list(tmp_path.rglob("*.ckpt"))

@@ -320,11 +320,11 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         (["model=simple_mlp", "model.net.hidden_sizes=64"], "model.net.hidden_sizes=64 must be a list, such as [64]."),
         (
             ["callbacks.early_stopping.monitor=val/ac"],
-            "early_stopping.monitor=val/ac is not a figure of this run. Did you",
+            "early_stopping.monitor=val/ac is not a metric of this run. Did you",
         ),
         (
             ["callbacks.model_checkpoint.monitor=acc"],
-            "model_checkpoint.monitor=acc is not a figure of this run. Did you",
+            "model_checkpoint.monitor=acc is not a metric of this run. Did you",
         ),
         (
             ["model/scheduler=plateau", "model.scheduler.monitor=val/los"],
@@ -332,11 +332,11 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         ),
         (
             ["optimized_metric=val/ac_best"],
-            "optimized_metric=val/ac_best is not a figure of this run. Did you mean val/acc_",
+            "optimized_metric=val/ac_best is not a metric of this run. Did you mean val/acc_",
         ),
         (
             ["optimized_metric=train/ac"],
-            "optimized_metric=train/ac is not a figure of this run. Did you mean train/acc",
+            "optimized_metric=train/ac is not a metric of this run. Did you mean train/acc",
         ),
         (["experiment=multihead_cnn_mnist", "data=mnist"], "one label an image: choose data whose num_classes names"),
     ],

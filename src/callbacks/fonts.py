@@ -1,4 +1,4 @@
-"""Letters in pictures of matplotlib: the fonts of this machine that have them."""
+"""Find installed fonts with the glyphs that matplotlib figures need."""
 
 from collections.abc import Iterable
 from functools import cache

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TEST_REPORT = "test_report.json"
 MAX_PIXELS = 64  # the height of an image in the report of the test
-MAX_NUMBERED_CLASSES = 20  # above this a confusion matrix has no room for figures and names
+MAX_NUMBERED_CLASSES = 20  # above this a confusion matrix has no room for numbers and names
 
 
 class OutputResults:
@@ -54,7 +54,7 @@ class ImageReport(L.Callback):
     """Log a grid of training samples after the first epoch, and confusions and worst mistakes after the test.
 
     TensorBoard gets pictures; confusions and mistakes are also written to `test_report.json`, for pages such as that of
-    `src/compare.py`. What a mistake is and how it is shown says the task. Under DDP the mistakes are those of the first
+    `src/compare.py`. The task defines what a mistake is and how it is shown. Under DDP they are those of the first
     process, while the confusion matrix counts the samples of all.
 
     Args:
@@ -209,7 +209,7 @@ def pngs(images: Tensor) -> list[str]:
 
 def image_grid(images: Tensor, titles: list[str]) -> "Figure":
     """Draw (N, C, H, W) of any range, each under its title, in a grid that is about square."""
-    from matplotlib.figure import Figure  # 0.5 s, and only for those who want pictures
+    from matplotlib.figure import Figure  # takes 0.5 s to import, so only when needed
 
     families, written = fonts_for(titles)
     width = images.shape[3] / images.shape[2]  # of an image of height 1

@@ -101,7 +101,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save amid an epoch, where it is time to; its last batch leaves that to the end of the epoch."""
+        """Save mid-epoch when a save is due; after the last batch, the end of the epoch does it."""
         if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
             return
         signalled = self._signalled(trainer)
@@ -112,7 +112,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """End the run that was told to, now that the figures of its last step have been logged."""
+        """End an interrupted run, now that the metrics of its last step have been logged."""
         if self._ending:
             raise Interrupted(self._signal, trainer.default_root_dir)
 
@@ -124,21 +124,21 @@ class LastCheckpoint(Checkpoint):
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen to signals no more, and end the run if one has come since the last epoch."""
+        """Restore the signal handlers, and end the run if a signal has arrived since the last epoch."""
         self._stop_listening()
         if self._signalled(trainer):
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Listen to signals no more; one that came while the run was given up is for the sweep."""
+        """Restore the signal handlers; if a pruned run has received a signal, raise it again for the sweep."""
         self._stop_listening()
         if self._signal is not None and isinstance(exception, Pruned):
             signal.raise_signal(self._signal)
 
     def _drop_superseded(self, trainer: L.Trainer) -> None:
-        """Drop the checkpoint's figures of single steps, once others would have come but for another interval.
+        """Drop the restored per-step metrics once the old logging interval would have replaced them.
 
-        Those of an epoch are logged anew by now, but for the validation's, which may be seldom.
+        Per-epoch metrics have been logged again by now, except for validation, which may run less often.
         """
         every, step = self._logged
         if every and every != logging_interval(trainer) and trainer.global_step // every > step // every:
@@ -176,7 +176,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def restored_figures(trainer: L.Trainer) -> dict[str, float]:
-    """The figures that came with the checkpoint; a training that has anything left to do makes new ones."""
+    """The figures that came with the checkpoint; any further training replaces them."""
     return next((one.figures for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), {})
 
 
@@ -195,7 +195,7 @@ def gather(own: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
 
 
 def resumable_loader(trainer: L.Trainer) -> KeepsPosition | None:
-    """The loader of training batches, if it can tell where it is and go there."""
+    """The training data loader if it can save and restore its position, else None."""
     loader = trainer.train_dataloader
     return loader if isinstance(loader, KeepsPosition) else None
 
@@ -212,7 +212,7 @@ def metric_states(module: nn.Module) -> dict[str, dict[str, Any]]:
 def set_metric_states(module: nn.Module, states: dict[str, dict[str, Any]]) -> None:
     """Set the metrics within a module to running figures that `metric_states` has returned.
 
-    In checkpoints of former versions those of a validation are others; it begins anew, and nothing is lost.
+    Checkpoints of older versions have other validation states: these are skipped, which loses nothing.
     """
     for name, state in states.items():
         metric = module.get_submodule(name)

@@ -33,11 +33,11 @@ class ProgressBar(LightningProgressBar):
         return Console()
 
     def disable(self) -> None:
-        """Be silent; Lightning calls it in all processes but the first."""
+        """Disable the output; Lightning calls this on every rank except 0."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Speak again."""
+        """Enable the output again."""
         self._enabled = True
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -70,7 +70,7 @@ class ProgressBar(LightningProgressBar):
         self._update(batch_idx + 1)
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Take the bar away, and amid an epoch give that its own back."""
+        """Remove the bar and, if validation ran mid-epoch, show the epoch's bar again."""
         self._stop()
         if trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fit_loop.epoch_loop.done:
             self._start_epoch(trainer)

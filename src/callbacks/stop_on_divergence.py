@@ -1,4 +1,4 @@
-"""End a run whose loss is no number any more, while its weights still are."""
+"""Stop a run when its loss becomes NaN or infinite, while its weights are still finite."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ from src.data.protocols import SeedsBatches
 
 
 class StopOnDivergence(L.Callback):
-    """Stop when the training loss is NaN or infinite, before the optimizer spoils the weights with it.
+    """Stop when the training loss is NaN or infinite, before the optimizer corrupts the weights.
 
     The weights from before that step are saved as `before_divergence.ckpt`, if they are all finite; `last.ckpt` stays.
 
@@ -33,7 +33,7 @@ class StopOnDivergence(L.Callback):
         """Stop here if the loss is not finite.
 
         Raises:
-            FloatingPointError: says where, and what a look at it needs.
+            FloatingPointError: gives the step, batch, seed, learning rate and gradient norm.
         """
         assert self._loss is not None
         loss, self._loss = self._loss, None
@@ -46,7 +46,7 @@ class StopOnDivergence(L.Callback):
         norm = torch.nn.utils.get_total_norm(gradients)
         rates = ", ".join(f"{group['lr']:.3g}" for group in optimizer.param_groups[:1])
         finite = all(parameter.isfinite().all() for parameter in pl_module.parameters())
-        kept = "the weights had been spoilt before"
+        kept = "the weights were already non-finite"
         if finite:
             trainer.save_checkpoint(self.path)
             kept = f"the weights from before are in {self.path}"

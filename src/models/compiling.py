@@ -1,4 +1,4 @@
-"""Whether torch.compile can do with a net, here."""
+"""Check whether torch.compile works for a net on this machine."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""The figures of a stage, summed up on the device with a handful of operations a step."""
+"""Metrics accumulated on the device, with only a few operations per step."""
 
 from collections.abc import Callable, Mapping
 

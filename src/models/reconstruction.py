@@ -1,4 +1,4 @@
-"""Reconstruction: a net that is shown an image returns that image, through a narrower place."""
+"""Image reconstruction through a bottleneck (autoencoders)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a task is to everything around it: a net, a loss, metrics, a score, and what its outputs mean."""
+"""The base class of all tasks: a net with its loss, metrics, score and output descriptions."""
 
 import inspect
 import logging
@@ -162,7 +162,7 @@ class Task(L.LightningModule, ABC):
         return super().load_from_checkpoint(checkpoint_path, *arguments, **parts)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set the name of the hook that runs without torch's search for parameters: Lightning does so twice a hook."""
+        """Bypass nn.Module's slow attribute setting for the hook name, which Lightning sets twice per hook."""
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
@@ -186,7 +186,8 @@ class Task(L.LightningModule, ABC):
         """Make a batch of noise, to measure train steps on: images (B, C, H, W) and targets that fit them."""
         assert isinstance(self.example_input_array, Tensor)
         images = torch.randn(batch_size, *self.example_input_array.shape[1:])
-        training, _ = self.net.training, self.net.eval()
+        training = self.net.training
+        self.net.eval()
         with torch.no_grad():
             outputs = self.named_outputs(images[:1])
         self.net.train(training)
@@ -204,7 +205,7 @@ class Task(L.LightningModule, ABC):
         if reason is None:
             self.net.compile()
         else:
-            log.warning("The net runs uncompiled, for compiling fails here: %s", reason)
+            log.warning("The net runs uncompiled because torch.compile fails here: %s", reason)
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Outputs]:
         """Return the loss () of a batch of the data and its outputs (B, …), and add it to the metrics of a stage."""
@@ -251,7 +252,7 @@ class Task(L.LightningModule, ABC):
         metrics.reset()
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Drop the gradients, as `optimizer.zero_grad` does within a tenfold of Python."""
+        """Set all gradients to None, like `optimizer.zero_grad` but with a tenth of its Python overhead."""
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None

@@ -1,4 +1,4 @@
-"""How checkpoints reach the disk: whole or not at all, and never in place of the only good one."""
+"""Atomic checkpoint writes that never overwrite the only good checkpoint."""
 
 import os
 from pathlib import Path
@@ -40,7 +40,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 stale.unlink(missing_ok=True)
             flush_folder(target.parent)
         except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
-            raise OSError(f"{target} cannot be written ({reason(error)}); checkpoints written before stay.") from error
+            raise OSError(f"{target} cannot be written ({reason(error)}); earlier checkpoints are kept.") from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint onto the CPU, without running code from it, whatever `weights_only` says.
@@ -58,7 +58,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 
 def confine(checkpoint: dict[str, Any], path: Path) -> None:
-    """Let the states of Lightning's ModelCheckpoint speak of checkpoints in a checkpoint's own folder, and no others.
+    """Make the paths in ModelCheckpoint's state point into the checkpoint's own folder.
 
     The folder may have been moved or copied since they were written.
 
@@ -83,7 +83,7 @@ def confine(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The system's own words for what went wrong, where they are to be had."""
+    """The operating system's error message if there is one, else the first line of the exception's."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

@@ -18,7 +18,7 @@ class CheckedOptimizers(L.Callback):
     """Check what a checkpoint brings for each optimizer before that loads it."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Come between the building of the optimizers and the loading of their states."""
+        """Register the check after the optimizers are built and before their states are loaded."""
         for optimizer in trainer.optimizers:
             optimizer.register_load_state_dict_pre_hook(check_optimizer_state)
 
@@ -90,7 +90,7 @@ def unlike(value: Any, shape: torch.Size, dtype: torch.dtype) -> str | None:
 
 
 def unfit(name: Any, value: Any) -> str | None:
-    """Why an entry of a state_dict is none: a name that is text, and numbers in memory; None where it is one."""
+    """What is wrong with a state_dict entry (not a string name, or not a plain tensor); None if it is valid."""
     if not isinstance(name, str):
         return "is not a name"
     return strange(value) if isinstance(value, Tensor) else f"is {kind_of(value)}"
@@ -106,7 +106,7 @@ def shape_and_kind(weights: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def strange(value: Tensor) -> str | None:
-    """What makes a tensor another thing than numbers in memory; None where it is just that."""
+    """Why a tensor is not plain data in memory (sparse, quantized or meta); None if it is."""
     if value.layout != torch.strided:
         return f"is {str(value.layout).removeprefix('torch.')}"
     if value.is_quantized:
@@ -134,12 +134,12 @@ def numbers(dtype: torch.dtype) -> str:
 
 def kind_of(value: Any) -> str:
     """What a value is, for a sentence."""
-    return f"no tensor but {type(value).__name__}"
+    return f"not a tensor but {type(value).__name__}"
 
 
 def damaged(fault: str) -> ValueError:
     """The error of a checkpoint whose optimizer cannot go on."""
     return ValueError(
-        f"The optimizer's state in the checkpoint is not of this training: {fault}; its weights alone are used with "
+        f"The optimizer's state in the checkpoint does not match this run: {fault}; to load only its weights, use "
         "init_from=….ckpt in place of resume= and ckpt_path=."
     )

@@ -95,7 +95,7 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
     checkpoint = read_checkpoint(ckpt_path)
     if "loops" not in checkpoint:  # of Trainer.save_checkpoint(weights_only=True)
         raise ValueError(
-            f"ckpt_path={ckpt_path} holds no epochs to go on from, only weights: start anew with init_from={ckpt_path}."
+            f"ckpt_path={ckpt_path} holds no training state, only weights: start a new run with init_from={ckpt_path}."
         )
     done, why, way_out = what_is_done(checkpoint, max_epochs, max_steps)
     if why:
@@ -106,7 +106,7 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
 
 
 def tell_if_done(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
-    """Say of a run that is resumed that it has been trained to its end, where it has.
+    """Log that a resumed run is already finished, if it is.
 
     Args:
         ckpt_path: its checkpoint.
@@ -119,7 +119,7 @@ def tell_if_done(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> Non
 
 
 def what_is_done(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: int) -> tuple[str, str, str]:
-    """The epochs and steps of a checkpoint, why nothing is left to train, and what to raise; both empty if some is."""
+    """Describe a checkpoint's progress, why training is complete and which limit to raise (both empty if it is not)."""
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     steps = checkpoint["global_step"]
     limits = {"trainer.max_epochs": (max_epochs, epochs), "trainer.max_steps": (max_steps, steps)}
@@ -209,7 +209,7 @@ def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
         first, count = "; ".join(different[:3]), len({*ours, *theirs})
         raise ValueError(
             f"{ckpt_path} is of another architecture: {len(different)} of {counted(count, 'tensor')} differ ({first}"
-            f"{'; …' if len(different) > 3 else ''}). Leave model… away where a run is named, whose own net is used "
-            f"then, or start a training from what fits: init_from={ckpt_path}"
+            f"{'; …' if len(different) > 3 else ''}). Omit model=… when naming a run (its own net is used), "
+            f"or start training from the matching weights: init_from={ckpt_path}"
         )
     return checkpoint

@@ -1,4 +1,4 @@
-"""A folder of its own for every run, however many start at once."""
+"""Create a separate folder for every run, even if several start at once."""
 
 import atexit
 import copy
@@ -19,7 +19,7 @@ from src.system.links import check_links
 from src.system.locks import is_locked
 from src.system.ranks import agree, in_torchrun, is_first, keep_for_restart, print_error, program, tell
 
-RUN_DIR = "LAB_RUN_DIR"  # how the first process of a script tells those that Lightning starts
+RUN_DIR = "LAB_RUN_DIR"  # passes the run directory to the processes that Lightning starts
 
 
 class ExclusiveFolder(Callback):
@@ -31,7 +31,7 @@ class ExclusiveFolder(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Choose the folder of a run, one for all of its processes; what the first of them says, the others don't."""
+        """Choose one run folder for all processes; ranks other than 0 log only errors."""
         try:
             folder = agree(lambda: self._choose(config, "run"))
             keep_for_restart(folder)
@@ -118,7 +118,7 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def with_folder(cfg: DictConfig) -> DictConfig:
-    """A configuration as programs get it, for one that was composed in Python: with a run directory, a new one.
+    """Add a new run directory to a configuration that was composed in Python.
 
     It is called as a program's would be, unless `paths.output_dir` has been set.
     """

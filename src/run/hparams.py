@@ -30,7 +30,7 @@ from torch.utils.tensorboard import SummaryWriter
 from src.run.scores import metrics_of
 
 FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_TYPE_STRING: "string_value"}
-OWN_FILES = ".hparams"  # how the names of event files end that hold nothing but a row of the tab
+OWN_FILES = ".hparams"  # suffix of event files that hold only HParams data
 LEARNING_RATE = "model.optimizer.lr"
 COMPARED_BY = ("val/loss", "params", "test/loss", "epoch_seconds", "images_per_second")  # after the scores
 # Of all others the last value of their curves is shown. A curve must not get the figure once more, at an earlier step:

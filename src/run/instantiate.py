@@ -72,7 +72,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
     loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
-    if not loggers or cfg.trainer.get("fast_dev_run"):  # there is no curve for it, and it would refuse the run
+    if not loggers or cfg.trainer.get("fast_dev_run"):  # LearningRateMonitor raises without a logger
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     check_outputs(cfg, loggers)
     keep_tables(loggers)
@@ -187,7 +187,7 @@ def choose_seed(seed: int | None) -> int:
 
 
 def quieten_lightning() -> None:
-    """Let Lightning speak of problems only: not of absent devices, products, or its own use of torch."""
+    """Show only Lightning's warnings, and none about unused devices, products or deprecated torch calls."""
     logging.getLogger("lightning").handlers.clear()  # Hydra's handlers write what it logs already
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

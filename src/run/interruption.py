@@ -1,4 +1,4 @@
-"""What a run raises that is to end before its time."""
+"""Exceptions that end a run or a sweep early."""
 
 import shlex
 import signal
@@ -16,7 +16,7 @@ class Interrupted(Exception):
     """
 
     def __init__(self, number: int | None, run_dir: str | Path) -> None:
-        from src.system.ranks import program  # which imports more than who needs but the exit status should
+        from src.system.ranks import program  # imported here because it is slow, and RESUMABLE needs none of it
 
         name = signal.Signals(number).name if number is not None else "a signal in another process"
         argument = shlex.quote(f"resume={run_dir}")
@@ -32,7 +32,7 @@ class SweepInterrupted(Exception):
 
 
 class Pruned(Exception):
-    """A study has no use for the rest of this run.
+    """The study has pruned this run.
 
     Args:
         value: the last one of what the study optimises.

@@ -1,4 +1,4 @@
-"""What the log file of a run tells beside warnings and errors; the terminal shows it in a way of its own."""
+"""Progress lines for a run's log file; the terminal shows the same information in its own form."""
 
 import logging
 

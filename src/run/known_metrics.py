@@ -1,4 +1,4 @@
-"""Refuse names of figures that a run will never have, before it trains where that is certain by then."""
+"""Reject metric names that a run will never log, before training if possible."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -12,7 +12,7 @@ class KnownMetrics(L.Callback):
     """Check the figures that a configuration names against those that there are.
 
     Lightning's sanity check shows those of a validation, and so those of a test, before training; those of training are
-    there after the first epoch. What callbacks may add, such as `int8/acc`, is waited for.
+    known after the first epoch. Names that callbacks may add later, such as `int8/acc`, are accepted.
 
     Args:
         asked_for: names of figures under the key of the configuration that holds them.
@@ -53,11 +53,11 @@ class KnownMetrics(L.Callback):
             there = known if key == "optimized_metric" else monitored
             for name in names:
                 if is_lacking(name, there, stages):
-                    raise ValueError(f"{key}={name} is not a figure of this run.{suggest(name, sorted(there))}")
+                    raise ValueError(f"{key}={name} is not a metric of this run.{suggest(name, sorted(there))}")
 
 
 def is_lacking(name: str, known: Collection[str], stages: Collection[str]) -> bool:
-    """Whether a name is certainly none of a figure: those of the stages are all known."""
+    """Whether a name cannot be a metric, given that all metrics of `stages` are known."""
     stage, slash, _ = name.partition("/")
     if slash or name in known:
         return stage in stages and name not in known

@@ -1,7 +1,7 @@
-"""What Lightning does at every step although it has no effect: a small net spends as long on it as on its layers.
+"""Skip Lightning's no-op work at every step, which takes as long as the layers of a small net.
 
 Everything here is by public means: a profiler of the Trainer, hooks that Lightning passes over since they are not
-callable, and a method of this run's strategy. A hook that anybody overrides is called as ever.
+callable, and a method of this run's strategy. Overridden hooks are called as usual.
 """
 
 import os
@@ -41,7 +41,7 @@ class NoProfiler(PassThroughProfiler):
 
 
 def lighten(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
-    """Spare every step of a run what would do nothing."""
+    """Skip the work that would do nothing at every step of a run."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         skip_unused_hooks(callback, L.Callback, STEP_HOOKS)
     skip_unused_hooks(model, L.LightningModule, TRAINING_HOOKS)  # of those of validation it reads the signatures
@@ -63,7 +63,7 @@ def skip_unused_hooks(instance: Any, base: type, hooks: Sequence[str]) -> None:
 
 
 def leave_batches_on_cpu(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
-    """Take a batch as it is, where it is to be on the CPU and nobody has a hook for its transfer."""
+    """Skip the batch transfer when the run is on the CPU and no transfer hook is overridden."""
     strategy: Any = trainer.strategy
     own = [overrides(model, L.LightningModule, hook) for hook in TRANSFER_HOOKS]
     own += [overrides(datamodule, L.LightningDataModule, hook) for hook in TRANSFER_HOOKS]

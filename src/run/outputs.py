@@ -1,4 +1,4 @@
-"""Where the callbacks and loggers of a run write: not out of its folder by a detour, and over nothing that is there."""
+"""Make callbacks and loggers write only inside the run's folder, without overwriting existing files."""
 
 from collections.abc import Iterable
 from itertools import count
@@ -28,8 +28,8 @@ def check_outputs(cfg: DictConfig, loggers: Iterable[Logger]) -> None:
             wanted = Path(logger.root_dir)
             if folder in wanted.parents:
                 raise ValueError(
-                    f"{wanted} would become {logger.log_dir}: TensorBoard's logger puts the environment's values in "
-                    "the place of $ and what follows it. Choose a run directory without, or logger=csv."
+                    f"{wanted} would become {logger.log_dir}: TensorBoard's logger expands environment "
+                    "variables after $. Choose a run directory without $, or logger=csv."
                 )
 
 

@@ -39,7 +39,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def check_random_state(state: Any) -> None:
-    """Check that a state is one of these generators, which believe what they are given.
+    """Validate a random state, because the generators themselves do not.
 
     Raises:
         ValueError: names the one whose state is damaged.

@@ -140,7 +140,7 @@ class RunRecord(L.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the times of the interrupted run; a checkpoint that is only tested has no say in them."""
+        """Restore the epoch times of the interrupted run; a checkpoint that is only tested is ignored."""
         if self._trains:
             self.epoch_seconds = list(state_dict["epoch_seconds"])
             self.images_per_second = list(state_dict["images_per_second"])
@@ -155,14 +155,14 @@ class RunRecord(L.Callback):
                 record.write("run.json", record.facts)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let a checkpoint carry what rebuilds its model and data, and what it takes to use the model without them."""
+        """Add the configuration and a description of the model's inputs and outputs to a checkpoint."""
         checkpoint[CONFIG_KEY] = self.config
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         if isinstance(datamodule, DescribesInputs) and isinstance(pl_module, Task):
             checkpoint[INPUT_KEY] = pl_module.card(datamodule.input_card())
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock; resuming amid an epoch, Lightning does not start that again."""
+        """Start the clock; when resuming mid-epoch, Lightning does not call on_train_epoch_start."""
         self._clock_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -215,7 +215,7 @@ class RunRecord(L.Callback):
 
     def figures(self) -> dict[str, float]:
         """The median epoch: `epoch_seconds`, validation included, and `images_per_second` in training; all `epochs` of
-        the run and their `train_seconds`, but not what a kill has lost and was done again.
+        the run and their `train_seconds`, excluding work that was lost and repeated.
         """
         if not self.epoch_seconds:
             return {}

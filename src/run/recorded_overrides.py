@@ -1,7 +1,7 @@
 """The overrides that a run was started with, as far as a file may give them: choices and plain values, no permissions.
 
 `resume=` and `reproduce=` replay them. Values go to keys that this checkout's own configuration has, and are of the
-kind that stands there; where things are written, what code is trusted and how Hydra runs the command line says alone.
+same type; only the command line may set output locations, trusted code and Hydra's own settings.
 """
 
 import logging
@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 OVERRIDES = Path(".hydra", "overrides.yaml")  # of a run, in its folder
 
 MOST_OVERRIDES, MOST_CHARACTERS, DEEPEST = 500, 4_000, 20
-# of this run alone, or for the command line to say: they are left out without a word
+# specific to one run, or reserved for the command line: silently dropped
 LEFT_OUT = ("resume", "reproduce", "seed", "allowed_targets", "extras.next_commands", "data.download")
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # of a choice: a file below its group
 GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
-# of a text that is formatted, such as the name of a checkpoint: a figure and how it is written, and no attribute
+# a field of a format string, such as a checkpoint's name: a metric and its format spec, no attribute access
 FIELD = re.compile(r"\{[\w/-]*(:[\w.,+<>=^-]*)?\}")
 KEY = re.compile(r"\w+(\.[\w/]+)*")
 DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a data set is downloaded to, unless a record says where
 INPUTS = ("ckpt_path", "init_from", "paths.data_dir")  # where something is read, and all of data.*
 # what starts processes here, or waits for those of other machines; trainer=ddp chooses what this checkout says of them
 PROCESSES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
-# keys of callbacks, loggers and the trainer that are not in configs/, but which their classes know for places
+# keys of callbacks, loggers and the trainer, absent from configs/, whose classes use them as output locations
 PLACES = re.compile(r"(callbacks|logger|trainer)\..*(dir|path|location|uri|url)[^.]*")
 
 
@@ -49,7 +49,7 @@ def admitted_overrides(folder: Path, said: Sequence[str] = (), allowed: Sequence
 
     Args:
         folder: of the run.
-        said: the keys that the command line sets itself; what is recorded of them is not needed.
+        said: keys set on the command line; their recorded values are ignored.
         allowed: packages or modules whose classes the command line trusts.
 
     Raises:
@@ -130,7 +130,7 @@ def check_choice(path: Path, override: Override) -> None:
 
 
 def admitted(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[str]) -> str | None:
-    """An override that gives a value, as it may be replayed; None where it has to be said again.
+    """A value override in the form to replay; None if only the command line may set it.
 
     Raises:
         ValueError: says what it must not do.
@@ -138,7 +138,7 @@ def admitted(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[
     key, text = override.key_or_group, str(override.input_line)
     default = node_of(cfg, key)
     if reason := why_left_out(key, override.value(), default):
-        log.warning("Not taken from %s, for it says %s: %s; say it again if it is meant.", path, reason, text)
+        log.warning("Ignored in %s because it sets %s: %s; set it again if wanted.", path, reason, text)
         return None
     if default is MISSING and not key.endswith("._target_"):
         if key in DATA_DIRS:  # nor would there be a switch that keeps a download from it
@@ -207,7 +207,7 @@ def node_of(cfg: DictConfig, key: str) -> Any:
 
 
 def why_left_out(key: str, value: Any, default: Any) -> str | None:
-    """What a key says that only the command line may say: which processes run, or where something is written.
+    """What a key controls that only the command line may set (processes or output locations), or None.
 
     A run on as many processes as this machine has CPUs, or fewer, is resumed as it was.
     """
@@ -244,7 +244,7 @@ def same_kind(value: Any, default: Any) -> bool:
 
 
 def stored_value(path: Path, key: str, text: str) -> Any:
-    """What an override that refers to other keys came to, as the run has stored it.
+    """The resolved value of an override that refers to other keys, as stored by the run.
 
     Raises:
         ValueError: it came from the environment, or it is not stored.
@@ -253,5 +253,5 @@ def stored_value(path: Path, key: str, text: str) -> Any:
     for part in key.split("."):
         found = found.get(part, UNKNOWN) if isinstance(found, dict) else UNKNOWN
     if any(leaf == UNKNOWN for _, leaf in leaves(found, key)):
-        raise ValueError(f"The run's record does not hold what {text} came to: say {key}=… again.")
+        raise ValueError(f"The run's record has no resolved value for {text}: set {key}=… again.")
     return found

@@ -1,4 +1,4 @@
-"""Run again what a run directory records: `resume=<run_dir>` goes on in it, `reproduce=<run_dir>` starts anew."""
+"""Rerun a recorded run: `resume=<run_dir>` continues it, `reproduce=<run_dir>` repeats it in a new folder."""
 
 import json
 import logging
@@ -26,20 +26,20 @@ from src.system.safe_files import printable, read_yaml
 log = logging.getLogger(__name__)
 
 DAMAGED = ".damaged"  # after the name of a checkpoint that is set aside
-OWN = ("resume", "reproduce", "seed")  # what differs by the nature of the thing
+OWN = ("resume", "reproduce", "seed")  # expected to differ between a run and its rerun
 
 
 def expand_command_line() -> None:
     """Put what `resume=` or `reproduce=` stands for into this program's arguments.
 
-    Processes that torchrun has started again, for one of them has died, go on with their run, as `resume=` would.
+    Processes that torchrun restarts after a failure continue their run, as with `resume=`.
     """
 
     def expanded() -> list[str]:
         folder = folder_before_restart()
         if folder is None or not (Path(folder) / OVERRIDES).is_file():
             return expand(sys.argv[1:])
-        # what the user has typed is said again: it may name code and places that a record may not
+        # keep what the user typed: it may name code and folders that a record may not
         said = [word for word in sys.argv[1:] if name_of(word) not in (*OWN, "ckpt_path")]
         return expand([f"resume={folder}", *said])
 
@@ -107,14 +107,15 @@ def trusted_packages(arguments: list[str]) -> list[str]:
 
 
 def go_on(cfg: DictConfig, folder: Path) -> bool:
-    """Let a job of a sweep that has begun before go on where it was, as `resume=` would; whoever starts it again.
+    """Resume a sweep job that has already been started, as `resume=` would, however it is restarted.
 
     Returns:
-        Whether it goes on, with the configuration of this command: the folder gives it a checkpoint and a seed.
+        Whether it is resumed; only the checkpoint and the seed come from the folder.
     """
     if cfg.resume or not (folder / JOB).is_file() or not (folder / "run.json").is_file():
         return False
-    cfg.resume, seed = str(folder), recorded_seed(folder)
+    cfg.resume = str(folder)
+    seed = recorded_seed(folder)
     if seed is not None:
         cfg.seed = seed
     ckpt_path = newest_good_checkpoint(folder)
@@ -131,7 +132,7 @@ def store_config(config: dict[str, Any], folder: Path) -> None:
 
 
 def remember(folder: Path, overrides: list[str]) -> None:
-    """Let the record of a resumed run tell what was changed when it was, for the next time that it is resumed."""
+    """Record the overrides given on resuming, so that the next resume replays them."""
     own = (*OWN, "ckpt_path", "allowed_targets")
     kept = [override for override in overrides if name_of(override) not in own]
     recorded = [str(override.input_line) for override in parse_recorded(folder / OVERRIDES)]
@@ -184,7 +185,7 @@ def epoch_checkpoints(folder: Path) -> list[Path]:
 
 
 def ways_out(folder: Path) -> str:
-    """What to do with a run that cannot simply go on."""
+    """Suggest what to do with a run that cannot be resumed."""
     if not (kept := epoch_checkpoints(folder)):
         return f"there is no other one: train anew, in a folder of its own, with {shlex.quote(f'reproduce={folder}')}"
     resume, ckpt_path, init_from = (
@@ -204,7 +205,7 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
     """
     lines = [f"  {key}: {there} -> {here}" for key, (there, here) in differences(config, folder).items()]
     record = read_json(folder / "run.json")
-    if config.get("reproduce"):  # from the first step on it is what the run has been since then
+    if config.get("reproduce"):  # a reproduction uses the last values from its first step on
         lines += [f"  {key}: {there}, until it was resumed -> {here}" for key, (there, here) in changed(record).items()]
     recorded = flat(record)
     environment = flat(now)
@@ -220,7 +221,7 @@ def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) 
 
 
 def differences(config: dict[str, Any], folder: Path) -> dict[str, tuple[Any, Any]]:
-    """What a configuration has otherwise than that of a recorded run: the values there and here, by dotted keys."""
+    """The values that differ from a recorded run's configuration: (recorded, current), by dotted key."""
     recorded = stored_config(folder)
     before, after = relative(recorded), relative(config)
     # a run that is resumed has a checkpoint of its own in place of the one that it began with

@@ -28,7 +28,7 @@ COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", 
 
 
 def collect_figures(trainer: L.Trainer) -> dict[str, float]:
-    """The figures of the stage that has just ended; the best value of what checkpoints are chosen by, and its epoch."""
+    """The metrics of the stage that has just ended, plus the best value of the monitored metric and its epoch."""
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = chooser(trainer)
     if checkpoint is not None and checkpoint.best_model_score is not None:

@@ -14,9 +14,9 @@ from src.config.targets import check_targets
 from src.run.checkpoints import check_file, find_checkpoint, read_run_config
 from src.run.scores import FORMER_SCORE
 
-# how the run's figures came about, beside its net and data: what tests it again must do likewise
+# trainer settings that affect a run's metrics: testing the run again must use the same ones
 TRAINER = {"precision": (str, int), "limit_test_batches": (int, float)}
-MOST = 1_000_000  # of anything that a net or its data count, but for seeds
+MOST = 1_000_000  # largest integer accepted in a net's or its data's configuration, except seeds
 FORMER_TASKS = ("src.models.classifier.Classifier", "src.models.multihead_classifier.MultiheadClassifier")
 # where a net's first weights came from; those of the checkpoint take their place
 ORIGIN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")
@@ -40,7 +40,7 @@ def chosen_checkpoint(cfg: Any, instead: str = "") -> Path:
 
 
 def load_run_config(arguments: list[str], groups: Sequence[str], instead: str = "") -> None:
-    """Put the configuration of the run that is meant where a primary config includes it from, as `run`.
+    """Register the selected run's configuration in the ConfigStore as `run`.
 
     Args:
         arguments: of the command line. Without a run, for help or where none is needed, the node is empty.
@@ -55,8 +55,8 @@ def load_run_config(arguments: list[str], groups: Sequence[str], instead: str = 
     run_config: dict[str, Any] = {}
     if "model" in given:  # a block of the run's, of which single values may be set
         raise ValueError(
-            f"model={given['model']} cannot be chosen, for the net comes from the run: leave it away; what is to "
-            "differ is said by its key, such as model.compile=true."
+            f"model={given['model']} cannot be chosen, because the net comes from the run: omit it and override "
+            "single values by key, such as model.compile=true."
         )
     if not any(flag in arguments for flag in ("--help", "-h", "--hydra-help")) and given.get("exported", "null") in (
         "null",

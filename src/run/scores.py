@@ -1,4 +1,4 @@
-"""The score of a run, and whether less of a metric is better: what checkpoints, sweeps and comparisons go by."""
+"""The score of a run, and whether lower is better, for checkpoints, sweeps and comparisons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

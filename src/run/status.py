@@ -25,13 +25,13 @@ def note(folder: Path, **facts: Any) -> None:
 
 
 def status_of(folder: Path) -> str:
-    """How a job stands, as it has last told."""
+    """The status that a job last reported."""
     status: str = facts_of(folder).get("status", PENDING)
     return status
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """What the status of a job tells; what is of another kind than is written there counts as lacking.
+    """Read a job's status; values of the wrong type count as missing.
 
     A job whose status is damaged is therefore pending, and goes on from its checkpoint where it has one.
     """
@@ -83,7 +83,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 
 
 def recorded(folder: Path, task: Callable[[], Any], describe: Callable[[BaseException], str]) -> Any:
-    """Call a job's task, and let its status tell how that goes; a job that has finished is not done again.
+    """Run a job's task and record its status; a finished job is not run again.
 
     Args:
         folder: of the job.

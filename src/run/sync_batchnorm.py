@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class SyncBatchNorm(TorchSyncBatchNorm):
-    """Let every BatchNorm of a model take the mean and the variance of all processes' shares while it trains.
+    """Compute the BatchNorm statistics of a model over all processes during training.
 
     On a CPU the layers stay what they are, and compute by another `forward` until that is undone.
     """
@@ -25,7 +25,7 @@ class SyncBatchNorm(TorchSyncBatchNorm):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Share them no more."""
+        """Go back to per-process statistics."""
         for norm in batch_norms(model):
             vars(norm).pop("forward", None)
         return super().revert(model)

@@ -49,7 +49,9 @@ def print_groups(ckpt_path: Path, groups: dict[str, dict[str, Tensor]]) -> None:
     )
     for group, tensors in groups.items():
         names = ", ".join(f"{printable(name)} {tuple(value.shape)}" for name, value in list(tensors.items())[:NAMED])
-        which = names + ", …" * (len(tensors) > NAMED) if group != "loaded" else ""
+        which = "" if group == "loaded" else names
+        if which and len(tensors) > NAMED:
+            which += ", …"
         values = sum(value.numel() for value in tensors.values())
         table.add_row(group, str(len(tensors)), f"{values:,}", escape(which))
         journal.info("init_from=%s: %s %d tensors, %s values  %s", ckpt_path, group, len(tensors), f"{values:,}", which)

@@ -52,7 +52,7 @@ def test_a_figure_that_a_run_will_not_have_is_noticed_before_it_trains(
 ) -> None:
     steps, said = fit("optimized_metric", "val/acc", name, max_epochs=9, num_sanity_val_steps=1)
     assert steps == 0
-    assert said.startswith(f"optimized_metric={name} is not a figure of this run. ") and nearest in said
+    assert said.startswith(f"optimized_metric={name} is not a metric of this run. ") and nearest in said
 
 
 @pytest.mark.parametrize("name", ["val/acc", "test/acc", "val/loss", "train/loss", "latency_ms", "params", "int8/acc"])
@@ -65,7 +65,7 @@ def test_what_is_there_at_the_end_alone_cannot_be_monitored(name: str, fit: Call
     steps, said = fit(MONITOR, name, num_sanity_val_steps=1)
     assert (
         steps == 0
-        and said.startswith(f"{MONITOR}={name} is not a figure of this run. Did you mean ")
+        and said.startswith(f"{MONITOR}={name} is not a metric of this run. Did you mean ")
         and "val/acc" in said
     )
 
