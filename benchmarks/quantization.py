@@ -32,7 +32,7 @@ from src.deploy.quantizer import Quantizer
 from src.deploy.speed import compare_speeds, weights_size
 from src.predictor import input_shape, load, read_card
 from src.run.checkpoints import find_checkpoint, read_run_config
-from src.run.instantiate import instantiate, ready_data, restore
+from src.run.instantiate import build_datamodule, build_trained_model, instantiate
 from src.speed.measure import autocast, blocks, inference_step
 
 RUNS = ROOT / "logs" / "quantization"
@@ -57,8 +57,8 @@ def measure(family: str) -> list[str]:
     """A line of the table."""
     ckpt_path = find_checkpoint(trained(family))
     cfg = OmegaConf.merge(read_run_config(ckpt_path), {"paths": {"output_dir": "."}})
-    model = restore(cfg, ckpt_path)  # type: ignore[arg-type]
-    datamodule = ready_data(cfg)  # type: ignore[arg-type]
+    model = build_trained_model(cfg, ckpt_path)  # type: ignore[arg-type]
+    datamodule = build_datamodule(cfg)  # type: ignore[arg-type]
     card = datamodule.input_card()
     batches = split_loaders(datamodule)
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from omegaconf import DictConfig
 
 from src.cli.entry_point import entry_point
-from src.run.status import note
+from src.run.status import update_status
 from src.sweeps.jobs import Sweep
 from src.system.json_files import read_json, write_json
 
@@ -77,7 +77,7 @@ def fill(folder: Path, seeds: int) -> None:
             }
             write_json(job.folder / "metrics.json", shifted)
             write_json(job.folder / "run.json", {**read_json(job.folder / "run.json"), "seed": seed})
-            note(job.folder, **{**model.facts, "value": figures["val/acc"]})
+            update_status(job.folder, **{**model.facts, "value": figures["val/acc"]})
 
 
 def main(jobs: int = 1000) -> None:

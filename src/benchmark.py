@@ -31,11 +31,11 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
 
     from src.deploy.speed import measure_exported
     from src.predictor import check_trusted, read_card
-    from src.run.instantiate import instantiate, quieten_lightning
+    from src.run.instantiate import instantiate, silence_lightning
     from src.speed.benchmark import measure_model, threads_of
     from src.speed.benchmark_report import add_to_report, recorded_score
 
-    quieten_lightning()
+    silence_lightning()
     L.seed_everything(cfg.seed, verbose=False)
     model = instantiate(cfg.model)
     name = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else cfg.model.net._target_

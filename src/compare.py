@@ -26,12 +26,12 @@ def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
     from src.report.comparisons import compare_by_data
     from src.report.page import write_page
-    from src.report.runs import find_runs, measured_figures
+    from src.report.runs import benchmark_metrics, find_runs
     from src.report.studies import study_reports
     from src.report.table import print_tables, write_csv
 
     runs, damaged = find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs or []))
-    found = compare_by_data(runs, cfg.metric, cfg.mode, measured_figures(Path(cfg.paths.log_dir)))
+    found = compare_by_data(runs, cfg.metric, cfg.mode, benchmark_metrics(Path(cfg.paths.log_dir)))
     page, rows = Path(cfg.folder) / "compare.html", Path(cfg.folder) / "compare.csv"
     write_csv(rows, found)
     write_page(page, found, study_reports(runs), damaged)

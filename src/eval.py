@@ -14,7 +14,7 @@ if __name__ == "__main__":
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli.entry_point import entry_point, guarded
+from src.cli.entry_point import entry_point, exit_on_error
 from src.cli.extras import apply_extras
 from src.config.composing import compose
 from src.run.directory import with_folder
@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     check_run_config(cfg)
 
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
-    from src.run.results import as_tensors, collect_figures, report
+    from src.run.results import as_tensors, collect_metrics, report
     from src.sweeps.job_callback import callbacks_of_job
 
     objects = build(cfg, ckpt_path, callbacks_of_job(cfg.paths.output_dir))
@@ -50,7 +50,7 @@ def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         weights_only=True,
         verbose=False,
     )
-    figures = collect_figures(trainer)
+    figures = collect_metrics(trainer)
     report(cfg, objects, figures)
     return as_tensors(figures), objects
 
@@ -78,5 +78,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    guarded(lambda: load_run_config(sys.argv[1:], groups=("data", "trainer")))
+    exit_on_error(lambda: load_run_config(sys.argv[1:], groups=("data", "trainer")))
     main()

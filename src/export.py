@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from src.cli.entry_point import entry_point, guarded
+from src.cli.entry_point import entry_point, exit_on_error
 from src.cli.extras import apply_extras
 from src.deploy.formats import check_choices
 from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
@@ -43,13 +43,13 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     from src.deploy.report import print_lines, print_models
     from src.deploy.speed import compare_speeds, weights_size
     from src.predictor import input_shape
-    from src.run.instantiate import ready_data, restore
+    from src.run.instantiate import build_datamodule, build_trained_model
 
     for format, precision in product(cfg.formats, cfg.precisions):
         exporting.check_replaceable(parent / f"{format}_{precision}")
     L.seed_everything(cfg.seed, verbose=False)
-    model: Any = restore(cfg, ckpt_path)
-    datamodule = ready_data(cfg)
+    model: Any = build_trained_model(cfg, ckpt_path)
+    datamodule = build_datamodule(cfg)
     card = datamodule.input_card()
     batches = exporting.split_loaders(datamodule)
     objects = {"cfg": cfg, "model": model, "datamodule": datamodule}
@@ -94,5 +94,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    guarded(lambda: load_run_config(sys.argv[1:], groups=("data",)))
+    exit_on_error(lambda: load_run_config(sys.argv[1:], groups=("data",)))
     main()

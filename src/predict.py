@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from src.cli.entry_point import entry_point, guarded
+from src.cli.entry_point import entry_point, exit_on_error
 from src.cli.extras import apply_extras
 from src.predictor import check_all_read, check_outputs, find_images, load, report_rows
 from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
@@ -71,5 +71,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    guarded(prepare_command_line)
+    exit_on_error(prepare_command_line)
     main()

@@ -15,12 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from src.cli.entry_point import entry_point, guarded
+from src.cli.entry_point import entry_point, exit_on_error
 from src.cli.extras import apply_extras
 from src.config.objectives import check_objectives, optimized
-from src.run.checkpoints import check_file, check_left, find_weights, tell_if_done
+from src.run.checkpoints import check_file, check_left, find_weights, log_if_finished
 from src.run.directory import with_folder
-from src.run.rerun import expand_command_line, go_on
+from src.run.rerun import expand_command_line, resume_job
 
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor
@@ -42,9 +42,9 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         raise ValueError("ckpt_path= goes on with a run and init_from= starts one from weights: give one of them.")
     init_from = find_weights(cfg.init_from) if cfg.init_from and not ckpt_path else None
 
-    from src.callbacks.last_checkpoint import restored_figures
+    from src.callbacks.last_checkpoint import restored_metrics
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
-    from src.run.results import as_tensors, best_checkpoint, collect_figures, report
+    from src.run.results import as_tensors, best_checkpoint, collect_metrics, report
     from src.run.weights import load_fitting
     from src.sweeps.job_callback import callbacks_of_job
 
@@ -57,13 +57,13 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
             check_left(ckpt_path, trainer.max_epochs, trainer.max_steps)
         elif ckpt_path and trainer.is_global_zero:  # this run's own may have had all
-            tell_if_done(ckpt_path, trainer.max_epochs, trainer.max_steps)
+            log_if_finished(ckpt_path, trainer.max_epochs, trainer.max_steps)
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
-        figures |= restored_figures(trainer) | collect_figures(trainer)
+        figures |= restored_metrics(trainer) | collect_metrics(trainer)
         ckpt_path = best_checkpoint(trainer)
     if cfg.test:
         trainer.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True, verbose=False)
-        figures |= collect_figures(trainer)
+        figures |= collect_metrics(trainer)
     report(cfg, objects, figures)
     return as_tensors(figures), objects
 
@@ -75,11 +75,11 @@ def main(cfg: DictConfig) -> float | list[float] | None:
     if (search := hydra.runtime.choices["hparams_search"]) and hydra.mode == RunMode.RUN and not cfg.reproduce:
         raise ValueError(f"hparams_search={search} is a sweep: python src/train.py -m hparams_search={search} …")
     check_objectives(cfg)
-    go_on(cfg, Path(cfg.paths.output_dir))
+    resume_job(cfg, Path(cfg.paths.output_dir))
     figures, _ = train(cfg)
     return optimized(cfg, figures)
 
 
 if __name__ == "__main__":
-    guarded(expand_command_line)
+    exit_on_error(expand_command_line)
     main()

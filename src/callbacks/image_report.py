@@ -154,7 +154,7 @@ class ImageReport(L.Callback):
             entry["panels"] = list(panels)
             entry["mistakes"] = [
                 {**fact, "caption": caption, "png": png}
-                for fact, caption, png in zip(facts, captions, pngs(pictures), strict=True)
+                for fact, caption, png in zip(facts, captions, encode_pngs(pictures), strict=True)
             ]
             report[name if len(self._results) > 1 else "test"] = entry
         if self.dirpath is not None and trainer.is_global_zero and report:
@@ -191,7 +191,7 @@ def displayed(images: Tensor) -> Tensor:
     return ((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1)
 
 
-def pngs(images: Tensor) -> list[str]:
+def encode_pngs(images: Tensor) -> list[str]:
     """Each of the images (N, C, H, W), not larger than a thumbnail, as PNG in base64."""
     from PIL import Image
 

@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from src.data.protocols import KeepsPosition
 from src.run.checkpoint_names import LAST
-from src.run.checkpoint_tensors import unlike
+from src.run.checkpoint_tensors import tensor_mismatch
 from src.run.checkpoints import RESUME_KEY
 from src.run.interruption import Interrupted, Pruned
 from src.run.random_state import random_state, set_random_state
@@ -95,7 +95,7 @@ class LastCheckpoint(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             listener.trains = True
             for number in SIGNALS:
-                signal.signal(number, self._note_signal)
+                signal.signal(number, self._record_signal)
             self._handlers = self._former
 
     def on_train_batch_end(
@@ -161,7 +161,7 @@ class LastCheckpoint(Checkpoint):
         """All processes save together, if any of them would."""
         return trainer.strategy.reduce_boolean_decision(decision, all=False) if trainer.world_size > 1 else decision
 
-    def _note_signal(self, number: int, frame: Any) -> None:
+    def _record_signal(self, number: int, frame: Any) -> None:
         self._signal = number
         self._restore_handlers()  # the next one ends the run at once
 
@@ -175,7 +175,7 @@ class LastCheckpoint(Checkpoint):
         self._handlers = {}
 
 
-def restored_figures(trainer: L.Trainer) -> dict[str, float]:
+def restored_metrics(trainer: L.Trainer) -> dict[str, float]:
     """The figures that came with the checkpoint; any further training replaces them."""
     return next((one.figures for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), {})
 
@@ -220,7 +220,9 @@ def set_metric_states(module: nn.Module, states: dict[str, dict[str, Any]]) -> N
         if state.keys() != {"updates", *metric._defaults}:
             continue
         for key, default in metric._defaults.items():  # those of figures that are lists are any
-            if isinstance(default, torch.Tensor) and (fault := unlike(state[key], default.shape, default.dtype)):
+            if isinstance(default, torch.Tensor) and (
+                fault := tensor_mismatch(state[key], default.shape, default.dtype)
+            ):
                 raise ValueError(f"The checkpoint's running figures are damaged: {name}.{key} {fault}.")
         metric._update_count = state["updates"]
         for key in metric._defaults:

@@ -26,11 +26,11 @@ from src.config.paths import CONFIGS
 from src.config.quoting import quote_paths
 from src.run.checkpoint_names import LAST
 from src.run.interruption import RESUMABLE, Interrupted, SweepInterrupted
-from src.run.status import recorded
+from src.run.status import run_with_status
 from src.system.json_files import write_whole
 from src.system.locks import FolderInUse, locked
 from src.system.openmp import let_waiting_threads_yield, watch_contention
-from src.system.ranks import print_error, tell
+from src.system.ranks import print_error, run_on_rank_zero
 from src.system.signals import listener
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack trace"
@@ -52,13 +52,13 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
                     with locked(folder):
-                        return recorded(folder, lambda: task(cfg), describe)
+                        return run_with_status(folder, lambda: task(cfg), describe)
                 except SystemExit:  # how Lightning ends a run at KeyboardInterrupt
-                    tell(lambda: print_error(interrupted(folder)))
+                    run_on_rank_zero(lambda: print_error(interrupted(folder)))
                     sys.exit(listener.status)
                 except Interrupted as interruption:
                     sentence = str(interruption)
-                    tell(lambda: log.error("%s", sentence))
+                    run_on_rank_zero(lambda: log.error("%s", sentence))
                     if HydraConfig.get().mode == RunMode.RUN:
                         sys.exit(RESUMABLE)
                     reported.append(interruption)
@@ -88,17 +88,17 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                 ):  # makes Hydra hand errors on instead of printing them
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
             except KeyboardInterrupt:
-                tell(lambda: print_error("Interrupted."))
+                run_on_rank_zero(lambda: print_error("Interrupted."))
                 sys.exit(listener.status)
             except Exception as error:
                 if full_error == "1":
                     raise
                 if listener.received:
-                    tell(lambda: print_error("Interrupted."))
+                    run_on_rank_zero(lambda: print_error("Interrupted."))
                     sys.exit(listener.status)
                 if error not in reported:
                     sentence = describe(error, config_name, sys.argv[1:])
-                    tell(lambda: print_error(sentence))
+                    run_on_rank_zero(lambda: print_error(sentence))
                 sys.exit(RESUMABLE if isinstance(error, Interrupted | SweepInterrupted) else 1)
 
         main.job = job  # type: ignore[attr-defined]
@@ -107,7 +107,7 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
     return decorate
 
 
-def guarded(action: Callable[[], Any]) -> None:
+def exit_on_error(action: Callable[[], Any]) -> None:
     """Do what has to come before Hydra, and answer its mistakes likewise."""
     let_waiting_threads_yield()
     try:
@@ -117,7 +117,7 @@ def guarded(action: Callable[[], Any]) -> None:
         if os.environ.get(FULL_ERROR) == "1":
             raise
         sentence = describe(error)
-        tell(lambda: print_error(sentence))
+        run_on_rank_zero(lambda: print_error(sentence))
         sys.exit(1)
 
 
@@ -182,4 +182,4 @@ def report_failure(error: Exception) -> None:
         except OSError:  # a full disk, say: the first error is the one to show
             print_error(f"{sentence}\nWhat this run has left is in {folder}")
 
-    tell(report)
+    run_on_rank_zero(report)

@@ -4,7 +4,7 @@ import warnings
 
 from omegaconf import DictConfig, OmegaConf
 
-from src.system.ranks import is_first
+from src.system.ranks import is_rank_zero
 
 
 def apply_extras(cfg: DictConfig) -> None:
@@ -17,7 +17,7 @@ def apply_extras(cfg: DictConfig) -> None:
         warnings.filterwarnings("ignore")
     if cfg.extras.enforce_tags and not cfg.tags:
         raise ValueError('tags=[] is empty, and extras.enforce_tags asks for some: tags="[baseline,mnist]".')
-    if cfg.extras.print_config and is_first():
+    if cfg.extras.print_config and is_rank_zero():
         from rich import print as rich_print
         from rich.syntax import Syntax
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from src.deploy.inference_net import torch_runner
 from src.predictor import FIELDS, Predictor, check_card, upgrade
 from src.run.checkpoints import INPUT_KEY, read_checkpoint
-from src.run.instantiate import ready_data, restore
+from src.run.instantiate import build_datamodule, build_trained_model
 
 
 def predictor_of_run(cfg: DictConfig, ckpt_path: Path) -> Predictor:
@@ -16,9 +16,9 @@ def predictor_of_run(cfg: DictConfig, ckpt_path: Path) -> Predictor:
     Raises:
         ValueError: what the checkpoint says of inputs and outputs is damaged.
     """
-    task, card = restore(cfg, ckpt_path), read_checkpoint(ckpt_path).get(INPUT_KEY)
+    task, card = build_trained_model(cfg, ckpt_path), read_checkpoint(ckpt_path).get(INPUT_KEY)
     if card is None:
-        card = task.card(ready_data(cfg).input_card())
+        card = task.card(build_datamodule(cfg).input_card())
     else:
         try:
             card = upgrade(card)

@@ -124,7 +124,7 @@ def marker(rank: int, x: float, y: float, title: str, best: bool) -> Markup:
         f'path d="M{x - 5:.1f} {y - 5:.1f}h10v10h-10z"',
         f'path d="M{x} {y - 7:.1f}l6 11h-12z"',
     )[rank // COLOURS if rank < DISTINCT else 0]
-    classes = f"{look(rank)} point{' best' * best}"
+    classes = f"{style_of(rank)} point{' best' * best}"
     name = shape.partition(" ")[0]
     return Markup('<{} class="{}"><title>{}</title></{}>').format(Markup(shape), classes, title, name)
 
@@ -155,7 +155,7 @@ def lines(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
         thin = [line(curve, x, y, "thin") for curve in one.others if len(curve) > 1]
         parts.append(
             Markup('<g class="series {}" data-series="{}"><title>{}</title>{}{}</g>').format(
-                look(one.rank), one.rank, one.name, Markup("").join(thin), line(one.curve, x, y, "mean")
+                style_of(one.rank), one.rank, one.name, Markup("").join(thin), line(one.curve, x, y, "mean")
             )
         )
     return svg(f"{y_label} by {x_label}", parts)
@@ -238,7 +238,7 @@ def svg(title: str, parts: Sequence[Markup]) -> Markup:
     )
 
 
-def look(rank: int) -> str:
+def style_of(rank: int) -> str:
     """The classes of style.css that make what has a rank look like no other."""
     return f"c{rank % COLOURS} p{rank // COLOURS}" if rank < DISTINCT else "cx"
 

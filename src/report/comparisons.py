@@ -66,7 +66,7 @@ def compare_by_data(
     Args:
         metric: what they are compared by; None: what most of those that are ranked together have.
         mode: min or max; None: that of the score or, for other metrics, what the name says.
-        measured: what `src/benchmark.py` has measured of nets, as `measured_figures` reads it.
+        measured: what `src/benchmark.py` has measured of nets, as `benchmark_metrics` reads it.
 
     Raises:
         ValueError: no run has the metric that is wanted, or the mode is none.

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from src.report.run_files import is_figure
+from src.report.run_files import is_metric
 from src.system.safe_files import open_regular, read_text
 
 Curve = list[tuple[float, float]]  # (epoch, value)
@@ -98,7 +98,7 @@ def number(text: str | None) -> float:
 
 def after_epochs(points: dict[float, float]) -> Curve:
     """Values by how many epochs they come after; those of a loss that has diverged have no place in a picture."""
-    return sorted((epoch + 1, value) for epoch, value in points.items() if is_figure(epoch) and is_figure(value))
+    return sorted((epoch + 1, value) for epoch, value in points.items() if is_metric(epoch) and is_metric(value))
 
 
 def mean_curve(curves: list[Curve]) -> Curve:

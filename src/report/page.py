@@ -83,7 +83,7 @@ def render(found: Sequence[Comparison], studies: Sequence[StudyReport], damaged:
         now=datetime.now().astimezone(),
         shared=shared_settings(runs),
         machines=machines(runs),
-        look=charts.look,
+        look=charts.style_of,
         text_of=charts.text_of,
         caption_of=caption_of,
         studies=[(study, study_charts(study)) for study in studies],

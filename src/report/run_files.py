@@ -85,16 +85,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read_figures(folder: Path) -> dict[str, float]:
+def read_metrics(folder: Path) -> dict[str, float]:
     """The figures of `metrics.json`; null and text are none.
 
     Raises:
         ValueError: it is damaged.
     """
-    return {name: float(value) for name, value in read_object(folder, METRICS).items() if is_figure(value)}
+    return {name: float(value) for name, value in read_object(folder, METRICS).items() if is_metric(value)}
 
 
-def is_figure(value: Any) -> bool:
+def is_metric(value: Any) -> bool:
     """Whether a value is a number that can be compared: finite, and of a size that can be averaged and drawn."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
@@ -159,7 +159,7 @@ def is_mistake(one: Any) -> bool:
         return False
     if "caption" in one:
         return isinstance(one["caption"], str)
-    return {"label", "predicted"} <= one.keys() and is_figure(one.get("confidence"))
+    return {"label", "predicted"} <= one.keys() and is_metric(one.get("confidence"))
 
 
 def caption_of(mistake: Mapping[str, Any]) -> str:

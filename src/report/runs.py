@@ -11,10 +11,10 @@ from src.config.quoting import name_of
 from src.report.run_files import (
     RECORD,
     TRACEBACK,
-    is_figure,
+    is_metric,
     read_error,
-    read_figures,
     read_heads,
+    read_metrics,
     read_object,
     read_overrides,
     read_record,
@@ -22,7 +22,7 @@ from src.report.run_files import (
 )
 from src.run.scores import Score
 from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, RUNNING
-from src.sweeps.jobs import standing
+from src.sweeps.jobs import current_status
 from src.system.json_files import part, read_json
 from src.system.locks import is_locked
 from src.system.safe_files import in_a_line
@@ -133,7 +133,7 @@ def find_runs(folders: Sequence[str]) -> Found:
                 except Exception as error:  # of whatever kind: the other runs are told of all the same
                     read[resolved] = f"{path} is damaged: {type(error).__name__}: {in_a_line(error)}"
     damaged = [one for one in read.values() if isinstance(one, str)]
-    runs = [one for one in read.values() if isinstance(one, Run) and not is_aside(one)]
+    runs = [one for one in read.values() if isinstance(one, Run) and not is_excluded(one)]
     if not runs:
         where = ", ".join(map(str, folders))
         if damaged:
@@ -167,12 +167,12 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: it is damaged, in which file and how.
     """
-    figures, facts = read_figures(folder), read_record(folder)
+    figures, facts = read_metrics(folder), read_record(folder)
     told, status = read_object(folder, JOB), read_status(folder)
     job = {**told, **status} if told else {}
     if job:
         stands = job.get("status", PENDING)
-        stands = standing(folder) if stands == RUNNING else stands
+        stands = current_status(folder) if stands == RUNNING else stands
     elif figures:
         stands = FINISHED
     elif is_locked(folder):
@@ -182,7 +182,7 @@ def read_run(folder: Path) -> Run:
     return Run(folder, stands, figures, facts, read_overrides(folder, told), job)
 
 
-def is_aside(run: Run) -> bool:
+def is_excluded(run: Run) -> bool:
     """Whether a run is none to be compared: made to find a fault, or a test of another that has its own place."""
     program = str(run.facts.get("command", "")).partition(" ")[0]
     return bool(part(run.facts, "choices").get("debug")) or program.endswith("eval.py")
@@ -196,7 +196,7 @@ def normal(text: str) -> str:
         return text
 
 
-def measured_figures(log_dir: Path) -> dict[tuple[str, float], dict[str, float]]:
+def benchmark_metrics(log_dir: Path) -> dict[tuple[str, float], dict[str, float]]:
     """The latency, in milliseconds, and MACs of each net that `src/benchmark.py` has measured: by the name of its model
     and its parameters, which its data may change. The last one counts; exported models, without MACs, are no nets."""
     found: dict[tuple[str, float], dict[str, float]] = {}
@@ -204,6 +204,6 @@ def measured_figures(log_dir: Path) -> dict[tuple[str, float], dict[str, float]]
     for path in sorted(paths, key=lambda path: path.lstat().st_mtime):
         rows = read_json(path).get("models")
         for row in rows if isinstance(rows, list) else []:
-            if isinstance(row, Mapping) and all(is_figure(row.get(key)) for key in ("params", *MEASURED.values())):
+            if isinstance(row, Mapping) and all(is_metric(row.get(key)) for key in ("params", *MEASURED.values())):
                 found[str(row.get("model")), row["params"]] = {name: row[key] for name, key in MEASURED.items()}
     return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.report.run_files import is_figure
+from src.report.run_files import is_metric
 from src.report.runs import Run
 from src.sweeps.study import SQLITE, open_study
 from src.system.json_files import part
@@ -116,7 +116,7 @@ def describe_study(study: "optuna.Study", title: str, objectives: list[str]) -> 
         pruned = trial.state.name == "PRUNED" and trial.intermediate_values
         values = [trial.intermediate_values[max(trial.intermediate_values)]] if pruned else trial.values or []
         if (pruned or trial.state.name == "COMPLETE") and all(map(math.isfinite, values)):
-            if not all(map(is_figure, values)):  # too large to be drawn, or no numbers
+            if not all(map(is_metric, values)):  # too large to be drawn, or no numbers
                 raise ValueError(f"{title}: the study is damaged: trial {trial.number} has the values {values}.")
             shown.append((trial.number, list(values), bool(pruned)))
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]

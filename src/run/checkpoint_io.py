@@ -49,7 +49,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             ValueError: it names files that are no checkpoints, for Lightning to go on from or to delete.
         """
         checkpoint = super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only=True)
-        confine(checkpoint, Path(path))
+        localise_paths(checkpoint, Path(path))
         return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -57,7 +57,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def confine(checkpoint: dict[str, Any], path: Path) -> None:
+def localise_paths(checkpoint: dict[str, Any], path: Path) -> None:
     """Make the paths in ModelCheckpoint's state point into the checkpoint's own folder.
 
     The folder may have been moved or copied since they were written.

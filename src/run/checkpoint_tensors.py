@@ -32,7 +32,7 @@ def check_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> N
     groups = state_dict.get("param_groups")
     states = state_dict.get("state")
     if not isinstance(states, dict) or not isinstance(groups, list) or len(groups) != len(optimizer.param_groups):
-        raise damaged("it has other groups of parameters than the optimizer")
+        raise optimizer_state_error("it has other groups of parameters than the optimizer")
     for theirs, ours in zip(groups, optimizer.param_groups, strict=True):
         check_options(theirs, ours)
     keys = chain.from_iterable(group["params"] for group in groups)
@@ -41,19 +41,19 @@ def check_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> N
     for key, parameter in zip(keys, parameters, strict=True):
         state = states.get(key, {})
         if not isinstance(state, dict):
-            raise damaged(f"the entry of parameter {key} is {kind_of(state)}")
+            raise optimizer_state_error(f"the entry of parameter {key} is {kind_of(state)}")
         for name, value in state.items():
             where = f"{printable(str(name))} of parameter {key}"
             if isinstance(value, Tensor):
                 shape = value.shape if name in COUNTERS or not exact else parameter.shape
                 if name in COUNTERS and value.numel() != 1:
-                    raise damaged(f"{where} has {value.numel()} elements in place of one")
-                if fault := unlike(value, shape, torch.float32 if name in COUNTERS else parameter.dtype):
-                    raise damaged(f"{where} {fault}")
+                    raise optimizer_state_error(f"{where} has {value.numel()} elements in place of one")
+                if fault := tensor_mismatch(value, shape, torch.float32 if name in COUNTERS else parameter.dtype):
+                    raise optimizer_state_error(f"{where} {fault}")
                 if not is_dense(value):
-                    raise damaged(f"{where} has elements that share memory, or gaps between them")
+                    raise optimizer_state_error(f"{where} has elements that share memory, or gaps between them")
             elif exact and not (value is None or type(value) in (int, float, bool)):
-                raise damaged(f"{where} is {kind_of(value)}")
+                raise optimizer_state_error(f"{where} is {kind_of(value)}")
 
 
 def check_options(theirs: Any, ours: Mapping[str, Any]) -> None:
@@ -63,24 +63,24 @@ def check_options(theirs: Any, ours: Mapping[str, Any]) -> None:
         ValueError: it has not.
     """
     if not isinstance(theirs, dict) or not isinstance(theirs.get("params"), list):
-        raise damaged("a group has no list of parameters")
+        raise optimizer_state_error("a group has no list of parameters")
     if len(theirs["params"]) != len(ours["params"]) or not all(type(key) is int for key in theirs["params"]):
-        raise damaged(
+        raise optimizer_state_error(
             f"a group lists {len(theirs['params'])} parameters, where the optimizer has {len(ours['params'])}"
         )
     for name, value in theirs.items():
         if isinstance(value, Tensor) and not (isinstance(ours.get(name), Tensor) and value.numel() == 1):
-            raise damaged(f"its option {printable(str(name))} is a tensor")
+            raise optimizer_state_error(f"its option {printable(str(name))} is a tensor")
 
 
-def unlike(value: Any, shape: torch.Size, dtype: torch.dtype) -> str | None:
+def tensor_mismatch(value: Any, shape: torch.Size, dtype: torch.dtype) -> str | None:
     """What is wrong with a value in the place of a tensor of a shape and of the kind of a dtype; None: nothing.
 
     Precision may differ: half of a float is a float.
     """
     if not isinstance(value, Tensor):
         return f"is {kind_of(value)}"
-    if fault := strange(value):
+    if fault := tensor_fault(value):
         return fault
     if numbers(value.dtype) != numbers(dtype):
         return f"holds {numbers(value.dtype)} in place of {numbers(dtype)}"
@@ -89,11 +89,11 @@ def unlike(value: Any, shape: torch.Size, dtype: torch.dtype) -> str | None:
     return None
 
 
-def unfit(name: Any, value: Any) -> str | None:
+def entry_fault(name: Any, value: Any) -> str | None:
     """What is wrong with a state_dict entry (not a string name, or not a plain tensor); None if it is valid."""
     if not isinstance(name, str):
         return "is not a name"
-    return strange(value) if isinstance(value, Tensor) else f"is {kind_of(value)}"
+    return tensor_fault(value) if isinstance(value, Tensor) else f"is {kind_of(value)}"
 
 
 def shape_and_kind(weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -105,7 +105,7 @@ def shape_and_kind(weights: Mapping[str, Tensor]) -> dict[str, str]:
     }
 
 
-def strange(value: Tensor) -> str | None:
+def tensor_fault(value: Tensor) -> str | None:
     """Why a tensor is not plain data in memory (sparse, quantized or meta); None if it is."""
     if value.layout != torch.strided:
         return f"is {str(value.layout).removeprefix('torch.')}"
@@ -137,7 +137,7 @@ def kind_of(value: Any) -> str:
     return f"not a tensor but {type(value).__name__}"
 
 
-def damaged(fault: str) -> ValueError:
+def optimizer_state_error(fault: str) -> ValueError:
     """The error of a checkpoint whose optimizer cannot go on."""
     return ValueError(
         f"The optimizer's state in the checkpoint does not match this run: {fault}; to load only its weights, use "

@@ -97,7 +97,7 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
         raise ValueError(
             f"ckpt_path={ckpt_path} holds no training state, only weights: start a new run with init_from={ckpt_path}."
         )
-    done, why, way_out = what_is_done(checkpoint, max_epochs, max_steps)
+    done, why, way_out = progress_of(checkpoint, max_epochs, max_steps)
     if why:
         raise ValueError(
             f"ckpt_path={ckpt_path} has had {done}, and nothing is left to train ({why}): "
@@ -105,7 +105,7 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
         )
 
 
-def tell_if_done(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
+def log_if_finished(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
     """Log that a resumed run is already finished, if it is.
 
     Args:
@@ -113,12 +113,12 @@ def tell_if_done(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> Non
         max_epochs: of the trainer; -1 or None: no limit.
         max_steps: of the trainer; -1: no limit.
     """
-    done, why, _ = what_is_done(read_checkpoint(ckpt_path), max_epochs, max_steps)
+    done, why, _ = progress_of(read_checkpoint(ckpt_path), max_epochs, max_steps)
     if why:
         log.info("This run has finished already, after %s (%s): nothing is left to train.", done, why)
 
 
-def what_is_done(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: int) -> tuple[str, str, str]:
+def progress_of(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: int) -> tuple[str, str, str]:
     """Describe a checkpoint's progress, why training is complete and which limit to raise (both empty if it is not)."""
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     steps = checkpoint["global_step"]
@@ -164,9 +164,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no checkpoint that can be read: it is truncated or damaged ({reason}).") from error
     if not isinstance(checkpoint, dict) or not isinstance(weights := checkpoint.get("state_dict"), dict):
         raise ValueError(f"{path} is not a checkpoint of a run: it has no state_dict.")
-    from src.run.checkpoint_tensors import unfit
+    from src.run.checkpoint_tensors import entry_fault
 
-    if odd := next((f"{name!a} {fault}" for name, value in weights.items() if (fault := unfit(name, value))), None):
+    if odd := next(
+        (f"{name!a} {fault}" for name, value in weights.items() if (fault := entry_fault(name, value))), None
+    ):
         raise ValueError(f"{path} is no checkpoint that can be used: in its state_dict {odd}.")
     return checkpoint
 

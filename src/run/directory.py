@@ -17,7 +17,15 @@ from src.config.paths import CONFIGS
 from src.run.status import JOB
 from src.system.links import check_links
 from src.system.locks import is_locked
-from src.system.ranks import agree, in_torchrun, is_first, keep_for_restart, print_error, program, tell
+from src.system.ranks import (
+    broadcast_from_rank_zero,
+    in_torchrun,
+    is_rank_zero,
+    keep_for_restart,
+    print_error,
+    program,
+    run_on_rank_zero,
+)
 
 RUN_DIR = "LAB_RUN_DIR"  # passes the run directory to the processes that Lightning starts
 
@@ -33,21 +41,21 @@ class ExclusiveFolder(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Choose one run folder for all processes; ranks other than 0 log only errors."""
         try:
-            folder = agree(lambda: self._choose(config, "run"))
+            folder = broadcast_from_rank_zero(lambda: self._choose(config, "run"))
             keep_for_restart(folder)
         except RuntimeError as error:  # an Exception Hydra would pass over
             sys.exit(f"ERROR: the processes of torchrun can't agree on a run directory: {error}")
         exit_on_refusal(check_links, folder)
         with flag_override(config, "readonly", False):
             config.hydra.run.dir = folder
-            if not is_first():
+            if not is_rank_zero():
                 config.hydra.output_subdir = None
                 config.hydra.job_logging.root.level = "ERROR"
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Choose the folder of a sweep."""
         if in_torchrun():
-            tell(
+            run_on_rank_zero(
                 lambda: print_error(
                     "-m: torchrun is for one run; leave out -m and start it for each: for seed in 1 2 3; do "
                     f"{program()} src/train.py trainer=ddp seed=$seed; done"
@@ -64,7 +72,7 @@ class ExclusiveFolder(Callback):
         overrides = [*said["hydra"], *said["task"]]
         wanted = str(config.hydra[kind].dir)
         if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
-            if kind == "run" and is_first() and not config.get("resume"):
+            if kind == "run" and is_rank_zero() and not config.get("resume"):
                 exit_on_refusal(check_links, wanted)
                 exit_on_refusal(check_unused, wanted)
             return wanted
@@ -93,7 +101,7 @@ def exit_on_refusal(check: Callable[[Path], None], folder: str) -> None:
         check(Path(folder))
     except (ValueError, OSError) as error:
         sentence = str(error)
-        tell(lambda: print_error(sentence))
+        run_on_rank_zero(lambda: print_error(sentence))
         sys.exit(1)
 
 
@@ -131,7 +139,9 @@ def with_folder(cfg: DictConfig) -> DictConfig:
     if lacks:
         of_programs: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "hydra" / "default.yaml"))
         cfg.paths.output_dir = of_programs["run"]["dir"]
-        given = None if is_first() or in_torchrun() else os.environ.get(RUN_DIR)
+        given = None if is_rank_zero() or in_torchrun() else os.environ.get(RUN_DIR)
         wanted = Path(cfg.paths.output_dir)
-        cfg.paths.output_dir = os.environ[RUN_DIR] = given or agree(lambda: str(create_folder(wanted)))
+        cfg.paths.output_dir = os.environ[RUN_DIR] = given or broadcast_from_rank_zero(
+            lambda: str(create_folder(wanted))
+        )
     return cfg

@@ -27,13 +27,13 @@ from src.run.checkpoint_io import SafeCheckpointIO
 from src.run.checkpoint_tensors import CheckedOptimizers
 from src.run.checkpoints import check_file, check_fits, read_run_config
 from src.run.known_metrics import KnownMetrics
-from src.run.lean_steps import NoProfiler, lighten
+from src.run.lean_steps import NoProfiler, skip_noop_work
 from src.run.outputs import check_outputs, keep_tables
 from src.run.record import RunRecord
 from src.run.reuse import reusable
 from src.run.sync_batchnorm import SyncBatchNorm
 from src.system.cpu import warn_if_emulated
-from src.system.ranks import agree, in_torchrun, is_first
+from src.system.ranks import broadcast_from_rank_zero, in_torchrun, is_rank_zero
 from src.system.signals import listener
 from src.system.wording import suggest
 
@@ -52,7 +52,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
         `cfg`, `datamodule`, `model`, `callbacks`, `logger`, `trainer`, and `record`, the callback that keeps the run's
         record.
     """
-    quieten_lightning()
+    silence_lightning()
     check_device(cfg.trainer.get("accelerator") or "auto")
     cfg.seed = L.seed_everything(choose_seed(cfg.seed), workers=True, verbose=False)
     datamodule: L.LightningDataModule = instantiate(cfg.data)
@@ -71,7 +71,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
         resumed=bool(cfg.get("resume")),
         compared_with=cfg.get("resume") or cfg.get("reproduce"),
     )
-    loggers = instantiate_all(go_on_logging(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
+    loggers = instantiate_all(resume_loggers(cfg, step) if cfg.get("resume") else cfg.get("logger"), "logger")
     if not loggers or cfg.trainer.get("fast_dev_run"):  # LearningRateMonitor raises without a logger
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     check_outputs(cfg, loggers)
@@ -86,12 +86,12 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
         options["profiler"] = NoProfiler()
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[CheckedOptimizers(), KnownMetrics(metrics_asked_for(cfg)), *callbacks, record],
+        callbacks=[CheckedOptimizers(), KnownMetrics(requested_metrics(cfg)), *callbacks, record],
         logger=loggers or False,
         plugins=plugins,
         **options,
     )
-    lighten(trainer, model, datamodule)
+    skip_noop_work(trainer, model, datamodule)
     if listener.pid is not None and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
         listener.before.append(lambda: launcher.kill(signal.SIGKILL))
     if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
@@ -107,9 +107,9 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
     }
 
 
-def restore(cfg: DictConfig, ckpt_path: Path) -> Any:
+def build_trained_model(cfg: DictConfig, ckpt_path: Path) -> Any:
     """Build the model of a run with the weights of a checkpoint, to be used rather than trained."""
-    quieten_lightning()
+    silence_lightning()
     model: L.LightningModule = instantiate(cfg.model)
     model.load_state_dict(check_fits(ckpt_path, model)["state_dict"])
     return model.eval()
@@ -129,7 +129,7 @@ def load_model(ckpt_path: str | Path, allowed_targets: Sequence[str] = ()) -> An
     path = check_file(ckpt_path)
     config = reusable(read_run_config(path))
     check_targets(config, allowed_targets)
-    return restore(OmegaConf.create(config), path)
+    return build_trained_model(OmegaConf.create(config), path)
 
 
 def check_device(accelerator: str) -> None:
@@ -148,7 +148,7 @@ def check_device(accelerator: str) -> None:
         )
 
 
-def ready_data(cfg: DictConfig) -> Any:
+def build_datamodule(cfg: DictConfig) -> Any:
     """Build the DataModule of a run, with its data read."""
     datamodule = instantiate(cfg.data)
     datamodule.prepare_data()
@@ -156,7 +156,7 @@ def ready_data(cfg: DictConfig) -> Any:
     return datamodule
 
 
-def metrics_asked_for(cfg: DictConfig) -> dict[str, list[str]]:
+def requested_metrics(cfg: DictConfig) -> dict[str, list[str]]:
     """The figures that a configuration names, under the keys that name them."""
     monitors = {
         f"callbacks.{key}.monitor": one.get("monitor") for key, one in (cfg.get("callbacks") or {}).items() if one
@@ -166,7 +166,7 @@ def metrics_asked_for(cfg: DictConfig) -> dict[str, list[str]]:
     return {**named, "optimized_metric": objectives(cfg)}
 
 
-def go_on_logging(cfg: DictConfig, step: int) -> DictConfig | None:
+def resume_loggers(cfg: DictConfig, step: int) -> DictConfig | None:
     """The loggers of a run that is resumed: TensorBoard forgets what was logged after the checkpoint's step."""
     if not cfg.get("logger"):
         return None
@@ -181,12 +181,12 @@ def choose_seed(seed: int | None) -> int:
     """The seed that is given, or one drawn anew; the processes of a DDP run take that of the first."""
     if seed is not None:
         return seed
-    if not in_torchrun() and not is_first() and "PL_GLOBAL_SEED" in os.environ:  # Lightning started this process
+    if not in_torchrun() and not is_rank_zero() and "PL_GLOBAL_SEED" in os.environ:  # Lightning started this process
         return int(os.environ["PL_GLOBAL_SEED"])
-    return int(agree(lambda: str(random.SystemRandom().randrange(2**31))))
+    return int(broadcast_from_rank_zero(lambda: str(random.SystemRandom().randrange(2**31))))
 
 
-def quieten_lightning() -> None:
+def silence_lightning() -> None:
     """Show only Lightning's warnings, and none about unused devices, products or deprecated torch calls."""
     logging.getLogger("lightning").handlers.clear()  # Hydra's handlers write what it logs already
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import lightning as L
 
-from src.run.results import chooser
+from src.run.results import best_checkpoint_callback
 from src.system.wording import suggest
 
 
@@ -46,7 +46,7 @@ class KnownMetrics(L.Callback):
 
     def _check(self, trainer: L.Trainer, stages: Collection[str]) -> None:
         monitored = set(trainer.callback_metrics)
-        best = [f"{checkpoint.monitor}_best"] if (checkpoint := chooser(trainer)) is not None else []
+        best = [f"{checkpoint.monitor}_best"] if (checkpoint := best_checkpoint_callback(trainer)) is not None else []
         known = {*monitored, *best}
         known |= {name.replace("val/", "test/", 1) for name in known if name.startswith("val/")}  # when it has ended
         for key, names in self.asked_for.items():

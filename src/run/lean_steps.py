@@ -40,7 +40,7 @@ class NoProfiler(PassThroughProfiler):
         return self._nothing
 
 
-def lighten(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
+def skip_noop_work(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
     """Skip the work that would do nothing at every step of a run."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         skip_unused_hooks(callback, L.Callback, STEP_HOOKS)

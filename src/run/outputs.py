@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from omegaconf import DictConfig
 
 from src.system.links import check_links
-from src.system.ranks import is_first
+from src.system.ranks import is_rank_zero
 
 TABLES = ("metrics.csv", "hparams.yaml")  # of Lightning's CSV logger
 
@@ -36,7 +36,7 @@ def check_outputs(cfg: DictConfig, loggers: Iterable[Logger]) -> None:
 def keep_tables(loggers: Iterable[Logger]) -> None:
     """Keep the tables of former runs, or of a run that is resumed, which Lightning's CSV logger would replace."""
     for logger in loggers:
-        if isinstance(logger, CSVLogger) and is_first():
+        if isinstance(logger, CSVLogger) and is_rank_zero():
             for former in (Path(logger.log_dir, name) for name in TABLES):
                 places = (Path(logger.save_dir, f"{former.stem}_before_{number}{former.suffix}") for number in count())
                 if former.is_file():

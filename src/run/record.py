@@ -22,7 +22,7 @@ from src.models.counting import count_parameters
 from src.models.task import DescribesInputs, Task
 from src.run.checkpoints import CONFIG_KEY, INPUT_KEY
 from src.run.journal import completed_epochs, epoch_line, journal
-from src.run.rerun import differences, remember, store_config, tell_differences
+from src.run.rerun import differences, log_differences, record_overrides, store_config
 from src.system.cpu import load_average
 from src.system.json_files import read_json, write_json
 
@@ -113,11 +113,11 @@ class RunRecord(L.Callback):
         if self.resumed and (changed := differences(self.config, self.folder)):
             now["changed"] = changed
         if self.compared_with:
-            tell_differences(self.config, Path(self.compared_with), now)
+            log_differences(self.config, Path(self.compared_with), now)
         if trainer.is_global_zero:
             store_config(self.config, self.folder)
             if self.resumed and HydraConfig.initialized():
-                remember(self.folder, list(HydraConfig.get().overrides.task))
+                record_overrides(self.folder, list(HydraConfig.get().overrides.task))
         before = read_json(self.folder / "run.json") if self.resumed else {}
         former = before["resumed"] if isinstance(before.get("resumed"), list) else []
         self.facts = {**before, "resumed": [*former, now]} if before else now

@@ -20,7 +20,7 @@ from src.run.status import JOB
 from src.system.json_files import read_json, write_whole
 from src.system.links import check_links
 from src.system.locks import locked
-from src.system.ranks import agree, folder_before_restart, meet_anew
+from src.system.ranks import broadcast_from_rank_zero, folder_before_restart, move_rendezvous
 from src.system.safe_files import printable, read_yaml
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ def expand_command_line() -> None:
         said = [word for word in sys.argv[1:] if name_of(word) not in (*OWN, "ckpt_path")]
         return expand([f"resume={folder}", *said])
 
-    sys.argv[1:] = json.loads(agree(lambda: json.dumps(expanded())))
-    meet_anew()
+    sys.argv[1:] = json.loads(broadcast_from_rank_zero(lambda: json.dumps(expanded())))
+    move_rendezvous()
 
 
 def expand(arguments: list[str]) -> list[str]:
@@ -106,7 +106,7 @@ def trusted_packages(arguments: list[str]) -> list[str]:
     return [str(name) for value in found for name in (value if isinstance(value, list) else [value])]
 
 
-def go_on(cfg: DictConfig, folder: Path) -> bool:
+def resume_job(cfg: DictConfig, folder: Path) -> bool:
     """Resume a sweep job that has already been started, as `resume=` would, however it is restarted.
 
     Returns:
@@ -131,7 +131,7 @@ def store_config(config: dict[str, Any], folder: Path) -> None:
     write_whole(path, yaml.safe_dump(config, sort_keys=False))
 
 
-def remember(folder: Path, overrides: list[str]) -> None:
+def record_overrides(folder: Path, overrides: list[str]) -> None:
     """Record the overrides given on resuming, so that the next resume replays them."""
     own = (*OWN, "ckpt_path", "allowed_targets")
     kept = [override for override in overrides if name_of(override) not in own]
@@ -160,7 +160,7 @@ def newest_good_checkpoint(folder: Path) -> Path | None:
     if aside:
         names = sorted({path.name.removesuffix(DAMAGED) for path in aside})
         told = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} damaged"
-        raise ValueError(f"{folder} cannot be resumed: {told}, and set aside; {ways_out(folder)}")
+        raise ValueError(f"{folder} cannot be resumed: {told}, and set aside; {recovery_hint(folder)}")
     return None
 
 
@@ -176,7 +176,7 @@ def check_starting_over(folder: Path) -> None:
         ValueError: it has; that of the first epoch may be there when a run is killed before its last one is written.
     """
     if trained := [path for path in epoch_checkpoints(folder) if not path.name.startswith("epoch_000")]:
-        raise ValueError(f"{folder} has lost its {LAST}, but {trained[-1].name} is there: {ways_out(folder)}")
+        raise ValueError(f"{folder} has lost its {LAST}, but {trained[-1].name} is there: {recovery_hint(folder)}")
 
 
 def epoch_checkpoints(folder: Path) -> list[Path]:
@@ -184,7 +184,7 @@ def epoch_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "checkpoints").glob("epoch_*.ckpt") if path.is_file())
 
 
-def ways_out(folder: Path) -> str:
+def recovery_hint(folder: Path) -> str:
     """Suggest what to do with a run that cannot be resumed."""
     if not (kept := epoch_checkpoints(folder)):
         return f"there is no other one: train anew, in a folder of its own, with {shlex.quote(f'reproduce={folder}')}"
@@ -195,7 +195,7 @@ def ways_out(folder: Path) -> str:
     return f"go on from an epoch's with {resume} {ckpt_path}, or start a run from its weights with {init_from}"
 
 
-def tell_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) -> None:
+def log_differences(config: dict[str, Any], folder: Path, now: dict[str, Any]) -> None:
     """Say what is different from the recorded run: configuration, code, packages, processor, threads, data.
 
     Args:

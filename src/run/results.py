@@ -27,10 +27,10 @@ SUMMARY = ("params", "epoch_seconds", "images_per_second")
 COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
 
 
-def collect_figures(trainer: L.Trainer) -> dict[str, float]:
+def collect_metrics(trainer: L.Trainer) -> dict[str, float]:
     """The metrics of the stage that has just ended, plus the best value of the monitored metric and its epoch."""
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    checkpoint = chooser(trainer)
+    checkpoint = best_checkpoint_callback(trainer)
     if checkpoint is not None and checkpoint.best_model_score is not None:
         figures[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)
         if trainer.state.fn == TrainerFn.FITTING:
@@ -46,11 +46,11 @@ def as_tensors(figures: dict[str, float]) -> dict[str, Tensor]:
 
 def best_checkpoint(trainer: L.Trainer) -> Path | None:
     """The best checkpoint of a training that has just ended; None where it kept none."""
-    checkpoint = chooser(trainer)
+    checkpoint = best_checkpoint_callback(trainer)
     return Path(checkpoint.best_model_path) if checkpoint is not None and checkpoint.best_model_path else None
 
 
-def chooser(trainer: L.Trainer) -> ModelCheckpoint | None:
+def best_checkpoint_callback(trainer: L.Trainer) -> ModelCheckpoint | None:
     """The callback that keeps the best checkpoint, by what it monitors."""
     found = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint) and one.monitor)
     return next(found, None)
@@ -86,7 +86,7 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
 
 def best_line(trainer: L.Trainer, figures: dict[str, float]) -> str | None:
     """The best epoch and its checkpoint; None where none has been trained."""
-    checkpoint = chooser(trainer)
+    checkpoint = best_checkpoint_callback(trainer)
     if checkpoint is None or "best_epoch" not in figures:
         return None
     score, name = figures[f"{checkpoint.monitor}_best"], Path(checkpoint.best_model_path).name

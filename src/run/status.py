@@ -9,7 +9,7 @@ from typing import Any
 
 from src.run.interruption import Interrupted, Pruned
 from src.system.json_files import read_json, write_json
-from src.system.ranks import is_first
+from src.system.ranks import is_rank_zero
 
 JOB, STATUS = "job.json", "status.json"
 PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
@@ -18,9 +18,9 @@ STATUSES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED, PRUNED)
 DONE = (FINISHED, PRUNED)  # for good: such a job is not run again
 
 
-def note(folder: Path, **facts: Any) -> None:
+def update_status(folder: Path, **facts: Any) -> None:
     """Add facts to the status of a job; a run that is no job of a sweep keeps none."""
-    if (folder / JOB).is_file() and is_first():
+    if (folder / JOB).is_file() and is_rank_zero():
         write_json(folder / STATUS, {**facts_of(folder), **facts})
 
 
@@ -82,7 +82,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def recorded(folder: Path, task: Callable[[], Any], describe: Callable[[BaseException], str]) -> Any:
+def run_with_status(folder: Path, task: Callable[[], Any], describe: Callable[[BaseException], str]) -> Any:
     """Run a job's task and record its status; a finished job is not run again.
 
     Args:
@@ -95,19 +95,19 @@ def recorded(folder: Path, task: Callable[[], Any], describe: Callable[[BaseExce
         return former.get("value") if former["status"] == FINISHED else None
     attempts = 1 + former.get("attempts", 0)
     place = {"host": socket.gethostname(), "pid": os.getpid()}
-    note(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **place)
+    update_status(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **place)
     try:
         value = task()
     except Pruned as pruned:
-        note(folder, status=PRUNED, ended=now(), value=pruned.value)
+        update_status(folder, status=PRUNED, ended=now(), value=pruned.value)
         return None
     except (Interrupted, KeyboardInterrupt, SystemExit):
-        note(folder, status=INTERRUPTED, ended=now())
+        update_status(folder, status=INTERRUPTED, ended=now())
         raise
     except BaseException as error:
-        note(folder, status=FAILED, ended=now(), error=describe(error))
+        update_status(folder, status=FAILED, ended=now(), error=describe(error))
         raise
-    note(folder, status=FINISHED, ended=now(), value=value)
+    update_status(folder, status=FINISHED, ended=now(), value=value)
     return value
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from src.run.checkpoint_tensors import numbers
 from src.run.checkpoints import read_checkpoint
 from src.run.journal import journal
-from src.system.ranks import is_first
+from src.system.ranks import is_rank_zero
 from src.system.safe_files import printable
 
 NAMED = 6  # tensors that the table names; a head is two
@@ -38,7 +38,7 @@ def load_fitting(model: nn.Module, ckpt_path: Path) -> None:
         "new": {name: value for name, value in ours.items() if name not in fitting},
         "unused": {name: value for name, value in theirs.items() if name not in fitting},
     }
-    if is_first():
+    if is_rank_zero():
         print_groups(ckpt_path, groups)
 
 

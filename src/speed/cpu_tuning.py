@@ -114,7 +114,7 @@ class CpuTuning(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lay the restored state of optimizers out as the weights are: torch's fused kernels do not look at strides."""
         for optimizer in trainer.optimizers:
-            lay_out_state(optimizer)
+            match_state_strides(optimizer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the tensors of checkpoints contiguous, for whoever loads them without this callback."""
@@ -258,7 +258,7 @@ def plugin(precision: str, trainer: L.Trainer) -> Any:
     return L.pytorch.plugins.precision.Precision()
 
 
-def lay_out_state(optimizer: Optimizer) -> None:
+def match_state_strides(optimizer: Optimizer) -> None:
     """Give every tensor of an optimizer's state the strides of the parameter it belongs to."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():

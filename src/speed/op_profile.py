@@ -40,7 +40,7 @@ class OperatorProfile(L.Callback):
         """Begin to profile."""
         if not self.table and self._profile is None and batch_idx == self.skip:
             for name, module in pl_module.net.named_modules(prefix="net"):  # type: ignore[union-attr]
-                self._hooks += mark(module, f"{name} ({type(module).__name__})")
+                self._hooks += record_module(module, f"{name} ({type(module).__name__})")
             self._profile = profile(use_kineto=True)
             self._profile.__enter__()
 
@@ -81,7 +81,7 @@ class OperatorProfile(L.Callback):
                 logger.experiment.add_text("op_profile", self.table, trainer.global_step)
 
 
-def mark(module: nn.Module, name: str) -> list[Any]:
+def record_module(module: nn.Module, name: str) -> list[Any]:
     """Let a profile know when a module's forward pass begins and ends; returns the hooks that do."""
     running: list[record_function] = []
 

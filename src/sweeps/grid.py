@@ -6,7 +6,7 @@ import logging
 from hydra.core.override_parser.types import Override
 
 from src.config.quoting import name_of
-from src.sweeps.jobs import Job, to_do
+from src.sweeps.jobs import Job, pending_jobs
 from src.sweeps.objectives import again, best_job
 from src.sweeps.space import values_of
 from src.sweeps.sweeper import ResumableSweeper, wait_for
@@ -36,10 +36,10 @@ class GridSweeper(ResumableSweeper):
         wanted = [list(words) for words in itertools.product(*(values_of(one) for one in overrides.values()))]
         self.check(wanted)
         sweep = self.open([name_of(key) for key in overrides])
-        with sweep.claimed():
+        with sweep.exclusive():
             jobs = sweep.jobs_for(wanted)
             wait_for(jobs)
-            waiting = to_do(jobs, self.retry_failed)
+            waiting = pending_jobs(jobs, self.retry_failed)
             if len(waiting) < len(jobs):
                 log.info("%d of %d jobs are to do", len(waiting), len(jobs))
             self.launch(waiting, len(waiting))

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from src.run.interruption import Pruned
 from src.run.journal import score_of
-from src.run.status import JOB, note
+from src.run.status import JOB, update_status
 from src.system.json_files import read_json
 
 
@@ -40,7 +40,7 @@ class SweepJob(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the first epoch and the number of epochs."""
-        note(self.folder, epoch=trainer.current_epoch, max_epochs=trainer.max_epochs)
+        update_status(self.folder, epoch=trainer.current_epoch, max_epochs=trainer.max_epochs)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note that the figures of the validation are in."""
@@ -62,7 +62,7 @@ class SweepJob(L.Callback):
             ValueError: the run has no such figure.
         """
         epoch = trainer.current_epoch + 1
-        note(self.folder, epoch=epoch)
+        update_status(self.folder, epoch=epoch)
         self._unreported = True
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not self.prune_by or not trainer.fit_loop.epoch_loop._should_check_val_epoch():
@@ -79,14 +79,16 @@ class SweepJob(L.Callback):
             validated = {
                 name: metrics[name] for name in reported(trainer) if name.startswith("val/") and name in metrics
             }
-            note(self.folder, figures=validated)  # train/loss is still that of the epoch before
+            update_status(self.folder, figures=validated)  # train/loss is still that of the epoch before
             raise Pruned(value)
 
     def _report(self, trainer: L.Trainer) -> None:
         """Report the metrics of an epoch that had its validation, or needs none."""
         if self._unreported and (self._validated or not trainer.enable_validation):
             metrics = trainer.callback_metrics
-            note(self.folder, figures={name: float(metrics[name]) for name in reported(trainer) if name in metrics})
+            update_status(
+                self.folder, figures={name: float(metrics[name]) for name in reported(trainer) if name in metrics}
+            )
         self._unreported = self._validated = False
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from src.config.quoting import name_of
-from src.run.status import DONE, FAILED, INTERRUPTED, JOB, PENDING, RUNNING, facts_of, note, now, status_of
+from src.run.status import DONE, FAILED, INTERRUPTED, JOB, PENDING, RUNNING, facts_of, now, status_of, update_status
 from src.system.json_files import read_json, write_json
 from src.system.locks import is_locked, locked
 from src.system.safe_files import printable
@@ -43,7 +43,7 @@ class Job:
     @property
     def status(self) -> str:
         """How the job stands."""
-        return self.facts["status"] if self._final else standing(self.folder, self.facts.get("status", PENDING))
+        return self.facts["status"] if self._final else current_status(self.folder, self.facts.get("status", PENDING))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Sweep:
             found.append(job)
         return found
 
-    def claimed(self) -> AbstractContextManager[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """Keep others from launching this sweep's jobs.
 
         Raises:
@@ -155,7 +155,7 @@ def are_texts(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def standing(folder: Path, told: str | None = None) -> str:
+def current_status(folder: Path, told: str | None = None) -> str:
     """How the job of a folder stands; one that was running and that nobody works at any more has been interrupted.
 
     Args:
@@ -169,7 +169,7 @@ def standing(folder: Path, told: str | None = None) -> str:
     return status
 
 
-def to_do(jobs: Iterable[Job], retry_failed: bool) -> list[Job]:
+def pending_jobs(jobs: Iterable[Job], retry_failed: bool) -> list[Job]:
     """The jobs that are still to be run: new ones, interrupted ones and, on request, failed ones."""
     wanted = {PENDING, INTERRUPTED} | ({FAILED} if retry_failed else set())
     return [job for job in jobs if job.status in wanted]
@@ -178,13 +178,13 @@ def to_do(jobs: Iterable[Job], retry_failed: bool) -> list[Job]:
 def mark_lost(job: Job, sentence: str) -> None:
     """Let the status of a job tell that its process has died, unless it could still tell how it ended."""
     if status_of(job.folder) in (PENDING, RUNNING):
-        note(job.folder, status=FAILED, ended=now(), error=sentence)
+        update_status(job.folder, status=FAILED, ended=now(), error=sentence)
 
 
 def mark_interrupted(job: Job) -> None:
     """Let the status of a job tell that its process was ended, unless it could still tell how it ended."""
     if status_of(job.folder) == RUNNING:
-        note(job.folder, status=INTERRUPTED, ended=now())
+        update_status(job.folder, status=INTERRUPTED, ended=now())
 
 
 def key_of(overrides: Iterable[str]) -> frozenset[str]:

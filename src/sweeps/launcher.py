@@ -24,7 +24,7 @@ from src.run.interruption import RESUMABLE, Interrupted
 from src.run.status import FAILED, INTERRUPTED
 from src.sweeps.ending import Ending, blocked, leave_terminal
 from src.sweeps.jobs import Job, mark_interrupted, mark_lost
-from src.sweeps.table import Progress, words
+from src.sweeps.table import Progress, describe_job
 from src.sweeps.task import Task
 from src.system.cpu import allowed_cpus, physical_cores
 from src.system.links import open_to_append
@@ -72,7 +72,7 @@ class LocalLauncher(Launcher):
             for number, overrides in enumerate(job_overrides, initial_job_idx)
         ]
         self.run(jobs, len(jobs))
-        return [returned(job) for job in jobs]
+        return [job_return(job) for job in jobs]
 
     def run(self, jobs: Iterable[Job], total: int, ended: Callable[[Job], None] | None = None) -> None:
         """Run jobs until there are none, one has failed and that is to end the sweep, or a signal ends it.
@@ -91,7 +91,7 @@ class LocalLauncher(Launcher):
 
     def _one_by_one(self, jobs: Iterable[Job], total: int, ended: Callable[[Job], None]) -> None:
         for place, job in enumerate(jobs, 1):
-            log.info("job %d (%d of %d): %s", job.number, place, total, words(job))
+            log.info("job %d (%d of %d): %s", job.number, place, total, describe_job(job))
             self._own = job
             result = self.task.run(job)
             self._own = None
@@ -170,7 +170,7 @@ class Worker:
     def __init__(self, task: Task) -> None:
         context = get_context("spawn")  # a fork would share the threads and locks of what is loaded already
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=work, args=(other, task, Singleton.get_state()["instances"]))
+        self.process = context.Process(target=run_worker, args=(other, task, Singleton.get_state()["instances"]))
         resource_tracker.ensure_running()  # by itself it would unblock the signals again
         with blocked():
             self.process.start()
@@ -218,7 +218,7 @@ class Worker:
         self.process.join(EXIT_SECONDS)
 
 
-def work(connection: Connection, task: Task, singletons: Any) -> None:
+def run_worker(connection: Connection, task: Task, singletons: Any) -> None:
     """What a worker does: run the jobs that it is sent until there are no more, or nobody who sends them."""
     job: Job | None = None
     leave_terminal(Ending(lambda: "Interrupted.", abandon=lambda: mark_interrupted(job) if job else None))
@@ -275,7 +275,7 @@ def ignore(job: Job) -> None:
     """What is done at the end of a job where nobody wants to know."""
 
 
-def returned(job: Job) -> JobReturn:
+def job_return(job: Job) -> JobReturn:
     """What Hydra wants to know of a job that another process has run."""
     result, facts = JobReturn(), job.facts
     result.overrides = list(job.overrides)

@@ -21,7 +21,7 @@ from src.config.quoting import name_of
 from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
 from src.sweeps.jobs import Job
 from src.sweeps.objectives import Objective, again
-from src.sweeps.space import SearchSpace, word
+from src.sweeps.space import SearchSpace, override_text
 from src.sweeps.study import attribute, check_values, open_study, trial_of
 from src.sweeps.sweeper import ResumableSweeper, wait_for
 from src.system.json_files import write_whole
@@ -85,7 +85,7 @@ class OptunaSweeper(ResumableSweeper):
         """Go on with the study until it has its trials."""
         names = self._names()
         conditional = {
-            condition: {key: self.parse([word(key, value)])[0] for key, value in parts.items()}
+            condition: {key: self.parse([override_text(key, value)])[0] for key, value in parts.items()}
             for condition, parts in self.conditional_params.items()
         }
         self.space = SearchSpace(overrides, conditional, lambda text: self.parse([text])[0])

@@ -54,9 +54,9 @@ class SearchSpace:
 
     def suggest(self, trial: "Trial") -> list[str]:
         """The overrides of a trial; what has been drawn for it before stays."""
-        words = [*self.fixed, *(word(key, draw(trial, key, one)) for key, one in self.searched.items())]
+        words = [*self.fixed, *(override_text(key, draw(trial, key, one)) for key, one in self.searched.items())]
         for parts in self._holding(words):
-            words += [word(key, draw(trial, key, one)) for key, one in parts.items()]
+            words += [override_text(key, draw(trial, key, one)) for key, one in parts.items()]
         return words
 
     def rows(self) -> list[list[str]]:
@@ -64,9 +64,11 @@ class SearchSpace:
         examples = {key: examples_of(one) for key, one in self.searched.items()}
         rows = []
         for number in range(max(map(len, examples.values()))):
-            row = [*self.fixed, *(word(key, some[number % len(some)]) for key, some in examples.items())]
+            row = [*self.fixed, *(override_text(key, some[number % len(some)]) for key, some in examples.items())]
             for parts in self._holding(row):
-                row += [word(key, examples_of(one)[number % len(examples_of(one))]) for key, one in parts.items()]
+                row += [
+                    override_text(key, examples_of(one)[number % len(examples_of(one))]) for key, one in parts.items()
+                ]
             rows.append(row)
         return rows
 
@@ -195,7 +197,7 @@ def grid_of(one: "BaseDistribution") -> list[Any] | None:
     return [one.low + number * step for number in range(round((one.high - one.low) / step) + 1)]  # type: ignore[attr-defined]
 
 
-def word(key: str, value: Any) -> str:
+def override_text(key: str, value: Any) -> str:
     """An override with a value that was drawn."""
     return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
 

@@ -26,7 +26,7 @@ from src.sweeps.ending import Ending, typed_command
 from src.sweeps.jobs import Job, Sweep, jobs_in, without_names
 from src.sweeps.launcher import LocalLauncher
 from src.sweeps.objectives import Objective, objectives_of
-from src.sweeps.space import word
+from src.sweeps.space import override_text
 from src.sweeps.table import summarise
 from src.sweeps.task import kind
 from src.system.json_files import read_json
@@ -100,7 +100,7 @@ class ResumableSweeper(Sweeper):
         if name in (".", "..") or {"/", "\\"} & {*name}:
             raise ValueError(f"sweep={name} is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.")
         given = [name_of(argument) for argument in arguments]
-        words = [word(key, value) for key, value in self.params.items() if key not in given]
+        words = [override_text(key, value) for key, value in self.params.items() if key not in given]
         overrides = self.parse([*words, *arguments])
         self.folder = Path(self.config.hydra.sweep.dir).resolve()
         self.ending.sentence = self.not_ended

@@ -62,8 +62,8 @@ class Progress:
                 str(job.number),
                 epochs,
                 escape(figures(facts)),
-                since(facts.get("started")),
-                escape(words(job)),
+                elapsed(facts.get("started")),
+                escape(describe_job(job)),
             )
         self._live.update(Group(table, self._line(done)), refresh=True)
 
@@ -72,7 +72,7 @@ class Progress:
         self.ended += 1
         facts = job.facts
         detail = printable(facts.get("error", "")) if job.status == FAILED else figures(facts)
-        line = f"job {job.number} {job.status}: {words(job)}{f'  {detail}' if detail else ''}"
+        line = f"job {job.number} {job.status}: {describe_job(job)}{f'  {detail}' if detail else ''}"
         if not self._live.is_started:
             line = f"[{self.ended}/{self.total}] {line}"
         self.console.print(
@@ -123,7 +123,7 @@ def table_of_jobs(jobs: Sequence[Job], shared: Collection[str], objectives: Sequ
             f"[{style}]{status}[/]" if style else status,
             value(facts.get("value")) or escape(figures(facts)),
             str(facts.get("epoch", "")),
-            escape(words(job, shared)),
+            escape(describe_job(job, shared)),
         )
     return table
 
@@ -144,7 +144,9 @@ def table_of_groups(jobs: Sequence[Job], shared: Collection[str], objectives: Se
             str(len(group)),
             counts(Counter(job.status for job in group)),
             value(means(group)) or escape(figures({"figures": told})),
-            escape(words(group[0], {*shared, *(word for word in group[0].overrides if name_of(word) == "seed")})),
+            escape(
+                describe_job(group[0], {*shared, *(word for word in group[0].overrides if name_of(word) == "seed")})
+            ),
         )
     if len(groups) > ROWS:
         table.add_row("…", "", "", f"and {len(groups) - ROWS} more groups")
@@ -167,7 +169,7 @@ def common(jobs: Sequence[Job]) -> set[str]:
     return set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
 
 
-def words(job: Job, left_out: Collection[str] = ()) -> str:
+def describe_job(job: Job, left_out: Collection[str] = ()) -> str:
     """What a job is, in the words of the command line; long numbers are rounded."""
     return printable(" ".join(LONG_NUMBER.sub(rounded, word) for word in job.overrides if word not in left_out))
 
@@ -188,7 +190,7 @@ def value(content: Any) -> str:
     return ", ".join(f"{number:.4g}" for number in numbers(content))
 
 
-def since(started: str | None) -> str:
+def elapsed(started: str | None) -> str:
     """How long ago a time was."""
     if started is None:
         return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from src.system.links import open_to_append, refusal
-from src.system.ranks import is_first
+from src.system.ranks import is_rank_zero
 
 
 class FolderInUse(ValueError):
@@ -28,7 +28,7 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
         FolderInUse: another process is at it.
         ValueError: the lock is a link, which may be another folder's.
     """
-    if os.name != "posix" or not is_first():  # Windows has no such lock; the first process holds it for the others
+    if os.name != "posix" or not is_rank_zero():  # Windows has no such lock; the first process holds it for the others
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)

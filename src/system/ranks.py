@@ -30,7 +30,7 @@ def in_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process of a run that writes and speaks for all; without others it is."""
     ranks = ("RANK",) if in_torchrun() else ("NODE_RANK", "LOCAL_RANK")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
@@ -52,7 +52,7 @@ def program() -> str:
     return f"torchrun {nodes}--nproc-per-node={os.environ['LOCAL_WORLD_SIZE']}"
 
 
-def agree(choose: Callable[[], str]) -> str:
+def broadcast_from_rank_zero(choose: Callable[[], str]) -> str:
     """What the first process of a torchrun chooses; the others wait for it. All must ask the same in the same order.
 
     Raises:
@@ -61,14 +61,14 @@ def agree(choose: Callable[[], str]) -> str:
     if not in_torchrun():
         return choose()
     key = f"choice_{next(_calls)}"
-    if is_first():
+    if is_rank_zero():
         chosen = choose()
         store().set(key, chosen)
         return chosen
     return store().get(key).decode()
 
 
-def tell(say: Callable[[], None]) -> None:
+def run_on_rank_zero(say: Callable[[], None]) -> None:
     """Say what ends this process, unless another of the same torchrun says already why it ends.
 
     The first to fail is nearest to the cause. The others wait until it has spoken, for torchrun ends all when one ends.
@@ -90,7 +90,7 @@ def tell(say: Callable[[], None]) -> None:
 
 def keep_for_restart(folder: str) -> None:
     """Let the processes of a torchrun find the run's folder, should it start them again."""
-    if in_torchrun() and is_first():
+    if in_torchrun() and is_rank_zero():
         under("lasting").set("folder", folder)
 
 
@@ -107,13 +107,13 @@ def is_restarted() -> bool:
     return in_torchrun() and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
 
 
-def meet_anew() -> None:
+def move_rendezvous() -> None:
     """Let processes that were started again meet at a port of their own.
 
     In torchrun's store torch would find the addresses of those before, and wait for them in vain.
     """
     if is_restarted():
-        os.environ["MASTER_PORT"] = agree(free_port)
+        os.environ["MASTER_PORT"] = broadcast_from_rank_zero(free_port)
         os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # the first process serves it
 
 
@@ -133,11 +133,11 @@ def under(name: str) -> Any:
     """The store of torchrun, with keys of our own under a name."""
     from torch.distributed import PrefixStore
 
-    return PrefixStore(f"lightning_hydra_lab_{name}", served())
+    return PrefixStore(f"lightning_hydra_lab_{name}", torchrun_store())
 
 
 @cache
-def served() -> Any:
+def torchrun_store() -> Any:
     """The store of torchrun."""
     from torch.distributed.rendezvous import rendezvous
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src.callbacks.image_report import ImageReport, confusion_figure, image_grid, pngs
+from src.callbacks.image_report import ImageReport, confusion_figure, encode_pngs, image_grid
 
 Trainer = Callable[..., L.Trainer]
 Known = Callable[..., tuple[L.LightningModule, L.LightningDataModule]]
@@ -279,7 +279,7 @@ def test_another_file_of_the_report_s_name_is_not_replaced(known: Known, trainer
 
 
 def test_images_in_the_report_are_small_and_in_colour() -> None:
-    (png,) = pngs(torch.rand(1, 3, 200, 100))
+    (png,) = encode_pngs(torch.rand(1, 3, 200, 100))
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
     assert picture.size == (32, 64) and picture.mode == "RGB" and len(png) < 12_000
 

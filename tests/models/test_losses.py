@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from src.models.classifier import Classifier
 from src.models.losses import CrossEntropy
-from src.run.instantiate import instantiate, restore
+from src.run.instantiate import build_trained_model, instantiate
 from src.train import train
 from tests.conftest import TINY_RUN
 from tests.data.conftest import write_photographs
@@ -94,7 +94,7 @@ def test_a_run_with_weights_is_tested_and_resumed(
     expected = counts.sum() / (10 * counts) if weight == "balanced" else torch.tensor(json.loads(weight))
     torch.testing.assert_close(criterion.weight, expected)
     # where there are no data to ask, as before an export, the weights are those of the training
-    torch.testing.assert_close(restore(compose(*own), last).criterion.weight, expected)
+    torch.testing.assert_close(build_trained_model(compose(*own), last).criterion.weight, expected)
 
 
 def test_an_unbalanced_folder_is_trained_with_weights(compose: Callable[..., DictConfig], tmp_path: Path) -> None:

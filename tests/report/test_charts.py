@@ -16,11 +16,11 @@ from src.report.charts import (
     free_place,
     history,
     lines,
-    look,
     precise,
     scatter,
     short,
     significant,
+    style_of,
     text_of,
     tick_texts,
 )
@@ -46,8 +46,8 @@ def test_an_axis_of_nets_of_nearly_one_size_has_ticks(sizes: tuple[float, ...]) 
 
 
 def test_the_first_24_look_different_and_the_rest_is_grey() -> None:
-    assert len({look(rank) for rank in range(DISTINCT)}) == DISTINCT == 24
-    assert {look(rank) for rank in range(DISTINCT, 99)} == {"cx"}
+    assert len({style_of(rank) for rank in range(DISTINCT)}) == DISTINCT == 24
+    assert {style_of(rank) for rank in range(DISTINCT, 99)} == {"cx"}
     drawn = [scatter([Point(1, 1, "", rank)], "", "", count) for rank in (0, 8, 16)]
     shapes = {re.sub(r"[\d.]+", "", found) for one in drawn for found in re.findall(r"<(?:circle|path)[^>]+", one)}
     assert len(shapes) == 3

@@ -8,7 +8,7 @@ from markupsafe import escape
 
 from src.report.comparisons import compare_by_data
 from src.report.page import render
-from src.report.runs import find_runs, measured_figures, read_run
+from src.report.runs import benchmark_metrics, find_runs, read_run
 from src.report.studies import study_reports
 from src.system.locks import locked
 from tests.report.conftest import MakeRun
@@ -162,7 +162,7 @@ def test_latencies_are_those_measured_last(tmp_path: Path) -> None:
         os.utime(path, (number, number))
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "benchmark.json").symlink_to("benchmark.json")  # to itself
-    assert measured_figures(tmp_path) == {("m", 5): {"latency_ms": 1.0, "macs": 1}}
+    assert benchmark_metrics(tmp_path) == {("m", 5): {"latency_ms": 1.0, "macs": 1}}
 
 
 def test_a_mode_that_is_none_is_damage(make_run: MakeRun) -> None:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from src.run.checkpoints import read_checkpoint
 from src.run.recorded_overrides import OVERRIDES
-from src.run.rerun import expand, go_on, newest_good_checkpoint, remember, tell_differences
+from src.run.rerun import expand, log_differences, newest_good_checkpoint, record_overrides, resume_job
 from src.system.locks import FolderInUse, locked
 from src.system.safe_files import read_yaml
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_that_unpacks_to_more_than_it_is_is_not_unpacked(tmp_path: 
 
 def test_what_is_changed_when_a_run_is_resumed_is_remembered(folder: Path) -> None:
     overrides = ["model=mnist_cnn_8k", "resume='x'", "seed=17", "ckpt_path='x/last.ckpt'", "trainer.max_epochs=9"]
-    remember(folder, [*overrides, "allowed_targets=[mine]"])
+    record_overrides(folder, [*overrides, "allowed_targets=[mine]"])
     assert read_yaml(folder / OVERRIDES) == ["model=mnist_cnn_8k", "trainer.max_epochs=9", "ckpt_path=old.ckpt"]
     assert "trainer.max_epochs=9" in expand([f"resume={folder}"])
 
@@ -153,10 +153,10 @@ def test_what_is_no_run_is_answered_with_a_sentence(tmp_path: Path, folder: Path
 def test_differences_are_told_one_by_one_and_none_too(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     same = {"model": {"lr": 1, "old": 2}, "seed": 3}
     with caplog.at_level(logging.INFO):
-        tell_differences(same, folder, {"cpus": 2, "packages": {"torch": "1"}, "started": "now"})
+        log_differences(same, folder, {"cpus": 2, "packages": {"torch": "1"}, "started": "now"})
         assert "Nothing differs" in caplog.text
         caplog.clear()
-        tell_differences({"model": {"lr": 5, "new": 1}}, folder, {"cpus": 4, "packages": {"torch": "1"}})
+        log_differences({"model": {"lr": 5, "new": 1}}, folder, {"cpus": 4, "packages": {"torch": "1"}})
     lines = {line.strip() for line in caplog.text.splitlines()[1:]}
     assert lines == {"model.lr: 1 -> 5", "model.old: 2 -> not there", "model.new: not there -> 1", "cpus: 2 -> 4"}
 
@@ -176,27 +176,27 @@ def test_what_was_changed_when_a_run_was_resumed_is_told_of_its_reproduction(
     resumed = [{"changed": one} for one in changes]
     (folder / "run.json").write_text(json.dumps({"cpus": 2, "resumed": resumed}))
     again = {"trainer": {"max_epochs": 4}, "reproduce": str(folder), "ckpt_path": None}
-    tell_differences(again, folder, {"cpus": 2})
+    log_differences(again, folder, {"cpus": 2})
     assert [line.strip() for line in caplog.text.splitlines()[1:]] == [
         "trainer.max_epochs: 2, until it was resumed -> 4"
     ]
     caplog.clear()
-    tell_differences({**again, "reproduce": None, "resume": str(folder)}, folder, {"cpus": 2})
+    log_differences({**again, "reproduce": None, "resume": str(folder)}, folder, {"cpus": 2})
     assert "until" not in caplog.text  # it goes on
 
 
 def test_a_job_that_has_begun_goes_on(tmp_path: Path) -> None:
     cfg = OmegaConf.create({"resume": None, "seed": None, "ckpt_path": None})
-    assert not go_on(cfg, tmp_path)
+    assert not resume_job(cfg, tmp_path)
     (tmp_path / "job.json").write_text("{}")
-    assert not go_on(cfg, tmp_path) and cfg.resume is None  # it has not begun
+    assert not resume_job(cfg, tmp_path) and cfg.resume is None  # it has not begun
     (tmp_path / "run.json").write_text(json.dumps({"seed": 17}))
-    assert go_on(cfg, tmp_path) and (cfg.resume, cfg.seed, cfg.ckpt_path) == (str(tmp_path), 17, None)
+    assert resume_job(cfg, tmp_path) and (cfg.resume, cfg.seed, cfg.ckpt_path) == (str(tmp_path), 17, None)
     cfg.resume = None
     (tmp_path / "checkpoints").mkdir()
     torch.save({"state_dict": {}}, tmp_path / "checkpoints" / "last.ckpt")
-    assert go_on(cfg, tmp_path) and cfg.ckpt_path == str(tmp_path / "checkpoints" / "last.ckpt")
-    assert not go_on(cfg, tmp_path)  # resume= says it all already
+    assert resume_job(cfg, tmp_path) and cfg.ckpt_path == str(tmp_path / "checkpoints" / "last.ckpt")
+    assert not resume_job(cfg, tmp_path)  # resume= says it all already
 
 
 @pytest.mark.parametrize("seed", ["${oc.env:HOME}", -1, 2**32, True, [1]])
@@ -204,13 +204,13 @@ def test_a_job_takes_no_seed_that_is_none(seed: object, tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text("{}")
     (tmp_path / "run.json").write_text(json.dumps({"seed": seed}))
     cfg = OmegaConf.create({"resume": None, "seed": 3, "ckpt_path": None})
-    assert go_on(cfg, tmp_path) and cfg.seed == 3
+    assert resume_job(cfg, tmp_path) and cfg.seed == 3
 
 
 def test_a_run_that_is_no_job_starts_anew(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"seed": 17}))
     cfg = OmegaConf.create({"resume": None, "seed": 1, "ckpt_path": None})
-    assert not go_on(cfg, tmp_path) and cfg.seed == 1
+    assert not resume_job(cfg, tmp_path) and cfg.seed == 1
 
 
 def test_a_linked_folder_of_checkpoints_is_refused_before_one_is_set_aside(folder: Path, tmp_path: Path) -> None:

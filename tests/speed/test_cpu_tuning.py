@@ -17,7 +17,7 @@ from src.models.classifier import Classifier
 from src.run.checkpoints import read_checkpoint
 from src.run.record import RunRecord
 from src.speed import cpu_tuning, measure
-from src.speed.cpu_tuning import CpuTuning, lay_out_state
+from src.speed.cpu_tuning import CpuTuning, match_state_strides
 from src.speed.tuning import Settings
 from src.system import cpu
 
@@ -181,7 +181,7 @@ def test_the_state_of_an_optimizer_follows_the_layout_of_the_weights() -> None:
         parameter.grad = gradient.contiguous(memory_format=memory_format)
         optimizer = torch.optim.AdamW([parameter], lr=0.1, fused=True)
         optimizer.state[parameter] = {"step": torch.tensor(3.0), "exp_avg": first, "exp_avg_sq": first.square()}
-        lay_out_state(optimizer)
+        match_state_strides(optimizer)
         assert optimizer.state[parameter]["exp_avg"].stride() == parameter.stride()
         optimizer.step()
         return parameter.detach()

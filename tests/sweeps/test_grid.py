@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from src.run.status import note
+from src.run.status import update_status
 from src.sweeps.jobs import Sweep
 from src.system.locks import locked
 from tests.sweeps.conftest import TOY, Toy, overrides, starts, statuses
@@ -53,14 +53,14 @@ def test_the_score_of_jobs_that_are_known_is_the_recorded_one(toy: Toy, tmp_path
     sweep = Sweep(tmp_path / "sweep", "train", ["model", "optimized_metric"])
     jobs = sweep.jobs_for([f"model={name}", "optimized_metric=val/mse"] for name in ("mnist_sdn_8k", "gone_since"))
     for job, value in zip(jobs, (0.2, 0.1), strict=True):
-        note(job.folder, status="finished", value=value)
+        update_status(job.folder, status="finished", value=value)
         (job.folder / "run.json").write_text(json.dumps({"score": "mse", "mode": "min"}))
     assert "best job 1: val/mse 0.1;" in toy("model=mnist_sdn_8k,gone_since", "optimized_metric=val/mse").stdout
 
 
 def test_jobs_that_are_known_are_not_composed_again(toy: Toy, tmp_path: Path) -> None:
     (job,) = Sweep(tmp_path / "sweep", "train", ["model"]).jobs_for([["model=gone_since"]])
-    note(job.folder, status="finished", value=0)
+    update_status(job.folder, status="finished", value=0)
     result = toy("model=mnist_sdn_8k,gone_since")
     assert "2 jobs: 2 finished" in result.stdout and list(starts(tmp_path)) == [1]
     assert "There is no model=gone_too." in toy("model=mnist_sdn_8k,gone_since,gone_too", status=1).stderr
@@ -262,7 +262,7 @@ def test_a_signal_ends_a_job_of_this_process_wherever_it_is(tmp_path: Path) -> N
 
 def test_the_first_signal_ends_a_sweep_that_waits_for_the_jobs_of_others(tmp_path: Path) -> None:
     (job,) = Sweep(tmp_path / "sweep", "train", ["seed"]).jobs_for([["seed=1"]])
-    note(job.folder, status="running", pid=1, host="here")
+    update_status(job.folder, status="running", pid=1, host="here")
     command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=1"]
     with locked(job.folder):
         process = subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True)

@@ -7,8 +7,8 @@ from unittest.mock import Mock
 import pytest
 
 from src.run.interruption import Interrupted, Pruned
-from src.run.status import JOB, STATUS, facts_of, note, recorded
-from src.sweeps.jobs import Sweep, key_of, mark_lost, to_do
+from src.run.status import JOB, STATUS, facts_of, run_with_status, update_status
+from src.sweeps.jobs import Sweep, key_of, mark_lost, pending_jobs
 from src.system.json_files import read_json
 from src.system.locks import locked
 
@@ -37,21 +37,21 @@ def test_how_a_job_stands(tmp_path: Path) -> None:
     def end_with(error: BaseException) -> float:
         raise error
 
-    note(lost.folder, status="running")
-    assert recorded(finished.folder, lambda: 0.5, str) == 0.5
+    update_status(lost.folder, status="running")
+    assert run_with_status(finished.folder, lambda: 0.5, str) == 0.5
     for job, error in {
         failed: OSError("no room"),
         interrupted: Interrupted(None, "x"),
     }.items():
         with pytest.raises(type(error)):
-            recorded(job.folder, lambda e=error: end_with(e), str)
-    assert recorded(pruned.folder, lambda: end_with(Pruned(0.25)), str) is None
+            run_with_status(job.folder, lambda e=error: end_with(e), str)
+    assert run_with_status(pruned.folder, lambda: end_with(Pruned(0.25)), str) is None
     with locked(running.folder):
-        note(running.folder, status="running")
+        update_status(running.folder, status="running")
         found = [job.status for job in jobs]
         assert found == ["pending", "running", "interrupted", "finished", "failed", "interrupted", "pruned"]
-        assert to_do(jobs, retry_failed=False) == [waiting, lost, interrupted]
-        assert to_do(jobs, retry_failed=True) == [waiting, lost, failed, interrupted]
+        assert pending_jobs(jobs, retry_failed=False) == [waiting, lost, interrupted]
+        assert pending_jobs(jobs, retry_failed=True) == [waiting, lost, failed, interrupted]
     assert failed.facts["error"] == "no room" and pruned.facts["value"] == 0.25 and finished.facts["value"] == 0.5
 
 
@@ -59,7 +59,7 @@ def test_a_job_that_has_finished_is_not_done_again(tmp_path: Path) -> None:
     (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
     done: list[int] = []
     for _ in range(2):
-        assert recorded(job.folder, lambda: done.append(1) or 7.0, str) == 7.0
+        assert run_with_status(job.folder, lambda: done.append(1) or 7.0, str) == 7.0
     assert done == [1] and job.facts["attempts"] == 1
 
 
@@ -68,13 +68,13 @@ def test_what_has_finished_is_read_once_and_what_is_written_alike_is_not_parsed(
 ) -> None:
     wanted = [[f"seed={seed}"] for seed in range(3)]
     for job in Sweep(tmp_path, "train", ["seed"]).jobs_for(wanted):
-        note(job.folder, status="finished", value=1)
+        update_status(job.folder, status="finished", value=1)
     monkeypatch.setattr("src.sweeps.jobs.key_of", Mock(side_effect=AssertionError("parsed")))
     read = Mock(wraps=read_json)
     monkeypatch.setattr("src.sweeps.jobs.read_json", read)
     monkeypatch.setattr("src.run.status.read_json", read)
     jobs = Sweep(tmp_path, "train", ["seed"]).jobs_for(wanted)
-    assert not to_do(jobs, retry_failed=True) and [job.status for job in jobs] == ["finished"] * 3
+    assert not pending_jobs(jobs, retry_failed=True) and [job.status for job in jobs] == ["finished"] * 3
     assert [job.facts["value"] for job in jobs] == [1] * 3
     paths = [call.args[0] for call in read.call_args_list]
     assert sorted(path.name for path in paths) == ["job.json"] * 3 + ["status.json"] * 3 + ["sweep.json"]
@@ -84,25 +84,25 @@ def test_what_other_processes_do_with_a_job_is_seen(tmp_path: Path) -> None:
     (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
     found = []
     for status in ("pending", "failed", "pruned"):
-        note(job.folder, status=status)
+        update_status(job.folder, status=status)
         found.append(job.status)
     assert found == ["pending", "failed", "pruned"]
 
 
 def test_figures_that_are_no_numbers_are_null(tmp_path: Path) -> None:
     (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
-    recorded(job.folder, lambda: [float("nan"), 1.0], str)
+    run_with_status(job.folder, lambda: [float("nan"), 1.0], str)
     assert job.facts["value"] == [None, 1.0]
 
 
 def test_a_run_that_is_no_job_keeps_no_status(tmp_path: Path) -> None:
-    assert recorded(tmp_path, lambda: 1.0, str) == 1.0
+    assert run_with_status(tmp_path, lambda: 1.0, str) == 1.0
     assert not list(tmp_path.iterdir())
 
 
 def test_the_death_of_a_process_is_told_unless_the_job_could(tmp_path: Path) -> None:
     told, untold = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"], ["seed=2"]])
-    recorded(told.folder, lambda: None, str)
+    run_with_status(told.folder, lambda: None, str)
     for job in (told, untold):
         mark_lost(job, "It died.")
     assert (told.status, untold.status, untold.facts["error"]) == ("finished", "failed", "It died.")
@@ -160,17 +160,17 @@ def test_a_damaged_sweep_is_named(content: str, tmp_path: Path) -> None:
 
 def test_a_status_without_a_job_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / STATUS).write_text('{"status": "finished", "value": 1}')
-    assert recorded(tmp_path, lambda: 2, str) == 2
+    assert run_with_status(tmp_path, lambda: 2, str) == 2
     (tmp_path / JOB).write_text('{"overrides": []}')
     (tmp_path / STATUS).write_text('{"status": "failed", "attempts": "x"}')
-    assert recorded(tmp_path, lambda: 3, str) == 3 and read_json(tmp_path / STATUS)["attempts"] == 1
+    assert run_with_status(tmp_path, lambda: 3, str) == 3 and read_json(tmp_path / STATUS)["attempts"] == 1
 
 
 @pytest.mark.parametrize("status", ["weird", "[/x]", ["x"], {"a": 1}, None, 3])
 def test_a_job_of_an_unknown_status_is_still_to_be_run(status: object, tmp_path: Path) -> None:
     (job,) = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1"]])
     (job.folder / STATUS).write_text(json.dumps({"status": status, "epoch": 3}))
-    assert job.status == "pending" and to_do([job], retry_failed=False) == [job] and job.facts == {"epoch": 3}
+    assert job.status == "pending" and pending_jobs([job], retry_failed=False) == [job] and job.facts == {"epoch": 3}
 
 
 @pytest.mark.parametrize(

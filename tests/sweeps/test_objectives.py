@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from src.config.objectives import objectives
 from src.run.scores import Score
-from src.run.status import note
+from src.run.status import update_status
 from src.sweeps.jobs import Sweep
 from src.sweeps.objectives import best_job, objectives_of
 
@@ -36,7 +36,7 @@ def test_the_direction_of_each_objective(optimized_metric: Any, score: Score, di
 def test_the_best_job_has_finished_with_a_value(values: list[Any], best: int | None, tmp_path: Path) -> None:
     jobs = Sweep(tmp_path, "train", ["seed"]).jobs_for([f"seed={seed}"] for seed in range(4))
     for job, value in zip(jobs, [*values, 0.0], strict=True):
-        note(job.folder, status="finished" if job.number < 3 else "pruned", value=value)
+        update_status(job.folder, status="finished" if job.number < 3 else "pruned", value=value)
     found = best_job(jobs, objectives_of(["val/mse"], Score("mse", "min")))
     assert (found.number if found else None) == best
     assert best_job(jobs, objectives_of(["val/mse", "params"], Score("mse", "min"))) is None

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from src.run.status import note
+from src.run.status import update_status
 from src.sweeps.jobs import Job, Sweep, jobs_in
 from src.sweeps.objectives import Objective
-from src.sweeps.table import Progress, duration, summarise, words
+from src.sweeps.table import Progress, describe_job, duration, summarise
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def text(used: Console) -> str:
 
 
 def test_a_summary_tells_each_job_what_failed_and_where(jobs: list[Job], tmp_path: Path) -> None:
-    note(jobs[0].folder, status="finished", value=[0.98765, 3], epoch=4)
-    note(jobs[1].folder, status="failed", error="[red]no[/] room")
+    update_status(jobs[0].folder, status="finished", value=[0.98765, 3], epoch=4)
+    update_status(jobs[1].folder, status="failed", error="[red]no[/] room")
     used = console()
     summarise(jobs, tmp_path, used)
     shown = text(used)
@@ -45,7 +45,7 @@ def test_a_summary_keeps_the_brackets_of_a_folder_and_counts_one_job(jobs: list[
 
 
 def test_without_an_objective_the_last_figures_are_shown(jobs: list[Job], tmp_path: Path) -> None:
-    note(jobs[0].folder, status="finished", figures={"val/acc": 0.5})
+    update_status(jobs[0].folder, status="finished", figures={"val/acc": 0.5})
     used = console()
     summarise(jobs[:1], tmp_path, used)
     assert "val/acc 0.5" in text(used) and "all with" not in text(used)
@@ -54,8 +54,8 @@ def test_without_an_objective_the_last_figures_are_shown(jobs: list[Job], tmp_pa
 def test_a_line_for_each_job_that_ends_where_there_is_no_terminal(jobs: list[Job]) -> None:
     with Progress(total=2) as progress:
         progress.console = console()
-        note(jobs[0].folder, status="finished", figures={"val/acc": 0.5})
-        note(jobs[1].folder, status="failed", error="no room")
+        update_status(jobs[0].folder, status="finished", figures={"val/acc": 0.5})
+        update_status(jobs[1].folder, status="failed", error="no room")
         progress.show(jobs)
         for job in jobs:
             progress.tell(job)
@@ -73,7 +73,7 @@ def test_what_is_left_is_told_from_jobs_and_their_epochs(jobs: list[Job], monkey
 
 
 def test_words_leave_out_what_is_common(jobs: list[Job]) -> None:
-    assert words(jobs[0], {"seed=1"}) == "lr=0.1235 tags=[a]"
+    assert describe_job(jobs[0], {"seed=1"}) == "lr=0.1235 tags=[a]"
 
 
 def test_times_as_one_reads_them() -> None:
@@ -85,7 +85,7 @@ def test_many_jobs_are_told_by_what_they_are_but_for_their_seeds(tmp_path: Path)
     many = sweep.jobs_for([f"lr={lr}", f"seed={seed}", "tags=[a]"] for lr in (0.1, 0.2) for seed in range(30))
     for number, job in enumerate(many):
         facts = {"status": "failed", "error": "no room"} if number % 3 == 0 else {"status": "finished", "value": number}
-        note(job.folder, **facts)
+        update_status(job.folder, **facts)
     used = console()
     summarise(many, tmp_path, used)
     rows = [line.split("│")[1:-1] for line in text(used).splitlines() if "│" in line]
@@ -101,7 +101,7 @@ def test_many_jobs_are_told_by_what_they_are_but_for_their_seeds(tmp_path: Path)
 def test_the_best_come_first_and_their_column_has_a_name(minimised: bool, order: str, tmp_path: Path) -> None:
     four = Sweep(tmp_path, "train", ["lr"]).jobs_for([f"lr={lr}"] for lr in range(4))
     for job, status, value in zip(four, ("interrupted", *["finished"] * 3), (None, 0.1, 0.3, None), strict=True):
-        note(job.folder, status=status, value=value)
+        update_status(job.folder, status=status, value=value)
     used = console()
     summarise(four, tmp_path, used, [Objective("val/mse_best", minimised)])
     rows = [line.split("│")[1].strip() for line in text(used).splitlines() if "│" in line]
@@ -115,7 +115,7 @@ def test_the_best_groups_come_first(minimised: bool, first: str, tmp_path: Path)
     )
     for number, job in enumerate(many):  # the best and the worst job are of the group with neither mean
         found = {"lr=0": None, "lr=1": 0.1, "lr=2": 0.2, "lr=3": 0.0 if number % 2 else 0.3}[job.overrides[0]]
-        note(job.folder, status="finished", value=found)
+        update_status(job.folder, status="finished", value=found)
     used = console()
     summarise(many, tmp_path, used, [Objective("val/mse_best", minimised)])
     rows = [line.split("│")[-2].strip() for line in text(used).splitlines() if "│" in line]
@@ -124,7 +124,7 @@ def test_the_best_groups_come_first(minimised: bool, first: str, tmp_path: Path)
 
 def test_of_several_objectives_jobs_keep_their_order(jobs: list[Job], tmp_path: Path) -> None:
     for job, value in zip(jobs, ([0.1, 3], [0.9, 1]), strict=True):
-        note(job.folder, status="finished", value=value)
+        update_status(job.folder, status="finished", value=value)
     used = console()
     summarise(jobs, tmp_path, used, [Objective("val/acc_best", False), Objective("latency_ms", True)])
     assert text(used).index("0.1, 3") < text(used).index("0.9, 1") and "val/acc_best, latency_ms" in text(used)
@@ -132,7 +132,7 @@ def test_of_several_objectives_jobs_keep_their_order(jobs: list[Job], tmp_path: 
 
 def test_of_very_many_groups_the_first_are_told(tmp_path: Path) -> None:
     many = Sweep(tmp_path, "train", ["lr"]).jobs_for([f"lr={lr}"] for lr in range(100))
-    note(many[0].folder, status="finished", figures={"val/acc": 0.5, "val/loss": None})
+    update_status(many[0].folder, status="finished", figures={"val/acc": 0.5, "val/loss": None})
     used = console()
     summarise(many, tmp_path, used)
     assert "val/acc 0.5" in text(used) and "lr=39 " in text(used) and "lr=40 " not in text(used)
@@ -145,8 +145,8 @@ def test_what_a_job_tells_reaches_the_terminal_as_text(tmp_path: Path) -> None:
     for job in jobs:  # as the files of a stranger say, which no sweep has written
         content = {"overrides": [*job.overrides, f"name={escape}"]}
         (job.folder / "job.json").write_text(json.dumps(content))
-    note(jobs[0].folder, status="finished", figures={escape: 0.5}, started="2026-01-01T00:00:00+00:00")
-    note(jobs[1].folder, status="failed", error=escape)
+    update_status(jobs[0].folder, status="finished", figures={escape: 0.5}, started="2026-01-01T00:00:00+00:00")
+    update_status(jobs[1].folder, status="failed", error=escape)
     used = console()
     summarise(jobs_in(tmp_path), tmp_path, used)
     with Progress(total=2) as progress:

@@ -19,14 +19,14 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 from src.cli.entry_point import entry_point
-from src.run.rerun import go_on
+from src.run.rerun import resume_job
 
 
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
     """Leave a line for each start in `starts.txt`, and end as the tags say."""
     folder = Path(cfg.paths.output_dir)
-    go_on(cfg, folder)
+    resume_job(cfg, folder)
     if "stubborn" in cfg.tags:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with (folder / "starts.txt").open("a") as file:

@@ -11,13 +11,13 @@ from torch.distributed import HashStore
 from src.run.directory import ExclusiveFolder
 from src.system import ranks as processes
 from src.system.ranks import (
-    agree,
+    broadcast_from_rank_zero,
     folder_before_restart,
-    is_first,
+    is_rank_zero,
     keep_for_restart,
-    meet_anew,
+    move_rendezvous,
     program,
-    tell,
+    run_on_rank_zero,
 )
 
 NAMES = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
@@ -63,23 +63,26 @@ class Unreachable:
 )
 def test_one_process_of_a_run_is_the_first(variables: dict[str, str], first: bool, become: Callable[..., None]) -> None:
     become(**variables)
-    assert is_first() == first
+    assert is_rank_zero() == first
 
 
 def test_all_processes_take_what_the_first_chooses(become: Callable[..., None], store: HashStore) -> None:
     become(TORCHELASTIC_RUN_ID="x", RANK="0")
-    assert [agree(lambda: "first"), agree(lambda: "second")] == ["first", "second"]
+    assert [broadcast_from_rank_zero(lambda: "first"), broadcast_from_rank_zero(lambda: "second")] == [
+        "first",
+        "second",
+    ]
     become(TORCHELASTIC_RUN_ID="x", RANK="1")
-    assert [agree(lambda: "mine"), agree(lambda: "mine")] == ["first", "second"]
+    assert [broadcast_from_rank_zero(lambda: "mine"), broadcast_from_rank_zero(lambda: "mine")] == ["first", "second"]
     become()
-    assert agree(lambda: "alone") == "alone"
+    assert broadcast_from_rank_zero(lambda: "alone") == "alone"
 
 
 def test_the_first_process_to_fail_tells_why_and_no_other(become: Callable[..., None], store: HashStore) -> None:
     told: list[str] = []
     for rank in "102":
         become(TORCHELASTIC_RUN_ID="x", RANK=rank)
-        tell(lambda rank=rank: told.append(rank))  # type: ignore[misc]
+        run_on_rank_zero(lambda rank=rank: told.append(rank))  # type: ignore[misc]
     assert told == ["1"]
 
 
@@ -89,7 +92,7 @@ def test_an_error_is_told_though_the_store_is_gone(
     monkeypatch.setattr(processes, "store", Unreachable)
     become(TORCHELASTIC_RUN_ID="x", RANK="1")
     told: list[str] = []
-    tell(lambda: told.append("told"))
+    run_on_rank_zero(lambda: told.append("told"))
     assert told == ["told"]
 
 
@@ -118,7 +121,7 @@ def test_processes_that_are_started_again_know_their_folder_and_meet_anew(
     become: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = HashStore()
-    monkeypatch.setattr(processes, "served", lambda: served)
+    monkeypatch.setattr(processes, "torchrun_store", lambda: served)
     for name, value in {"MASTER_PORT": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
         monkeypatch.setenv(name, value)
     ports = []
@@ -126,7 +129,7 @@ def test_processes_that_are_started_again_know_their_folder_and_meet_anew(
         for rank in "01":
             become(TORCHELASTIC_RUN_ID="x", RANK=rank, TORCHELASTIC_RESTART_COUNT=restarts)
             assert folder_before_restart() == (None if restarts == "0" else "runs/mine")
-            meet_anew()
+            move_rendezvous()
             ports.append(os.environ["MASTER_PORT"])
             keep_for_restart("runs/mine")
     assert ports[:2] == ["1", "1"] and ports[2] == ports[3] != "1" and ports[4] == ports[5] != "1"
