@@ -147,7 +147,7 @@ class RunRecord(L.Callback):
             self._amid_epoch = dict(state_dict.get("amid_epoch", NOTHING_YET))
 
     @staticmethod
-    def note(trainer: L.Trainer, **facts: Any) -> None:
+    def add_facts(trainer: L.Trainer, **facts: Any) -> None:
         """Add facts to the `run.json` of a trainer's run, if it keeps one."""
         for record in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
             if isinstance(record, RunRecord):
