@@ -79,7 +79,7 @@ def test_a_checkpoint_with_nothing_left_to_train_is_refused(
 def test_a_checkpoint_of_weights_alone_is_not_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "weights.ckpt"
     torch.save({"state_dict": {}}, path)
-    with pytest.raises(ValueError, match=r"only weights: start anew with init_from="):
+    with pytest.raises(ValueError, match=r"only weights: start a new run with init_from="):
         check_left(path, 3, -1)
 
 

@@ -328,7 +328,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         ),
         (
             ["model/scheduler=plateau", "model.scheduler.monitor=val/los"],
-            "model.scheduler.monitor=val/los is not a figure",
+            "model.scheduler.monitor=val/los is not a metric",
         ),
         (
             ["optimized_metric=val/ac_best"],

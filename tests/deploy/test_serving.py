@@ -28,7 +28,7 @@ def test_a_damaged_input_card_of_a_checkpoint_is_told(
     changes: dict[str, Any], sentence: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = {**CARD, "heads": {"class": ["a"]}, **changes}
-    monkeypatch.setattr(serving, "restore", lambda cfg, path: SimpleNamespace(net=nn.Flatten()))
+    monkeypatch.setattr(serving, "build_trained_model", lambda cfg, path: SimpleNamespace(net=nn.Flatten()))
     monkeypatch.setattr(serving, "read_checkpoint", lambda path: {INPUT_KEY: card})
     if sentence is None:
         predictor = serving.predictor_of_run(OmegaConf.create(), Path("last.ckpt"))

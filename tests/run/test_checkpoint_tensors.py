@@ -53,7 +53,7 @@ def test_a_state_that_is_none_of_its_parameter_is_refused(bad: str) -> None:
     optimizer, state = trained(lambda parameters: torch.optim.AdamW(parameters, fused=True))
     check_optimizer_state(optimizer, state)
     state["state"][0]["exp_avg"] = BAD_STATES[bad]
-    with pytest.raises(ValueError, match=r"is not of this training: exp_avg of parameter 0"):
+    with pytest.raises(ValueError, match=r"does not match this run: exp_avg of parameter 0"):
         check_optimizer_state(optimizer, state)
 
 
@@ -73,7 +73,7 @@ def test_a_state_that_is_none_of_its_parameter_is_refused(bad: str) -> None:
 def test_so_is_one_of_another_form(change: Callable[[dict[str, Any]], Any]) -> None:
     optimizer, state = trained(lambda parameters: torch.optim.AdamW(parameters, fused=True))
     change(state)
-    with pytest.raises(ValueError, match="is not of this training"):
+    with pytest.raises(ValueError, match="does not match this run"):
         check_optimizer_state(optimizer, state)
 
 
@@ -115,7 +115,7 @@ def test_a_training_goes_on_with_no_state_of_another_shape(compose: Callable[...
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ("text", "'weight' is no tensor but str"),
+        ("text", "'weight' is not a tensor but str"),
         (torch.zeros(2, 3).to_sparse(), "'weight' is sparse"),
         (torch.zeros(2, 3, device="meta"), "on the device meta"),
         (quantized(), "'weight' is quantized"),

@@ -89,7 +89,7 @@ def test_where_something_is_written_has_to_be_said_again(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert admitted(folder, "trainer.max_epochs=3", override) == ["trainer.max_epochs=3"]
-    assert override in caplog.text and "say it again" in caplog.text
+    assert override in caplog.text and "set it again if wanted" in caplog.text
     caplog.clear()
     assert admitted(folder, override, said=[override.lstrip("+").partition("=")[0]]) == [] and not caplog.text
 
@@ -112,7 +112,7 @@ def test_which_processes_run_has_to_be_said_again(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert admitted(folder, choice, override) == [choice]
-    assert f"it says which processes run: {override}; say it again" in caplog.text
+    assert f"it sets which processes run: {override}; set it again if wanted" in caplog.text
     caplog.clear()
     assert admitted(folder, choice, override, said=[override.lstrip("+").partition("=")[0]]) == [choice]
     assert not caplog.text
@@ -190,7 +190,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("override", REFUSED)
 def test_a_record_that_wants_more_is_refused(override: str, folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"refused|damaged|say \S+=… again"):
+    with pytest.raises(ValueError, match=r"refused|damaged|set \S+=… again"):
         admitted(folder, "data=synthetic", override)
 
 
@@ -234,6 +234,6 @@ def test_what_refers_to_others_takes_the_value_it_came_to(folder: Path) -> None:
         "data.num_classes={digit:10}",
     ]
     photos = ["data=image_folder", "data.folder=${oc.env:PHOTOS}"]
-    with pytest.raises(ValueError, match=r"say data\.folder=… again"):
+    with pytest.raises(ValueError, match=r"set data\.folder=… again"):
         admitted(folder, *photos)
     assert admitted(folder, *photos, said=["data.folder"]) == photos[:1]
