@@ -31,8 +31,8 @@ from src.deploy.inference_net import inference_copy, layers, trace
 from src.deploy.quantizer import Quantizer
 from src.deploy.speed import compare_speeds, weights_size
 from src.predictor import input_shape, load, read_card
-from src.run.checkpoints import find_checkpoint, read_run_config
 from src.run.instantiate import build_datamodule, build_trained_model, instantiate
+from src.run.run import Run
 from src.speed.measure import autocast, blocks, inference_step
 
 RUNS = ROOT / "logs" / "quantization"
@@ -55,8 +55,9 @@ def trained(family: str) -> Path:
 
 def measure(family: str) -> list[str]:
     """A line of the table."""
-    ckpt_path = find_checkpoint(trained(family))
-    cfg = OmegaConf.merge(read_run_config(ckpt_path), {"paths": {"output_dir": "."}})
+    run = Run.open(trained(family))
+    ckpt_path = run.best_checkpoint()
+    cfg = OmegaConf.merge(run.config(), {"paths": {"output_dir": "."}})
     model = build_trained_model(cfg, ckpt_path)  # type: ignore[arg-type]
     datamodule = build_datamodule(cfg)  # type: ignore[arg-type]
     card = datamodule.input_card()

@@ -18,7 +18,7 @@ from src.cli.entry_point import entry_point, exit_on_error
 from src.cli.extras import apply_extras
 from src.config.composing import compose
 from src.run.directory import with_folder
-from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
+from src.run.reuse import check_run_config, chosen_run, load_run_config
 
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor
@@ -34,7 +34,7 @@ def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """
     cfg = with_folder(with_run(cfg))
     apply_extras(cfg)
-    ckpt_path = chosen_checkpoint(cfg)
+    ckpt_path = chosen_run(cfg).best_checkpoint()
     check_run_config(cfg)
 
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from src.cli.entry_point import entry_point, exit_on_error
 from src.cli.extras import apply_extras
 from src.deploy.formats import check_choices
-from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
+from src.run.reuse import check_run_config, chosen_run, load_run_config
 from src.system.links import refusal
 
 
@@ -30,7 +30,7 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """
     apply_extras(cfg)
     check_choices(cfg.formats, cfg.precisions)
-    ckpt_path = chosen_checkpoint(cfg)
+    ckpt_path = chosen_run(cfg).best_checkpoint()
     check_run_config(cfg)
     parent = Path(cfg.folder) if cfg.folder else ckpt_path.parent.parent / "export"
     if not cfg.folder and parent.is_symlink():  # a run from elsewhere has no say in where models go

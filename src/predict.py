@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from src.cli.entry_point import entry_point, exit_on_error
 from src.cli.extras import apply_extras
 from src.predictor import check_all_read, check_outputs, find_images, load, report_rows
-from src.run.reuse import check_run_config, chosen_checkpoint, load_run_config
+from src.run.reuse import check_run_config, chosen_run, load_run_config
 
 
 def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -36,7 +36,7 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     if cfg.exported:
         predictor = load(cfg.exported, trusted=cfg.trusted)
     else:
-        ckpt_path = chosen_checkpoint(cfg)
+        ckpt_path = chosen_run(cfg).best_checkpoint()
         check_run_config(cfg)
         from src.deploy.serving import predictor_of_run  # imports torch; mistakes above are answered before
 
@@ -60,7 +60,7 @@ def check_kept(paths: Sequence[str | Path], outputs: Mapping[str, str | None]) -
 def prepare_command_line() -> None:
     """Let `model=` name an exported model, and load the configuration of the run."""
     sys.argv[1:] = [re.sub(r"^model=", "exported=", argument) for argument in sys.argv[1:]]
-    load_run_config(sys.argv[1:], groups=(), instead=", or model=<folder of an exported model>")
+    load_run_config(sys.argv[1:], groups=(), alternative=", or model=<folder of an exported model>")
 
 
 @entry_point("predict")

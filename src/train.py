@@ -18,9 +18,10 @@ from omegaconf import DictConfig
 from src.cli.entry_point import entry_point, exit_on_error
 from src.cli.extras import apply_extras
 from src.config.objectives import check_objectives, optimized
-from src.run.checkpoints import check_file, check_left, find_weights, log_if_finished
+from src.run.checkpoints import check_left, log_if_finished
 from src.run.directory import with_folder
 from src.run.rerun import expand_command_line, resume_job
+from src.run.run import Run
 
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor
@@ -37,10 +38,10 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """
     cfg = with_folder(cfg)
     apply_extras(cfg)
-    ckpt_path = check_file(cfg.ckpt_path) if cfg.ckpt_path else None
+    ckpt_path = Run.open(cfg.ckpt_path, "ckpt_path").best_checkpoint() if cfg.ckpt_path else None
     if cfg.init_from and ckpt_path and not cfg.resume:
-        raise ValueError("ckpt_path= goes on with a run and init_from= starts one from weights: give one of them.")
-    init_from = find_weights(cfg.init_from) if cfg.init_from and not ckpt_path else None
+        raise ValueError("ckpt_path= continues a run and init_from= starts one from weights: give one of them.")
+    init_from = Run.open(cfg.init_from, "init_from").best_checkpoint() if cfg.init_from and not ckpt_path else None
 
     from src.callbacks.last_checkpoint import restored_metrics
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before

@@ -11,8 +11,8 @@ import pytest
 from src.config.composing import parse
 from src.config.paths import ROOT
 from src.config.quoting import quote_paths
+from src.run.file_names import OVERRIDES
 from src.run.interruption import Interrupted
-from src.run.recorded_overrides import OVERRIDES
 from src.run.rerun import expand
 from tests.config.test_quoting import ODD
 from tests.conftest import TINY_RUN

@@ -23,9 +23,11 @@ from hydra.utils import instantiate
 from src.config.composing import compose as compose_choices
 from src.config.targets import check_targets
 from src.run import recorded_overrides
-from src.run.checkpoints import CONFIG, CONFIG_KEY, read_run_config
-from src.run.recorded_overrides import OVERRIDES, admitted_overrides
+from src.run.checkpoints import CONFIG_KEY
+from src.run.file_names import CONFIG, OVERRIDES
+from src.run.recorded_overrides import admitted_overrides
 from src.run.reuse import reusable
+from src.run.run import Run
 from tests.programs import run
 
 SMALL = ["data=synthetic", "data.channels=1", "data.image_size=28", "data.train_size=200", "data.val_size=40"]
@@ -349,7 +351,7 @@ def test_mutated_configurations_and_checkpoints_run_nothing(
                 (folder / OVERRIDES).write_bytes(content)
                 admitted_overrides(folder)
             else:
-                found = read_run_config(alone) if kind == 2 else read_run_config_of(folder, content)
+                found = Run.open(alone, "ckpt_path").config() if kind == 2 else read_run_config_of(folder, content)
                 taken = reusable(found)
                 check_targets(taken)
                 with torch.device("meta"):  # no memory
@@ -382,4 +384,4 @@ def is_reader(error: Exception) -> bool:
 def read_run_config_of(folder: Path, content: bytes) -> dict[str, Any]:
     """The configuration of a run, with such a file."""
     (folder / CONFIG).write_bytes(content)
-    return read_run_config(folder / "checkpoints" / "last.ckpt")
+    return Run.open(folder).config()

@@ -37,7 +37,7 @@ from src.data.image_folder import unreadable
 from src.run.checkpoints import read_checkpoint
 from src.run.directory import create_folder
 from src.run.recorded_overrides import admitted_overrides
-from src.run.rerun import newest_good_checkpoint
+from src.run.run import Run
 from src.speed.measure import peak_memory
 from tests.programs import Program
 
@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_is_never_taken_for_a_good_one(
         else:
             damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
         last.write_bytes(damaged)
-        chosen = newest_good_checkpoint(tmp_path)
+        chosen = Run(tmp_path).resumable_checkpoint()
         refused += chosen == previous
         if chosen == last:  # a bit that stands for nothing, such as padding: what is read must be as it was
             read = read_checkpoint(last)

@@ -13,9 +13,9 @@ from torch import nn
 from torchmetrics import Metric
 
 from src.data.protocols import KeepsPosition
-from src.run.checkpoint_names import LAST
 from src.run.checkpoint_tensors import tensor_mismatch
 from src.run.checkpoints import RESUME_KEY
+from src.run.file_names import LAST
 from src.run.interruption import Interrupted, Pruned
 from src.run.random_state import random_state, set_random_state
 from src.system.signals import listener

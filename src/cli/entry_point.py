@@ -24,7 +24,7 @@ from src.cli.errors import describe
 from src.cli.words import check_words
 from src.config.paths import CONFIGS
 from src.config.quoting import quote_paths
-from src.run.checkpoint_names import LAST
+from src.run.file_names import CHECKPOINTS, LAST, TRACEBACK
 from src.run.interruption import RESUMABLE, Interrupted, SweepInterrupted
 from src.run.status import run_with_status
 from src.system.json_files import write_whole
@@ -123,7 +123,7 @@ def exit_on_error(action: Callable[[], Any]) -> None:
 
 def interrupted(folder: Path) -> str:
     """What is said of a run that is interrupted while it does not train."""
-    has_checkpoint = (folder / "checkpoints" / LAST).is_file()
+    has_checkpoint = (folder / CHECKPOINTS / LAST).is_file()
     return f"Interrupted{'; to go on: ' + shlex.quote(f'resume={folder}') if has_checkpoint else ''}."
 
 
@@ -175,8 +175,8 @@ def report_failure(error: Exception) -> None:
             print_error(sentence)
             return
         try:
-            write_whole(folder / "traceback.txt", "".join(traceback.format_exception(error)))
-            trained = (folder / "checkpoints").is_dir()
+            write_whole(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+            trained = (folder / CHECKPOINTS).is_dir()
             left = "log, the full trace and the checkpoints" if trained else "log and the full trace"
             log.error("%s\nThe %s of this run are in %s", sentence, left, folder)
         except OSError:  # a full disk, say: the first error is the one to show

@@ -1,5 +1,6 @@
 """Atomic checkpoint writes that never overwrite the only good checkpoint."""
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from src.run.checkpoint_names import LAST, PREVIOUS
+from src.run.checkpoints import read_checkpoint, read_version
+from src.run.file_names import LAST, PREVIOUS
 from src.system.json_files import replacing
 
 SUFFIX = ".ckpt"  # of all checkpoints of Lightning's
@@ -48,7 +50,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Raises:
             ValueError: it names files that are no checkpoints, for Lightning to go on from or to delete.
         """
-        checkpoint = super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only=True)
+        checkpoint = copy.deepcopy(read_checkpoint(Path(path)))  # it is mapped from a file, and optimizers write to it
+        read_version.cache_clear()
         localise_paths(checkpoint, Path(path))
         return checkpoint
 

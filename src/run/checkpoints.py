@@ -1,13 +1,12 @@
-"""Find a checkpoint, read the configuration it was made with, and check that it fits a model."""
+"""Read checkpoints without running code from them, and check that they fit a model."""
 
 import logging
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src.config.stored_config import plain_config
-from src.run.checkpoint_names import LAST
-from src.system.safe_files import printable, read_yaml
+from src.system.safe_files import printable
 from src.system.wording import counted
 
 log = logging.getLogger(__name__)
@@ -15,33 +14,9 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:  # torch costs seconds to import, and a missing file is found without it
     from torch import nn
 
-CONFIG = Path(".hydra", "config.yaml")  # of a run, in its folder
 CONFIG_KEY = "config"  # where a checkpoint keeps the run's configuration
 INPUT_KEY = "input_card"  # and how an image becomes an input
 RESUME_KEY = "exact_resume"  # and what Lightning leaves out that a run is resumed with
-
-
-def find_checkpoint(run_dir: str | Path, key: str = "run_dir") -> Path:
-    """The best checkpoint of a run, or the last one where none was kept for being the best.
-
-    Args:
-        run_dir: the folder of the run.
-        key: of the configuration, that names the folder.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or no checkpoint in it, or the best one is gone.
-        ValueError: there are several, and the one that says which is the best is damaged.
-    """
-    folder = Path(run_dir)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{key}={run_dir} is not a folder; runs lie in logs/train/runs/.")
-    epochs = [path for path in (folder / "checkpoints").glob("epoch_*.ckpt") if path.is_file()]  # and no pipe
-    last = folder / "checkpoints" / LAST
-    if len(epochs) > 1:
-        return recorded_best(last if last.is_file() else max(epochs))
-    if epochs or last.is_file():
-        return epochs[0] if epochs else last
-    raise FileNotFoundError(f"{key}={run_dir} holds no run: there is no checkpoint in {folder / 'checkpoints'}.")
 
 
 def recorded_best(ckpt_path: Path) -> Path:
@@ -63,22 +38,6 @@ def recorded_best(ckpt_path: Path) -> Path:
     if not best.is_file():
         raise FileNotFoundError(f"{best}, the best checkpoint of its run, is gone: name another with ckpt_path=….ckpt")
     return best
-
-
-def find_weights(init_from: str | Path) -> Path:
-    """The checkpoint that `init_from` names: a file, or the best one in the folder of a run.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    path = Path(init_from)
-    if path.is_dir():
-        return find_checkpoint(path, "init_from")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"init_from={init_from} is neither a run nor a checkpoint; runs lie in logs/train/runs/."
-        )
-    return path
 
 
 def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
@@ -131,24 +90,24 @@ def progress_of(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: i
     return done, why, f"raise {' and '.join(reached)}, or " if reached else ""
 
 
-def check_file(ckpt_path: str | Path) -> Path:
-    """The path of a checkpoint that exists.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    path = Path(ckpt_path)
-    if not path.is_file():
-        raise FileNotFoundError(f"ckpt_path={ckpt_path} is not a file; checkpoints lie in <run>/checkpoints/.")
-    return path
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of this project without running code from it.
+
+    The last one read is kept, mapped from the disk, so that a resumed run reads its checkpoint once; do not modify it.
 
     Raises:
         ValueError: the file is truncated, damaged or something else.
     """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return read_version(path, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)
+def read_version(path: Path, *version: int) -> dict[str, Any]:
+    """Read a checkpoint, unless it was the last to be read and its file's inode, time and size are the same."""
     import torch
 
     try:
@@ -160,8 +119,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever a damaged file may do to its readers
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is no checkpoint that can be read: it is truncated or damaged ({reason}).") from error
+        raise unreadable(path, error) from error
     if not isinstance(checkpoint, dict) or not isinstance(weights := checkpoint.get("state_dict"), dict):
         raise ValueError(f"{path} is not a checkpoint of a run: it has no state_dict.")
     from src.run.checkpoint_tensors import entry_fault
@@ -173,22 +131,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def read_run_config(ckpt_path: Path) -> dict[str, Any]:
-    """The configuration of the run that made a checkpoint, as plain values.
-
-    It lies in the run directory and, where the checkpoint has been moved away from there, in the checkpoint itself.
-
-    Raises:
-        ValueError: there is none, it is damaged, or it holds more than plain values.
-    """
-    run_dir = ckpt_path.resolve().parent.parent
-    in_run_dir = ckpt_path.parent.parent / CONFIG
-    if in_run_dir.is_file():
-        return plain_config(read_yaml(in_run_dir), str(in_run_dir), run_dir)
-    config = read_checkpoint(ckpt_path).get(CONFIG_KEY)
-    if config is None:
-        raise ValueError(f"{ckpt_path} holds no configuration: it was not made by src/train.py.")
-    return plain_config(config, str(ckpt_path), run_dir)
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """The error of a file that torch cannot read."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ValueError(f"{path} is no checkpoint that can be read: it is truncated or damaged ({reason}).")
 
 
 def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:

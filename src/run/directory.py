@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from src.config.paths import CONFIGS
-from src.run.status import JOB
+from src.run.file_names import CHECKPOINTS, JOB, RECORD
 from src.system.links import check_links
 from src.system.locks import is_locked
 from src.system.ranks import (
@@ -90,7 +90,7 @@ def check_unused(folder: Path) -> None:
     """
     if (folder / JOB).is_file():
         return
-    if is_locked(folder) or (folder / "run.json").is_file() or any((folder / "checkpoints").glob("*.ckpt*")):
+    if is_locked(folder) or (folder / RECORD).is_file() or any((folder / CHECKPOINTS).glob("*.ckpt*")):
         resume_argument = shlex.quote(f"resume={folder}")
         raise ValueError(f"{folder} already holds a run: use {resume_argument} or choose another folder.")
 

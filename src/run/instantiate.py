@@ -25,12 +25,13 @@ from src.config.stored_config import to_stored
 from src.config.targets import check_targets
 from src.run.checkpoint_io import SafeCheckpointIO
 from src.run.checkpoint_tensors import CheckedOptimizers
-from src.run.checkpoints import check_file, check_fits, read_run_config
+from src.run.checkpoints import check_fits
 from src.run.known_metrics import KnownMetrics
 from src.run.lean_steps import NoProfiler, skip_noop_work
 from src.run.outputs import check_outputs, keep_tables
 from src.run.record import RunRecord
 from src.run.reuse import reusable
+from src.run.run import Run
 from src.run.sync_batchnorm import SyncBatchNorm
 from src.system.cpu import warn_if_emulated
 from src.system.ranks import broadcast_from_rank_zero, in_torchrun, is_rank_zero
@@ -126,10 +127,10 @@ def load_model(ckpt_path: str | Path, allowed_targets: Sequence[str] = ()) -> An
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or wants to build something else.
     """
-    path = check_file(ckpt_path)
-    config = reusable(read_run_config(path))
+    run = Run.open(ckpt_path, "ckpt_path")
+    config = reusable(run.config())
     check_targets(config, allowed_targets)
-    return build_trained_model(OmegaConf.create(config), path)
+    return build_trained_model(OmegaConf.create(config), run.best_checkpoint())
 
 
 def check_device(accelerator: str) -> None:

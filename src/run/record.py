@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -21,10 +22,13 @@ from src.data.protocols import ComputesChecksums
 from src.models.counting import count_parameters
 from src.models.task import DescribesInputs, Task
 from src.run.checkpoints import CONFIG_KEY, INPUT_KEY
+from src.run.differences import differences, log_differences
+from src.run.file_names import CONFIG, RECORD
 from src.run.journal import completed_epochs, epoch_line, journal
-from src.run.rerun import differences, log_differences, record_overrides, store_config
+from src.run.recorded_overrides import record_overrides
+from src.run.run import Run
 from src.system.cpu import load_average
-from src.system.json_files import read_json, write_json
+from src.system.json_files import write_json, write_whole
 
 NOTHING_YET = {"seconds": 0.0, "validation_seconds": 0.0, "images": 0}  # of an epoch that begins
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
@@ -110,18 +114,19 @@ class RunRecord(L.Callback):
         data = datamodule.checksums() if isinstance(datamodule, ComputesChecksums) else {}
         score = {"score": pl_module.score, "mode": pl_module.mode} if isinstance(pl_module, Task) else {}
         now = {**self.facts, **score, **environment(), "processes": trainer.world_size, "data": data}
-        if self.resumed and (changed := differences(self.config, self.folder)):
+        if self.resumed and (changed := differences(self.config, Run(self.folder))):
             now["changed"] = changed
         if self.compared_with:
-            log_differences(self.config, Path(self.compared_with), now)
+            log_differences(self.config, Run(Path(self.compared_with)), now)
         if trainer.is_global_zero:
-            store_config(self.config, self.folder)
+            (self.folder / CONFIG).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / CONFIG, yaml.safe_dump(self.config, sort_keys=False))
             if self.resumed and HydraConfig.initialized():
                 record_overrides(self.folder, list(HydraConfig.get().overrides.task))
-        before = read_json(self.folder / "run.json") if self.resumed else {}
+        before = Run(self.folder).record if self.resumed else {}
         former = before["resumed"] if isinstance(before.get("resumed"), list) else []
         self.facts = {**before, "resumed": [*former, now]} if before else now
-        self.write("run.json", self.facts)
+        self.write(RECORD, self.facts)
         self._written = True
         if trainer.is_global_zero:
             choices, net = self.facts.get("choices", {}), getattr(pl_module, "net", pl_module)
@@ -152,7 +157,7 @@ class RunRecord(L.Callback):
         for record in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
             if isinstance(record, RunRecord):
                 record.facts |= facts
-                record.write("run.json", record.facts)
+                record.write(RECORD, record.facts)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration and a description of the model's inputs and outputs to a checkpoint."""

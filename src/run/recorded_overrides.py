@@ -11,26 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.config.composing import compose, is_choice
-from src.config.quoting import literal
+from src.config.quoting import literal, name_of
 from src.config.stored_config import UNKNOWN, check_plain, leaves, plain_config
 from src.config.targets import check_target
-from src.run.checkpoints import CONFIG
+from src.run.file_names import CONFIG, OVERRIDES
 from src.system.cpu import allowed_cpus
+from src.system.json_files import write_whole
 from src.system.safe_files import read_yaml
 
 log = logging.getLogger(__name__)
 
-OVERRIDES = Path(".hydra", "overrides.yaml")  # of a run, in its folder
-
-MOST_OVERRIDES, MOST_CHARACTERS, DEEPEST = 500, 4_000, 20
+MAX_OVERRIDES, MAX_CHARACTERS, MAX_DEPTH = 500, 4_000, 20
+VOLATILE = ("resume", "reproduce", "seed")  # expected to differ between a run and its rerun
 # specific to one run, or reserved for the command line: silently dropped
-LEFT_OUT = ("resume", "reproduce", "seed", "allowed_targets", "extras.next_commands", "data.download")
+LEFT_OUT = (*VOLATILE, "allowed_targets", "extras.next_commands", "data.download")
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # of a choice: a file below its group
 GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
 # a field of a format string, such as a checkpoint's name: a metric and its format spec, no attribute access
@@ -75,6 +76,15 @@ def admitted_overrides(folder: Path, said: Sequence[str] = (), allowed: Sequence
     return texts
 
 
+def record_overrides(folder: Path, overrides: list[str]) -> None:
+    """Record the overrides given on resuming, so that the next resume replays them."""
+    dropped = (*VOLATILE, "ckpt_path", "allowed_targets")
+    kept = [override for override in overrides if name_of(override) not in dropped]
+    recorded = [str(override.input_line) for override in parse_recorded(folder / OVERRIDES)]
+    kept += [override for override in recorded if override.startswith("ckpt_path=")]
+    write_whole(folder / OVERRIDES, yaml.safe_dump(kept, sort_keys=False))
+
+
 def parse_recorded(path: Path) -> list[Override]:
     """The overrides that a file holds, none of which concerns Hydra itself.
 
@@ -87,11 +97,11 @@ def parse_recorded(path: Path) -> list[Override]:
         raise ValueError(f"{path} cannot be read: there is no such file.") from error
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{path} is damaged: it is no list of overrides.")
-    if len(texts) > MOST_OVERRIDES:
+    if len(texts) > MAX_OVERRIDES:
         raise ValueError(f"{path} is damaged: it lists {len(texts):,} overrides.")
     parsed = []
     for text in texts:
-        if len(text) > MOST_CHARACTERS or text.count("[") + text.count("{") + text.count("(") > DEEPEST:
+        if len(text) > MAX_CHARACTERS or text.count("[") + text.count("{") + text.count("(") > MAX_DEPTH:
             raise ValueError(f"{path} is damaged: {text[:60]}… is longer than any override.")
         if not text.isprintable():
             raise ValueError(f"{path} is damaged: {text!a} is no override.")

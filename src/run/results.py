@@ -17,9 +17,10 @@ from torch import Tensor
 from src.config.stored_config import UNKNOWN
 from src.models.counting import count_macs, count_parameters
 from src.run.checkpoints import read_checkpoint
+from src.run.differences import flat
+from src.run.file_names import METRICS
 from src.run.journal import journal, score_of
 from src.run.record import RunRecord
-from src.run.rerun import flat
 
 SUMMARY = ("params", "epoch_seconds", "images_per_second")
 
@@ -66,7 +67,7 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
         return
     image = model.example_input_array[:1].to(next(model.parameters()))  # of the device and kind of the weights
     figures["macs"] = count_macs(model.net, image)
-    record.write("metrics.json", figures)
+    record.write(METRICS, figures)
     compared = {**record.choices, **hyperparameters(record.config)}
     for logger in trainer.loggers:
         if not isinstance(logger, TensorBoardLogger):

@@ -1,7 +1,6 @@
 """The configuration of a run that is used again: what `src/eval.py`, `src/export.py` and `src/predict.py` share."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,7 +10,7 @@ from src.config.paths import ROOT
 from src.config.quoting import path_of
 from src.config.stored_config import leaves
 from src.config.targets import check_targets
-from src.run.checkpoints import check_file, find_checkpoint, read_run_config
+from src.run.run import Run
 from src.run.scores import FORMER_SCORE
 
 # trainer settings that affect a run's metrics: testing the run again must use the same ones
@@ -22,30 +21,30 @@ FORMER_TASKS = ("src.models.classifier.Classifier", "src.models.multihead_classi
 ORIGIN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")
 
 
-def chosen_checkpoint(cfg: Any, instead: str = "") -> Path:
-    """The checkpoint that `ckpt_path` or `run_dir` names.
+def chosen_run(cfg: Any, alternative: str = "") -> Run:
+    """The run that `ckpt_path` or `run_dir` names.
 
     Args:
-        cfg: what says so.
-        instead: what could be given in place of either, for the sentence that asks for it.
+        cfg: has these keys.
+        alternative: to either of them, for the error that asks for one.
 
     Raises:
         ValueError: neither is given, or both.
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file or folder.
     """
-    ckpt_path, run_dir = cfg.get("ckpt_path"), cfg.get("run_dir")
-    if bool(ckpt_path) == bool(run_dir):
-        raise ValueError(f"Say which run is meant: either run_dir=logs/train/runs/… or ckpt_path=….ckpt{instead}")
-    return check_file(ckpt_path) if ckpt_path else find_checkpoint(run_dir)
+    chosen = [key for key in ("run_dir", "ckpt_path") if cfg.get(key)]
+    if len(chosen) != 1:
+        raise ValueError(f"Say which run is meant: either run_dir=logs/train/runs/… or ckpt_path=….ckpt{alternative}")
+    return Run.open(cfg[chosen[0]], chosen[0])
 
 
-def load_run_config(arguments: list[str], groups: Sequence[str], instead: str = "") -> None:
+def load_run_config(arguments: list[str], groups: Sequence[str], alternative: str = "") -> None:
     """Register the selected run's configuration in the ConfigStore as `run`.
 
     Args:
         arguments: of the command line. Without a run, for help or where none is needed, the node is empty.
         groups: that the command line may choose anew: data=fashion_mnist then replaces the run's.
-        instead: see `chosen_checkpoint`.
+        alternative: see `chosen_run`.
 
     Raises:
         ValueError: a net is chosen, or no run.
@@ -63,7 +62,7 @@ def load_run_config(arguments: list[str], groups: Sequence[str], instead: str = 
         "",
     ):
         paths = {key: path_of(given[key]) for key in ("run_dir", "ckpt_path") if key in given}
-        run_config = reusable(read_run_config(chosen_checkpoint(paths, instead)))
+        run_config = reusable(chosen_run(paths, alternative).config())
         for group in set(given) & set(run_config) & set(groups):
             del run_config[group]
         if "trainer" not in groups:

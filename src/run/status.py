@@ -7,11 +7,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from src.run.file_names import JOB, STATUS
 from src.run.interruption import Interrupted, Pruned
 from src.system.json_files import read_json, write_json
 from src.system.ranks import is_rank_zero
 
-JOB, STATUS = "job.json", "status.json"
 PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
 INTERRUPTED, PRUNED = "interrupted", "pruned"
 STATUSES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED, PRUNED)
@@ -35,8 +35,8 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
     A job whose status is damaged is therefore pending, and goes on from its checkpoint where it has one.
     """
-    found = read_json(folder / STATUS).items()
-    return {key: value for key, value in found if key in KINDS and KINDS[key](value)}
+    status = read_json(folder / STATUS)
+    return {key: value for key, value in status.items() if key in KINDS and KINDS[key](value)}
 
 
 def is_number(value: Any) -> bool:

@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from src.run import checkpoint_io
 from src.run.checkpoint_io import SafeCheckpointIO
+from src.run.checkpoints import check_fits, read_checkpoint
+from src.run.run import Run
 
 
 def names(folder: Path) -> set[str]:
@@ -19,17 +21,17 @@ def names(folder: Path) -> set[str]:
 def test_a_checkpoint_reads_back_and_the_last_but_one_is_kept(tmp_path: Path) -> None:
     io, last = SafeCheckpointIO(), tmp_path / "new" / "last.ckpt"
     for number in range(3):
-        io.save_checkpoint({"number": number}, last)
-    io.save_checkpoint({"number": 9}, last.with_name("epoch_001.ckpt"))
-    assert io.load_checkpoint(last) == {"number": 2}
-    assert io.load_checkpoint(last.with_name("previous.ckpt")) == {"number": 1}
+        io.save_checkpoint({"state_dict": {}, "number": number}, last)
+    io.save_checkpoint({"state_dict": {}, "number": 9}, last.with_name("epoch_001.ckpt"))
+    assert io.load_checkpoint(last) == {"state_dict": {}, "number": 2}
+    assert io.load_checkpoint(last.with_name("previous.ckpt")) == {"state_dict": {}, "number": 1}
     assert names(last.parent) == {"last.ckpt", "previous.ckpt", "epoch_001.ckpt"}
 
 
 @pytest.mark.parametrize("fault", ["fsync", "save"])
 def test_a_write_that_fails_leaves_the_former_file(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     io, path = SafeCheckpointIO(), tmp_path / "last.ckpt"
-    io.save_checkpoint({"number": 1}, path)
+    io.save_checkpoint({"state_dict": {}, "number": 1}, path)
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -41,8 +43,8 @@ def test_a_write_that_fails_leaves_the_former_file(fault: str, tmp_path: Path, m
     with pytest.raises(
         OSError, match=r"last.ckpt cannot be written \(No space left on device\); earlier checkpoints are kept"
     ):
-        io.save_checkpoint({"number": 2}, path)
-    assert names(tmp_path) == {"last.ckpt"} and io.load_checkpoint(path) == {"number": 1}
+        io.save_checkpoint({"state_dict": {}, "number": 2}, path)
+    assert names(tmp_path) == {"last.ckpt"} and io.load_checkpoint(path) == {"state_dict": {}, "number": 1}
 
 
 def test_code_is_refused_whatever_the_caller_says(tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ STATE = {
 
 def load_with(path: Path, **changes: object) -> dict[str, object]:
     state = {**STATE, **changes}
-    torch.save({"callbacks": {"ModelCheckpoint": state, "other": 3}}, path)
+    torch.save({"state_dict": {}, "callbacks": {"ModelCheckpoint": state, "other": 3}}, path)
     loaded: dict[str, object] = SafeCheckpointIO().load_checkpoint(path)["callbacks"]["ModelCheckpoint"]
     return loaded
 
@@ -103,7 +105,7 @@ def test_a_checkpoint_that_speaks_of_anything_else_is_refused(name: str, tmp_pat
     with pytest.raises(ValueError, match=r"last.ckpt is refused: the state of its ModelCheckpoint is damaged \("):
         load_with(tmp_path / "last.ckpt", **HOSTILE[name])
     lacking = {key: value for key, value in STATE.items() if key != "best_k_models"}
-    torch.save({"callbacks": {"ModelCheckpoint": lacking}}, tmp_path / "last.ckpt")
+    torch.save({"state_dict": {}, "callbacks": {"ModelCheckpoint": lacking}}, tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match="is refused"):
         SafeCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
 
@@ -128,6 +130,23 @@ def test_links_of_the_names_of_checkpoints_are_not_followed(tmp_path: Path) -> N
         (folder / name).symlink_to(canary)
     io = SafeCheckpointIO()
     for _ in range(3):
-        io.save_checkpoint({"number": 1}, folder / "last.ckpt")
-        io.save_checkpoint({"number": 1}, folder / "epoch_000.ckpt")
+        io.save_checkpoint({"state_dict": {}, "number": 1}, folder / "last.ckpt")
+        io.save_checkpoint({"state_dict": {}, "number": 1}, folder / "epoch_000.ckpt")
     assert canary.read_text() == "mine" and not any(path.is_symlink() for path in folder.iterdir())
+
+
+def test_a_resumed_run_reads_its_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    path.parent.mkdir()
+    torch.save({"state_dict": {"weight": torch.zeros(3)}, "callbacks": {}}, path)
+    files: list[Path] = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda file, **options: (files.append(file), load(file, **options))[1])
+    assert Run(tmp_path).resumable_checkpoint() == path
+    check_fits(path, torch.nn.ParameterDict({"weight": torch.ones(3)}))
+    checkpoint = SafeCheckpointIO().load_checkpoint(path)
+    assert files == [path]
+    checkpoint["state_dict"]["weight"].fill_(7)  # as an optimizer would; what is read again is the file
+    assert read_checkpoint(path)["state_dict"]["weight"].tolist() == [0, 0, 0]
+    torch.save({"state_dict": {"weight": torch.ones(3)}}, path)  # another version of the same size
+    assert read_checkpoint(path)["state_dict"]["weight"].tolist() == [1, 1, 1]

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from src.run import recorded_overrides
-from src.run.checkpoints import CONFIG
-from src.run.recorded_overrides import OVERRIDES, admitted_overrides
+from src.run.file_names import CONFIG, OVERRIDES
+from src.run.recorded_overrides import admitted_overrides
 
 
 @pytest.fixture

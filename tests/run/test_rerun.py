@@ -12,8 +12,11 @@ import yaml
 from omegaconf import OmegaConf
 
 from src.run.checkpoints import read_checkpoint
-from src.run.recorded_overrides import OVERRIDES
-from src.run.rerun import expand, log_differences, newest_good_checkpoint, record_overrides, resume_job
+from src.run.differences import log_differences
+from src.run.file_names import OVERRIDES
+from src.run.recorded_overrides import record_overrides
+from src.run.rerun import expand, resume_job
+from src.run.run import Run
 from src.system.locks import FolderInUse, locked
 from src.system.safe_files import read_yaml
 
@@ -81,20 +84,20 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
     for bad in (good[:-10], good[:middle], b"", good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]):
         last.write_bytes(bad)
         caplog.clear()
-        assert newest_good_checkpoint(folder) == previous
+        assert Run.open(folder).resumable_checkpoint() == previous
         assert not last.exists() and last.with_name("last.ckpt.damaged").read_bytes() == bad
         assert f"{last} is no checkpoint that can be read: it is truncated or damaged" in caplog.text
     for path in (last, previous):
         path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot be resumed: last.ckpt and previous.ckpt are damaged"):
-        newest_good_checkpoint(folder)
+        Run.open(folder).resumable_checkpoint()
 
 
 def test_a_run_whose_checkpoints_were_set_aside_does_not_start_over(folder: Path) -> None:
     for name in ("last", "previous"):
         (folder / "checkpoints" / f"{name}.ckpt").write_bytes(b"nothing")
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"last.ckpt and previous.ckpt are damaged.*train anew.* reproduce="):
+        with pytest.raises(ValueError, match=r"last.ckpt and previous.ckpt are damaged.*train again.* reproduce="):
             expand([f"resume={folder}"])
     kept = folder / "checkpoints" / "epoch_013.ckpt"
     torch.save({"state_dict": {}}, kept)
@@ -110,7 +113,7 @@ def test_a_run_that_has_lost_its_last_checkpoints_does_not_start_over(folder: Pa
     torch.save({"state_dict": {}}, folder / "checkpoints" / "epoch_000.ckpt")  # and killed before last.ckpt was written
     assert f"++resume='{folder}'" in expand([f"resume={folder}"])
     torch.save({"state_dict": {}}, folder / "checkpoints" / "epoch_013.ckpt")
-    with pytest.raises(ValueError, match=r"has lost its last.ckpt, but epoch_013.ckpt is there: go on .* or start"):
+    with pytest.raises(ValueError, match=r"has lost its last.ckpt, but epoch_013.ckpt is there: continue .* or start"):
         expand([f"resume={folder}"])
 
 
@@ -153,10 +156,10 @@ def test_what_is_no_run_is_answered_with_a_sentence(tmp_path: Path, folder: Path
 def test_differences_are_told_one_by_one_and_none_too(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     same = {"model": {"lr": 1, "old": 2}, "seed": 3}
     with caplog.at_level(logging.INFO):
-        log_differences(same, folder, {"cpus": 2, "packages": {"torch": "1"}, "started": "now"})
+        log_differences(same, Run(folder), {"cpus": 2, "packages": {"torch": "1"}, "started": "now"})
         assert "Nothing differs" in caplog.text
         caplog.clear()
-        log_differences({"model": {"lr": 5, "new": 1}}, folder, {"cpus": 4, "packages": {"torch": "1"}})
+        log_differences({"model": {"lr": 5, "new": 1}}, Run(folder), {"cpus": 4, "packages": {"torch": "1"}})
     lines = {line.strip() for line in caplog.text.splitlines()[1:]}
     assert lines == {"model.lr: 1 -> 5", "model.old: 2 -> not there", "model.new: not there -> 1", "cpus: 2 -> 4"}
 
@@ -176,12 +179,12 @@ def test_what_was_changed_when_a_run_was_resumed_is_told_of_its_reproduction(
     resumed = [{"changed": one} for one in changes]
     (folder / "run.json").write_text(json.dumps({"cpus": 2, "resumed": resumed}))
     again = {"trainer": {"max_epochs": 4}, "reproduce": str(folder), "ckpt_path": None}
-    log_differences(again, folder, {"cpus": 2})
+    log_differences(again, Run(folder), {"cpus": 2})
     assert [line.strip() for line in caplog.text.splitlines()[1:]] == [
         "trainer.max_epochs: 2, until it was resumed -> 4"
     ]
     caplog.clear()
-    log_differences({**again, "reproduce": None, "resume": str(folder)}, folder, {"cpus": 2})
+    log_differences({**again, "reproduce": None, "resume": str(folder)}, Run(folder), {"cpus": 2})
     assert "until" not in caplog.text  # it goes on
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from src.run.checkpoints import find_checkpoint
+from src.run.run import Run
 
 
 @pytest.fixture
@@ -31,34 +31,34 @@ def write(path: Path, best: Any) -> None:
 
 
 def test_the_recorded_best_is_found_though_others_are_newer_and_the_folder_was_moved(folder: Path) -> None:
-    assert find_checkpoint(folder).name == "epoch_001.ckpt"
+    assert Run.open(folder).best_checkpoint().name == "epoch_001.ckpt"
 
 
 def test_without_a_last_checkpoint_that_of_the_last_epoch_tells(folder: Path) -> None:
     (folder / "checkpoints" / "last.ckpt").unlink()
-    assert find_checkpoint(folder).name == "epoch_001.ckpt"
+    assert Run.open(folder).best_checkpoint().name == "epoch_001.ckpt"
 
 
 def test_a_single_one_is_the_best_and_needs_not_be_read(folder: Path) -> None:
     for name in ("epoch_001.ckpt", "epoch_002.ckpt"):
         (folder / "checkpoints" / name).unlink()
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
-    assert find_checkpoint(folder).name == "epoch_000.ckpt"
+    assert Run.open(folder).best_checkpoint().name == "epoch_000.ckpt"
 
 
 def test_a_best_one_that_is_gone_is_missed(folder: Path) -> None:
     (folder / "checkpoints" / "epoch_001.ckpt").unlink()
     with pytest.raises(FileNotFoundError, match=r"epoch_001.ckpt, the best checkpoint of its run, is gone"):
-        find_checkpoint(folder)
+        Run.open(folder).best_checkpoint()
 
 
 @pytest.mark.parametrize("best", ["", None, 3])
 def test_a_run_that_recorded_none_asks_for_one(best: Any, folder: Path) -> None:
     write(folder / "checkpoints" / "last.ckpt", best)
     with pytest.raises(ValueError, match=r"does not say which checkpoint is the best: name one"):
-        find_checkpoint(folder)
+        Run.open(folder).best_checkpoint()
 
 
 def test_a_record_cannot_lead_out_of_the_folder(folder: Path) -> None:
     write(folder / "checkpoints" / "last.ckpt", "../../secret/epoch_000.ckpt")
-    assert find_checkpoint(folder) == folder / "checkpoints" / "epoch_000.ckpt"
+    assert Run.open(folder).best_checkpoint() == folder / "checkpoints" / "epoch_000.ckpt"

@@ -1,0 +1,84 @@
+"""What differs between a run and the recorded one that it resumes or reproduces."""
+
+import logging
+from typing import Any
+
+from src.run.recorded_overrides import VOLATILE
+from src.run.run import Run
+from src.system.safe_files import printable
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "threads", "processes")
+
+
+def log_differences(config: dict[str, Any], run: Run, record: dict[str, Any]) -> None:
+    """Log what differs from a recorded run: configuration, code, packages, processor, threads, data.
+
+    Args:
+        config: of this run, as plain dicts and lists.
+        run: the recorded one.
+        record: of this run, as its `run.json` will have it.
+    """
+    lines = [f"  {key}: {there} -> {here}" for key, (there, here) in differences(config, run).items()]
+    if config.get("reproduce"):  # a reproduction uses the last values from its first step on
+        lines += [
+            f"  {key}: {there}, until it was resumed -> {here}" for key, (there, here) in changed(run.record).items()
+        ]
+    before, now = flat(run.record), flat(record)
+    for key in sorted({*before, *now}):
+        compared = key in ENVIRONMENT or key.startswith(("packages.", "data."))
+        if compared and before.get(key) != now.get(key):
+            lines.append(f"  {key}: {before.get(key, 'not there')} -> {now.get(key, 'not there')}")
+    if lines:
+        log.warning("Different from %s:\n%s", run.folder, "\n".join(map(printable, lines)))
+    else:
+        log.info("Nothing differs from %s: configuration, code, packages, processor, threads and data.", run.folder)
+
+
+def differences(config: dict[str, Any], run: Run) -> dict[str, tuple[Any, Any]]:
+    """The values that differ from a recorded run's configuration: (recorded, current), by dotted key."""
+    recorded = run.stored_config
+    before, after = relative(recorded), relative(config)
+    # a resumed run starts from its own checkpoint, whichever one it was first started from
+    volatile = (
+        *VOLATILE,
+        "sweep",
+        "data.download",
+        *(["ckpt_path"] if config.get("resume") or recorded.get("resume") else []),
+    )
+    keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in volatile]
+    return {key: (before.get(key, "not there"), after.get(key, "not there")) for key in keys}
+
+
+def changed(record: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The values changed by resuming a run, from its `run.json`: (first, last), by dotted key."""
+    values: dict[str, tuple[Any, Any]] = {}
+    resumed = record.get("resumed")
+    for entry in resumed if isinstance(resumed, list) else []:
+        changes = entry.get("changed") if isinstance(entry, dict) else None
+        for key, pair in changes.items() if isinstance(changes, dict) else ():
+            if isinstance(pair, list) and len(pair) == 2:
+                values[key] = (values[key][0] if key in values else pair[0], pair[1])
+    return {key: (first, last) for key, (first, last) in values.items() if first != last}
+
+
+def relative(config: dict[str, Any]) -> dict[str, Any]:
+    """The values of a configuration by dotted key, with a placeholder for the run's own folder in paths."""
+    paths = config.get("paths")
+    folder = str(paths.get("output_dir")) if isinstance(paths, dict) else ""
+    values = flat(config)
+    if not folder:
+        return values
+    return {key: value.replace(folder, "<run>") if isinstance(value, str) else value for key, value in values.items()}
+
+
+def flat(node: Any, key: str = "") -> dict[str, Any]:
+    """The values of nested dicts under dotted keys."""
+    if not isinstance(node, dict):
+        return {key: node}
+    return {
+        name: value
+        for child, content in node.items()
+        for name, value in flat(content, f"{key}.{child}" if key else str(child)).items()
+    }
