@@ -127,7 +127,7 @@ def test_null_leaves_a_group_out_on_the_command_line(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     overrides = (tmp_path / ".hydra" / "overrides.yaml").read_text()
     assert "logger=none" in overrides and "callbacks=none" in overrides
-    with pytest.raises(ValueError, match="model=null stands for model=none, which there is not"):
+    with pytest.raises(ValueError, match="model=null: model has no option none; leave it out"):
         without_null(["seed=null", "model=null"])
 
 

@@ -48,3 +48,8 @@ def compose(config_name: str, overrides: list[Override], with_hydra: bool = Fals
         return loader.load_configuration(config_name, lines, run_mode=RunMode.RUN)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return hydra.compose(config_name, lines, return_hydra_config=with_hydra)
+
+
+def compose_choices(config_name: str, overrides: list[Override]) -> DictConfig:
+    """Compose a configuration, with Hydra's own node, from the overrides that select an option of a group."""
+    return compose(config_name, [override for override in overrides if is_choice(override)], with_hydra=True)

@@ -30,11 +30,11 @@ def test_a_value_that_is_not_given_is_named() -> None:
     cfg = OmegaConf.create({"input": "???", "net": {"_target_": "???"}})
     with pytest.raises(MissingMandatoryValue) as caught:
         _ = cfg.input
-    assert describe(caught.value) == "input has no value: say input=…."
+    assert describe(caught.value) == "input has no value: give input=…."
     with pytest.raises(MissingMandatoryValue) as caught:
         _ = cfg.net._target_
     assert describe(caught.value).startswith(
-        "net._target_ has no value: say net._target_=…, or choose a file that does"
+        "net._target_ has no value: give net._target_=…, or choose a file that does"
     )
 
 
