@@ -156,8 +156,10 @@ class ImageFolderDataModule(SplitDataModule):
         samples = [(path, label) for label, name in enumerate(names) for path in image_files(root / name)]
         reasons = {}
         for path, _ in samples:
-            if reason := unreadable(path):
-                reasons[path] = reason
+            try:
+                read_image(path, "RGB")
+            except ValueError as error:
+                reasons[path] = str(error)
             else:  # cheap beside decoding the image
                 self._digests[path] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         if reasons and not self.skip_unreadable:
@@ -197,12 +199,3 @@ class ImageFolderDataModule(SplitDataModule):
 def random_view(image_size: int, min_scale: float) -> BatchAugmentation:
     """The target of `data/augmentation=photos` in the configurations of former runs."""
     return BatchAugmentation(min_scale=min_scale, horizontal_flip=0.5)
-
-
-def unreadable(path: Path) -> str | None:
-    """Why a file cannot be read as an image; None where it can."""
-    try:
-        read_image(path, "RGB")
-    except ValueError as error:
-        return str(error)
-    return None

@@ -38,9 +38,8 @@ def replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
 
     A symbolic link at `path` is replaced, not followed. `mode` is "x" for text and "xb" for bytes.
     """
-    temporary = path.with_name(
-        f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    )  # other processes may write it too
+    # other processes may write the file too
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open(mode) as file:
             yield file
