@@ -14,7 +14,7 @@ if __name__ == "__main__":
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli.entry_point import entry_point, exit_on_error
+from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.config.composing import compose
 from src.run.directory import with_folder
@@ -71,12 +71,11 @@ def with_run(cfg: DictConfig) -> DictConfig:
     return DictConfig(OmegaConf.merge(whole, own))
 
 
-@entry_point("eval")
+@entry_point("eval", prepare=lambda: load_run_config(sys.argv[1:], groups=("data", "trainer")))
 def main(cfg: DictConfig) -> None:
     """Test as the command line says."""
     evaluate(cfg)
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: load_run_config(sys.argv[1:], groups=("data", "trainer")))
     main()

@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from src.cli.entry_point import entry_point, exit_on_error
+from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.deploy.formats import check_choices
 from src.run.reuse import check_run_config, chosen_run, load_run_config
@@ -87,12 +87,11 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     return {name: row | speeds[name] for name, row in rows.items()}, objects
 
 
-@entry_point("export")
+@entry_point("export", prepare=lambda: load_run_config(sys.argv[1:], groups=("data",)))
 def main(cfg: DictConfig) -> None:
     """Export as the command line says."""
     export(cfg)
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: load_run_config(sys.argv[1:], groups=("data",)))
     main()

@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from omegaconf import DictConfig
 
-from src.cli.entry_point import entry_point, exit_on_error
+from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.predictor import check_all_read, check_outputs, find_images, load, report_rows
 from src.run.reuse import check_run_config, chosen_run, load_run_config
@@ -63,7 +63,7 @@ def prepare_command_line() -> None:
     load_run_config(sys.argv[1:], groups=(), alternative=", or model=<folder of an exported model>")
 
 
-@entry_point("predict")
+@entry_point("predict", prepare=prepare_command_line)
 def main(cfg: DictConfig) -> None:
     """Predict as the command line says; a file that cannot be read makes it fail once all others are done."""
     rows, _ = predict(cfg)
@@ -71,5 +71,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    exit_on_error(prepare_command_line)
     main()

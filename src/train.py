@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from src.cli.entry_point import entry_point, exit_on_error
+from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.config.objectives import check_objectives, optimized
 from src.run.checkpoints import check_left, log_if_finished
@@ -69,7 +69,7 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     return as_tensors(figures), objects
 
 
-@entry_point("train")
+@entry_point("train", prepare=expand_command_line)
 def main(cfg: DictConfig) -> float | list[float] | None:
     """Train as the command line says, and return the figure that a sweep optimises, or several."""
     hydra = HydraConfig.get()
@@ -82,5 +82,4 @@ def main(cfg: DictConfig) -> float | list[float] | None:
 
 
 if __name__ == "__main__":
-    exit_on_error(expand_command_line)
     main()

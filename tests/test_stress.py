@@ -33,7 +33,7 @@ from PIL import Image
 from src.config.paths import ROOT
 from src.data.cifar import CIFAR10DataModule
 from src.data.idx import read_idx
-from src.data.image_folder import unreadable
+from src.predictor import read_image
 from src.run.checkpoints import read_checkpoint
 from src.run.directory import create_folder
 from src.run.recorded_overrides import admitted_overrides
@@ -220,15 +220,10 @@ def seeds_of_inputs(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], Any
         "IDX": (idx, lambda path: read_idx(path, 3), "a-ubyte"),
         "IDX, gzip": (gzip.compress(idx), lambda path: read_idx(path, 3), "a-ubyte.gz"),
         "CIFAR": (batch, lambda path: cifar._read(name, checksum), f"{CIFAR10DataModule.folder}/{name}"),
-        **{kind: (content, refuse_unreadable, kind) for kind, content in images.items()},
+        **{kind: (content, lambda path: read_image(path, "RGB"), kind) for kind, content in images.items()},
         "checkpoint": (checkpoint.getvalue(), read_checkpoint, "a.ckpt"),
         "YAML": (overrides, lambda path: admitted_overrides(folder), ".hydra/overrides.yaml"),
     }
-
-
-def refuse_unreadable(path: Path) -> None:
-    if reason := unreadable(path):
-        raise ValueError(reason)
 
 
 MUTATION = st.lists(

@@ -1,4 +1,4 @@
-"""What is said where Hydra cannot build what a configuration names: a class that there is not, an argument too many."""
+"""Errors for configurations that Hydra cannot build: an unknown class, or an argument that it does not take."""
 
 import importlib
 import inspect
@@ -10,45 +10,44 @@ from src.system.wording import suggest
 
 
 def describe_target(target: str) -> str:
-    """Say that a `_target_` names nothing, how far the name leads, and what there is instead."""
-    module, rest = importable(target)
+    """Report that a `_target_` does not exist, and what its innermost existing module has instead."""
+    module, rest = import_longest(target)
     sentence = f"_target_={target} names nothing"
-    if module is None:
+    if module is None or module.__spec__ is None:
         return f"{sentence}: there is no package {rest} here, or it is not installed."
     name = rest.partition(".")[0]
-    found = {key for key, value in vars(module).items() if callable(value) and not key.startswith("_")}
-    below = {one.name for one in pkgutil.iter_modules(module.__path__)} if hasattr(module, "__path__") else set()
-    own = {key for key in found if getattr(vars(module)[key], "__module__", "").startswith(module.__name__)}
-    return f"{sentence}: {module.__name__} has no {name}.{suggest(name, sorted(own | below))}"
+    submodules = {info.name for info in pkgutil.iter_modules(module.__spec__.submodule_search_locations or [])}
+    members = {key for key, value in vars(module).items() if callable(value) and not key.startswith("_")}
+    defined = {key for key in members if getattr(vars(module)[key], "__module__", "").startswith(module.__name__)}
+    return f"{sentence}: {module.__name__} has no {name}.{suggest(name, sorted(defined | submodules))}"
 
 
-def importable(target: str) -> tuple[ModuleType | None, str]:
-    """The innermost module that a dotted name leads through, and what remains of the name."""
+def import_longest(target: str) -> tuple[ModuleType | None, str]:
+    """Import the longest prefix of a dotted name that is a module; return it and the rest of the name."""
     parts = target.split(".")
     module = None
-    for place, part in enumerate(parts):
-        name = ".".join(parts[: place + 1])
+    for index, part in enumerate(parts):
         try:
-            module = importlib.import_module(name)
+            module = importlib.import_module(".".join(parts[: index + 1]))
         except ModuleNotFoundError:
-            return module, ".".join(parts[place:]) if module else part
+            return module, ".".join(parts[index:]) if module else part
     return module, parts[-1]
 
 
-def describe_argument(target: str, key: str, sentence: str) -> str | None:
-    """Say which argument a class does not take, and which are near; None where the error is another one.
+def describe_argument(target: str, key: str, message: str) -> str | None:
+    """Report an unknown argument of a class, with similar ones; None if a TypeError has another cause.
 
     Args:
-        target: the dotted name of the class.
-        key: where the block stands, such as model.net.
-        sentence: of the TypeError.
+        target: dotted name of the class.
+        key: of its block in the configuration, such as model.net.
+        message: of the TypeError.
     """
-    match = re.search(r"got an unexpected keyword argument '(\w+)'", sentence)
-    module, name = importable(target) if match else (None, "")
+    match = re.search(r"got an unexpected keyword argument '(\w+)'", message)
+    module, name = import_longest(target) if match else (None, "")
     called = getattr(module, name, None)
     if match is None or called is None:
         return None
-    taken = [one.name for one in inspect.signature(called).parameters.values() if one.kind != one.VAR_KEYWORD]
-    if match[1] in taken:  # another class, within it, does not take it
+    accepted = [one.name for one in inspect.signature(called).parameters.values() if one.kind != one.VAR_KEYWORD]
+    if match[1] in accepted:  # a class that it builds does not accept it
         return None
-    return f"{key}.{match[1]}: {name} takes no such argument.{suggest(match[1], taken)}"
+    return f"{key}.{match[1]}: {name} takes no such argument.{suggest(match[1], accepted)}"

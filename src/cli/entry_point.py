@@ -1,6 +1,6 @@
-"""The command line: compose, check, run, and answer a mistake with a sentence instead of a stack trace.
+"""The command line: check it, compose the configuration, run, and report errors in a sentence, not a stack trace.
 
-Nothing here imports torch, so that `--help` and most mistakes are answered at once.
+Nothing here imports torch, so that `--help` and most errors are answered at once.
 """
 
 import logging
@@ -38,8 +38,15 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's name for "show me the whole stack tra
 log = logging.getLogger(__name__)
 
 
-def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Make a function of a config the program of `configs/<config_name>.yaml`; like `hydra.main`, with clear errors."""
+def entry_point(
+    config_name: str, prepare: Callable[[], None] | None = None
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Run a function as the program of `configs/<config_name>.yaml`, like `hydra.main` with clear errors.
+
+    Args:
+        config_name: name of the primary config.
+        prepare: called before Hydra composes the configuration; it may change `sys.argv`.
+    """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
         full_error = os.environ.get(FULL_ERROR)
@@ -48,13 +55,13 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         def job(cfg: DictConfig) -> Any:
             folder = Path(HydraConfig.get().runtime.output_dir)
             watch_contention()
-            listener.sentence = lambda: interrupted(folder)
+            listener.sentence = lambda: describe_interruption(folder)
             with set_env(FULL_ERROR, full_error):  # processes that the job starts see the user's choice
                 try:
                     with locked(folder):
                         return run_with_status(folder, lambda: task(cfg), describe)
                 except SystemExit:  # how Lightning ends a run at KeyboardInterrupt
-                    run_on_rank_zero(lambda: print_error(interrupted(folder)))
+                    run_on_rank_zero(lambda: print_error(describe_interruption(folder)))
                     sys.exit(listener.status)
                 except Interrupted as interruption:
                     sentence = str(interruption)
@@ -62,38 +69,35 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
                     if HydraConfig.get().mode == RunMode.RUN:
                         sys.exit(RESUMABLE)
                     reported.append(interruption)
-                    raise  # within a sweep: the other jobs run
+                    raise  # in a sweep the other jobs still run
                 except Exception as error:
-                    if listener.received:  # what the interruption was taken for
+                    if listener.received:  # the error is a consequence of the interruption
                         raise KeyboardInterrupt from error
                     report_failure(error)
                     if HydraConfig.get().mode == RunMode.RUN and full_error != "1":
                         sys.exit(1)  # Hydra would add a line of its own to an exception
                     reported.append(error)
-                    raise  # within a sweep: Hydra runs the other jobs first
+                    raise  # in a sweep Hydra runs the other jobs first
 
-        job.__module__, job.__qualname__ = task.__module__, f"{task.__name__}.job"  # found there by other processes
+        job.__module__, job.__qualname__ = task.__module__, f"{task.__name__}.job"  # where other processes find it
 
         def main() -> None:
             listener.listen()
             let_waiting_threads_yield()
             try:
-                sys.argv[1:] = without_null(quote_paths(sys.argv[1:]))
                 check_words(config_name, sys.argv[1:], CONFIGS)
+                if prepare is not None:
+                    prepare()
+                sys.argv[1:] = without_null(quote_paths(sys.argv[1:]))
                 check_options(config_name, sys.argv[1:])
                 check_types(config_name, sys.argv[1:])
-                with (
-                    set_env(FULL_ERROR, "1"),
-                    faults_of_others(full_error == "1"),
-                ):  # makes Hydra hand errors on instead of printing them
+                # Hydra then raises errors instead of printing them
+                with set_env(FULL_ERROR, "1"), describe_background_errors(full_error == "1"):
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
-            except KeyboardInterrupt:
-                run_on_rank_zero(lambda: print_error("Interrupted."))
-                sys.exit(listener.status)
-            except Exception as error:
-                if full_error == "1":
+            except (Exception, KeyboardInterrupt) as error:
+                if full_error == "1" and isinstance(error, Exception):
                     raise
-                if listener.received:
+                if listener.received or isinstance(error, KeyboardInterrupt):
                     run_on_rank_zero(lambda: print_error("Interrupted."))
                     sys.exit(listener.status)
                 if error not in reported:
@@ -107,58 +111,37 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
     return decorate
 
 
-def exit_on_error(action: Callable[[], Any]) -> None:
-    """Do what has to come before Hydra, and answer its mistakes likewise."""
-    let_waiting_threads_yield()
-    try:
-        check_words(Path(sys.argv[0]).stem, sys.argv[1:], CONFIGS)
-        action()
-    except Exception as error:
-        if os.environ.get(FULL_ERROR) == "1":
-            raise
-        sentence = describe(error)
-        run_on_rank_zero(lambda: print_error(sentence))
-        sys.exit(1)
-
-
-def interrupted(folder: Path) -> str:
-    """What is said of a run that is interrupted while it does not train."""
+def describe_interruption(folder: Path) -> str:
+    """Describe the interruption of a run outside of training, with the way to resume it if it has a checkpoint."""
     has_checkpoint = (folder / CHECKPOINTS / LAST).is_file()
-    return f"Interrupted{'; to go on: ' + shlex.quote(f'resume={folder}') if has_checkpoint else ''}."
+    return f"Interrupted{'; to resume: ' + shlex.quote(f'resume={folder}') if has_checkpoint else ''}."
 
 
 @contextmanager
 def set_env(name: str, value: str | None) -> Iterator[None]:
-    """Set an environment variable, or remove it for None, for as long as the context lasts."""
-    before = os.environ.get(name)
-    change_env(name, value)
+    """Set an environment variable within the context; None unsets it."""
+    before = os.environ.pop(name, None)
     try:
+        os.environ.update({name: value} if value is not None else {})
         yield
     finally:
-        change_env(name, before)
-
-
-def change_env(name: str, value: str | None) -> None:
-    """Set an environment variable, or remove it for None."""
-    if value is None:
         os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
+        os.environ.update({name: before} if before is not None else {})
 
 
 @contextmanager
-def faults_of_others(full: bool) -> Iterator[None]:
-    """Let files that other threads and the log cannot write, on a full disk, be told in a sentence, or in full."""
+def describe_background_errors(full: bool) -> Iterator[None]:
+    """Report failed writes of other threads and of the log, on a full disk for instance, in a sentence or in full."""
     hook, raising = threading.excepthook, logging.raiseExceptions
 
-    def tell_fault(fault: threading.ExceptHookArgs) -> None:
-        if isinstance(fault.exc_value, OSError):
-            print_error(describe(fault.exc_value))
+    def report(thread_error: threading.ExceptHookArgs) -> None:
+        if isinstance(thread_error.exc_value, OSError):
+            print_error(describe(thread_error.exc_value))
         else:
-            hook(fault)
+            hook(thread_error)
 
     if not full:
-        threading.excepthook, logging.raiseExceptions = tell_fault, False
+        threading.excepthook, logging.raiseExceptions = report, False
     try:
         yield
     finally:
@@ -166,7 +149,7 @@ def faults_of_others(full: bool) -> Iterator[None]:
 
 
 def report_failure(error: Exception) -> None:
-    """Say what went wrong with a job, and where what it left behind is."""
+    """Report why a job failed, and where its log, trace and checkpoints are."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     sentence = describe(error)
 
@@ -177,9 +160,9 @@ def report_failure(error: Exception) -> None:
         try:
             write_whole(folder / TRACEBACK, "".join(traceback.format_exception(error)))
             trained = (folder / CHECKPOINTS).is_dir()
-            left = "log, the full trace and the checkpoints" if trained else "log and the full trace"
-            log.error("%s\nThe %s of this run are in %s", sentence, left, folder)
-        except OSError:  # a full disk, say: the first error is the one to show
-            print_error(f"{sentence}\nWhat this run has left is in {folder}")
+            files = "log, the full trace and the checkpoints" if trained else "log and the full trace"
+            log.error("%s\nThe %s of this run are in %s", sentence, files, folder)
+        except OSError:  # a full disk, for instance: the first error is the one to show
+            print_error(f"{sentence}\nThe files of this run are in {folder}")
 
     run_on_rank_zero(report)

@@ -1,4 +1,4 @@
-"""What `extras` in the configuration switches on."""
+"""The `extras` of the configuration."""
 
 import warnings
 
@@ -8,18 +8,14 @@ from src.system.ranks import is_rank_zero
 
 
 def apply_extras(cfg: DictConfig) -> None:
-    """Act on `cfg.extras` before the run begins.
-
-    Raises:
-        ValueError: tags are enforced and there are none.
-    """
+    """Apply `cfg.extras` before a run; raise ValueError if required tags are missing."""
     if cfg.extras.ignore_warnings:
         warnings.filterwarnings("ignore")
     if cfg.extras.enforce_tags and not cfg.tags:
-        raise ValueError('tags=[] is empty, and extras.enforce_tags asks for some: tags="[baseline,mnist]".')
+        raise ValueError('tags=[] is empty, but extras.enforce_tags requires some: tags="[baseline,mnist]".')
     if cfg.extras.print_config and is_rank_zero():
         from rich import print as rich_print
         from rich.syntax import Syntax
 
-        # as it is written: resolved, a reference to the environment would put a secret into the log
+        # not resolved: a reference to the environment could log a secret
         rich_print(Syntax(OmegaConf.to_yaml(cfg), "yaml", background_color="default"))

@@ -1,6 +1,6 @@
-"""Check the values of a configuration against the type annotations of what is built from them.
+"""Check the values of a configuration against the type annotations of the classes they are passed to.
 
-Libraries take a value of the wrong type far from where it is given, and then say something else.
+Libraries fail on a value of the wrong type far from where it was given, with a misleading message.
 """
 
 import inspect
@@ -16,12 +16,12 @@ LIST, WHOLE, NUMBER = "a list, such as [{value}]", "a whole number", "a number"
 
 
 def check_arguments(node: Any) -> None:
-    """Check every block of a configuration that has a `_target_`, down to the innermost.
+    """Check every nested block of a configuration that has a `_target_`.
 
-    Only what is certain is refused: a fraction for a whole number, a word for a number, a single value for a list.
+    Only certain errors are refused: a fraction for an integer, a string for a number, a single value for a list.
 
     Raises:
-        ValueError: names the key, the value, and what is wanted.
+        ValueError: a value has the wrong type.
     """
     if isinstance(node, ListConfig):
         for child in node:
@@ -32,52 +32,52 @@ def check_arguments(node: Any) -> None:
     hints = annotations(given.get("_target_"))
     for name, value in given.items():
         check_arguments(value)
-        wanted = mistaken(hints[name], value) if name in hints else None
-        if wanted is not None:
-            raise ValueError(f"{node._get_full_key(name)}={value} must be {wanted.format(value=value)}.")
+        expected = expected_type(hints[name], value) if name in hints else None
+        if expected is not None:
+            raise ValueError(f"{node._get_full_key(name)}={value} must be {expected.format(value=value)}.")
 
 
 def annotations(target: Any) -> dict[str, Any]:
-    """The types that a class or a function states for its arguments; none where there is no telling."""
+    """The annotated argument types of a class or a function; empty if they cannot be determined."""
     try:
-        found = pydoc.locate(target) if isinstance(target, str) else None
-        calls: list[Any] = [found]
-        if inspect.isclass(found):
-            calls = [vars(one)["__init__"] for one in inspect.getmro(found) if "__init__" in vars(one)]
+        located = pydoc.locate(target) if isinstance(target, str) else None
+        calls: list[Any] = [located]
+        if inspect.isclass(located):
+            calls = [vars(one)["__init__"] for one in inspect.getmro(located) if "__init__" in vars(one)]
         hints: dict[str, Any] = {}
         for call in calls:
             hints = {**get_type_hints(call), **hints}
             if not any(one.kind is one.VAR_KEYWORD for one in inspect.signature(call).parameters.values()):
-                break  # the others are the parent's, which it hands them to
-    except Exception:  # a module that can't be imported is told of when it is built, and some types are never defined
+                break  # otherwise the remaining arguments are passed to the parent
+    except Exception:  # modules that can't be imported are reported on instantiation; some types are undefined
         return {}
     return hints
 
 
-def mistaken(annotation: Any, value: Any) -> str | None:
-    """What an argument must be that a value certainly is not; None where the value may do."""
-    kinds = alternatives(annotation)
-    if kinds is None or isinstance(value, bool | DictConfig | ListConfig) or value is None:
+def expected_type(annotation: Any, value: Any) -> str | None:
+    """Describe the annotated type if a value is certainly not of it; None if it may be."""
+    accepted = accepted_types(annotation)
+    if accepted is None or isinstance(value, bool | DictConfig | ListConfig) or value is None:
         return None
     if isinstance(value, str):
-        if kinds <= {int, float, type(None)}:
-            return NUMBER if float in kinds else WHOLE
-    elif isinstance(value, float) and int in kinds and not kinds & {float, complex}:
+        if accepted <= {int, float, type(None)}:
+            return NUMBER if float in accepted else WHOLE
+    elif isinstance(value, float) and int in accepted and not accepted & {float, complex}:
         return WHOLE
-    return LIST if kinds <= {list, type(None)} else None
+    return LIST if accepted <= {list, type(None)} else None
 
 
-def alternatives(annotation: Any) -> set[type] | None:
-    """The kinds of plain values that an annotation admits, every sequence being a list; None for any value."""
+def accepted_types(annotation: Any) -> set[type] | None:
+    """The types of plain values that an annotation accepts, with list for every sequence; None for any."""
     if annotation is None:
         return {type(None)}
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
-        members = [alternatives(member) for member in get_args(annotation)]
+        members = [accepted_types(member) for member in get_args(annotation)]
         return None if None in members else set().union(*(member for member in members if member is not None))
     if origin is Literal:
         return {type(member) for member in get_args(annotation)}
-    kind = origin or annotation
-    if not isinstance(kind, type) or kind is object:
+    cls = origin or annotation
+    if not isinstance(cls, type) or cls is object:
         return None
-    return {list} if kind in SEQUENCES else {kind}
+    return {list} if cls in SEQUENCES else {cls}

@@ -1,4 +1,4 @@
-"""Read overrides and compose configurations as Hydra does, beside a program of its own or before it."""
+"""Parse overrides and compose configurations as Hydra does, before or during its own run."""
 
 from typing import Any
 
@@ -17,26 +17,26 @@ OmegaConf.register_new_resolver("count_classes", count_classes, replace=True)
 
 
 def parse(overrides: list[str]) -> list[Override]:
-    """Read overrides as Hydra does; its own options, which begin with a dash, and their values are left out."""
+    """Parse overrides as Hydra does, skipping its options, which start with a dash, and their values."""
     texts = [text for text in overrides if not text.startswith("-") and (text.startswith("~") or "=" in text)]
     return OverridesParser.create().parse_overrides(texts)
 
 
 def values(override: Override) -> list[Any]:
-    """The value of an override, or each of those that a sweep such as lr=0.1,0.01 goes through."""
+    """The value of an override, or all values of a sweep such as lr=0.1,0.01."""
     value = override.value()
     return list(value.list) if isinstance(value, ChoiceSweep) else [value]
 
 
 def is_choice(override: Override) -> bool:
-    """Whether an override chooses a file of a config group, such as model=mnist_cnn_68k."""
+    """Whether an override selects an option of a config group, such as model=mnist_cnn_68k."""
     return (CONFIGS / override.key_or_group.partition("@")[0]).is_dir()
 
 
 def compose(config_name: str, overrides: list[Override], with_hydra: bool = False) -> DictConfig:
-    """Compose the configuration from a choice of groups alone, with the values that their files hold.
+    """Compose a configuration with overrides, using the first value of a sweep.
 
-    Of a sweep over choices the first is taken. Hydra's own part is left out unless it is asked for.
+    Hydra's own node is included only with `with_hydra`, or during a run of Hydra.
     """
     lines = [
         f"{override.get_key_element()}={values(override)[0]}" if override.is_sweep_override() else override.input_line
@@ -48,3 +48,8 @@ def compose(config_name: str, overrides: list[Override], with_hydra: bool = Fals
         return loader.load_configuration(config_name, lines, run_mode=RunMode.RUN)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return hydra.compose(config_name, lines, return_hydra_config=with_hydra)
+
+
+def compose_choices(config_name: str, overrides: list[Override]) -> DictConfig:
+    """Compose a configuration, with Hydra's own node, from the overrides that select an option of a group."""
+    return compose(config_name, [override for override in overrides if is_choice(override)], with_hydra=True)

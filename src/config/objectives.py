@@ -1,4 +1,4 @@
-"""What a sweep optimises: `optimized_metric`, null, the name of a figure or a list of several."""
+"""What a sweep optimises: `optimized_metric` is null, the name of a metric, or a list of several."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,38 +7,36 @@ from omegaconf import OmegaConf
 
 
 def objectives(cfg: Any) -> list[str]:
-    """The figures that are optimised: none, one, or several."""
-    named = OmegaConf.select(cfg, "optimized_metric")
-    return [named] if named and isinstance(named, str) else list(named or [])
+    """The names of the metrics that are optimised."""
+    names = OmegaConf.select(cfg, "optimized_metric")
+    return [names] if names and isinstance(names, str) else list(names or [])
 
 
-def optimized(cfg: Any, figures: Mapping[str, Any]) -> float | list[float] | None:
-    """The values of these figures, as a list where `optimized_metric` is one.
+def optimized(cfg: Any, metrics: Mapping[str, Any]) -> float | list[float] | None:
+    """The values of the optimised metrics; a list if `optimized_metric` is one.
 
     Raises:
-        ValueError: the run has no such figure.
+        ValueError: the run has no such metric.
     """
     names = objectives(cfg)
     for name in names:
-        if name not in figures:
+        if name not in metrics:
             raise ValueError(
-                f"optimized_metric={name} is not a figure of this run; they are {', '.join(sorted(figures))}."
+                f"optimized_metric={name} is not a metric of this run; it has {', '.join(sorted(metrics))}."
             )
-    values = [float(figures[name]) for name in names]
-    if not values:
-        return None
-    return values[0] if isinstance(cfg.optimized_metric, str) else values
+    values = [float(metrics[name]) for name in names]
+    return values[0] if values and isinstance(cfg.optimized_metric, str) else values or None
 
 
 def check_objectives(cfg: Any) -> None:
-    """Refuse to optimise a metric of a test that is left out.
+    """Check that no test metric is optimised when the test is skipped.
 
     Raises:
-        ValueError: names it.
+        ValueError: one is.
     """
     for name in objectives(cfg):
         if name.startswith("test/") and OmegaConf.select(cfg, "test") is False:
             raise ValueError(
-                f"optimized_metric={name}: test=false leaves the test set alone; optimise a metric of the validation, "
+                f"optimized_metric={name} needs the test, which test=false skips; optimise a validation metric, "
                 f"such as val/{OmegaConf.select(cfg, 'model.score', default='acc')}_best."
             )

@@ -1,4 +1,4 @@
-"""Where this checkout and its configurations are."""
+"""The folders of this checkout and of its configurations."""
 
 from pathlib import Path
 

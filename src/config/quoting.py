@@ -1,7 +1,7 @@
-"""Paths on the command line: taken as they are written, whatever they hold, and quoted for Hydra.
+"""Quote paths on the command line, so that Hydra takes them literally.
 
-To Hydra's grammar quotes, commas, equals signs, brackets and most letters beyond ASCII mean something; in a quoted
-string none of them does.
+Quotes, commas, equals signs, brackets and most letters beyond ASCII are special in Hydra's grammar, except in a quoted
+string.
 """
 
 import re
@@ -21,38 +21,38 @@ QUOTES = ("'", '"')
 
 
 def quote(text: str) -> str:
-    """A string as Hydra's grammar quotes it, taken literally by OmegaConf as well."""
+    """Quote a string so that Hydra and OmegaConf take it literally."""
     text = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + "\\${", text)
     escaped = re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text)
     return f"'{escaped}'"
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
-    """The same arguments with the paths among them quoted."""
+    """Quote the paths among the arguments of a command line."""
     return [quote_path(argument) for argument in arguments]
 
 
 def quote_path(argument: str) -> str:
-    """An argument as Hydra reads it; only one that gives a path, or a list of them, is changed."""
+    """Quote an argument that is a path or a list of paths; others are returned unchanged."""
     key, equals, value = argument.partition("=")
     if not equals or argument.startswith("-") or key.lstrip("+") not in PATHS:
         return argument
     if value in ("", "null", "???") or ("${" in value and not Path(value).exists()):
         return argument
-    if Path(value).exists():  # even where it looks like a list or like a string that is quoted already
+    if Path(value).exists():  # even if it looks like a list or a quoted string
         return f"{key}={quote(value)}"
     if value.startswith("[") and value.endswith("]"):
-        return f"{key}=[{','.join(quote_item(name.strip()) for name in split_list(value[1:-1]))}]"
+        return f"{key}=[{','.join(quote_item(path.strip()) for path in split_list(value[1:-1]))}]"
     return f"{key}={quote_item(value)}"
 
 
-def quote_item(name: str) -> str:
-    """A path as Hydra reads it, or what is quoted already."""
-    return name if is_quoted(name) and not Path(name).exists() else quote(name)
+def quote_item(path: str) -> str:
+    """Quote a path, unless it is quoted already."""
+    return path if is_quoted(path) and not Path(path).exists() else quote(path)
 
 
 def split_list(text: str) -> list[str]:
-    """The items of a list of paths: separated by commas, but for those within quotes or within a path that exists."""
+    """Split a list of paths at commas, except for those in quotes or in the name of an existing path."""
     if not text.strip():
         return []
     items: list[str] = []
@@ -66,12 +66,12 @@ def split_list(text: str) -> list[str]:
 
 
 def is_quoted(text: str) -> bool:
-    """Whether a value is a string in quotes."""
+    """Whether a value is a quoted string."""
     return len(text) > 1 and text[0] in QUOTES and text[-1] == text[0]
 
 
 def path_of(value: str) -> str:
-    """The path that a value of the command line means: as it is written or, where there is none, without its quotes."""
+    """The path of a value on the command line: the value itself if it exists, otherwise without its quotes."""
     if not is_quoted(value) or Path(value).exists():
         return value
     try:
@@ -87,7 +87,7 @@ def name_of(override: str) -> str:
 
 
 def literal(value: object) -> str:
-    """A plain value as Hydra's grammar writes it."""
+    """Write a plain value in Hydra's grammar."""
     if value is None:
         return "null"
     if isinstance(value, bool):

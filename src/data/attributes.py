@@ -1,7 +1,4 @@
-"""Further labels for images of handwriting, measured from the image itself: how thick and how smooth the strokes are.
-
-Both are deterministic, need no label, and are computed for thousands of images at once.
-"""
+"""Labels computed from images of handwriting: the thickness and the smoothness of the strokes."""
 
 from collections.abc import Mapping
 
@@ -11,10 +8,10 @@ from torch.nn import functional as F
 
 
 def stroke_thickness(images: Tensor) -> Tensor:
-    """Mean width of the strokes in pixels: twice the ink's area over the length of its outline.
+    """Mean stroke width in pixels: twice the area over the length of the outline.
 
-    A stroke of width w and length l has the area w·l and an outline of about 2·l. Area and outline are those of the
-    grey values: their sum, and the sum of their gradient's length (the total variation).
+    A stroke of width w and length l has the area w·l and an outline of about 2·l. The area is the sum of the grey
+    values, the outline their total variation.
 
     Args:
         images: uint8 (N, 1, H, W), light strokes on black.
@@ -30,16 +27,16 @@ def stroke_thickness(images: Tensor) -> Tensor:
 
 
 def outline_smoothness(images: Tensor) -> Tensor:
-    """How little the outline turns: minus the mean curvature, by amount, of the grey values' level lines.
+    """Smoothness of the outlines: minus the mean absolute curvature of the grey values' level lines.
 
-    The curvature of a level line is the divergence of the gradient's direction, here of the image blurred by a
-    binomial filter of 5×5; each pixel counts as much as its gradient is long, so that only outlines count.
+    The curvature is the divergence of the gradient's direction, after a 5×5 binomial filter, weighted by the length of
+    the gradient.
 
     Args:
         images: uint8 (N, 1, H, W), light strokes on black.
 
     Returns:
-        float32 (N,), in radians a pixel, 0 at most; near 0 for straight outlines.
+        float32 (N,), in radians per pixel, at most 0; near 0 for straight outlines.
     """
     row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     blurred = F.conv2d(images.float() / 255, torch.outer(row, row)[None, None], padding=4)  # (N, 1, H + 4, W + 4)
@@ -56,14 +53,14 @@ ATTRIBUTES = {"thickness": stroke_thickness, "smoothness": outline_smoothness}
 
 
 class AttributeLabels:
-    """Turn attributes into classes of equal size, with edges at the quantiles of the training images.
+    """Bin attributes into classes of equal size at the quantiles of the training images.
 
     Args:
-        num_classes: classes of each attribute, by its name in `ATTRIBUTES`.
-        train_images: uint8 (N, 1, H, W) that the edges are measured on.
+        num_classes: number of classes by name in `ATTRIBUTES`.
+        train_images: uint8 (N, 1, H, W).
 
     Raises:
-        ValueError: an attribute that is not known, or images that are not grey.
+        ValueError: an attribute is unknown, or the images are not grey.
     """
 
     def __init__(self, num_classes: Mapping[str, int], train_images: Tensor) -> None:
@@ -85,5 +82,5 @@ class AttributeLabels:
 
 
 def measure(name: str, images: Tensor) -> Tensor:
-    """An attribute (N,) of uint8 images (N, 1, H, W), in parts that fit in a cache."""
+    """Compute an attribute (N,) of uint8 images (N, 1, H, W), in chunks that fit in a cache."""
     return torch.cat([ATTRIBUTES[name](part) for part in images.split(1024)])

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once: tensor operations only, with a draw of its own for every image."""
+"""Augmentation of whole batches by tensor operations, with random parameters for each image."""
 
 import inspect
 import math
@@ -12,9 +12,9 @@ Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]
 
 
 class BatchAugmentation:
-    """Random view, crop, flip, affine map and erasing, in that order; each part is off at its default.
+    """Random view, crop, flip, affine map and erasing, in that order; each is off by default.
 
-    Masks are cut, mirrored and mapped as their images are, by the nearest pixel; nothing is erased from them.
+    Masks are transformed as their images are, with nearest-neighbour interpolation, and never erased.
 
     Args:
         crop_padding: pixels of black border added on each side before cropping back to the image's size.
@@ -26,10 +26,10 @@ class BatchAugmentation:
             (Zhong et al. 2017, arXiv 1708.04896).
         min_scale: a random part of the image is resized to the whole: the part's area is drawn from [min_scale, 1] of
             the image's, its aspect ratio from [3/4, 4/3] (Szegedy et al. 2014, arXiv 1409.4842).
-        mask_fill: class of the pixels of a mask that come from outside of the image, where the image is black.
+        mask_fill: class of the mask's pixels from outside of the image, where the image is black.
 
     Raises:
-        ValueError: a probability or a share outside of its range, or a negative range.
+        ValueError: a value is out of its range.
     """
 
     def __init__(
@@ -64,24 +64,24 @@ class BatchAugmentation:
 
         Args:
             images: (B, C, H, W), uint8 or float; interpolation turns uint8 into float32 in [0, 255].
-            targets: labels (B,) or (B, heads), which stay as they are, or masks (B, H, W) of classes below 2^24.
-            generator: of all draws.
+            targets: labels (B,) or (B, heads), returned unchanged, or masks (B, H, W) of classes below 2^24.
+            generator: source of all randomness.
 
         Raises:
-            ValueError: targets of another shape, which cannot follow their images; or `mask_fill` does not fit them.
+            ValueError: the targets have another shape, or a type that cannot hold `mask_fill`.
         """
         if targets.ndim > 2 and self.moves_pixels:
-            targets = self._move_masks(images, targets, generator.clone_state())  # the draws of the images, once more
+            targets = self._move_masks(images, targets, generator.clone_state())  # with the draws of the images
         return self.after_view(self._view(images, generator), generator), targets
 
     @property
     def moves_pixels(self) -> bool:
-        """Whether any part but erasing is on."""
+        """Whether any part except erasing is on."""
         affine = self.degrees or self.translate or self.scale
         return bool(self.min_scale < 1 or self.crop_padding or self.horizontal_flip or affine)
 
     def after_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Apply all but the random view to images (B, C, H, W); photographs get their view when they are read."""
+        """Apply all but the random view, which photographs get when they are read, to images (B, C, H, W)."""
         images = self._move(images, generator)
         return random_erasing(images, self.erasing, generator) if self.erasing else images
 
@@ -111,11 +111,7 @@ class BatchAugmentation:
 
 
 def check_augmentation(augmentation: Augmentation | None) -> None:
-    """Check that a function can be called with a batch of images, their targets and a generator.
-
-    Raises:
-        ValueError: it takes other arguments.
-    """
+    """Raise ValueError unless a function takes images, targets and a generator."""
     if augmentation is None:
         return
     signature = inspect.signature(augmentation.forward if isinstance(augmentation, nn.Module) else augmentation)
@@ -131,21 +127,21 @@ def check_augmentation(augmentation: Augmentation | None) -> None:
 def random_parts(
     count: int, height: int, width: int, min_scale: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Draw parts of an image of `height` × `width` pixels: their left, top, width and height, (count,) each.
+    """Draw crops of an image of `height` × `width` pixels: left, top, width and height, (count,) each.
 
-    A part that is too wide or too high for its aspect ratio is made smaller.
+    A crop that exceeds the image is scaled down at the same aspect ratio.
     """
     share, aspect, x, y = torch.rand(4, count, generator=generator)
     area = (min_scale + (1 - min_scale) * share) * height * width
     aspect = torch.exp((2 * aspect - 1) * math.log(4 / 3))
     columns, rows = (area * aspect).sqrt(), (area / aspect).sqrt()
     fit = torch.minimum(width / columns, height / rows).clamp(max=1)
-    columns, rows = (columns * fit).clamp(max=width), (rows * fit).clamp(max=height)  # rounding may exceed by a hair
+    columns, rows = (columns * fit).clamp(max=width), (rows * fit).clamp(max=height)  # rounding may exceed
     return x * (width - columns), y * (height - rows), columns, rows
 
 
 def random_view(images: Tensor, min_scale: float, generator: torch.Generator, mode: str = "bilinear") -> Tensor:
-    """Stretch a random part of each of (B, C, H, W) to the whole; `mode`: bilinear or nearest."""
+    """Resize a random crop of each image (B, C, H, W) to the whole; `mode` is bilinear or nearest."""
     height, width = images.shape[2:]
     left, top, columns, rows = random_parts(len(images), height, width, min_scale, generator)
     scale_x, scale_y = columns / width, rows / height
@@ -157,7 +153,7 @@ def random_view(images: Tensor, min_scale: float, generator: torch.Generator, mo
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Pad (B, C, H, W) with black by `padding` on all sides and cut one window a sample."""
+    """Pad images (B, C, H, W) with black by `padding` on all sides and crop each at random."""
     batch, _, height, width = images.shape
     padded = F.pad(images, [padding] * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2p+1, 2p+1, H, W), a view
@@ -166,7 +162,7 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
 
 
 def random_flip(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Mirror each of (B, C, H, W) left to right with the given probability."""
+    """Mirror each image (B, C, H, W) left to right with the given probability."""
     flipped = torch.rand(len(images), 1, 1, 1, generator=generator) < probability
     return torch.where(flipped, images.flip(3), images)
 
@@ -179,7 +175,7 @@ def random_affine(
     generator: torch.Generator,
     mode: str = "bilinear",
 ) -> Tensor:
-    """Rotate, shift and zoom each of (B, C, H, W) about its centre, black outside; `mode`: bilinear or nearest."""
+    """Rotate, shift and zoom each image (B, C, H, W) about its centre; `mode` is bilinear or nearest."""
     angle, shift_x, shift_y, zoom = torch.rand(4, len(images), generator=generator) * 2 - 1  # (B,) each
     angle = angle * math.radians(degrees)
     zoom = 1 / (1 + zoom * scale)  # the grid maps output to input, hence the inverse
@@ -194,7 +190,7 @@ def random_affine(
 
 
 def random_erasing(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Fill a rectangle of each of (B, C, H, W), with the given probability, with that image's mean colour."""
+    """Fill a rectangle of each image (B, C, H, W), with the given probability, with its mean colour."""
     batch, _, height, width = images.shape
     chosen, area, aspect, y, x = torch.rand(5, batch, 1, generator=generator)  # (B, 1) each
     area = 0.02 + 0.31 * area

@@ -1,4 +1,4 @@
-"""Batches cut from one in-memory tensor: one index, one cast, one augmentation, one normalisation each."""
+"""Batches of one in-memory tensor: one index, one cast, one augmentation, one normalisation each."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,26 +13,26 @@ from src.data.resumable_loader import Resumable, check_batch_size, draw
 class InMemoryLoader(Resumable):
     """Iterate over (images, targets) batches; a drop-in for a DataLoader whose data fits in memory.
 
-    The order and the augmentation of an epoch follow from `seed` and the epoch's number alone, never from the global
-    random state, so that an epoch can be replayed. With several processes each takes its own share: every sample is
-    seen once (when training with `drop_last`, all but the remainder), and all processes make the same number of steps.
+    Order and augmentation depend on `seed` and the epoch alone, never on the global random state, so that an epoch can
+    be replayed. Ranks share the samples: each is seen once (with `drop_last`, all but the remainder), and all ranks
+    make the same number of steps.
 
     Args:
         images: uint8 (N, C, H, W).
         targets: (N, …), such as int64 labels (N,) or (N, heads), or masks (N, H, W).
-        batch_size: samples per batch and process.
+        batch_size: samples per batch and rank.
         mean: of the pixels, for each channel, in [0, 1].
-        std: of the pixels, for each channel, in [0, 1].
+        std: likewise.
         shuffle: draw a new order for every epoch.
-        drop_last: leave out the last batch where it is smaller than the others.
-        augmentation: of the raw images and their targets, before the images are normalised.
+        drop_last: drop an incomplete last batch.
+        augmentation: applied to raw images and their targets, before normalisation.
         seed: of the order and the augmentation.
-        pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
-        rank: number of this process.
-        world_size: how many processes share the data.
+        pin_memory: copy batches to page-locked memory, for a GPU.
+        rank: of this process.
+        world_size: number of processes.
 
     Raises:
-        ValueError: a batch size below 1 or larger than this process's share.
+        ValueError: the batch size is below 1 or larger than the share of a rank.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class InMemoryLoader(Resumable):
 
     @property
     def sampler(self) -> "InMemoryLoader":
-        """Itself: where Lightning looks for `set_epoch`."""
+        """Itself, because Lightning calls `sampler.set_epoch`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order and the augmentation of the next iteration; Lightning calls it before every epoch."""
+        """Set the epoch of the next iteration; Lightning calls it."""
         self.epoch = epoch
 
     def batch_seeds(self) -> list[int]:
-        """The seeds of the augmentation, for each batch of the epoch and this process."""
+        """The augmentation seed of each batch of this rank in the epoch."""
         return self._draw()[1]
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class InMemoryLoader(Resumable):
         generator = torch.Generator()
         batches = order.split(self.batch_size)
         if not self.drop_last and len(batches) > len(seeds) > 0:
-            batches = order.tensor_split(len(seeds))  # a sample more than others have: as many steps as theirs
+            batches = order.tensor_split(len(seeds))  # a sample more than other ranks, in as many steps
         for indices, seed in list(zip(batches, seeds, strict=False))[self.begin() :]:  # `drop_last`: one has no seed
             images = self.images.index_select(0, indices)  # (B, C, H, W); `[indices]` copies pixel by pixel
             targets = self.targets.index_select(0, indices)  # (B, …)
@@ -100,6 +100,6 @@ class InMemoryLoader(Resumable):
             yield (images.pin_memory(), targets.pin_memory()) if self.pin_memory else (images, targets)
 
     def _draw(self) -> tuple[Tensor, list[int]]:
-        """The samples of this process in the epoch's order, and a seed for each of its batches."""
+        """The indices of this rank in the epoch's order, and a seed for each batch."""
         order, seeds = draw(len(self.images), self.shuffle, self.seed, self.epoch, (len(self), self.world_size))
         return order[self.rank :: self.world_size], seeds[:, self.rank].tolist()

@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the Python archives they are published in.
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the published Python archives.
 
-The archives are pickles. torchvision's reader hands them to `pickle.load`, which runs whatever code a file names; ours
-checks a file's checksum first and builds nothing but arrays.
+The archives are pickles. torchvision reads them by `pickle.load`, which runs any code that a file names; this reader
+checks the checksum first and builds nothing but arrays.
 """
 
 import hashlib
@@ -22,23 +22,20 @@ from src.data.in_memory import InMemoryDataModule
 class CIFAR10DataModule(InMemoryDataModule):
     """CIFAR-10: 50,000 training and 10,000 test images, 3×32×32, with the official test set.
 
-    The batch files are looked for in `<data_dir>/cifar-10-batches-py`, where torchvision keeps them, and downloaded by
-    torchvision where they are missing. Each file's checksum is verified before anything is read from it.
-
     Args:
-        data_dir: folder that holds the archive's folder.
+        data_dir: the files are in `<data_dir>/cifar-10-batches-py`, as torchvision keeps them.
         download: download missing files; otherwise they are an error.
         options: see `InMemoryDataModule`.
 
     Raises:
-        FileNotFoundError: the files are not there and cannot be downloaded.
-        ValueError: a file is not the published one.
+        FileNotFoundError: a file is missing and cannot be downloaded.
+        ValueError: the checksum of a file differs from the published one.
     """
 
-    dataset_name = "CIFAR10"  # torchvision's name of the class
+    dataset_name = "CIFAR10"  # name of torchvision's class
     folder = "cifar-10-batches-py"
     label_key = "labels"
-    # the published files and their MD5 sums: training files first, the test file last
+    # the published files and their MD5 checksums: training files first, the test file last
     files: Sequence[tuple[str, str]] = (
         ("data_batch_1", "c99cafc152244af753f735de768cd75f"),
         ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
@@ -57,7 +54,7 @@ class CIFAR10DataModule(InMemoryDataModule):
         self.data_dir, self.download = Path(data_dir), download
 
     def prepare_data(self) -> None:
-        """Download the archive where a file of it is missing. Lightning calls this in one process only."""
+        """Download the archive if a file is missing. Lightning calls this in one process only."""
         names = [name for name, _ in self.files]
         folder = self.data_dir / self.folder
         missing = [name for name in names if not (folder / name).is_file()]
@@ -66,10 +63,9 @@ class CIFAR10DataModule(InMemoryDataModule):
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Verify and read the files."""
-        parts = [self._read(name, checksum) for name, checksum in self.files]
-        *train, (test_images, test_labels) = parts
-        train_images = torch.cat([images for images, _ in train])
-        return train_images, torch.cat([labels for _, labels in train]), test_images, test_labels
+        *train, (test_images, test_labels) = [self._read(name, checksum) for name, checksum in self.files]
+        train_images, train_labels = (torch.cat(parts) for parts in zip(*train, strict=True))
+        return train_images, train_labels, test_images, test_labels
 
     def _read(self, name: str, checksum: str) -> tuple[Tensor, Tensor]:
         path = self.data_dir / self.folder / name
@@ -82,22 +78,20 @@ class CIFAR10DataModule(InMemoryDataModule):
 
 
 class CIFAR100DataModule(CIFAR10DataModule):
-    """CIFAR-100: 100 fine classes, or the 20 coarse ones that the authors grouped them into.
+    """CIFAR-100: 100 fine classes, or 20 coarse ones; for the other arguments see `CIFAR10DataModule`.
 
     Args:
-        args: see `CIFAR10DataModule`.
         coarse: serve the 20 superclasses.
         num_classes: 100, or 20 for the coarse classes.
-        options: see `CIFAR10DataModule`.
 
     Raises:
-        ValueError: `num_classes` is not the number of the classes served.
+        ValueError: `num_classes` is not the number of classes.
     """
 
     dataset_name = "CIFAR100"
     folder = "cifar-100-python"
     files = (("train", "16019d7e3df5f24257cddd939b257f8d"), ("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"))
-    class_names = None  # they stand in the file `meta`, which training has no need of
+    class_names = None  # they are in the file `meta`, which training does not need
 
     def __init__(self, *args: Any, num_classes: int, coarse: bool = False, **options: Any) -> None:
         expected = 20 if coarse else 100
@@ -108,7 +102,7 @@ class CIFAR100DataModule(CIFAR10DataModule):
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Read a pickle of dicts, lists, strings, numbers and NumPy arrays; refuse everything that could run code."""
+    """Unpickle dicts, lists, strings, numbers and NumPy arrays; refuse everything that could run code."""
 
     ALLOWED = frozenset(
         {
@@ -121,11 +115,7 @@ class ArrayUnpickler(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        """Look up a class that the pickle names.
-
-        Raises:
-            pickle.UnpicklingError: it is not one of those that arrays are made of.
-        """
+        """Look up a class that arrays are made of; raise UnpicklingError for any other."""
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"The file asks for {module}.{name}, which data have no need of: refused.")
+            raise pickle.UnpicklingError(f"The file asks for {module}.{name}, which is refused: arrays do not need it.")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

@@ -1,4 +1,4 @@
-"""Warn of classes without images, and of unbalanced ones."""
+"""Warn of missing and unbalanced classes."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ LISTED = 5  # classes named in a line
 
 @rank_zero_only
 def warn_of_imbalance(counts: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    """Warn of classes that have no image in a split, and of training images that are unbalanced.
+    """Warn of classes without an image in a split, and of unbalanced training images.
 
     Args:
-        counts: the number of images of each class (num_classes,), by split.
+        counts: number of images of each class (num_classes,), by split.
         names: of the classes.
     """
-    splits = [split for split, images in counts.items() if images.sum()]  # one may be left out on purpose
-    lacking = [[split for split in splits if not counts[split][label]] for label in range(len(counts["train"]))]
-    for absent in sorted(filter(None, {tuple(splits) for splits in lacking})):
-        classes = [name for name, splits in zip(names, lacking, strict=False) if tuple(splits) == absent]
+    splits = [split for split, images in counts.items() if images.sum()]  # one may be empty on purpose
+    missing = [tuple(split for split in splits if not counts[split][label]) for label in range(len(counts["train"]))]
+    for absent in sorted(set(missing) - {()}):
+        classes = [name for name, splits in zip(names, missing, strict=False) if splits == absent]
         consequence = (
             "cannot be learnt" if "train" in absent else f"count for nothing in {'/acc and '.join(absent)}/acc"
         )
@@ -40,5 +40,5 @@ def warn_of_imbalance(counts: Mapping[str, Tensor], names: Sequence[str]) -> Non
 
 
 def listed(names: Sequence[str]) -> str:
-    """Some names in a line."""
+    """The first names, and how many more there are."""
     return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

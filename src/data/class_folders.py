@@ -1,4 +1,4 @@
-"""Which classes a folder of images holds: told by the names of its folders, without opening a file."""
+"""The splits, classes and files of a folder of images, by name alone."""
 
 from pathlib import Path
 
@@ -7,23 +7,23 @@ CLUTTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind, besid
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """The folders of the splits; or the folder itself, as "all", where there is none of them."""
+    """The folders of the splits by name, or {"all": folder} if there are none."""
     return {split: folder / split for split in SPLITS if (folder / split).is_dir()} or {"all": folder}
 
 
 def class_folders(root: Path) -> list[str]:
-    """The names of the folders below `root`, sorted: the classes."""
+    """The sorted names of the folders in `root`: the classes."""
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def count_classes(folder: str, default: int) -> int:
-    """How many classes a folder of images holds; `default` where there is no such folder, as when a net is measured."""
+    """The number of classes in a folder of images; `default` if it does not exist, as when a net is benchmarked."""
     root = next(iter(split_folders(Path(folder)).values()))
     return len(class_folders(root)) or default if root.is_dir() else default
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted, but for hidden ones and what file managers leave behind."""
+    """All files below a folder, sorted, except for hidden ones and those of file managers."""
     return [
         path
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""Fetch a published data set through torchvision: whole or not at all."""
+"""Download a data set through torchvision, all of it or nothing."""
 
 import contextlib
 import io
@@ -12,18 +12,18 @@ from src.system.signals import listener
 def download(
     dataset_name: str, data_dir: Path, folder: Path, names: Sequence[str], missing: str, allowed: bool = True
 ) -> None:
-    """Let torchvision download and verify a data set, and move its files in place when all are there.
+    """Download and verify a data set to a temporary folder, then move its files into place.
 
     Args:
-        dataset_name: torchvision's name of the class.
+        dataset_name: name of torchvision's class.
         data_dir: the data folder.
-        folder: where the files belong, below the data folder; torchvision puts them in the same place.
+        folder: of the files, below the data folder, as in torchvision.
         names: of the files.
-        missing: the file that made the download necessary, for the message.
-        allowed: whether to download it; otherwise a missing file is an error.
+        missing: the first missing file, for the message.
+        allowed: otherwise a missing file is an error.
 
     Raises:
-        FileNotFoundError: the download failed, and nothing is left of it; or it is not allowed.
+        FileNotFoundError: the download failed or is not allowed.
     """
     if not allowed:
         raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""Reader of the IDX format, in which MNIST and its relatives are published (plain or gzip)."""
+"""Read the IDX format of MNIST and its relatives, plain or gzip."""
 
 import gzip
 import math
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-UINT8 = 0x08  # the format's code for unsigned bytes, the only type the data sets use
-MAX_BYTES = 2**31  # 40 times MNIST; a header that claims more is refused before memory is taken for it
+UINT8 = 0x08  # the format's code for unsigned bytes
+MAX_BYTES = 2**31  # 40 times MNIST; a larger claim in a header is refused before memory is allocated
 
 
 def read_idx(path: Path, num_dims: int) -> np.ndarray:
     """Read an IDX file of unsigned bytes with `num_dims` dimensions.
 
     Raises:
-        ValueError: the file is not what it should be; the message names the file and what is wrong with it.
+        ValueError: the file is damaged or another file.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:

@@ -1,4 +1,4 @@
-"""A user's own photographs: a folder for each class; read from disk as they are needed."""
+"""A user's own photographs, one folder per class, read from disk on demand."""
 
 import hashlib
 import logging
@@ -27,32 +27,32 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class ImageFolderDataModule(SplitDataModule):
     """Photographs in `<folder>/train|val|test/<class>/`, or in `<folder>/<class>/`, split by a seed.
 
-    Without a `val` folder, `val_fraction` of `train` is set apart; without the three folders, `test_fraction` as well.
-    Every file is read once before training, so that a file that is no image is named then, not an hour later. Order
-    and augmentation follow from `seed`, the epoch and the image alone, so that an epoch can be replayed.
+    Without a `val` folder, `val_fraction` of `train` is split off; without the three folders, `test_fraction` as well.
+    Every file is read once before training, to report damaged ones at once. Order and augmentation depend on `seed`,
+    the epoch and the image alone, so that an epoch can be replayed.
 
     Args:
         folder: of the photographs.
-        num_classes: how many class folders there must be; None: as many as there are.
+        num_classes: required number of class folders; None for any.
         channels: 3 for RGB, 1 for grey.
-        image_size: height and width of the images served: the shorter side is resized to 8/7 of it, the centre cut out.
-        batch_size: of all processes together.
-        val_fraction: share of the training images set apart for validation.
-        test_fraction: share of all images set apart for the test.
-        augmentation: of training images: a `BatchAugmentation`, whose random view is cut from the whole photograph, or
-            any function of a Pillow image, such as the transforms of torchvision; None: as for validation.
+        image_size: height and width of the served images: the centre crop after resizing the shorter side to 8/7 of it.
+        batch_size: of all ranks together.
+        val_fraction: share of the training images for validation.
+        test_fraction: share of all images for the test.
+        augmentation: of training images: a `BatchAugmentation`, whose random view is cropped from the whole photograph,
+            or any function of a Pillow image, such as a torchvision transform; None: as for validation.
         shuffle: draw a new order of the training images for every epoch.
-        skip_unreadable: leave out files that are no images, and list them; else they are an error.
+        skip_unreadable: skip files that are not images and log them; otherwise they are an error.
         num_workers: processes that read and transform.
-        pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
-        mean: of the pixels for each channel, in [0, 1]; ImageNet's where it is not given.
+        pin_memory: copy batches to page-locked memory, for a GPU.
+        mean: of the pixels for each channel, in [0, 1]; ImageNet's by default.
         std: likewise.
         seed: of the order and the augmentation of training images.
         split_seed: of the split.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no image in it.
-        ValueError: unreadable files, another number of classes, splits that hold different ones.
+        FileNotFoundError: the folder does not exist or has no images.
+        ValueError: files are unreadable, or the classes differ from `num_classes` or between splits.
     """
 
     resize = RESIZE
@@ -87,12 +87,11 @@ class ImageFolderDataModule(SplitDataModule):
         self.folder, self.num_classes = Path(folder), num_classes
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.skip_unreadable, self.num_workers = skip_unreadable, num_workers
-        grey = channels == 1
-        self.mean = mean or (IMAGENET_MEAN if not grey else IMAGENET_MEAN[1:2])
-        self.std = std or (IMAGENET_STD if not grey else IMAGENET_STD[1:2])
+        statistics = slice(None) if channels == 3 else slice(1, 2)  # those of green for grey
+        self.mean, self.std = mean or IMAGENET_MEAN[statistics], std or IMAGENET_STD[statistics]
         self.shuffle, self.seed, self.augmentation = shuffle, seed, augmentation
         self.class_names: list[str] | None = None
-        self._digests: dict[Path, str] = {}  # of what the files hold
+        self._digests: dict[Path, str] = {}  # of the files' contents
 
     def setup(self, stage: str | None = None) -> None:
         """List, check and split the files."""
@@ -105,46 +104,48 @@ class ImageFolderDataModule(SplitDataModule):
             raise ValueError(f"{self.folder} holds {', '.join(present)}: it needs train and test, or neither.")
         roots = split_folders(self.folder)
         self.class_names = class_folders(next(iter(roots.values())))
-        found, wanted = len(self.class_names), self.num_classes
-        if found == 0:
+        num_classes = len(self.class_names)
+        if num_classes == 0:
             raise FileNotFoundError(
                 f"{self.folder} holds no folders of classes: each class needs one, with its images."
             )
-        if wanted not in (found, None):
-            listed = ", ".join(self.class_names[:5]) + (", …" if found > 5 else "")
+        if self.num_classes not in (num_classes, None):
+            names = ", ".join(self.class_names[:5]) + (", …" if num_classes > 5 else "")
             raise ValueError(
-                f"{self.folder} holds {counted(found, 'folder')} of classes ({listed}), but data.num_classes={wanted}."
+                f"{self.folder} holds {counted(num_classes, 'folder')} of classes ({names}), "
+                f"but data.num_classes={self.num_classes}."
             )
-        self.num_classes = found
+        self.num_classes = num_classes
         splits = {split: self._samples(root) for split, root in roots.items()}
         if "all" in splits:
             splits["test"], splits["train"] = self._split(splits.pop("all"), self.test_fraction)
         if "val" not in splits:
             splits["val"], splits["train"] = self._split(splits["train"], self.val_fraction)
-        evaluated = partial(centre, image_size=self.image_size)
-        trained = partial(augmented, image_size=self.image_size, augmentation=self.augmentation or BatchAugmentation())
-        self.data_train = Photographs(splits["train"], self.mode, trained, self.mean, self.std)
-        self.data_val = Photographs(splits["val"], self.mode, evaluated, self.mean, self.std)
-        self.data_test = Photographs(splits["test"], self.mode, evaluated, self.mean, self.std)
+        eval_view = partial(centre, image_size=self.image_size)
+        augmentation = self.augmentation or BatchAugmentation()
+        train_view = partial(augmented, image_size=self.image_size, augmentation=augmentation)
+        self.data_train = Photographs(splits["train"], self.mode, train_view, self.mean, self.std)
+        self.data_val = Photographs(splits["val"], self.mode, eval_view, self.mean, self.std)
+        self.data_test = Photographs(splits["test"], self.mode, eval_view, self.mean, self.std)
         check_batch_size(self.batch_size, len(self.data_train))
         warn_of_imbalance(self.class_counts(), self.class_names)
 
     def checksums(self) -> dict[str, str]:
-        """Return the SHA-256 of the names and sizes of each split's files, and of what all files hold."""
-        held = [(str(path.relative_to(self.folder)), digest) for path, digest in sorted(self._digests.items())]
-        return {**super().checksums(), "contents": hashlib.sha256(repr(held).encode()).hexdigest()}
+        """Return the SHA-256 of the file names and sizes of each split, and of the contents of all files."""
+        contents = [(str(path.relative_to(self.folder)), digest) for path, digest in sorted(self._digests.items())]
+        return {**super().checksums(), "contents": hashlib.sha256(repr(contents).encode()).hexdigest()}
 
     def heads(self) -> dict[str, list[str]]:
-        """Return the names of the classes: those of their folders."""
-        assert self.class_names is not None, "setup() comes first"
+        """Return the names of the class folders."""
+        assert self.class_names is not None, "call setup() first"
         return {"class": self.class_names}
 
     def labels_of(self, split: Photographs) -> Tensor:
-        """Return the label (N,) of each photograph."""
+        """Return the labels (N,) of a split."""
         return torch.tensor([label for _, label in split.samples])
 
     def checksum_of(self, split: Photographs) -> str:
-        """Return the SHA-256 of the names and sizes of a split's files, which are not read."""
+        """Return the SHA-256 of the file names and sizes of a split."""
         files = [(str(path.relative_to(self.folder)), path.stat().st_size) for path, _ in split.samples]
         return hashlib.sha256(repr(files).encode()).hexdigest()
 
@@ -155,15 +156,17 @@ class ImageFolderDataModule(SplitDataModule):
         samples = [(path, label) for label, name in enumerate(names) for path in image_files(root / name)]
         reasons = {}
         for path, _ in samples:
-            if reason := unreadable(path):
-                reasons[path] = reason
-            else:  # it has just been read, and a digest takes little beside its decoding
+            try:
+                read_image(path, "RGB")
+            except ValueError as error:
+                reasons[path] = str(error)
+            else:  # cheap beside decoding the image
                 self._digests[path] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         if reasons and not self.skip_unreadable:
-            listed = "; ".join(list(reasons.values())[:5])
+            first = "; ".join(list(reasons.values())[:5])
             raise ValueError(
-                f"{len(reasons)} of {len(samples)} files cannot be read as images ({listed}): mend or delete them, or "
-                "leave them out with data.skip_unreadable=true."
+                f"{len(reasons)} of {len(samples)} files cannot be read as images ({first}): repair or delete them, or "
+                "skip them with data.skip_unreadable=true."
             )
         for reason in reasons.values():
             log.warning("left out: %s", reason)
@@ -180,13 +183,13 @@ class ImageFolderDataModule(SplitDataModule):
     def make_loader(
         self, split: Photographs, train: bool, batch_size: int, rank: int, world_size: int
     ) -> ResumableLoader:
-        """Make the loader of a split's batches; those of the training set are shuffled."""
+        """Make a loader of a split; only the training set is shuffled and augmented."""
         return ResumableLoader(
             split,
             batch_size=batch_size,
             sampler=SeededSampler(len(split), train and self.shuffle, train, self.seed, rank, world_size),
             drop_last=train,
-            generator=torch.Generator(),  # of its workers' seeds, which nothing follows from: not the global state
+            generator=torch.Generator(),  # of the workers' seeds, instead of the global random state
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
@@ -194,14 +197,5 @@ class ImageFolderDataModule(SplitDataModule):
 
 
 def random_view(image_size: int, min_scale: float) -> BatchAugmentation:
-    """What `data/augmentation=photos` was in the configurations of earlier runs."""
+    """The target of `data/augmentation=photos` in the configurations of former runs."""
     return BatchAugmentation(min_scale=min_scale, horizontal_flip=0.5)
-
-
-def unreadable(path: Path) -> str | None:
-    """Why a file cannot be read as an image; None where it can."""
-    try:
-        read_image(path, "RGB")
-    except ValueError as error:
-        return str(error)
-    return None

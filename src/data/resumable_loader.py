@@ -1,4 +1,4 @@
-"""Batches of what does not fit in memory, in an order that can be replayed and gone on with."""
+"""DataLoaders whose epochs can be replayed and resumed."""
 
 import logging
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def can_pin_memory() -> bool:
-    """Whether batches can be copied to page-locked memory, which takes a GPU; warn where there is none."""
+    """Whether there is a GPU, for which batches can be copied to page-locked memory; warn if not."""
     if not torch.cuda.is_available():
         rank_zero_only(log.warning)("data.pin_memory=true has no effect: there is no GPU to copy batches to.")
         return False
@@ -21,15 +21,9 @@ def can_pin_memory() -> bool:
 
 
 def check_batch_size(batch_size: int, samples: int | None = None, remedy: str = "lower data.batch_size") -> None:
-    """Check that batches hold a sample at least, and that there are enough samples to fill one.
+    """Raise ValueError for a batch size below 1 or above the number of samples, with a remedy.
 
-    Args:
-        batch_size: samples per batch.
-        samples: how many there are; None: a batch may be smaller.
-        remedy: what to do where they are too few.
-
-    Raises:
-        ValueError: neither.
+    Without `samples`, batches may be smaller.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
@@ -38,21 +32,21 @@ def check_batch_size(batch_size: int, samples: int | None = None, remedy: str = 
 
 
 class Resumable:
-    """How far a loader has come in an epoch, for checkpoints; it goes on there if `sampler.epoch` is still the same."""
+    """Save and restore the position of a loader within an epoch; see `KeepsPosition`."""
 
     sampler: Any
     batches, resumed = 0, (-1, 0)
 
     def state_dict(self) -> dict[str, int]:
-        """How far the present iteration has come."""
+        """Return the epoch and the number of batches served."""
         return {"epoch": self.sampler.epoch, "batches": self.batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next iteration, if it is of the same epoch, begin where the one of the state had come to."""
+        """Resume at this position if the next iteration is of the same epoch."""
         self.resumed = (state_dict["epoch"], state_dict["batches"])
 
     def begin(self) -> int:
-        """The number of the batch that an iteration begins with."""
+        """Start an iteration and return the index of its first batch."""
         epoch, batches = self.resumed
         self.batches, self.resumed = batches if epoch == self.sampler.epoch else 0, (-1, 0)
         return self.batches
@@ -61,32 +55,32 @@ class Resumable:
 def draw(
     count: int, shuffle: bool, seed: int, epoch: int, seeds_shape: tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The order of `count` samples in an epoch, and seeds for what is drawn in it; both follow from seed and epoch."""
+    """Draw the order of `count` samples and random seeds, determined by seed and epoch."""
     # the generator keeps the lower 32 bits of a seed
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**32)
     order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
     return order, torch.randint(2**32, seeds_shape, generator=generator)
 
 
-class SeededSampler(DistributedSampler[Any]):  # by this Lightning knows that processes share the data already
-    """Yields (index, seed) for each sample of this process; both follow from `seed` and the epoch alone.
+class SeededSampler(DistributedSampler[Any]):  # so that Lightning does not replace it
+    """Yield (index, seed) for each sample of this rank, determined by `seed` and the epoch.
 
-    Every sample is seen once in an epoch, but for the remainder that `drop_last` leaves out so that all processes have
-    as many.
+    Every sample is seen once in an epoch, except for the remainder that `drop_last` drops to give all ranks the same
+    number.
 
     Args:
-        count: of samples.
+        count: number of samples.
         shuffle: draw a new order for every epoch.
-        drop_last: leave out the remainder.
-        seed: of the order, and of what is drawn for each sample.
-        rank: number of this process.
-        world_size: how many processes share the data.
+        drop_last: drop the remainder.
+        seed: of the order and of the samples' seeds.
+        rank: of this process.
+        world_size: number of processes.
     """
 
     def __init__(self, count: int, shuffle: bool, drop_last: bool, seed: int, rank: int, world_size: int) -> None:
         self.count, self.shuffle, self.drop_last, self.seed = count, shuffle, drop_last, seed
         self.rank, self.num_replicas = rank, world_size
-        self.epoch, self.start = 0, 0  # `start` leaves out the first samples of an iteration
+        self.epoch, self.start = 0, 0  # the next iteration skips `start` samples
 
     def __len__(self) -> int:
         return (
@@ -95,16 +89,16 @@ class SeededSampler(DistributedSampler[Any]):  # by this Lightning knows that pr
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order, seeds = draw(self.count, self.shuffle, self.seed, self.epoch, (self.count,))
-        places = list(zip(order.tolist(), seeds.tolist(), strict=True))[self.rank :: self.num_replicas]
-        return iter(places[self.start : len(self)])
+        samples = list(zip(order.tolist(), seeds.tolist(), strict=True))[self.rank :: self.num_replicas]
+        return iter(samples[self.start : len(self)])
 
 
 class ResumableLoader(Resumable, DataLoader[Any]):
-    """A DataLoader over a `SeededSampler` that can tell how far it has come in an epoch, and go on there."""
+    """A DataLoader over a `SeededSampler` that can resume within an epoch."""
 
     sampler: SeededSampler
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator: it begins once the epoch is set
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator, so that it starts after `set_epoch`
         assert self.batch_size is not None
         self.sampler.start = self.begin() * self.batch_size
         for batch in super().__iter__():

@@ -1,4 +1,4 @@
-"""What DataModules of classes have in common: three splits, their loaders, and what is told of them."""
+"""Base of the DataModules for classification: three splits, their loaders, and their description."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -11,19 +11,19 @@ from src.data.resumable_loader import Resumable, can_pin_memory, check_batch_siz
 
 
 class SplitDataModule(L.LightningDataModule, ABC):
-    """Serve a training, a validation and a test set, which `setup` of a subclass makes.
+    """Serve a training, a validation and a test set, which `setup` of a subclass creates.
 
     Args:
-        channels: of the images served: 3 for RGB, 1 for grey.
-        image_size: height and width of the images served.
-        batch_size: of all processes together; each takes its share.
-        pin_memory: copy batches to page-locked memory, from which a GPU reads faster.
+        channels: of the served images: 3 for RGB, 1 for grey.
+        image_size: height and width of the served images.
+        batch_size: of all ranks together.
+        pin_memory: copy batches to page-locked memory, for a GPU.
 
     Raises:
-        ValueError: another number of channels, or a batch size below 1.
+        ValueError: the number of channels or the batch size is invalid.
     """
 
-    resize: str  # how an image is brought to `image_size`, see `src.predictor`
+    resize: str  # how an image is resized to `image_size`, see `src.predictor`
 
     def __init__(self, channels: int, image_size: int, batch_size: int, pin_memory: bool) -> None:
         super().__init__()
@@ -41,11 +41,11 @@ class SplitDataModule(L.LightningDataModule, ABC):
 
     @abstractmethod
     def heads(self) -> dict[str, list[str]]:
-        """Return the names of each label's classes."""
+        """Return the class names of each head."""
 
     @abstractmethod
     def labels_of(self, split: Any) -> Tensor:
-        """Return the label (N,) of each sample of a split; of the first head where there are several."""
+        """Return the labels (N,) of a split for the first head."""
 
     @abstractmethod
     def checksum_of(self, split: Any) -> str:
@@ -53,36 +53,32 @@ class SplitDataModule(L.LightningDataModule, ABC):
 
     @abstractmethod
     def make_loader(self, split: Any, train: bool, batch_size: int, rank: int, world_size: int) -> Resumable:
-        """Make the loader of a split's batches, of `batch_size` samples of this process each."""
+        """Make a loader of batches of `batch_size` samples on this rank."""
 
     def splits(self) -> dict[str, Any]:
-        """Return the splits that `setup` has made, by name."""
+        """Return the splits that `setup` has created, by name."""
         splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
         return {name: split for name, split in splits.items() if split is not None}
 
     def class_counts(self) -> dict[str, Tensor]:
-        """Count the images of each class (num_classes,) in each split that has any; of the first head's classes."""
+        """Count the images of each class (num_classes,) of the first head, in each split that is not empty."""
         num_classes = len(next(iter(self.heads().values())))
         splits = {name: split for name, split in self.splits().items() if len(split)}
         return {name: torch.bincount(self.labels_of(split), minlength=num_classes) for name, split in splits.items()}
 
     def checksums(self) -> dict[str, str]:
-        """Return the SHA-256 of each split, for the record of a run."""
+        """Return the SHA-256 of each split."""
         return {name: self.checksum_of(split) for name, split in self.splits().items()}
 
     def input_card(self) -> dict[str, Any]:
-        """Describe how an image becomes an input, and name each head's classes, for programs that use a trained net.
-
-        Returns:
-            `mode`, `resize`, `image_size`, `mean`, `std` and `heads`; see `src.predictor`.
-        """
-        assert self.mean is not None and self.std is not None, "setup() comes first"
-        pixels = {"mean": list(self.mean), "std": list(self.std)}
+        """Describe the preprocessing of an image and the class names of each head; see `src.predictor`."""
+        assert self.mean is not None and self.std is not None, "call setup() first"
         return {
             "mode": self.mode,
             "resize": self.resize,
             "image_size": self.image_size,
-            **pixels,
+            "mean": list(self.mean),
+            "std": list(self.std),
             "heads": self.heads(),
         }
 
@@ -99,7 +95,7 @@ class SplitDataModule(L.LightningDataModule, ABC):
         return self._loader(self.data_test, train=False)
 
     def _loader(self, split: Any, train: bool) -> Resumable:
-        assert split is not None, "setup() comes first"
+        assert split is not None, "call setup() first"
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if self.batch_size % world_size:
             raise ValueError(f"batch_size={self.batch_size} must be a multiple of the {world_size} processes.")

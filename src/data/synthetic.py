@@ -1,4 +1,4 @@
-"""Images drawn by a seed: any shape, any number of classes, learnable; for benchmarks and smoke tests."""
+"""Random but learnable images of any shape and number of classes, for benchmarks and smoke tests."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from src.data.in_memory import InMemoryDataModule
 
 
 class SyntheticDataModule(InMemoryDataModule):
-    """Each class is a smooth random pattern; a sample is its pattern in noise of the same strength.
+    """Each class is a smooth random pattern; a sample is its pattern with noise of the same strength.
 
     Args:
-        train_size: images to train on and to carve validation from.
-        test_size: images to test on.
-        data_seed: of the patterns and the noise.
+        train_size: training and validation images.
+        test_size: test images.
+        data_seed: of the patterns, labels and noise.
         options: see `InMemoryDataModule`.
     """
 

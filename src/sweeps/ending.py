@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from src.run.interruption import RESUMABLE
-from src.system.signals import listener, say
+from src.system.signals import listener, write_error
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -60,10 +60,10 @@ class Ending:
     def _end(self, number: int, frame: Any) -> None:
         if self.is_waiting() and not self.asked:
             self.asked = True
-            say("Interrupted: the running jobs save their state. Once more to end at once.")
+            write_error("Interrupted: the running jobs save their state. Once more to end at once.")
             return
         self.abandon()
-        say(self.sentence())
+        write_error(self.sentence())
         os._exit(RESUMABLE)
 
 

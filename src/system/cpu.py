@@ -1,4 +1,4 @@
-"""What this process may use of the machine's processor."""
+"""The CPUs, threads and precision that this process can use."""
 
 import logging
 import math
@@ -14,9 +14,9 @@ SYSFS, PROC = "sys/fs/cgroup", "proc/self/cgroup"
 
 
 def allowed_cpus(root: Path = Path("/")) -> int:
-    """The logical CPUs that the affinity mask and the control group's quota let this process use, at least 1.
+    """The logical CPUs that the affinity mask and the cgroup quota allow this process, at least 1.
 
-    A quota of 1.5 CPUs counts as 2: that many threads can run at once, for some of the time.
+    A quota is rounded up: with 1.5 CPUs, 2 threads can run at once for some of the time.
     """
     count = len(affinity())
     quota = cgroup_quota(root)
@@ -24,9 +24,9 @@ def allowed_cpus(root: Path = Path("/")) -> int:
 
 
 def physical_cores(root: Path = Path("/")) -> int:
-    """How many threads can compute without sharing a core or being held up by a quota, at least 1.
+    """The threads that can compute without sharing a core or exceeding the cgroup quota, at least 1.
 
-    Two hardware threads of one core share its arithmetic units; matrix products gain nothing from the second.
+    Hardware threads of one core share its arithmetic units: a second one does not speed up matrix products.
     """
     cores = {core_of(cpu, root) for cpu in affinity()}
     quota = cgroup_quota(root)
@@ -37,24 +37,24 @@ def affinity() -> set[int]:
     """The numbers of the CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
-    return set(range(os.cpu_count() or 1))  # macOS and Windows know no such mask
+    return set(range(os.cpu_count() or 1))  # macOS and Windows have no affinity mask
 
 
 def load_average() -> float | None:
-    """How many threads ran or waited for a processor in the last minute; None on Windows, which does not tell."""
+    """The load average of the last minute; None on Windows."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def core_of(cpu: int, root: Path) -> str:
-    """A name for the physical core that a CPU belongs to: the list of its hardware threads."""
+    """Identify the physical core of a CPU by the list of its hardware threads."""
     siblings = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
     return siblings.read_text().strip() if siblings.is_file() else str(cpu)
 
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:
-    """The CPUs that the control groups of this process grant it, as containers set them; None without a limit.
+    """The CPU quota of this process's control groups, which containers set; None without a limit.
 
-    Both versions are read, in the group itself and in all above it, for the tightest limit holds
+    The tightest limit of the group and its parents holds, in either version of cgroups
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max;
     https://docs.kernel.org/scheduler/sched-bwc.html, cpu.cfs_quota_us).
     """
@@ -71,14 +71,14 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
         else:
             continue
         for mount in mounts:
-            group = mount / path.lstrip("/")  # within a container it may be the host's, not to be found there
+            group = mount / path.lstrip("/")  # in a container this may be a path of the host
             quotas += [read_quota(folder) for folder in (group, *group.parents) if folder.is_relative_to(mount)]
     limits = [quota for quota in quotas if quota is not None]
     return min(limits) if limits else None
 
 
 def read_quota(group: Path) -> float | None:
-    """The limit that one control group's files state, in CPUs; None where they state none."""
+    """The quota of one control group in CPUs; None without a limit."""
     if (group / "cpu.max").is_file():
         quota, _, period = (group / "cpu.max").read_text().strip().partition(" ")
     elif (group / "cpu.cfs_quota_us").is_file():
@@ -89,10 +89,9 @@ def read_quota(group: Path) -> float | None:
 
 
 def thread_share(processes: int = 1, root: Path = Path("/")) -> int:
-    """The threads that one of several processes on this machine should compute with, at least 1.
+    """The threads for each of several processes on this machine, at least 1.
 
-    `OMP_NUM_THREADS`, by which a scheduler or a launcher of parallel jobs gives each job its share, is kept to; but for
-    the 1 that torchrun sets for want of anything better.
+    `OMP_NUM_THREADS` is an upper limit, except for the default of 1 that torchrun sets.
     """
     share = max(1, physical_cores(root) // processes)
     given = os.environ.get("OMP_NUM_THREADS", "")
@@ -102,11 +101,7 @@ def thread_share(processes: int = 1, root: Path = Path("/")) -> int:
 
 
 def check_threads(name: str, value: int | str, words: tuple[str, ...]) -> None:
-    """Check a number of threads, or one of the words that may stand for it.
-
-    Raises:
-        ValueError: names the value and what is allowed.
-    """
+    """Raise ValueError unless a value is a possible number of threads or one of `words`."""
     if isinstance(value, str) and value in words:
         return
     allowed = allowed_cpus()
@@ -116,19 +111,19 @@ def check_threads(name: str, value: int | str, words: tuple[str, ...]) -> None:
 
 
 def has_native_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 numbers itself; elsewhere torch emulates it, slowly."""
+    """Whether this CPU has instructions for bfloat16, which torch otherwise emulates slowly."""
     flags = ("avx512_bf16", "amx_bf16", "bf16")  # of x86 and of Arm
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         words = cpuinfo.read_text().split()
         return any(flag in words for flag in flags)
-    import torch  # here, for what divides the cores among jobs does without it
+    import torch  # here, because launchers that only count cores do not need it
 
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def warn_if_emulated() -> None:
-    """Measure what bfloat16 costs on a CPU that does not have it, and say so."""
+    """Warn if this CPU emulates bfloat16, with the measured slowdown."""
     if has_native_bf16():
         return
     import torch

@@ -18,7 +18,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def finite(node: Any) -> Any:
-    """The same values with null for NaN and infinity."""
+    """Replace NaN and infinity by None."""
     if isinstance(node, Mapping):
         return {key: finite(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
@@ -34,15 +34,12 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
-    """A new file that takes a name when the context ends well, and is gone when it does not.
+    """Open a temporary file that replaces `path` when the context succeeds, and is deleted when it fails.
 
-    Neither it nor a symbolic link of that name, in whose place it comes, leads to another file.
-
-    Args:
-        path: the name.
-        mode: "x" for text, "xb" for bytes.
+    A symbolic link at `path` is replaced, not followed. `mode` is "x" for text and "xb" for bytes.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")  # others may write it, too
+    # other processes may write the file too
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open(mode) as file:
             yield file
@@ -53,7 +50,7 @@ def replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; nothing where there is none, or where it is damaged."""
+    """The content of a JSON file; empty if it is missing or damaged."""
     try:
         content = safe_files.read_json(path)
     except (OSError, ValueError):
@@ -62,6 +59,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def part(content: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """What a JSON file keeps under a key, where that is an object; nothing where it is lacking or something else."""
-    found = content.get(key)
-    return found if isinstance(found, dict) else {}
+    """The object at a key of a JSON file; empty if it is missing or not an object."""
+    value = content.get(key)
+    return value if isinstance(value, dict) else {}

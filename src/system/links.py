@@ -1,4 +1,4 @@
-"""What a run writes stays below its own folder: no symbolic link leads it out."""
+"""Keep a run from writing outside of its folder through a symbolic link."""
 
 import os
 import re
@@ -8,38 +8,37 @@ from fnmatch import translate
 from pathlib import Path
 from typing import IO
 
-# what runs and sweeps write, beside the numbered folders of jobs; all that lies in a folder of these names is looked at
+# what runs and sweeps write, beside the numbered folders of jobs; folders of these names are checked recursively
 WRITTEN = (
     *("*.csv", "*.html", "*.journal", "*.json", "*.log", "*.png", "*.txt", "*.yaml", ".benchmark", ".lock"),
     *(".hydra", ".launchers", ".submitit", "checkpoints", "csv", "export", "int8", "tensorboard", "wandb"),
 )
-IS_WRITTEN = re.compile("|".join(map(translate, WRITTEN)), re.IGNORECASE)  # there are file systems that do
+IS_WRITTEN = re.compile("|".join(map(translate, WRITTEN)), re.IGNORECASE)  # as some file systems do
 
 
 def check_links(folder: Path, also: Collection[str] = ()) -> None:
-    """Check that whatever a run or a sweep may write to below its folder is there, and not somewhere else.
+    """Check that nothing that a run or a sweep writes in its folder is a link that leads out of it.
 
-    The folder itself and those above it may be links, such as a `logs` that leads to a larger disk, and so may files
-    and folders of other names, and links that stay below the folder.
+    The folder itself and its parents may be links, as may files that no run writes and links that stay in the folder.
 
     Args:
         folder: of a run or a sweep; it need not exist.
-        also: further names of what is written to it.
+        also: further names that are written.
 
     Raises:
-        ValueError: names a symbolic link that leads out of the folder, or a pipe and its like, which would block.
+        ValueError: a symbolic link leads out of the folder, or there is a pipe or a device, which would block.
     """
     root = os.path.realpath(folder)
     for entry in written(folder, also):
         if entry.is_symlink():
             if not Path(os.path.realpath(entry.path)).is_relative_to(root):
                 raise refusal(Path(entry.path))
-        elif not entry.is_file() and not entry.is_dir() and Path(entry.path).exists():  # others may delete it meanwhile
+        elif not entry.is_file() and not entry.is_dir() and Path(entry.path).exists():  # not deleted meanwhile
             raise ValueError(f"{entry.path} is neither a file nor a folder: delete it.")
 
 
 def written(folder: Path, also: Collection[str] = ()) -> Iterator["os.DirEntry[str]"]:
-    """What there is below a folder of all that runs and sweeps write."""
+    """Yield the entries below a folder that runs and sweeps write."""
     pending = [(str(folder), True)] if folder.is_dir() else []
     while pending:
         here, is_run = pending.pop()
@@ -53,12 +52,8 @@ def written(folder: Path, also: Collection[str] = ()) -> Iterator["os.DirEntry[s
 
 
 def open_to_append(path: Path) -> IO[str]:
-    """Open a text file to write to its end, or a new one.
-
-    Raises:
-        ValueError: it is a symbolic link.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)  # which Windows has not
+    """Open a text file to append to, or create it; raise ValueError if it is a symbolic link."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)  # not on Windows
     try:
         return os.fdopen(os.open(path, flags, 0o666), "a")
     except OSError as error:
@@ -70,5 +65,5 @@ def open_to_append(path: Path) -> IO[str]:
 def refusal(path: Path) -> ValueError:
     """The error for a symbolic link."""
     return ValueError(
-        f"{path} is a symbolic link: a run writes only below its own folder. Put what it leads to in its place."
+        f"{path} is a symbolic link: a run writes only below its own folder. Replace the link by its target."
     )

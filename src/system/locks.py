@@ -12,23 +12,23 @@ from src.system.ranks import is_rank_zero
 
 
 class FolderInUse(ValueError):
-    """Another process is at work in a folder, and whoever finds so writes nothing there."""
+    """Another process is working in a folder, so nothing may be written there."""
 
 
 @contextmanager
 def locked(folder: Path, otherwise: str = "another process is training there.", patience: float = 1) -> Iterator[None]:
-    """Keep other processes from writing to a folder, for as long as the context lasts.
+    """Lock a folder within the context.
 
     Args:
-        folder: of a run or a sweep.
-        otherwise: what another process that has locked it does.
-        patience: seconds to wait for another process; one that only looks whether there is a lock has one for a moment.
+        folder: of a run or a sweep; it is created.
+        otherwise: what the process that holds the lock does, for the error.
+        patience: seconds to wait for the lock, which `is_locked` of another process holds for a moment.
 
     Raises:
-        FolderInUse: another process is at it.
-        ValueError: the lock is a link, which may be another folder's.
+        FolderInUse: another process has locked it.
+        ValueError: the lock file is a link, which may be another folder's.
     """
-    if os.name != "posix" or not is_rank_zero():  # Windows has no such lock; the first process holds it for the others
+    if os.name != "posix" or not is_rank_zero():  # Windows has no `flock`; rank zero locks for all ranks
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,15 +42,7 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
 
 
 def take(file: IO[Any] | int, patience: float) -> None:
-    """Lock an open file until it is closed, or its process ends, however that does.
-
-    Args:
-        file: open to write, or its descriptor.
-        patience: seconds to wait for another process.
-
-    Raises:
-        BlockingIOError: another process has locked it.
-    """
+    """Lock an open file until it is closed or the process ends; raise BlockingIOError after `patience` seconds."""
     import fcntl
 
     end = time.monotonic() + patience
@@ -64,17 +56,13 @@ def take(file: IO[Any] | int, patience: float) -> None:
 
 
 def check_alone(file: IO[Any], path: Path) -> None:
-    """Refuse a lock that has further names, in whose folders this process, or another, may hold it."""
+    """Refuse a lock file with a second hard link, which may be locked as another folder's."""
     if os.fstat(file.fileno()).st_nlink > 1:
         raise ValueError(f"{path} is a hard link: delete it.")
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process is at work in a folder, which may be one that only others may write to.
-
-    Raises:
-        ValueError: the lock is a link, which may be another folder's.
-    """
+    """Whether a process has locked a folder, which may be read-only; raise ValueError if the lock file is a link."""
     path = folder / ".lock"
     if path.is_symlink():
         raise refusal(path)
@@ -85,7 +73,7 @@ def is_locked(folder: Path) -> bool:
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
         check_alone(file, path)
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # those who only look do not hinder each other
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared with other readers
         except BlockingIOError:
             return True
     return False

@@ -1,4 +1,4 @@
-"""What is logged, as a terminal can show it."""
+"""Log records that are safe to print on a terminal."""
 
 import logging
 
@@ -6,11 +6,7 @@ from src.system.safe_files import printable_lines
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats records without what a terminal would obey: names of files and classes may hold anything.
-
-    Args:
-        format: of a line, as `logging.Formatter` takes it.
-    """
+    """Format records without control characters, which names of files and classes may contain."""
 
     def __init__(self, format: str) -> None:
         super().__init__(format)

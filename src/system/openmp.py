@@ -1,7 +1,7 @@
-"""What OpenMP threads do while they wait for each other: spin where they have the cores to themselves, sleep elsewhere.
+"""Let idle OpenMP threads spin on a quiet machine and sleep on a busy one.
 
-A thread that spins starts the next parallel region a little sooner. Where other programs run, it spins on a core that
-the thread it waits for cannot get: two trainings on two cores then take twice the time of one after the other.
+A spinning thread starts the next parallel region a little sooner, but beside other programs it blocks the core that the
+thread it waits for needs: two trainings on two cores then take twice the time of one after the other.
 """
 
 import ctypes
@@ -17,20 +17,19 @@ from src.system.cpu import affinity
 
 # GNU's libgomp reads the first (a number of turns), LLVM's libomp and Intel's libiomp5 the second (milliseconds)
 SPINNING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "0"}
-POLICY = "OMP_WAIT_POLICY"  # OpenMP's own word for the same
+POLICY = "OMP_WAIT_POLICY"  # OpenMP's own variable
 
 TASKS = Path("/proc/self/task")
-INTERVAL = 0.5  # seconds between two looks at how long threads have waited for a core
-# seconds that they waited, each second, all together: 0.01 on a quiet machine, 0.6 to 0.9 beside another training
+INTERVAL = 0.5  # seconds between two measurements
+# seconds that all threads together wait for a core, each second: 0.01 on a quiet machine, 0.6 to 0.9 on a busy one
 CONTENDED, QUIET = 0.15, 0.05
 QUIET_INTERVALS = 4  # in a row before threads spin again
 
 
 def let_waiting_threads_yield(environment: MutableMapping[str, str] | None = None) -> None:
-    """Set the environment for the OpenMP runtime that torch will load; what the user has set stays.
+    """Set the environment of the OpenMP runtime and of later processes; the user's own values stay.
 
-    The runtime reads it once, when it is loaded: after the import of torch this does nothing. Processes started
-    later inherit it.
+    The runtime reads it when it is loaded: after the import of torch this does nothing.
     """
     environment = os.environ if environment is None else environment
     if "torch" in sys.modules or POLICY in environment:
@@ -41,10 +40,10 @@ def let_waiting_threads_yield(environment: MutableMapping[str, str] | None = Non
 
 @cache
 def watch_contention() -> None:
-    """Let OpenMP threads of this process sleep at once, rather than spin, while other programs want its cores.
+    """Let idle OpenMP threads of this process sleep rather than spin while other programs need its cores.
 
-    Results do not depend on it. It works where torch runs on GNU's libgomp and Linux tells how long threads have waited
-    for a core; elsewhere it does nothing, and so it does where the user has set how threads wait.
+    Results do not depend on it. It needs GNU's libgomp and Linux's scheduler statistics, and does nothing if the user
+    has set how threads wait.
     """
     if os.environ.get("GOMP_SPINCOUNT") == SPINNING["GOMP_SPINCOUNT"] and run_delays():
         threading.Thread(target=Throttle().run, name="contention", daemon=True).start()
@@ -52,13 +51,13 @@ def watch_contention() -> None:
 
 def libgomp() -> ctypes.CDLL | None:
     """GNU's OpenMP runtime, if this process has loaded it."""
-    with suppress(OSError, AttributeError):  # it has not; Windows has no such mode
+    with suppress(OSError, AttributeError):  # not loaded; Windows has no such mode
         return ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD)
     return None
 
 
 def run_delays() -> dict[str, int]:
-    """The nanoseconds that each thread of this process has waited for a core so far; none where nobody counts them."""
+    """The nanoseconds that each thread of this process has waited for a core; empty if the system does not count."""
     delays = {}
     for path in TASKS.glob("*/schedstat"):
         with suppress(OSError):  # the thread has ended meanwhile
@@ -67,32 +66,32 @@ def run_delays() -> dict[str, int]:
 
 
 class Throttle:
-    """Switches between spinning and sleeping as threads of this process get the cores that they want, or do not.
+    """Switch between spinning and sleeping by how long threads of this process wait for cores.
 
-    libgomp has no such switch at run time, but it counts: where it manages more threads than there are CPUs, those that
-    wait spin for 100 turns and then sleep (its manual, GOMP_SPINCOUNT). So one team more, which has nothing to do, is
-    the switch; it ends with the thread that has started it.
+    libgomp has no such switch at run time, but when it manages more threads than there are CPUs, idle ones spin for 100
+    turns and then sleep (its manual, GOMP_SPINCOUNT). So an additional team without work is the switch; it ends with
+    the thread that started it.
     """
 
     def __init__(self) -> None:
         self._delays = run_delays()
         self._quiet = 0  # intervals in a row
-        self._release: threading.Event | None = None  # ends the team that is one too many
+        self._release: threading.Event | None = None  # ends the additional team
 
     @property
     def throttled(self) -> bool:
-        """Whether threads that wait go to sleep."""
+        """Whether idle threads sleep."""
         return self._release is not None
 
     def run(self) -> None:
-        """Look again and again, for as long as the process lives."""
+        """Measure at every interval until the process ends."""
         pause = threading.Event()
         while not pause.wait(INTERVAL):
-            if libgomp() is not None:  # before torch is imported no thread waits
+            if libgomp() is not None:  # otherwise torch is not imported yet
                 self.update(run_delays(), INTERVAL)
 
     def update(self, delays: dict[str, int], seconds: float) -> None:
-        """Take in how long threads have waited, in nanoseconds each, some seconds after the last time."""
+        """Update with how long each thread has waited, in nanoseconds, some seconds after the last update."""
         waited = sum(max(0, delay - self._delays.get(name, delay)) for name, delay in delays.items()) / 1e9 / seconds
         self._delays = delays
         self._quiet = self._quiet + 1 if waited < QUIET else 0
@@ -102,7 +101,7 @@ class Throttle:
             self.release()
 
     def throttle(self) -> None:
-        """Let threads that wait go to sleep."""
+        """Let idle threads sleep."""
         if self._release is None:
             self._release, started = threading.Event(), threading.Event()
             options = {"args": (self._release, started), "name": "idle team", "daemon": True}
@@ -110,17 +109,17 @@ class Throttle:
             started.wait()
 
     def release(self) -> None:
-        """Let threads that wait spin again."""
+        """Let idle threads spin again."""
         if self._release is not None:
             self._release.set()
             self._release = None
 
 
 def hold_team(release: threading.Event, started: threading.Event) -> None:
-    """Keep a team of threads with nothing to do, one more than there are CPUs, until it is released."""
+    """Keep a team of idle threads, one more than there are CPUs, until it is released."""
     runtime = libgomp()
     assert runtime is not None
-    nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)  # of a null pointer: the parallel region's work
-    runtime.GOMP_parallel(nothing, None, len(affinity()) + 1, 0)
+    no_op = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)  # called with a null pointer
+    runtime.GOMP_parallel(no_op, None, len(affinity()) + 1, 0)
     started.set()
     release.wait()

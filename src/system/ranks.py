@@ -1,8 +1,7 @@
-"""The processes of one run: which of them this is, and what they agree on before torch.distributed is set up.
+"""Ranks of a distributed run, and broadcasts among them before torch.distributed is initialised.
 
-Lightning starts further processes when it begins to train, and gives each its LOCAL_RANK; torchrun starts all of them,
-gives each its RANK, and serves a store in which they can leave words for each other. Nothing here imports torch unless
-torchrun has started this process.
+Lightning launches further processes when training starts and sets LOCAL_RANK; torchrun launches all of them, sets RANK,
+and serves a key-value store. Nothing here imports torch unless torchrun has launched this process.
 """
 
 import os
@@ -18,34 +17,34 @@ from omegaconf import OmegaConf
 
 from src.system.safe_files import printable_lines
 
-STARTING = timedelta(minutes=10)  # by then each process of a run has found its files and imported torch
-TELLING = timedelta(seconds=10)
-COUNTS = {"devices": "LOCAL_WORLD_SIZE", "nodes": "GROUP_WORLD_SIZE"}  # torchrun's words for them
+START_TIMEOUT = timedelta(minutes=10)  # for all processes to find their files and import torch
+REPORT_TIMEOUT = timedelta(seconds=10)
+COUNTS = {"devices": "LOCAL_WORLD_SIZE", "nodes": "GROUP_WORLD_SIZE"}  # torchrun's environment variables
 
 _calls = count()
 
 
 def in_torchrun() -> bool:
-    """Whether torchrun has started this process."""
+    """Whether torchrun has launched this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the process of a run that writes and speaks for all; without others it is."""
+    """Whether this is rank zero, which writes and logs; a single process is."""
     ranks = ("RANK",) if in_torchrun() else ("NODE_RANK", "LOCAL_RANK")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
-def from_torchrun(what: str, otherwise: int) -> int:
-    """The `devices` of each node or the `nodes` that torchrun was told to use; without it, what is given instead."""
-    return int(os.environ[COUNTS[what]]) if in_torchrun() else otherwise
+def from_torchrun(name: str, default: int) -> int:
+    """The number of `devices` of each node or of `nodes` under torchrun; otherwise the default."""
+    return int(os.environ[COUNTS[name]]) if in_torchrun() else default
 
 
 OmegaConf.register_new_resolver("torchrun", from_torchrun, replace=True)
 
 
 def program() -> str:
-    """What this run's script has been started with, for a command to be copied."""
+    """The program that this script was launched with, for a command to be copied."""
     if not in_torchrun():
         return "python"
     nodes = f"--nnodes={os.environ['GROUP_WORLD_SIZE']} … " if os.environ["GROUP_WORLD_SIZE"] != "1" else ""
@@ -53,10 +52,10 @@ def program() -> str:
 
 
 def broadcast_from_rank_zero(choose: Callable[[], str]) -> str:
-    """What the first process of a torchrun chooses; the others wait for it. All must ask the same in the same order.
+    """Return what rank zero of a torchrun chooses. All ranks must make these calls in the same order.
 
     Raises:
-        RuntimeError: the store of torchrun can't be reached, or holds no answer in time.
+        RuntimeError: the store of torchrun can't be reached, or has no value in time.
     """
     if not in_torchrun():
         return choose()
@@ -68,69 +67,70 @@ def broadcast_from_rank_zero(choose: Callable[[], str]) -> str:
     return store().get(key).decode()
 
 
-def run_on_rank_zero(say: Callable[[], None]) -> None:
-    """Say what ends this process, unless another of the same torchrun says already why it ends.
+def run_on_rank_zero(report: Callable[[], None]) -> None:
+    """Report why this process ends, unless another rank has reported its own end.
 
-    The first to fail is nearest to the cause. The others wait until it has spoken, for torchrun ends all when one ends.
+    The first rank to fail is closest to the cause. The others wait for its report, because torchrun ends all ranks when
+    one ends.
     """
     if not in_torchrun():
-        say()
+        report()
         return
     try:
-        is_nearest = store().add("told", 1) == 1
-    except RuntimeError:  # the node that serves the store is gone, and its processes can say nothing
-        is_nearest = True
-    if is_nearest:
-        say()
+        is_first = store().add("reports", 1) == 1
+    except RuntimeError:  # the node that serves the store is gone, and its ranks cannot report
+        is_first = True
+    if is_first:
+        report()
     try:
-        store().set("has_told", "") if is_nearest else store().wait(["has_told"], TELLING)
+        store().set("reported", "") if is_first else store().wait(["reported"], REPORT_TIMEOUT)
     except RuntimeError:
         return
 
 
 def keep_for_restart(folder: str) -> None:
-    """Let the processes of a torchrun find the run's folder, should it start them again."""
+    """Store the run's folder for the case that torchrun restarts the processes."""
     if in_torchrun() and is_rank_zero():
         under("lasting").set("folder", folder)
 
 
 def folder_before_restart() -> str | None:
-    """The folder of the run whose processes torchrun has started again; None where these are the first."""
+    """The folder of the run whose processes torchrun has restarted; None without a restart."""
     if not is_restarted():
         return None
-    kept = under("lasting")
-    return kept.get("folder").decode() if kept.check(["folder"]) else None
+    lasting = under("lasting")
+    return lasting.get("folder").decode() if lasting.check(["folder"]) else None
 
 
 def is_restarted() -> bool:
-    """Whether torchrun has started the processes again, for one of them has died."""
+    """Whether torchrun has restarted the processes because one of them died."""
     return in_torchrun() and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
 
 
 def move_rendezvous() -> None:
-    """Let processes that were started again meet at a port of their own.
+    """Give restarted processes a rendezvous port of their own.
 
-    In torchrun's store torch would find the addresses of those before, and wait for them in vain.
+    In the store of torchrun, torch would find the addresses of the former processes and wait for them forever.
     """
     if is_restarted():
         os.environ["MASTER_PORT"] = broadcast_from_rank_zero(free_port)
-        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # the first process serves it
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # rank zero serves it
 
 
 def free_port() -> str:
-    """A port that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return str(found.getsockname()[1])
+    """An unused port."""
+    with socket.socket() as listening:
+        listening.bind(("", 0))
+        return str(listening.getsockname()[1])
 
 
 def store() -> Any:
-    """The store of torchrun, with keys of our own for each time that it starts the processes."""
+    """The store of torchrun, with keys of this restart's own."""
     return under(os.environ["TORCHELASTIC_RESTART_COUNT"])
 
 
 def under(name: str) -> Any:
-    """The store of torchrun, with keys of our own under a name."""
+    """The store of torchrun, with a prefix for our keys."""
     from torch.distributed import PrefixStore
 
     return PrefixStore(f"lightning_hydra_lab_{name}", torchrun_store())
@@ -141,8 +141,8 @@ def torchrun_store() -> Any:
     """The store of torchrun."""
     from torch.distributed.rendezvous import rendezvous
 
-    found, _, _ = next(iter(rendezvous("env://", timeout=STARTING)))
-    return found
+    shared, _, _ = next(iter(rendezvous("env://", timeout=START_TIMEOUT)))
+    return shared
 
 
 def print_error(sentence: str) -> None:

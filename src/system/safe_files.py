@@ -1,4 +1,4 @@
-"""YAML and JSON files that may come from anywhere, read within bounds: plain values, or a sentence why not."""
+"""Read untrusted YAML and JSON files: plain values within bounds, or an error in a sentence."""
 
 import json
 import os
@@ -11,37 +11,35 @@ from typing import Any, BinaryIO, ClassVar
 
 import yaml
 
-MOST_YAML, MOST_JSON = 256 * 1024, 64 * 1024**2  # bytes; a report of a test holds pictures
-DEEPEST = 64  # lists and mappings within each other
-MOST_DIGITS = 20  # of an integer: any seed of 64 bits, and none that a float cannot hold
+MAX_YAML_BYTES, MAX_JSON_BYTES = 256 * 1024, 64 * 1024**2  # a test report contains pictures
+MAX_DEPTH = 64  # of nested lists and mappings
+MAX_DIGITS = 20  # of an integer: any 64-bit seed, and none that overflows a float
 
 
 class PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the fast one, where built
-    """Reads null, switches, numbers and text, in lists and mappings; dates are text."""
+    """Load null, booleans, numbers and strings, in lists and mappings; dates are strings."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def bounded_integer(self, node: yaml.ScalarNode) -> int:
-        """An integer of at most `MOST_DIGITS` digits."""
+    def _bounded_integer(self, node: yaml.ScalarNode) -> int:
         check_digits(node.value)
         return self.construct_yaml_int(node)
 
 
-PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader.bounded_integer)
+PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader._bounded_integer)
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values that a YAML file holds; None where it is empty. The last of several equal keys counts.
+    """Read the plain values of a YAML file, None if it is empty. The last of several equal keys counts.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no regular file, is too large or too deep, or is not YAML of plain values: aliases, anchors
-            and tags are refused.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not a regular file, too large or deep, not YAML, or has aliases, anchors or tags.
     """
-    text = read_text(path, MOST_YAML)
+    text = read_text(path, MAX_YAML_BYTES)
     try:
         check_events(text)
         return yaml.load(text, Loader=PlainLoader)
@@ -50,12 +48,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def check_events(text: str) -> None:
-    """Refuse what makes YAML more than plain values, before anything is built.
-
-    Raises:
-        ValueError: an alias, an anchor, a tag, or too many levels.
-        yaml.YAMLError: it is no YAML.
-    """
+    """Raise ValueError for an alias, an anchor, a tag or too many levels, before anything is built."""
     depth = 0
     for event in yaml.parse(text, Loader=PlainLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
@@ -66,45 +59,45 @@ def check_events(text: str) -> None:
         check_depth(depth)
 
 
-def read_json(path: Path, most_bytes: int = MOST_JSON) -> Any:
-    """The values that a JSON file holds. The last of several equal keys counts.
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read the values of a JSON file. The last of several equal keys counts.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no regular file, is too large or too deep, or is not JSON.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not a regular file, too large or deep, or not JSON.
     """
-    text = read_text(path, most_bytes)
+    text = read_text(path, max_bytes)
     try:
         content = json.loads(text, parse_int=bounded_integer)
-        if text.count("[") + text.count("{") > DEEPEST:  # fewer brackets cannot be deeper
+        if text.count("[") + text.count("{") > MAX_DEPTH:  # fewer brackets cannot be deeper
             check_levels(content)
     except RecursionError as error:
-        raise ValueError(f"{path} is damaged: it is nested more than {DEEPEST} levels deep.") from error
+        raise ValueError(f"{path} is damaged: it is nested more than {MAX_DEPTH} levels deep.") from error
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {in_a_line(error)}") from error
     return content
 
 
 def bounded_integer(text: str) -> int:
-    """An integer of at most `MOST_DIGITS` digits."""
+    """Parse an integer of at most `MAX_DIGITS` digits."""
     check_digits(text)
     return int(text)
 
 
 def check_digits(text: str) -> None:
-    """Raise ValueError for an integer that is longer than any that this project writes."""
-    if len(text.lstrip("+-")) > MOST_DIGITS:
-        raise ValueError(f"it has an integer of more than {MOST_DIGITS} digits, {text[:MOST_DIGITS]}…")
+    """Raise ValueError for an integer of more digits than this project writes."""
+    if len(text.lstrip("+-")) > MAX_DIGITS:
+        raise ValueError(f"it has an integer of more than {MAX_DIGITS} digits, {text[:MAX_DIGITS]}…")
 
 
 def check_depth(depth: int) -> None:
-    """Raise ValueError for more levels than any file has that this project writes."""
-    if depth > DEEPEST:
-        raise ValueError(f"it is nested more than {DEEPEST} levels deep.")
+    """Raise ValueError for more levels than this project writes."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep.")
 
 
 def check_levels(content: Any) -> None:
-    """Raise ValueError where lists and dicts are nested too deep, without being recursive itself."""
+    """Raise ValueError for lists and dicts that are nested too deep, without recursion."""
     level, depth = [content], 0
     while containers := [node for node in level if isinstance(node, dict | list)]:
         depth += 1
@@ -112,17 +105,12 @@ def check_levels(content: Any) -> None:
         level = [child for node in containers for child in (node.values() if isinstance(node, dict) else node)]
 
 
-def read_text(path: Path, most_bytes: int) -> str:
-    """The text of a regular file in UTF-8.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no regular file, is larger, is no text, or cannot be read.
-    """
+def read_text(path: Path, max_bytes: int) -> str:
+    """Read a regular file in UTF-8; raise ValueError if it is larger or no text."""
     with open_regular(path) as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(f"{path} is damaged: it is larger than {most_bytes:,} bytes.")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path} is damaged: it is larger than {max_bytes:,} bytes.")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -131,16 +119,16 @@ def read_text(path: Path, most_bytes: int) -> str:
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file to read its bytes; nothing else is opened, for a pipe would be waited for.
+    """Open a regular file to read its bytes, and nothing else: reading a pipe would block.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no regular file, or cannot be read.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is not a regular file, or cannot be read.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError(f"{path} is damaged: it is not a regular file.")
-        # it may be a pipe by now, and Windows would change the ends of lines
+        # it may be a pipe by now, and Windows would convert line ends
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as file:
             yield file
@@ -151,16 +139,16 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
 
 def in_a_line(error: Exception) -> str:
-    """What an error says, in a line of a readable length."""
+    """The message of an error in one line, shortened."""
     line = re.sub(r"[^ -~]+|\s+", " ", str(error))
     return line if len(line) <= 120 else f"{line[:119]}…"
 
 
 def printable_lines(text: str) -> str:
-    """A text of several lines, each of them printable."""
+    """A text of several lines without control characters."""
     return "\n".join(map(printable, text.expandtabs().split("\n")))
 
 
 def printable(text: str) -> str:
-    """A text in a line, without what a terminal would obey or could not show."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """A line of text with "?" for characters that are not printable."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,11 +1,11 @@
-"""What Ctrl-C and SIGTERM do to a program, from its first line to its last; while it trains, `LastCheckpoint` listens.
+"""Handle Ctrl-C and SIGTERM from a program's first line to its last; `LastCheckpoint` takes over during training.
 
-An exception that is raised amid whatever runs is answered there with a stack trace, taken for another mistake, or lost.
-What a program writes survives `kill -9`; so it says that it was interrupted, and exits. Only the standard library is
-imported here, or the first second would not be covered.
+An exception raised in arbitrary code ends in a stack trace, is mistaken for another error, or is lost. Files survive
+even `kill -9`, so the handler reports the interruption and exits. Only the standard library is imported here, to handle
+signals during the imports too.
 
-Python runs a handler in the main thread, between two of its own steps: never, while that waits in C++ code, such as
-torch's for other nodes. A thread of the listener ends the process then.
+Python runs handlers in the main thread between bytecodes, never while it waits in C++ code, as torch does for other
+nodes. A thread of the listener ends the process then.
 """
 
 import os
@@ -17,29 +17,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-INTERRUPTED = 128  # plus the signal's number, as a shell says it: 130 after Ctrl-C, 143 after SIGTERM
+INTERRUPTED = 128  # plus the signal's number, as in a shell: 130 after Ctrl-C, 143 after SIGTERM
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar may have hidden
-SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # and how Python answers them
+SIGNALS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # and Python's handlers
 
 
-def say(sentence: str) -> None:
-    """Write a line to standard error, even if the signal came amid such a write, which Python would refuse."""
+def write_error(sentence: str) -> None:
+    """Write a line to standard error, even if the signal interrupted such a write, which `sys.stderr` refuses."""
     cursor = SHOW_CURSOR if os.isatty(2) else ""
     os.write(2, f"{cursor}ERROR: {sentence}\n".encode())
 
 
 @dataclass
 class Listener:
-    """How this process ends at a signal.
+    """End this process at a signal.
 
     Args:
-        sentence: makes what is said then.
-        before: called then, each.
-        pid: of the process that listens; its forks end in silence.
-        tidies: whether the code that runs cleans up when KeyboardInterrupt is raised.
-        received: the signal that is being raised.
-        trains: whether `LastCheckpoint` ends the run, or has begun to: in order, however long the step takes.
-        patience: seconds that the main thread has to run the handler.
+        sentence: returns the message to print.
+        before: functions to call first.
+        pid: of the process that listens; its forks end without a message.
+        tidies: whether the running code cleans up on KeyboardInterrupt.
+        received: the signal that was raised as KeyboardInterrupt.
+        trains: whether `LastCheckpoint` ends the run, after the current step however long that takes.
+        patience: seconds for the main thread to run the handler.
     """
 
     sentence: Callable[[], str] = lambda: "Interrupted."
@@ -51,10 +51,10 @@ class Listener:
     patience: float = 1.0
 
     def listen(self) -> None:
-        """Take over the signals, but for those that are ignored, as in the background, or handled otherwise."""
+        """Install the handlers, except for signals that are ignored, as in the background, or handled otherwise."""
         is_first, self.pid = self.pid != os.getpid(), os.getpid()
-        for number, usual in SIGNALS.items():
-            if signal.getsignal(number) is usual:
+        for number, default in SIGNALS.items():
+            if signal.getsignal(number) is default:
                 signal.signal(number, self.end)
         if is_first and os.name == "posix" and any(self._handles(number) for number in SIGNALS):
             self._watch()
@@ -67,21 +67,21 @@ class Listener:
         if os.getpid() == self.pid:
             for action in self.before:
                 action()
-            # of several processes each would say it
+            # otherwise every rank would print it
             if {"TORCHELASTIC_RUN_ID", "LOCAL_RANK"}.isdisjoint(os.environ):
-                say(self.sentence())
+                write_error(self.sentence())
         os._exit(INTERRUPTED + number)
 
     def _handles(self, number: int) -> bool:
-        """Whether a signal ends this process at once, as far as `end` is called."""
+        """Whether `end` handles a signal and ends this process at once."""
         return signal.getsignal(number) == self.end and not (self.tidies or self.trains or self.received)
 
     def _watch(self) -> None:
-        """Start the thread that ends the process where the main thread does not come to do it."""
+        """Start the thread that ends the process if the main thread does not."""
         signals, caught = os.pipe()
         os.set_blocking(caught, False)
         signal.set_wakeup_fd(caught, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # what a fork receives is not ours
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # forks have signals of their own
 
         def wait() -> None:
             while True:
@@ -95,7 +95,7 @@ class Listener:
 
     @contextmanager
     def tidying(self) -> Iterator[None]:
-        """Let the first signal raise KeyboardInterrupt: for code that removes temporary files whatever happens."""
+        """Raise KeyboardInterrupt at the first signal, for code that removes temporary files."""
         self.tidies = True
         try:
             yield
@@ -104,7 +104,7 @@ class Listener:
 
     @property
     def status(self) -> int:
-        """The exit status of a program that a signal has ended; of Ctrl-C where Lightning has answered it."""
+        """The exit status after a signal; that of Ctrl-C if Lightning has handled it."""
         return INTERRUPTED + (self.received or signal.SIGINT)
 
 

@@ -1,15 +1,15 @@
-"""What a sentence is made of: what may have been meant by a word that names nothing, and numbers of things."""
+"""Parts of messages: suggestions for a misspelt name, and counts of things."""
 
 import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-# what other projects call the same
+# names in other projects
 SYNONYMS = {"learning_rate": "lr", "epochs": "max_epochs", "datamodule": "data", "dataset": "data", "network": "model"}
 
 
 def suggest(name: str, options: Sequence[str]) -> str:
-    """Name the options nearest to what was written, or all of them where none is near."""
+    """Suggest the options closest to a name, or list all of them if none is close."""
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if not near and not options:
         return ""
@@ -17,35 +17,35 @@ def suggest(name: str, options: Sequence[str]) -> str:
 
 
 def suggest_key(key: str, keys: Sequence[str]) -> str:
-    """Name the dotted keys nearest to one that does not exist, by its last part: `trainer.lr` is model.optimizer.lr.
+    """Suggest the dotted keys closest to one that does not exist, by its last part: `trainer.lr` is model.optimizer.lr.
 
-    Keys of the same last part come first, then those beside the one that was written, then any.
+    Keys with the same last part come first, then siblings, then any others.
     """
     parent, _, name = key.rpartition(".")
     name = SYNONYMS.get(name, name)
-    beside = [one for one in keys if one.rpartition(".")[0] == parent]
+    siblings = [one for one in keys if one.rpartition(".")[0] == parent]
 
     def near(options: Sequence[str], cutoff: float) -> list[str]:
         names = dict.fromkeys(map(last, options))
         return [
             one
-            for found in difflib.get_close_matches(name, names, n=3, cutoff=cutoff)
+            for match in difflib.get_close_matches(name, names, n=3, cutoff=cutoff)
             for one in options
-            if last(one) == found
+            if last(one) == match
         ]
 
     same = [one for one in keys if last(one) == name]
     exact = [one for one in same if one.endswith(f".{key}")]
-    meant = exact or same or near(beside, 0.5 if parent else 0.7) or near(keys, 0.7) or near(beside, 0.5)
-    if meant:
-        return f" Did you mean {', '.join(meant[:3])}?"
+    matches = exact or same or near(siblings, 0.5 if parent else 0.7) or near(keys, 0.7) or near(siblings, 0.5)
+    if matches:
+        return f" Did you mean {', '.join(matches[:3])}?"
     if parent and parent not in keys:
         return suggest_key(parent, keys)
-    return f" There is: {', '.join(beside)}." if beside else ""
+    return f" There is: {', '.join(siblings)}." if siblings else ""
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:
-    """A number of things in words: 1 image, 2 images."""
+    """A count with its noun: 1 image, 2 images."""
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
@@ -55,7 +55,7 @@ def last(key: str) -> str:
 
 
 def dotted(node: Any, prefix: str = "") -> Iterator[str]:
-    """Every key of nested dicts, those of the dicts themselves included."""
+    """Yield every dotted key of nested dicts, including those of the dicts themselves."""
     if isinstance(node, dict):
         for name, value in node.items():
             yield f"{prefix}{name}"

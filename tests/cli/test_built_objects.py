@@ -96,4 +96,4 @@ def test_a_group_of_another_program_is_not_offered_to_be_added() -> None:
         pytest.raises(ConfigCompositionException) as caught,
     ):
         hydra.compose("compare", ["model=mnist_sdn_8k"])
-    assert describe(caught.value) == "model= is no group that this program chooses from; --help tells what it takes."
+    assert describe(caught.value) == "model= is not a group of this program; see --help."

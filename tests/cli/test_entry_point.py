@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from src.cli.entry_point import faults_of_others
+from src.cli.entry_point import describe_background_errors
 from src.cli.errors import describe
 from src.system.locks import locked
 from tests.data.conftest import write_photographs
@@ -30,11 +30,11 @@ def test_a_value_that_is_not_given_is_named() -> None:
     cfg = OmegaConf.create({"input": "???", "net": {"_target_": "???"}})
     with pytest.raises(MissingMandatoryValue) as caught:
         _ = cfg.input
-    assert describe(caught.value) == "input has no value: say input=…."
+    assert describe(caught.value) == "input has no value: give input=…."
     with pytest.raises(MissingMandatoryValue) as caught:
         _ = cfg.net._target_
     assert describe(caught.value).startswith(
-        "net._target_ has no value: say net._target_=…, or choose a file that does"
+        "net._target_ has no value: give net._target_=…, or choose a file that does"
     )
 
 
@@ -57,7 +57,7 @@ def test_threads_and_logs_leave_no_trace_unless_it_is_asked_for(full: bool, caps
     seen: list[type | None] = []
     threading.excepthook = lambda fault: seen.append(fault.exc_type)
     try:
-        with faults_of_others(full):
+        with describe_background_errors(full):
             thread = threading.Thread(target=fail)
             thread.start()
             thread.join()
@@ -75,7 +75,7 @@ def test_other_faults_of_threads_are_told_in_full() -> None:
     seen: list[type | None] = []
     before, threading.excepthook = threading.excepthook, lambda fault: seen.append(fault.exc_type)
     try:
-        with faults_of_others(False):
+        with describe_background_errors(False):
             thread = threading.Thread(target=lambda: 1 / 0)
             thread.start()
             thread.join()

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from omegaconf import OmegaConf
 
-from src.config.argument_types import check_arguments, mistaken
+from src.config.argument_types import check_arguments, expected_type
 
 
 class Part:
@@ -21,7 +21,7 @@ PART, WHOLE = f"{__name__}.Part", f"{__name__}.Whole"
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"size": 1.5}, "part.size=1.5 must be a whole number."),
         ({"size": 2, "ratio": "much"}, "part.ratio=much must be a number."),
@@ -30,11 +30,11 @@ PART, WHOLE = f"{__name__}.Part", f"{__name__}.Whole"
     ],
 )
 @pytest.mark.parametrize("target", [PART, WHOLE])
-def test_a_wrong_type_is_named_with_its_key(values: dict[str, Any], said: str, target: str) -> None:
+def test_a_wrong_type_is_named_with_its_key(values: dict[str, Any], message: str, target: str) -> None:
     cfg = OmegaConf.create({"top": 1.5, "whole": {"_target_": WHOLE, "part": {"_target_": target, **values}}})
     with pytest.raises(ValueError) as caught:
         check_arguments(cfg.whole)
-    assert str(caught.value) == f"whole.{said}"
+    assert str(caught.value) == f"whole.{message}"
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_what_may_do_is_left_alone(values: dict[str, Any]) -> None:
     ],
 )
 def test_only_what_is_certain_is_wrong(annotation: Any, value: Any, wrong: bool) -> None:
-    assert (mistaken(annotation, value) is not None) == wrong
+    assert (expected_type(annotation, value) is not None) == wrong

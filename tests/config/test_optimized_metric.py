@@ -7,11 +7,11 @@ from omegaconf import OmegaConf
 
 from src.config.objectives import objectives, optimized
 
-FIGURES = {"val/acc": 0.5, "latency_ms": 2.0}
+METRICS = {"val/acc": 0.5, "latency_ms": 2.0}
 
 
 @pytest.mark.parametrize(
-    ("said", "names", "values"),
+    ("given", "names", "values"),
     [
         (None, [], None),
         ("", [], None),
@@ -20,13 +20,11 @@ FIGURES = {"val/acc": 0.5, "latency_ms": 2.0}
         (["latency_ms", "val/acc"], ["latency_ms", "val/acc"], [2.0, 0.5]),
     ],
 )
-def test_none_one_or_several_figures_are_optimised(said: Any, names: list[str], values: Any) -> None:
-    cfg = OmegaConf.create({"optimized_metric": said})
-    assert (objectives(cfg), optimized(cfg, FIGURES)) == (names, values)
+def test_none_one_or_several_metrics_are_optimised(given: Any, names: list[str], values: Any) -> None:
+    cfg = OmegaConf.create({"optimized_metric": given})
+    assert (objectives(cfg), optimized(cfg, METRICS)) == (names, values)
 
 
-def test_a_figure_that_the_run_does_not_have_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"optimized_metric=x is not a figure of this run; they are latency_ms, val/acc"
-    ):
-        optimized(OmegaConf.create({"optimized_metric": ["val/acc", "x"]}), FIGURES)
+def test_a_metric_that_the_run_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"optimized_metric=x is not a metric of this run; it has latency_ms, val/acc"):
+        optimized(OmegaConf.create({"optimized_metric": ["val/acc", "x"]}), METRICS)

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.paths import ROOT
-from src.config.stored_config import DEEPEST, MOST_CHARACTERS, leaves, plain_config, to_stored
+from src.config.stored_config import MAX_CHARACTERS, MAX_DEPTH, leaves, plain_config, to_stored
 
 
 def read(config: Any, run_dir: Path = Path("/runs/7")) -> dict[str, Any]:
@@ -102,10 +102,10 @@ def test_references_that_go_round_or_multiply_are_refused() -> None:
         read({"a": "${b}", "b": "x${a}"})
     with pytest.raises(ValueError, match="is refused"):
         read({"a": ["${a}"]})
-    doubling = {f"k{level}": [f"${{k{level + 1}}}"] * 2 for level in range(DEEPEST - 2)} | {f"k{DEEPEST - 2}": "x"}
+    doubling = {f"k{level}": [f"${{k{level + 1}}}"] * 2 for level in range(MAX_DEPTH - 2)} | {f"k{MAX_DEPTH - 2}": "x"}
     with pytest.raises(ValueError, match="is refused"):
         read(doubling)
-    texts = {f"k{level}": f"${{k{level + 1}}}" * 2 for level in range(DEEPEST - 2)} | {f"k{DEEPEST - 2}": "x"}
+    texts = {f"k{level}": f"${{k{level + 1}}}" * 2 for level in range(MAX_DEPTH - 2)} | {f"k{MAX_DEPTH - 2}": "x"}
     with pytest.raises(ValueError, match="is refused"):
         read(texts)
 
@@ -137,9 +137,9 @@ DAMAGED: list[Any] = [
     {"a": {None: 1}},
     {"a" * 300: 1},
     {"a": 10**30},
-    {"a": "x" * (MOST_CHARACTERS + 1)},
-    {"a": deep(DEEPEST + 1)},
-    {"a": shared(DEEPEST - 2)},
+    {"a": "x" * (MAX_CHARACTERS + 1)},
+    {"a": deep(MAX_DEPTH + 1)},
+    {"a": shared(MAX_DEPTH - 2)},
     {"a": [0] * 50_000},
 ]
 

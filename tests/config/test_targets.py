@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 from torch import nn, optim
 
+from src.config import targets
 from src.config.paths import CONFIGS
 from src.config.targets import (
     AUGMENTATION,
@@ -162,3 +163,18 @@ def test_the_sentence_comes_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.x\._target_=os\.system is refused"):
         check_targets({"model": {"x": {"_target_": "os.system", "command": f"touch {marker}"}}})
     assert not marker.exists()
+
+
+def test_an_augmentation_within_the_configuration_of_a_data_set_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    block = (
+        "_target_: src.data.mnist.MNISTDataModule\naugmentation:\n  _target_: src.data.mine.blur\n  _partial_: true\n"
+    )
+    (tmp_path / "data" / "mine.yaml").write_text(block)
+    monkeypatch.setattr(targets, "CONFIGS", tmp_path)
+    monkeypatch.setattr(targets, "registry", targets.registry.__wrapped__)
+    check_targets({"data": {"augmentation": {"_target_": "src.data.mine.blur", "_partial_": True}}})
+    with pytest.raises(ValueError, match="is refused"):
+        check_targets({"data": {"augmentation": {"_target_": "src.data.mnist.MNISTDataModule"}}})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from src.system.safe_files import DEEPEST, MOST_YAML, PlainLoader, read_json, read_yaml
+from src.system.safe_files import MAX_DEPTH, MAX_YAML_BYTES, PlainLoader, read_json, read_yaml
 
 READERS = {"yaml": read_yaml, "json": read_json}
 PLAIN = {"a": [1, -2.5, None, True, "x"], "b": {"seed": 2**64 - 1, "empty": [], "text": "ü: 日"}, "c": 1e-05}
@@ -27,7 +27,7 @@ def test_plain_values_are_read_as_they_were_written(kind: str, tmp_path: Path) -
     path = tmp_path / "file"
     path.write_text(json.dumps(PLAIN) if kind == "json" else yaml.safe_dump(PLAIN))
     assert READERS[kind](path) == PLAIN
-    path.write_text(deep(DEEPEST))
+    path.write_text(deep(MAX_DEPTH))
     assert isinstance(READERS[kind](path), list)
 
 
@@ -54,7 +54,7 @@ REFUSED = {
         "a: " + ":".join(["1"] + ["59"] * 400): "more than 20 digits",
         "a: " + ":".join(["1"] + ["59"] * 400) + ".5": "too large",
         "a: 0x_": "invalid literal",
-        "#" * (MOST_YAML + 1): "larger than",
+        "#" * (MAX_YAML_BYTES + 1): "larger than",
     },
     "json": {
         "": "Expecting value",
@@ -65,7 +65,7 @@ REFUSED = {
     },
 }
 BOTH = {
-    deep(DEEPEST + 1): "levels deep",
+    deep(MAX_DEPTH + 1): "levels deep",
     "[" * 100_000: "levels deep|maximum nesting depth",
     "[" + "9" * 400 + "]": "more than 20 digits",
     "[-" + "9" * 9_000 + "]": "more than 20 digits",

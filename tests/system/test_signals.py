@@ -118,7 +118,7 @@ def test_a_run_stops_without_a_trace(where: str, hook: str, status: str, number:
     if status == "resumable":
         assert result.returncode == 75 and f"resume={tmp_path}" in result.stderr
     else:
-        go_on = f"; to go on: resume={tmp_path}" if status == "has a checkpoint" else ""
+        go_on = f"; to resume: resume={tmp_path}" if status == "has a checkpoint" else ""
         assert (result.returncode, result.stderr.splitlines()[-1]) == (128 + number, f"ERROR: Interrupted{go_on}.")
 
 
