@@ -101,7 +101,7 @@ def test_the_metric_that_most_finished_runs_have(
     ]
     runs.append(read_run(make_run("x", status="failed", test__acc=0.1)))  # has not finished, and does not count
     assert choose_metric(runs, Score("acc", "max")) == (chosen, note)
-    with pytest.raises(ValueError, match="metric=test/f1 is not a figure of these runs; they are "):
+    with pytest.raises(ValueError, match="metric=test/f1 is not a metric of these runs; they have "):
         compare_by_data(runs, "test/f1")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from src.report.curves import MOST_RECORD, Curve, mean_curve, read_records, thinned
+from src.report.curves import MAX_RECORD_BYTES, Curve, mean_curve, read_records, thin_out
 from src.report.curves import read_curves as read_named_curves
 
 KINDS = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}
@@ -87,7 +87,7 @@ def test_pictures_and_what_is_cut_off_are_passed(tmp_path: Path) -> None:
     logger.log_metrics({"val/acc": 0.75, "epoch": 1}, step=19)
     logger.finalize("success")
     (path,) = (tmp_path / "tensorboard").glob("events*")
-    assert path.stat().st_size > 2 * MOST_RECORD and max(map(len, read_records(path))) < 100
+    assert path.stat().st_size > 2 * MAX_RECORD_BYTES and max(map(len, read_records(path))) < 100
     whole = read_curves(tmp_path)
     assert whole == {"val/acc": [(1, 0.5), (2, 0.75)]}
     while content := path.read_bytes():
@@ -111,6 +111,6 @@ def test_a_mean_is_over_the_epochs_that_all_have() -> None:
 
 def test_a_long_curve_keeps_its_ends() -> None:
     curve = [(float(epoch), 0.0) for epoch in range(1001)]
-    kept = thinned(curve, most=100)
+    kept = thin_out(curve, max_points=100)
     assert len(kept) <= 102 and kept[0] == curve[0] and kept[-1] == curve[-1]
-    assert thinned(curve[:100], most=100) == curve[:100]
+    assert thin_out(curve[:100], max_points=100) == curve[:100]

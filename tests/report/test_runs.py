@@ -8,7 +8,7 @@ from markupsafe import escape
 
 from src.report.comparisons import compare_by_data
 from src.report.page import render
-from src.report.runs import benchmark_metrics, find_runs, read_run
+from src.report.runs import find_runs, read_benchmarks, read_run
 from src.report.studies import study_reports
 from src.system.locks import locked
 from tests.report.conftest import MakeRun
@@ -52,7 +52,7 @@ def test_what_makes_a_run_what_it_is(make_run: MakeRun) -> None:
     said = ["model=simple_mlp", "model.optimizer.lr=0.1", "sweep=x", "tags=[a]", "paths.log_dir=/x", "+model.net.d=1"]
     run = read_run(make_run("a", *said, seed=7, test__acc=0.5))
     assert run.settings == {"model": "simple_mlp", "data": "mnist", "model.optimizer.lr": "0.1", "model.net.d": "1"}
-    assert (run.seed, run.status, run.figures) == (7, "finished", {"test/acc": 0.5})
+    assert (run.seed, run.status, run.metrics) == (7, "finished", {"test/acc": 0.5})
 
 
 def test_how_a_run_stands(make_run: MakeRun) -> None:
@@ -82,7 +82,7 @@ def test_a_damaged_run_is_named_and_left_out(name: str, content: bytes, make_run
     (folder / name).write_bytes(content)
     runs, damaged = find_runs([str(tmp_path)])
     if (name, content) in NO_DAMAGE:
-        assert damaged == [] and (runs[1].status, runs[1].figures) in [("finished", {}), ("pending", {"test/acc": 0.5})]
+        assert damaged == [] and (runs[1].status, runs[1].metrics) in [("finished", {}), ("pending", {"test/acc": 0.5})]
         return
     assert [run.folder.name for run in runs] == ["good"]
     assert len(damaged) == 1 and damaged[0].startswith(f"{folder / name} is damaged: ") and "\n" not in damaged[0]
@@ -102,7 +102,7 @@ def test_a_damaged_run_is_named_and_left_out(name: str, content: bytes, make_run
         ("run.json", {"choices": "x"}, "choices is text, not a mapping"),
         ("run.json", {"started": -1}, "started is an integer, not text"),
         ("job.json", {"overrides": {}}, "overrides is a mapping, not a list"),
-        (".hydra/overrides.yaml", ["a=1", 7], "no list of overrides"),
+        (".hydra/overrides.yaml", ["a=1", 7], "not a list of overrides"),
         (".hydra/overrides.yaml", [["x" * 300_000]], "larger than"),
         ("metrics.json", {"x": "x" * 2_000_000}, "larger than"),
     ],
@@ -143,7 +143,7 @@ def test_a_figure_that_is_no_number_is_lacking(make_run: MakeRun) -> None:
     odd = {"test/acc": None, "val/acc": 0.5, "name": "x", "params": float("inf"), "a": float("nan"), "b": True}
     odd |= {"large": 1e300, "small": -1e-300}
     (folder / "metrics.json").write_text(json.dumps(odd))
-    assert read_run(folder).figures == {"val/acc": 0.5}
+    assert read_run(folder).metrics == {"val/acc": 0.5}
 
 
 def test_latencies_are_those_measured_last(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_latencies_are_those_measured_last(tmp_path: Path) -> None:
         os.utime(path, (number, number))
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "benchmark.json").symlink_to("benchmark.json")  # to itself
-    assert benchmark_metrics(tmp_path) == {("m", 5): {"latency_ms": 1.0, "macs": 1}}
+    assert read_benchmarks(tmp_path) == {("m", 5): {"latency_ms": 1.0, "macs": 1}}
 
 
 def test_a_mode_that_is_none_is_damage(make_run: MakeRun) -> None:

@@ -41,7 +41,7 @@ def test_the_parameter_that_matters_is_named_first_for_each_objective() -> None:
 @pytest.mark.parametrize("trials", [0, 1, 7])
 def test_too_few_trials_are_said_to_be_too_few(trials: int) -> None:
     report = describe_study(study_of(trials), "mine", ["acc"])
-    assert str(report.importances[0]).startswith("Too little is known for it: ") and len(report.trials) == trials
+    assert str(report.importances[0]).startswith("Not enough data: ") and len(report.trials) == trials
 
 
 def test_pruned_trials_are_shown_with_what_they_had_last() -> None:
@@ -68,7 +68,11 @@ def test_what_matters_is_what_matters_for_the_best_trials(direction: str) -> Non
 
 
 def test_few_trials_give_no_more_than_a_hint() -> None:
-    assert [describe_study(study_of(trials), "mine", ["acc"]).rough for trials in (7, 20, 60)] == [False, True, False]
+    assert [describe_study(study_of(trials), "mine", ["acc"]).is_rough for trials in (7, 20, 60)] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_objectives_without_names_are_counted() -> None:
