@@ -34,12 +34,12 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
 
     Returns:
         The settings; `params` (trainable) and `macs` of an image; `train_images_per_second` with its `train_spread`
-        (half the distance of the quartiles, relative), `train_peak_memory_mb` of the process, `train_share_of_peak` (of
-        the rate at which the machine multiplies float32 matrices; a train step counts as three forward passes);
+        (half the interquartile range, relative), `train_peak_memory_mb` of the process, `train_share_of_peak` (of the
+        rate of float32 matrix products on this machine; a train step counts as three forward passes);
         `inference_images_per_second` for each batch size; `latency_ms_p50` and `latency_ms_p95` of a single image.
 
     Raises:
-        ValueError: settings that are not to be had here.
+        ValueError: invalid settings.
     """
     check_choice("memory_format", cfg.memory_format, tuple(MEMORY_FORMATS))
     context = autocast(cfg.precision)
@@ -61,7 +61,7 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
 
 @contextmanager
 def threads_of(cfg: DictConfig) -> Iterator[None]:
-    """Compute with the threads that are asked for; for "auto" with the physical cores that this process may use.
+    """Set the number of threads for the duration of the context; "auto" is the physical cores this process may use.
 
     Raises:
         ValueError: more threads than this process has CPUs.
@@ -76,7 +76,7 @@ def threads_of(cfg: DictConfig) -> Iterator[None]:
 
 
 def measure_training(model: Task, batches: Mapping[int, Batch], cfg: DictConfig, context: Context) -> dict[str, Any]:
-    """Measure speed and memory of the train step; `batches` are by their sizes."""
+    """Measure speed and memory of the train step; the keys of `batches` are their sizes."""
     model.net.to(memory_format=MEMORY_FORMATS[cfg.memory_format])
     macs = count_macs(model.net, batches[1][0])
     step = train_step(model, batches[cfg.train_batch_size], context)
@@ -96,7 +96,7 @@ def measure_training(model: Task, batches: Mapping[int, Batch], cfg: DictConfig,
 
 
 def measure_inference(make_step: Callable[[int], Step], cfg: DictConfig) -> dict[str, Any]:
-    """Measure speed of forward passes in batches, and latency of a single image; `make_step` takes the batch size."""
+    """Measure throughput in batches and the latency of a single image; `make_step` takes the batch size."""
     speeds = {}
     for size in cfg.inference_batch_sizes:
         times = blocks({"inference": make_step(size)}, BLOCKS, cfg.seconds / BLOCKS)["inference"]
