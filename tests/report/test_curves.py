@@ -48,7 +48,7 @@ def test_what_was_done_again_counts_once(tmp_path: Path) -> None:
     assert read_curves(tmp_path)["val/acc"] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.25))]
 
 
-def test_the_figures_of_the_hparams_tab_are_no_points(tmp_path: Path) -> None:
+def test_values_of_the_hparams_tab_are_not_points(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="tensorboard", version="", default_hp_metric=False)
     logger.log_metrics({"val/acc": 0.5, "epoch": 0}, step=9)
     logger.log_hyperparams({"x": 1}, {"val/acc": 0.5})
@@ -65,7 +65,7 @@ def test_a_loss_that_has_diverged_ends_its_curve(kind: str, tmp_path: Path) -> N
     assert read_curves(tmp_path) == {"train/loss": [(1, 0.5)]}
 
 
-def test_what_is_no_number_in_a_csv_file_is_lacking(tmp_path: Path) -> None:
+def test_what_is_not_a_number_in_a_csv_file_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n1,x\nnan,0.2\nx,0.3\n,0.4\n2")
     assert read_curves(tmp_path) == {"val/acc": [(1, 0.5)]}

@@ -17,8 +17,8 @@ from src.report.runs import find_runs, read_run
 from src.run.rerun import expand
 from tests.report.conftest import MakeRun
 
-FACTS = {"cpu": "A", "threads": 1, "git_commit": "1" * 40, "packages": {"torch": "2.9"}}
-FACTS |= {"choices": {"data": "mnist"}, "data": {"test": "abc"}}
+RECORD = {"cpu": "A", "threads": 1, "git_commit": "1" * 40, "packages": {"torch": "2.9"}}
+RECORD |= {"choices": {"data": "mnist"}, "data": {"test": "abc"}}
 
 
 @pytest.mark.parametrize(
@@ -33,16 +33,16 @@ FACTS |= {"choices": {"data": "mnist"}, "data": {"test": "abc"}}
         ({"data": {"test": "def"}}, "not the same images"),
     ],
 )
-def test_what_cannot_be_compared_is_told(
+def test_what_cannot_be_compared_has_a_warning(
     change: dict[str, Any], warning: str | None, make_run: MakeRun, tmp_path: Path
 ) -> None:
-    for name, facts in {"a": FACTS, "b": {**FACTS, **change}}.items():
-        (make_run(name, test__acc=0.5) / "run.json").write_text(json.dumps(facts))
+    for name, record in {"a": RECORD, "b": {**RECORD, **change}}.items():
+        (make_run(name, test__acc=0.5) / "run.json").write_text(json.dumps(record))
     runs = find_runs([str(tmp_path)]).runs
-    told = [text for _, values, text in machines(runs) if len(values) > 1]
+    warnings = [text for _, values, text in machines(runs) if len(values) > 1]
     page = render(compare_by_data(runs), [])
-    assert len(told) == (warning is not None) == page.count('class="warning"')
-    assert warning is None or (warning in told[0] and warning in page)
+    assert len(warnings) == (warning is not None) == page.count('class="warning"')
+    assert warning is None or (warning in warnings[0] and warning in page)
 
 
 def test_the_commands_of_a_run_are_understood(make_run: MakeRun, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_commands_of_a_run_are_understood(make_run: MakeRun, tmp_path: Path)
     assert [command.split()[-1].partition("=")[0] for _, command in further_commands(finished)] == ["reproduce"]
 
 
-def test_a_job_that_has_never_begun_has_nothing_to_reproduce(tmp_path: Path) -> None:
+def test_a_job_that_has_never_started_has_nothing_to_reproduce(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(json.dumps({"overrides": ["model=simple_mlp"]}))
     assert further_commands(read_run(tmp_path)) == []
 
@@ -73,11 +73,11 @@ def test_of_many_runs_few_are_drawn_and_pictured(
         (folder / "csv" / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n1,0.6\n")
     drawn: list[Path] = []
 
-    def noted(folder: Path, names: Sequence[str]) -> Any:
+    def record(folder: Path, names: Sequence[str]) -> Any:
         drawn.append(folder)
         return read_curves(folder, names)
 
-    monkeypatch.setattr("src.report.page.read_curves", noted)
+    monkeypatch.setattr("src.report.page.read_curves", record)
     page = render(compare_by_data(find_runs([str(tmp_path)]).runs), [])
     assert [folder.name for folder in drawn] == [str(number) for number in range(299, 299 - DISTINCT, -1)]
     assert page.count('<table class="matrix">') == MAX_TEST_REPORTS == 12
