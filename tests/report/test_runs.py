@@ -85,7 +85,7 @@ HARMLESS = {("metrics.json", WRONG_TYPES), ("status.json", WRONG_TYPES)}  # has 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"null", b'"x"', WRONG_TYPES])
 def test_a_damaged_run_is_named_and_left_out(name: str, content: bytes, make_run: MakeRun, tmp_path: Path) -> None:
     make_run("good", status="finished", test__acc=0.4)
-    folder = make_run("damaged", "model=simple_mlp", status="finished", test__acc=0.5)
+    folder = make_run("wrong", "model=simple_mlp", status="finished", test__acc=0.5)
     (folder / name).write_bytes(content)
     runs, damaged = find_runs([str(tmp_path)])
     if (name, content) in HARMLESS:

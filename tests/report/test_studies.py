@@ -138,18 +138,18 @@ def test_a_database_that_a_run_names_is_not_written_to(make_run: MakeRun, tmp_pa
 def test_values_that_cannot_be_drawn_leave_the_page_and_the_other_studies(
     value: float, make_run: MakeRun, tmp_path: Path
 ) -> None:
-    for name, values in {"good": (0.1, 0.2), "bad": (value, -value)}.items():
+    for name, values in {"good": (0.1, 0.2), "hostile": (value, -value)}.items():
         study = open_study(str(tmp_path / name), name, ["maximize"])
         for number in values:
             study.tell(study.ask(), number)
         storage = {"storage": str(tmp_path / name), "name": name, "objectives": ["acc"]}
         make_run(name, status="finished", test__acc=0.5, study=storage)
     runs = find_runs([str(tmp_path)]).runs
-    good, bad = study_reports(runs)
-    write_page(tmp_path / "page.html", compare_by_data(runs), [good, bad])
+    good, hostile = study_reports(runs)
+    write_page(tmp_path / "page.html", compare_by_data(runs), [good, hostile])
     assert good.problem is None and len(good.trials) == 2
-    damaged = "the study is damaged: trial 0 has the values" in str(bad.problem)
-    assert damaged == (value in (1e308, 1e31, 1e-40)) and len(bad.trials) == (2 if value == 10**19 else 0)
+    damaged = "the study is damaged: trial 0 has the values" in str(hostile.problem)
+    assert damaged == (value in (1e308, 1e31, 1e-40)) and len(hostile.trials) == (2 if value == 10**19 else 0)
 
 
 @pytest.mark.parametrize("value", ["x", None, [1], {"a": 1}, True, 10**400])
