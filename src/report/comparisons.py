@@ -22,25 +22,15 @@ UNKNOWN = "unknown data"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The configurations of one task on the same data, the best first.
+    """The configurations of one task on the same data, ranked by a metric."""
 
-    Args:
-        data: name of the data, with what tells it from other comparisons.
-        score: the metric that says how good a model is.
-        metric: what the configurations are ranked by.
-        minimised: whether a lower metric is better.
-        note: why they are ranked by this metric, unless it is the obvious one.
-        configurations: the configurations, those without the metric last.
-        is_only: whether there is no other comparison.
-    """
-
-    data: str
+    data: str  # unique among all comparisons
     score: Score
     metric: str
-    minimised: bool
-    note: str | None
-    configurations: list[Configuration]
-    is_only: bool = True
+    minimised: bool  # whether a lower metric is better
+    note: str | None  # why they are ranked by this metric, unless it is the obvious one
+    configurations: list[Configuration]  # the best first, those without the metric last
+    is_only: bool = True  # whether there is no other comparison
 
     def data_label(self, configuration: Configuration) -> str:
         """Label a configuration so that it is unique among all comparisons."""

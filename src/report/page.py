@@ -14,20 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from src.config.quoting import name_of
-from src.report import charts
+from src.report import charts, formats
 from src.report.charts import DISTINCT, Point, Series
 from src.report.comparisons import Comparison, images_checksum
 from src.report.confusions import confusion, mistakes_shown
 from src.report.curves import mean_curve, read_curves, thin_out
-from src.report.formats import (
-    COST_COLUMNS,
-    Formatter,
-    format_count,
-    format_integer,
-    format_milliseconds,
-    format_seconds,
-    metric_formatter,
-)
 from src.report.run_files import OVERRIDES, TEST_REPORT, caption_of
 from src.report.runs import Run
 from src.report.statistics import shared_settings
@@ -35,11 +26,11 @@ from src.report.studies import RELIABLE_TRIALS, StudyReport
 from src.run.status import FINISHED, INTERRUPTED
 from src.system.json_files import part, write_whole
 
-COST_CHARTS: list[tuple[str, str, Formatter]] = [  # metric, label of the axis, and formatter
-    ("params", "parameters", format_count),
-    ("macs", "MACs of one image", format_count),
-    ("train_seconds", "training time", format_seconds),
-    ("latency_ms", "latency of one image", format_milliseconds),
+COST_CHARTS: list[tuple[str, str, formats.Formatter]] = [  # metric, label of the axis, and formatter
+    ("params", "parameters", formats.format_count),
+    ("macs", "MACs of one image", formats.format_count),
+    ("train_seconds", "training time", formats.format_seconds),
+    ("latency_ms", "latency of one image", formats.format_milliseconds),
 ]
 MAX_ROWS = 50  # of a table; the page shows the rest on request or in a search
 MAX_TEST_REPORTS = 12  # shown of each comparison, those of the best runs
@@ -73,9 +64,9 @@ def render(comparisons: Sequence[Comparison], studies: Sequence[StudyReport], da
         shared=shared_settings(runs),
         machines=machines(runs),
         style_of=charts.style_of,
-        metric_formatter=metric_formatter,
-        format_integer=format_integer,
-        cost_columns=COST_COLUMNS,
+        metric_formatter=formats.metric_formatter,
+        format_integer=formats.format_integer,
+        cost_columns=formats.COST_COLUMNS,
         caption_of=caption_of,
         studies=[(study, study_charts(study)) for study in studies],
         reliable_trials=RELIABLE_TRIALS,

@@ -26,23 +26,14 @@ Benchmarks = Mapping[tuple[str, float], Mapping[str, float]]  # metrics by name 
 
 @dataclass(frozen=True)
 class Run:
-    """A run, as read from its folder.
-
-    Args:
-        folder: the run directory.
-        status: one of `src.run.status.STATUSES`.
-        metrics: the numbers of `metrics.json`.
-        record: `run.json`.
-        overrides: as on the command line.
-        job: `job.json` and `status.json`, if it is a job of a sweep.
-    """
+    """A run, as read from its folder."""
 
     folder: Path
-    status: str
-    metrics: dict[str, float]
-    record: dict[str, Any]
+    status: str  # one of `src.run.status.STATUSES`
+    metrics: dict[str, float]  # the numbers of `metrics.json`
+    record: dict[str, Any]  # `run.json`
     overrides: tuple[str, ...]
-    job: dict[str, Any] = field(default_factory=dict)
+    job: dict[str, Any] = field(default_factory=dict)  # `job.json` and `status.json` of a sweep's job
 
     @cached_property
     def settings(self) -> dict[str, str]:

@@ -13,16 +13,10 @@ Settings = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Configuration:
-    """Runs that differ only in their seeds.
+    """Runs that differ only in their seeds."""
 
-    Args:
-        label: the settings that tell it from the others.
-        runs: all of its runs, finished or not.
-        benchmarks: what `src/benchmark.py` measured.
-    """
-
-    label: str
-    runs: tuple[Run, ...]
+    label: str  # the settings that tell it from the others
+    runs: tuple[Run, ...]  # finished or not
     benchmarks: Benchmarks = field(default_factory=dict)
 
     def finished_runs(self, metric: str) -> list[Run]:

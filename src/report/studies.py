@@ -24,27 +24,16 @@ RELIABLE_TRIALS = 50  # PED-ANOVA looks at the best tenth, and needs 5 trials th
 
 @dataclass
 class StudyReport:
-    """What the page shows of a study.
-
-    Args:
-        name: the study's name.
-        problem: why nothing else is known.
-        objectives: their names.
-        minimised: for each objective, whether lower is better.
-        trials: (number, values, whether it was pruned) of the trials with values.
-        importances: for each objective, the share of each parameter, or why it is unknown.
-        unrated: parameters without an importance, because not all trials have them.
-        completed: how many trials the importances are computed from.
-    """
+    """What the page shows of a study."""
 
     name: str
-    problem: str | None = None
+    problem: str | None = None  # why nothing else is known
     objectives: list[str] = field(default_factory=list)
-    minimised: list[bool] = field(default_factory=list)
-    trials: list[tuple[int, list[float], bool]] = field(default_factory=list)
-    importances: list[dict[str, float] | str] = field(default_factory=list)
-    unrated: list[str] = field(default_factory=list)
-    completed: int = 0
+    minimised: list[bool] = field(default_factory=list)  # for each objective
+    trials: list[tuple[int, list[float], bool]] = field(default_factory=list)  # number, values, whether it was pruned
+    importances: list[dict[str, float] | str] = field(default_factory=list)  # for each objective, or why it has none
+    unrated: list[str] = field(default_factory=list)  # parameters that not all trials have
+    completed: int = 0  # trials that the importances are computed from
 
     @property
     def is_rough(self) -> bool:

@@ -10,20 +10,8 @@ from omegaconf import DictConfig
 
 from src.models.counting import count_macs, count_parameters
 from src.models.task import Batch, Task
-from src.speed.measure import (
-    MEMORY_FORMATS,
-    Context,
-    Step,
-    autocast,
-    blocks,
-    check_choice,
-    inference_step,
-    latencies,
-    matmul_peak,
-    peak_memory,
-    spread,
-    train_step,
-)
+from src.speed import measure
+from src.speed.measure import MEMORY_FORMATS, Context, Step, blocks
 from src.system.cpu import check_threads, thread_share, warn_if_emulated
 
 BLOCKS = 7
@@ -41,8 +29,8 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: invalid settings.
     """
-    check_choice("memory_format", cfg.memory_format, tuple(MEMORY_FORMATS))
-    context = autocast(cfg.precision)
+    measure.check_choice("memory_format", cfg.memory_format, tuple(MEMORY_FORMATS))
+    context = measure.autocast(cfg.precision)
     if cfg.precision == "bf16-mixed":
         warn_if_emulated()
     sizes = {1, cfg.train_batch_size, *cfg.inference_batch_sizes}
@@ -55,7 +43,7 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
         "precision": cfg.precision,
         "compiled": bool(cfg.model.compile),
         **measure_training(model, batches, cfg, context),
-        **measure_inference(lambda size: inference_step(model.net, batches[size][0], context), cfg),
+        **measure_inference(lambda size: measure.inference_step(model.net, batches[size][0], context), cfg),
     }
 
 
@@ -79,8 +67,8 @@ def measure_training(model: Task, batches: Mapping[int, Batch], cfg: DictConfig,
     """Measure speed and memory of the train step; the keys of `batches` are their sizes."""
     model.net.to(memory_format=MEMORY_FORMATS[cfg.memory_format])
     macs = count_macs(model.net, batches[1][0])
-    step = train_step(model, batches[cfg.train_batch_size], context)
-    with peak_memory() as peak:
+    step = measure.train_step(model, batches[cfg.train_batch_size], context)
+    with measure.peak_memory() as peak:
         step()
         times = blocks({"train": step}, BLOCKS, cfg.seconds / BLOCKS)["train"]
     speed = cfg.train_batch_size / statistics.median(times)
@@ -89,9 +77,9 @@ def measure_training(model: Task, batches: Mapping[int, Batch], cfg: DictConfig,
         "macs": macs,
         "train_batch_size": cfg.train_batch_size,
         "train_images_per_second": speed,
-        "train_spread": spread(times),
+        "train_spread": measure.spread(times),
         "train_peak_memory_mb": peak[0] / 1e6,
-        "train_share_of_peak": 3 * 2 * macs * speed / matmul_peak(),
+        "train_share_of_peak": 3 * 2 * macs * speed / measure.matmul_peak(),
     }
 
 
@@ -101,7 +89,7 @@ def measure_inference(make_step: Callable[[int], Step], cfg: DictConfig) -> dict
     for size in cfg.inference_batch_sizes:
         times = blocks({"inference": make_step(size)}, BLOCKS, cfg.seconds / BLOCKS)["inference"]
         speeds[str(size)] = size / statistics.median(times)
-    single = sorted(latencies(make_step(1), cfg.seconds))
+    single = sorted(measure.latencies(make_step(1), cfg.seconds))
     return {
         "inference_images_per_second": speeds,
         "latency_ms_p50": 1000 * statistics.median(single),

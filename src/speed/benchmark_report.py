@@ -138,11 +138,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     grid = figure.subplots(len(points), 2, sharey="row", squeeze=False)
     for axes, (label, heights) in zip(grid, points.items(), strict=True):
         axes[0].set_ylabel(label)
-        for axis, key, name in zip(
-            axes, ("latency_ms_p50", "params"), ("latency of an image, ms", "parameters"), strict=True
-        ):
-            axis.set_xlabel(name)
-            axis.set_xscale("log")
+        columns = (("latency_ms_p50", "latency of an image, ms"), ("params", "parameters"))
+        for axis, (key, name) in zip(axes, columns, strict=True):
+            axis.set(xlabel=name, xscale="log")
             axis.grid(alpha=0.3)
             for row, height in heights:
                 axis.scatter(row[key], height)
