@@ -5,6 +5,7 @@ import io
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -74,28 +75,19 @@ def number(value: float | None, formatter: Formatter) -> str:
 
 def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
     """Write a row for each run: its data, settings, status, metrics and command."""
-    rows, metrics = [], set()
+    first, last = ("data", "configuration", "seed", "status"), ("overrides", "error", "folder", "command")
+    rows: list[dict[str, Any]] = []
     for comparison in comparisons:
         for configuration in comparison.configurations:
             for run in configuration.runs:
-                before = {
-                    "data": comparison.data,
-                    "configuration": configuration.label,
-                    "seed": run.seed,
-                    "status": run.status,
-                }
-                after = {
-                    "overrides": shlex.join(run.overrides),
-                    "error": run.error,
-                    "folder": run.folder,
-                    "command": command(run),
-                }
+                identity = (comparison.data, configuration.label, run.seed, run.status)
+                details = (shlex.join(run.overrides), run.error, run.folder, command(run))
                 epochs = {} if run.epochs is None else {"epochs": run.epochs}
-                rows.append({**run.metrics, **epochs, **before, **after})
-                metrics |= rows[-1].keys() - before.keys() - after.keys()
+                rows.append({**run.metrics, **epochs, **dict(zip((*first, *last), (*identity, *details), strict=True))})
+    metrics = sorted({name for row in rows for name in row} - {*first, *last})
     path.parent.mkdir(parents=True, exist_ok=True)
     with io.StringIO(newline="") as file:
-        writer = csv.DictWriter(file, [*before, *sorted(metrics), *after])
+        writer = csv.DictWriter(file, [*first, *metrics, *last])
         writer.writeheader()
         writer.writerows(rows)
         write_whole(path, file.getvalue())

@@ -85,14 +85,11 @@ class CpuTuning(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Set the threads that need no measurement."""
         self.set_interop_threads()
-        processes = trainer.world_size // trainer.num_nodes
-        self._share = thread_share(processes)
+        self._share = thread_share(trainer.world_size // trainer.num_nodes)
         self._default_threads = torch.get_num_threads()
         self._undo.append(partial(torch.set_num_threads, self._default_threads))
         torch.set_num_threads(self.threads if isinstance(self.threads, int) else self._share)
-        if (
-            trainer.world_size > 1 and self.memory_format in MEMORY_FORMATS and stage == "fit"
-        ):  # before DDP fixes the layout
+        if trainer.world_size > 1 and self.memory_format in MEMORY_FORMATS and stage == "fit":  # before DDP's buckets
             pl_module.net.to(memory_format=MEMORY_FORMATS[self.memory_format])
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -160,7 +157,7 @@ class CpuTuning(L.Callback):
         threads = sorted({default.threads, *powers_of_two(self._share)}) if self.threads == "tune" else [fixed]
         formats, precisions = [memory_format], [precision]
         has_filters = any(parameter.ndim == 4 for parameter in pl_module.parameters())
-        if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP has fixed the layout
+        if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP has laid out its buckets
             formats = list(MEMORY_FORMATS)
         if self.precision == "tune" and precision in PRECISIONS:
             precisions = list(PRECISIONS)
@@ -217,8 +214,7 @@ class CpuTuning(L.Callback):
         for settings, median in sorted(medians.items(), key=lambda item: -item[1]):
             marks = [mark for mark, one in (("the default", default), ("chosen", best)) if settings == one]
             lines.append(f"  {median:10,.0f} images/s  {settings}{'  <- ' + ', '.join(marks) if marks else ''}")
-        unmeasured = len(speeds) - len(medians)
-        if unmeasured:
+        if unmeasured := len(speeds) - len(medians):
             lines.append(f"  {unmeasured} not measured within max_seconds={self.max_seconds:g}")
         lines.append(f"gain over the default: {gain:.2f}x")
         log.info("\n".join(lines))
