@@ -101,12 +101,12 @@ class CpuTuning(L.Callback):
         if trainer.strategy.root_device.type != "cpu":
             log.warning("cpu_tuning sets the threads only: the net is on %s.", trainer.strategy.root_device)
             return
-        default, candidates = self.candidates(trainer, pl_module)
-        restored = self.chosen and replace(self.chosen, compiled=default.compiled)
+        candidates = self.candidates(trainer, pl_module)
+        restored = self.chosen and replace(self.chosen, compiled=candidates[0].compiled)
         if restored not in candidates:  # nothing chosen before, or configuration or machine have changed since
             self.chosen = candidates[0]
             if len(candidates) > 1 or self.compile == "tune":
-                self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, default, candidates))
+                self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, candidates))
         assert self.chosen is not None
         self.apply(self.chosen, trainer, pl_module)
         RunRecord.add_facts(trainer, threads=self.chosen.threads, cpu_settings=asdict(self.chosen))
@@ -145,27 +145,24 @@ class CpuTuning(L.Callback):
                 torch.get_num_interop_threads(),
             )
 
-    def candidates(self, trainer: L.Trainer, pl_module: Any) -> tuple[Settings, list[Settings]]:
-        """Return the settings without tuning, and all candidates, those first; fixed settings hold in all of them."""
-        precision = str(trainer.precision) if self.precision in (None, "tune") else str(self.precision)
-        memory_format = "contiguous" if self.memory_format in (None, "tune") else str(self.memory_format)
-        fixed = self.threads if isinstance(self.threads, int) else self._share
-        compiled = is_compiled(pl_module.net)
-        default = Settings(
-            self._default_threads if self.threads == "tune" else fixed, memory_format, precision, compiled
-        )
-        threads = sorted({default.threads, *powers_of_two(self._share)}) if self.threads == "tune" else [fixed]
-        formats, precisions = [memory_format], [precision]
+    def candidates(self, trainer: L.Trainer, pl_module: Any) -> list[Settings]:
+        """Return all settings to compare, first the default, which is used without tuning."""
+        threads = [self.threads if isinstance(self.threads, int) else self._share]
+        formats = ["contiguous" if self.memory_format in (None, "tune") else str(self.memory_format)]
+        precisions = [str(trainer.precision if self.precision in (None, "tune") else self.precision)]
+        if self.threads == "tune":
+            threads = [self._default_threads, *reversed(powers_of_two(self._share))]
         has_filters = any(parameter.ndim == 4 for parameter in pl_module.parameters())
         if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP has laid out its buckets
-            formats = list(MEMORY_FORMATS)
-        if self.precision == "tune" and precision in PRECISIONS:
-            precisions = list(PRECISIONS)
-        every = [Settings(*settings, compiled) for settings in product(reversed(threads), formats, precisions)]
-        return default, list(dict.fromkeys([default, *every]))
+            formats += MEMORY_FORMATS
+        if self.precision == "tune" and precisions[0] in PRECISIONS:
+            precisions += PRECISIONS
+        compiled = is_compiled(pl_module.net)
+        return list(dict.fromkeys(Settings(*one, compiled) for one in product(threads, formats, precisions)))
 
-    def tune(self, trainer: L.Trainer, pl_module: Any, default: Settings, candidates: Sequence[Settings]) -> Settings:
+    def tune(self, trainer: L.Trainer, pl_module: Any, candidates: Sequence[Settings]) -> Settings:
         """Measure the candidates, report on them, and return the fastest."""
+        default = candidates[0]
         if trainer.datamodule is None:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
             raise ValueError("cpu_tuning measures on a batch of the trainer's datamodule, and there is none.")
         start = time.perf_counter()
