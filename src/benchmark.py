@@ -20,14 +20,14 @@ from src.cli.extras import apply_extras
 
 
 def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measure the model of `cfg`, and add its line to the table, `benchmark.json` and the plot in a folder.
+    """Measure the model of `cfg`, and add it to the table, `benchmark.json` and the plot in a folder.
 
     Returns:
-        The metrics of the model, and the objects they were measured on.
+        The metrics of the model; the config and the model.
     """
     apply_extras(cfg)
 
-    import lightning as L  # here, so that mistakes above are answered at once
+    import lightning as L  # here, so that mistakes in the config are reported at once
 
     from src.deploy.speed import measure_exported
     from src.predictor import check_trusted, read_card
@@ -40,7 +40,7 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
     model = instantiate(cfg.model)
     name = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else cfg.model.net._target_
     for path in cfg.exported:
-        check_trusted(path, read_card(path), cfg.trusted)  # mistakes are answered before anything is measured
+        check_trusted(path, read_card(path), cfg.trusted)  # report mistakes before anything is measured
     with threads_of(cfg):
         metrics = {"model": name} | measure_model(model, cfg)
         recorded = recorded_score(name, Path(cfg.paths.log_dir))
@@ -52,7 +52,7 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
 
 @entry_point("benchmark")
 def main(cfg: DictConfig) -> None:
-    """Measure as the command line says; the jobs of a sweep share one table."""
+    """Measure the model of the command line; the jobs of a sweep share one table."""
     hydra = HydraConfig.get()
     benchmark(cfg, Path(hydra.sweep.dir if hydra.mode == RunMode.MULTIRUN else hydra.runtime.output_dir))
 

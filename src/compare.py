@@ -17,34 +17,35 @@ from src.cli.entry_point import entry_point
 
 
 def compare(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Compare the runs that lie in folders and below them.
+    """Compare the runs in and below folders.
 
     Returns:
-        The mean of the metric by configuration, and the configurations and files that were made.
+        The mean of the metric by configuration; the configurations and the files written.
     """
     from rich.console import Console
 
     from src.report.comparisons import compare_by_data
     from src.report.page import write_page
-    from src.report.runs import benchmark_metrics, find_runs
+    from src.report.runs import find_runs, read_benchmarks
     from src.report.studies import study_reports
     from src.report.table import print_tables, write_csv
 
     runs, damaged = find_runs([cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs or []))
-    found = compare_by_data(runs, cfg.metric, cfg.mode, benchmark_metrics(Path(cfg.paths.log_dir)))
+    comparisons = compare_by_data(runs, cfg.metric, cfg.mode, read_benchmarks(Path(cfg.paths.log_dir)))
     page, rows = Path(cfg.folder) / "compare.html", Path(cfg.folder) / "compare.csv"
-    write_csv(rows, found)
-    write_page(page, found, study_reports(runs), damaged)
+    write_csv(rows, comparisons)
+    write_page(page, comparisons, study_reports(runs), damaged)
     console = Console(width=None if sys.stdout.isatty() else 200)
-    print_tables(console, found, damaged)
+    print_tables(console, comparisons, damaged)
     console.print(f"page and table: {page}, {rows}", markup=False, highlight=False, soft_wrap=True)
-    means = {one.data_label(each): each.mean(one.metric) for one in found for each in one.configurations}
-    return means, {"configurations": [each for one in found for each in one.configurations], "page": page, "csv": rows}
+    configurations = [(comparison, one) for comparison in comparisons for one in comparison.configurations]
+    means = {comparison.data_label(one): one.mean(comparison.metric) for comparison, one in configurations}
+    return means, {"configurations": [one for _, one in configurations], "page": page, "csv": rows}
 
 
 @entry_point("compare")
 def main(cfg: DictConfig) -> None:
-    """Compare as the command line says."""
+    """Compare runs as the command line says."""
     compare(cfg)
 
 

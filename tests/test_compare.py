@@ -99,7 +99,7 @@ def test_the_command_line(runs: Path, tmp_path: Path) -> None:
     for arguments, sentence in {
         ("runs=[nowhere]",): "runs: nowhere is not a folder",
         (f"runs=[{tmp_path / 'compare'}]",): "There is no run in",
-        (f"runs=[{runs}]", "metric=test/f1"): "metric=test/f1 is not a figure of these runs; they are",
+        (f"runs=[{runs}]", "metric=test/f1"): "metric=test/f1 is not a metric of these runs; they have",
         (f"runs=[{runs}]", "mode=up"): "mode=up must be one of min, max, null",
     }.items():
         result = subprocess.run([*command, *arguments], capture_output=True, text=True)

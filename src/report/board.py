@@ -1,7 +1,7 @@
-"""TensorBoard, opened on what matters: `python -m src.report.board --logdir logs`, with any option of TensorBoard's.
+"""TensorBoard with scores and losses pinned: `python -m src.report.board --logdir logs`, and TensorBoard's options.
 
-TensorBoard sorts its cards by name, and `epoch` comes before `train/loss`. It pins those that an address names, so the
-plain address leads to one that does.
+TensorBoard sorts its cards by name, with `epoch` before `train/loss`, but pins those named in the query of the URL. The
+plain URL is therefore redirected to one that names them.
 """
 
 import json
@@ -19,25 +19,24 @@ from src.config.paths import CONFIGS
 
 LOSSES = ("train/loss", "val/loss")
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]  # as WSGI defines it
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]  # of WSGI
 
 
-def pinned(tasks: Path = CONFIGS / "model" / "task") -> list[str]:
-    """The score of each task that there is a configuration of, and the losses; TensorBoard passes over what is not in
-    its folder."""
+def pinned_tags(tasks: Path = CONFIGS / "model" / "task") -> list[str]:
+    """List the score of each configured task, and the losses; TensorBoard ignores tags without data."""
     contents = (yaml.safe_load(path.read_text()) for path in sorted(tasks.glob("*.yaml")))
     scores = dict.fromkeys(content["score"] for content in contents if "score" in content)
     return [*(f"val/{score}" for score in scores), *LOSSES]
 
 
 def with_pinned_cards(board: Application, tags: Sequence[str]) -> Application:
-    """Let the plain address of TensorBoard lead to that with pinned cards."""
-    opened_on = "/?" + urlencode({"pinnedCards": json.dumps([{"plugin": "scalars", "tag": tag} for tag in tags])})
+    """Redirect the plain URL of TensorBoard to the one that pins cards."""
+    query = "/?" + urlencode({"pinnedCards": json.dumps([{"plugin": "scalars", "tag": tag} for tag in tags])})
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/" or environ["QUERY_STRING"]:
             return board(environ, start_response)
-        start_response("302 Found", [("Location", environ["SCRIPT_NAME"] + opened_on)])
+        start_response("302 Found", [("Location", environ["SCRIPT_NAME"] + query)])
         return []
 
     return application
@@ -48,7 +47,7 @@ def main() -> None:
     board = program.TensorBoard(
         default.get_plugins(),
         server_class=lambda app, flags: program.create_port_scanning_werkzeug_server(
-            with_pinned_cards(app, pinned()), flags
+            with_pinned_cards(app, pinned_tags()), flags
         ),
     )
     try:

@@ -1,145 +1,134 @@
-"""Which runs are ranked together: those of one task on the same data, by a metric that most of them have."""
+"""Decide which runs are ranked together, namely those of one task on the same data, and by which metric."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.report.runs import Run
-from src.report.statistics import Configuration, configurations
+from src.report.runs import Benchmarks, Run
+from src.report.statistics import Configuration, group_runs
 from src.run.scores import MODES, Score, metrics_of
 from src.run.status import FINISHED
 from src.system.json_files import part
 
-# settings that make another task of the same data, where a command line tells them
-TASK = ("data.num_classes", "data.coarse", "data.channels", "data.image_size")
+TASK_SETTINGS = (
+    "data.num_classes",
+    "data.coarse",
+    "data.channels",
+    "data.image_size",
+)  # make the same data another task
 UNKNOWN = "unknown data"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Configurations of one task that were tried on the same data, the best first.
+    """The configurations of one task on the same data, ranked by a metric."""
 
-    Args:
-        data: its name, and what tells it from other data of that name and from other tasks on it.
-        score: what says how good a model is.
-        metric: what they are ranked by.
-        minimised: whether less of it is better.
-        note: why it is this metric, where that needs a word.
-        configurations: those with the metric first.
-        alone: there is no other comparison, so that a label says enough.
-    """
-
-    data: str
+    data: str  # unique among all comparisons
     score: Score
     metric: str
-    minimised: bool
-    note: str | None
-    configurations: list[Configuration]
-    alone: bool = True
+    minimised: bool  # whether a lower metric is better
+    note: str | None  # why they are ranked by this metric, unless it is the obvious one
+    configurations: list[Configuration]  # the best first, those without the metric last
+    is_only: bool = True  # whether there is no other comparison
 
-    def data_label(self, one: Configuration) -> str:
-        """The label of a configuration, with its data where there are other comparisons."""
-        return one.label if self.alone else f"{self.data}: {one.label}"
+    def data_label(self, configuration: Configuration) -> str:
+        """Label a configuration so that it is unique among all comparisons."""
+        return configuration.label if self.is_only else f"{self.data}: {configuration.label}"
 
     @property
     def runs(self) -> list[Run]:
         """The runs of all configurations."""
-        return [run for one in self.configurations for run in one.runs]
+        return [run for configuration in self.configurations for run in configuration.runs]
 
     @property
     def best_run(self) -> Run | None:
-        """The best run of the best configuration; None where none has the metric."""
-        rated = self.configurations[0].rated(self.metric)
+        """The best run of the best configuration; None if it has no metric."""
         choose = min if self.minimised else max
-        return choose(rated, key=lambda run: run.figures[self.metric]) if rated else None
+        runs = self.configurations[0].finished_runs(self.metric)
+        return choose(runs, key=lambda run: run.metrics[self.metric], default=None)
 
 
 def compare_by_data(
-    runs: Sequence[Run],
-    metric: str | None = None,
-    mode: str | None = None,
-    measured: Mapping[tuple[str, float], Mapping[str, float]] | None = None,
+    runs: Sequence[Run], metric: str | None = None, mode: str | None = None, benchmarks: Benchmarks | None = None
 ) -> list[Comparison]:
-    """Rank runs of one task on the same data together; that with the most runs comes first.
+    """Rank the runs of each task and data; the comparison with the most runs comes first.
 
     Args:
-        metric: what they are compared by; None: what most of those that are ranked together have.
-        mode: min or max; None: that of the score or, for other metrics, what the name says.
-        measured: what `src/benchmark.py` has measured of nets, as `benchmark_metrics` reads it.
+        runs: at least one.
+        metric: what they are ranked by; None: the metric that most runs of a comparison have.
+        mode: min or max; None: the mode of the score or, for other metrics, what the name suggests.
+        benchmarks: what `src/benchmark.py` measured.
 
     Raises:
-        ValueError: no run has the metric that is wanted, or the mode is none.
+        ValueError: no run has the metric, or there is no such mode.
     """
     if mode not in (None, *MODES):
         raise ValueError(f"mode={mode} must be one of min, max, null.")
-    known = sorted({name for run in runs for name in run.figures})
-    if metric is not None and metric not in known:
-        raise ValueError(f"metric={metric} is not a figure of these runs; they are {', '.join(known) or 'none'}.")
-    found, groups = [], by_task(runs)
+    metrics = sorted({name for run in runs for name in run.metrics})
+    if metric is not None and metric not in metrics:
+        raise ValueError(f"metric={metric} is not a metric of these runs; they have {', '.join(metrics) or 'none'}.")
+    comparisons, groups = [], group_by_task(runs)
     names = Counter(data for data, _ in groups)
     for (data, score), members in groups.items():
         title = f"{data} by {score.name}" if names[data] > 1 else data
-        chosen, note = (metric, None) if metric is not None else choose_metric(members, score)
-        minimised = mode == "min" if mode else score.is_minimised(chosen)
-        ranked = configurations(members, chosen, minimised, measured)
-        found.append(Comparison(title, score, chosen, minimised, note, ranked, alone=len(groups) == 1))
-    return sorted(found, key=lambda one: -len(one.runs))
+        rank_by, note = (metric, None) if metric is not None else choose_metric(members, score)
+        minimised = mode == "min" if mode else score.is_minimised(rank_by)
+        ranked = group_runs(members, rank_by, minimised, benchmarks)
+        comparisons.append(Comparison(title, score, rank_by, minimised, note, ranked, is_only=len(groups) == 1))
+    return sorted(comparisons, key=lambda comparison: -len(comparison.runs))
 
 
-def by_task(runs: Sequence[Run]) -> dict[tuple[str, Score], list[Run]]:
-    """The runs on each data, and of each score: of the same name, shape and, where it is known, checksum of the images
-    of the test."""
-    told = [(task_of(run), run.score if run.facts else None) for run in runs]
-    beside: dict[Path, set[tuple[str, Score]]] = {}
+def group_by_task(runs: Sequence[Run]) -> dict[tuple[str, Score], list[Run]]:
+    """Group runs by data and score, and by the checksum of the test images where data of one name has several."""
+    sweeps: dict[Path, set[tuple[str, Score]]] = {}  # the tasks of the runs in a folder
     checksums: dict[str, set[str]] = {}
-    for run, (name, score) in zip(runs, told, strict=True):
-        if name is not None:
-            checksums.setdefault(name, set()).update(checksum_of(run))
-            if score is not None:
-                beside.setdefault(run.folder.parent, set()).add((name, score))
-    found: dict[tuple[str, Score], list[Run]] = {}
-    for run, (name, score) in zip(runs, told, strict=True):
-        if name is None or score is None:  # a job that has not begun: what all others of its sweep are trained on
-            others = {
-                one for one in beside.get(run.folder.parent, ()) if name in (None, one[0]) and score in (None, one[1])
-            }
-            name, score = next(iter(others)) if len(others) == 1 else (name or UNKNOWN, run.score)
-        several = len(checksums.get(name, ())) > 1
-        title = " ".join([name, *(f"({one})" for one in checksum_of(run) if several)])
-        found.setdefault((title, score), []).append(run)
-    return found
+    for run in runs:
+        if (name := data_name(run)) is not None:
+            checksums.setdefault(name, set()).update(filter(None, [images_checksum(run)]))
+            if run.record:
+                sweeps.setdefault(run.folder.parent, set()).add((name, run.score))
+    groups: dict[tuple[str, Score], list[Run]] = {}
+    for run in runs:
+        name, score = data_name(run), run.score
+        if name is None or not run.record:  # a job that has not started: the task of its sweep, if that has only one
+            tasks = sweeps.get(run.folder.parent, set())
+            tasks = {task for task in tasks if name in (None, task[0]) and (not run.record or task[1] == score)}
+            name, score = tasks.pop() if len(tasks) == 1 else (name or UNKNOWN, score)
+        checksum = images_checksum(run) if len(checksums.get(name, ())) > 1 else ""
+        groups.setdefault((f"{name} ({checksum})" if checksum else name, score), []).append(run)
+    return groups
 
 
-def task_of(run: Run) -> str | None:
-    """The name of a run's data, and what makes another task of it; None where the run has not told."""
+def data_name(run: Run) -> str | None:
+    """Return the name of a run's data, with the settings that make it another task; None if it is not recorded."""
     if "data" not in run.settings:
         return None
-    own = [f"{key.partition('.')[2]}={run.settings[key]}" for key in TASK if key in run.settings]
-    return " ".join([run.settings["data"], *own])
+    settings = [f"{key.partition('.')[2]}={run.settings[key]}" for key in TASK_SETTINGS if key in run.settings]
+    return " ".join([run.settings["data"], *settings])
 
 
-def checksum_of(run: Run) -> list[str]:
-    """The checksum of the images of a run's test, short; nothing where it has not told."""
-    checksum = part(run.facts, "data").get("test")
-    return [checksum[:9]] if isinstance(checksum, str) else []
+def images_checksum(run: Run) -> str:
+    """Return the start of the checksum of a run's test images; empty if it is not recorded."""
+    checksum = part(run.record, "data").get("test")
+    return checksum[:9] if isinstance(checksum, str) else ""
 
 
 def choose_metric(runs: Sequence[Run], score: Score) -> tuple[str, str | None]:
-    """The metric that most finished runs have, of the score and what else checkpoints are chosen by.
+    """Choose the metric that most finished runs have, of the score and other metrics that select checkpoints.
 
     Returns:
-        Its name, and a sentence where it is not the first that one would look at.
+        Its name, and a sentence that explains the choice unless it is the first candidate.
     """
     finished = [run for run in runs if run.status == FINISHED]
-    counts = Counter(name for run in finished for name in run.figures)
-    chosen_by = {name.removesuffix("_best").partition("/")[2] for name in counts if name.endswith("_best")}
-    candidates = map(metrics_of, [score.name, *sorted(chosen_by - {score.name})])
+    counts = Counter(name for run in finished for name in run.metrics)
+    selecting = {name.removesuffix("_best").partition("/")[2] for name in counts if name.endswith("_best")}
+    candidates = map(metrics_of, [score.name, *sorted(selecting - {score.name})])
     names = max(candidates, key=lambda names: max(counts[name] for name in names))  # the first of equals
-    chosen = max(names, key=lambda name: counts[name])
-    if chosen == names[0]:
-        return chosen, None
-    return chosen, (
-        f"Ranked by {chosen}, which {counts[chosen]} of {len(finished)} finished runs have; "
+    metric = max(names, key=lambda name: counts[name])
+    if metric == names[0]:
+        return metric, None
+    return metric, (
+        f"Ranked by {metric}, which {counts[metric]} of {len(finished)} finished runs have; "
         f"{counts[names[0]]} have {names[0]}."
     )

@@ -1,4 +1,4 @@
-"""What a page shows of a run's test: confusions by class, and as many of the worst mistakes as there is room for."""
+"""The page's view of a test report: the confusion matrix, and as many of the worst mistakes as fit on a page."""
 
 import base64
 import io
@@ -7,37 +7,39 @@ from typing import Any
 
 from src.report.runs import Run
 
-MOST_NUMBERED = 20  # classes of a confusion matrix that is written in numbers
-MOST_MISTAKES, LEAST_MISTAKES = 24, 3  # of a head
-ROOM = 3_000_000  # characters of a page for all pictures together
+MAX_NUMBERED = 20  # classes up to which a confusion matrix is written in numbers
+MAX_MISTAKES, MIN_MISTAKES = 24, 3  # shown of each head
+PICTURE_BUDGET = 3_000_000  # characters of a page for all pictures together
 
 
 def mistakes_shown(runs: Sequence[Run]) -> int:
-    """How many mistakes of each head are shown: fewer where many runs or large images would make a heavy page."""
+    """Return how many mistakes to show of each head: fewer where many runs or large images would bloat the page."""
     heads = [head for run in runs for head in run.heads.values()]
-    wanted = sum(len(str(one["png"])) for head in heads for one in head["mistakes"][:MOST_MISTAKES])
-    return MOST_MISTAKES if wanted <= ROOM else max(int(MOST_MISTAKES * ROOM / wanted), LEAST_MISTAKES)
+    size = sum(len(mistake["png"]) for head in heads for mistake in head["mistakes"][:MAX_MISTAKES])
+    return MAX_MISTAKES if size <= PICTURE_BUDGET else max(int(MAX_MISTAKES * PICTURE_BUDGET / size), MIN_MISTAKES)
 
 
 def confusion(head: Mapping[str, Any]) -> dict[str, Any]:
-    """What is shown of a head's confusion matrix: numbers where there are few classes, else a picture.
+    """Describe a head's confusion matrix.
 
-    A row has a name, its cells (count, share of the row), and the share that is right; None of a class without images.
+    Returns:
+        `rows`, each with the `name` of a class, `cells` of (count, share of the row), and `accuracy`, None for a class
+        without images; `hardest`: the rows of lowest accuracy; `picture`: a PNG in base64 if there are many classes.
     """
     rows = [
         {
             "name": name,
             "cells": [(count, count / max(sum(row), 1)) for count in row],
-            "right": row[place] / sum(row) if sum(row) else None,
+            "accuracy": row[index] / sum(row) if sum(row) else None,
         }
-        for place, (name, row) in enumerate(zip(head["classes"], head["counts"], strict=True))
+        for index, (name, row) in enumerate(zip(head["classes"], head["counts"], strict=True))
     ]
-    hardest = sorted((row for row in rows if row["right"] is not None), key=lambda row: row["right"])[:5]
-    return {"rows": rows, "hardest": hardest, "picture": None if len(rows) <= MOST_NUMBERED else picture(rows)}
+    hardest = sorted((row for row in rows if row["accuracy"] is not None), key=lambda row: row["accuracy"])[:5]
+    return {"rows": rows, "hardest": hardest, "picture": picture(rows) if len(rows) > MAX_NUMBERED else None}
 
 
 def picture(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A confusion matrix as PNG in base64, a pixel for each pair of classes, the darker the larger its share."""
+    """Draw a confusion matrix as PNG in base64: a pixel for each pair of classes, the darker the larger its share."""
     from PIL import Image
 
     image = Image.new("L", (len(rows), len(rows)))

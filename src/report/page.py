@@ -1,4 +1,4 @@
-"""One page, in one file, that tells of all compared runs."""
+"""A self-contained HTML page about all compared runs."""
 
 import base64
 import hashlib
@@ -14,192 +14,174 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from src.config.quoting import name_of
-from src.report import charts
+from src.report import charts, formats
 from src.report.charts import DISTINCT, Point, Series
-from src.report.comparisons import Comparison, checksum_of
+from src.report.comparisons import Comparison, images_checksum
 from src.report.confusions import confusion, mistakes_shown
-from src.report.curves import Curve, mean_curve, read_curves, thinned
+from src.report.curves import mean_curve, read_curves, thin_out
 from src.report.run_files import OVERRIDES, TEST_REPORT, caption_of
 from src.report.runs import Run
-from src.report.statistics import Configuration, shared_settings
-from src.report.studies import StudyReport
-from src.run.scores import Score
+from src.report.statistics import shared_settings
+from src.report.studies import RELIABLE_TRIALS, StudyReport
 from src.run.status import FINISHED, INTERRUPTED
 from src.system.json_files import part, write_whole
 
-COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "params": ("parameters", charts.count),
-    "macs": ("MACs of one image", charts.count),
-    "train_seconds": ("training time", charts.duration),
-    "latency_ms": ("latency of one image", charts.milliseconds),
-}
-SHOWN_AT_ONCE = 50  # configurations of a table; the rest comes when it is asked or searched for
-PICTURED = 12  # runs of a comparison, the best, that confusions and mistakes are shown of
-SEEDS = 10  # of a configuration, whose curves are read
-LONGEST = 500  # characters of an error
+COST_CHARTS: list[tuple[str, str, formats.Formatter]] = [  # metric, label of the axis, and formatter
+    ("params", "parameters", formats.format_count),
+    ("macs", "MACs of one image", formats.format_count),
+    ("train_seconds", "training time", formats.format_seconds),
+    ("latency_ms", "latency of one image", formats.format_milliseconds),
+]
+MAX_ROWS = 50  # of a table; the page shows the rest on request or in a search
+MAX_TEST_REPORTS = 12  # shown of each comparison, those of the best runs
+MAX_SEEDS = 10  # of a configuration, whose curves are drawn
+MAX_ERROR = 500  # characters of an error
 
 
-def render(found: Sequence[Comparison], studies: Sequence[StudyReport], damaged: Sequence[str] = ()) -> str:
-    """The page, as HTML that needs nothing but itself."""
-    runs = [run for one in found for run in one.runs]
-    tested_runs = [[run for run in one.runs if (run.folder / TEST_REPORT).is_file()] for one in found]
-    pictured = [run for members in tested_runs for run in members[:PICTURED]]
+def render(comparisons: Sequence[Comparison], studies: Sequence[StudyReport], damaged: Sequence[str] = ()) -> str:
+    """Render the page as HTML; it loads nothing from elsewhere."""
+    runs = [run for comparison in comparisons for run in comparison.runs]
+    tested = [[run for run in comparison.runs if (run.folder / TEST_REPORT).is_file()] for comparison in comparisons]
+    reported = [run for members in tested for run in members[:MAX_TEST_REPORTS]]
+    loader = PackageLoader("src.report", "page")
     environment = Environment(
-        loader=PackageLoader("src.report", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        "breakable": breakable,
-        "duration": charts.duration,
-        "milliseconds": charts.milliseconds,
-        "count": charts.count,
-        "command": command,
-        "further_commands": further_commands,
-    }
-    loader = environment.loader
-    assert loader is not None
+    environment.filters |= {"breakable": breakable, "command": command, "further_commands": further_commands}
     style, script = (Markup(loader.get_source(environment, name)[0]) for name in ("style.css", "page.js"))
     return environment.get_template("page.html.jinja").render(
         style=style,
         script=script,
-        # of all scripts the browser runs this one, and it fetches nothing, whatever the rest of the page says
+        # the only script the browser may run, and it loads nothing, whatever else is on the page
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        comparisons=[
-            (
-                one,
-                trade_offs(one.configurations, one.metric, one.minimised),
-                curve_charts(one.configurations, one.score),
-            )
-            for one in found
-        ],
+        comparisons=[(comparison, cost_charts(comparison), curve_charts(comparison)) for comparison in comparisons],
         runs=runs,
         damaged=damaged,
-        total=sum(len(one.configurations) for one in found),
-        tested={run.folder for members in tested_runs for run in members},
-        pictured={run.folder for run in pictured},
+        total=sum(len(comparison.configurations) for comparison in comparisons),
+        tested={run.folder for members in tested for run in members},
+        reported={run.folder for run in reported},
         now=datetime.now().astimezone(),
         shared=shared_settings(runs),
         machines=machines(runs),
-        look=charts.style_of,
-        text_of=charts.text_of,
+        style_of=charts.style_of,
+        metric_formatter=formats.metric_formatter,
+        format_integer=formats.format_integer,
+        cost_columns=formats.COST_COLUMNS,
         caption_of=caption_of,
         studies=[(study, study_charts(study)) for study in studies],
+        reliable_trials=RELIABLE_TRIALS,
         finished=FINISHED,
         confusion=confusion,
-        most_mistakes=mistakes_shown(pictured),
-        at_once=SHOWN_AT_ONCE,
+        max_mistakes=mistakes_shown(reported),
+        max_rows=MAX_ROWS,
         distinct=DISTINCT,
-        longest=LONGEST,
+        max_error=MAX_ERROR,
     )
 
 
 def machines(runs: Sequence[Run]) -> list[tuple[str, list[str], str]]:
-    """What the runs ran on: a name, all that there is of it, and what cannot be compared where that is several."""
+    """List what the runs ran on: a title, the different values, and a warning in case there are several."""
 
-    def named(read: Callable[[Mapping[str, Any]], Any]) -> list[str]:
-        return sorted({str(read(run.facts)) for run in runs if run.facts})
+    def values(describe: Callable[[Mapping[str, Any]], Any]) -> list[str]:
+        return sorted({str(describe(run.record)) for run in runs if run.record})
 
-    def threads(facts: Mapping[str, Any]) -> str:
-        return f"{facts.get('cpu')}, {facts.get('threads')} thread{'s' * (facts.get('threads') != 1)}"
+    def processor(record: Mapping[str, Any]) -> str:
+        return f"{record.get('cpu')}, {record.get('threads')} thread{'' if record.get('threads') == 1 else 's'}"
 
-    def commit(facts: Mapping[str, Any]) -> str:
-        return f"{str(facts.get('git_commit'))[:9]}{' (changed)' * bool(facts.get('git_dirty'))}"
+    def commit(record: Mapping[str, Any]) -> str:
+        return f"{str(record.get('git_commit'))[:9]}{' (changed)' if record.get('git_dirty') else ''}"
 
     times = "times are not comparable"
     return [
-        ("test data", tested(runs), "not the same images: ranked apart, for accuracies are not comparable"),
-        ("processor", named(threads), times),
-        ("torch", named(lambda facts: part(facts, "packages").get("torch")), times),
-        ("commit", named(commit), "the code may differ"),
+        ("test data", tested_on(runs), "not the same images: ranked apart, because accuracies are not comparable"),
+        ("processor", values(processor), times),
+        ("torch", values(lambda record: part(record, "packages").get("torch")), times),
+        ("commit", values(commit), "the code may differ"),
     ]
 
 
-def tested(runs: Sequence[Run]) -> list[str]:
-    """The data that the runs were tested on; with its checksum, where one name stands for several."""
-    known = {(str(part(run.facts, "choices").get("data")), "".join(checksum_of(run))) for run in runs if run.facts}
-    names = Counter(name for name, _ in known)
-    return sorted(f"{name} ({checksum})" if names[name] > 1 else name for name, checksum in known)
+def tested_on(runs: Sequence[Run]) -> list[str]:
+    """List the data that the runs were tested on, with the checksum if there are several of one name."""
+    data = {(str(part(run.record, "choices").get("data")), images_checksum(run)) for run in runs if run.record}
+    names = Counter(name for name, _ in data)
+    return sorted(f"{name} ({checksum})" if names[name] > 1 else name for name, checksum in data)
 
 
-def trade_offs(found: Sequence[Configuration], metric: str, minimised: bool) -> list[Markup]:
-    """The metric against each cost that is known of at least two configurations."""
+def cost_charts(comparison: Comparison) -> list[Markup]:
+    """Draw the metric against each cost that at least two configurations have."""
     drawn = []
-    for name, (label, text) in COSTS.items():
+    for cost, label, formatter in COST_CHARTS:
         points = [
-            Point(cost, value, one.label, rank)
-            for rank, one in enumerate(found)
-            if (cost := one.mean(name) or 0) > 0 and (value := one.mean(metric)) is not None
+            Point(x, y, configuration.label, rank)
+            for rank, configuration in enumerate(comparison.configurations)
+            if (x := configuration.mean(cost) or 0) > 0 and (y := configuration.mean(comparison.metric)) is not None
         ]
-        if len(points) > 1 and name != metric:
-            drawn.append(charts.scatter(points, label, metric, text, minimised))
+        if len(points) > 1 and cost != comparison.metric:
+            drawn.append(charts.scatter(points, label, comparison.metric, formatter, comparison.minimised))
     return drawn
 
 
-def curve_charts(found: Sequence[Configuration], score: Score) -> list[Markup]:
-    """Losses and score of the best configurations: their mean, and thin lines for its seeds."""
-    shown = ("train/loss", "val/loss", f"val/{score.name}")
-    found = found[:DISTINCT]  # more cannot be told apart
-    read = [[read_curves(run.folder, shown) for run in one.runs[:SEEDS]] for one in found]
+def curve_charts(comparison: Comparison) -> list[Markup]:
+    """Draw losses and score of the best configurations: the mean, and the seeds where there are several."""
+    names = ("train/loss", "val/loss", f"val/{comparison.score.name}")
+    configurations = comparison.configurations[:DISTINCT]  # more cannot be told apart
+    curves = [[read_curves(run.folder, names) for run in one.runs[:MAX_SEEDS]] for one in configurations]
     drawn = []
-    for name in shown:
+    for name in names:
         series = []
-        for rank, (one, curves) in enumerate(zip(found, read, strict=True)):
-            seeds: list[Curve] = [thinned(curve[name]) for curve in curves if name in curve]
+        for rank, configuration in enumerate(configurations):
+            seeds = [run_curves[name] for run_curves in curves[rank] if name in run_curves]
             if seeds:
-                several = seeds if len(seeds) > 1 else []
-                series.append(
-                    Series(one.label, rank, thinned(mean_curve([c[name] for c in curves if name in c])), several)
-                )
+                thin = [thin_out(curve) for curve in seeds] if len(seeds) > 1 else []
+                series.append(Series(configuration.label, rank, thin_out(mean_curve(seeds)), thin))
         drawn.append(charts.lines(series, "epoch", name))
     return [chart for chart in drawn if chart]
 
 
 def study_charts(study: StudyReport) -> list[Markup]:
-    """The history of each objective."""
-    drawn = []
-    for place, (name, minimised) in enumerate(zip(study.objectives, study.minimised, strict=True)):
-        values = [(number, found[place], pruned) for number, found, pruned in study.trials]
-        if values:
-            drawn.append(charts.history(values, name, minimised))
-    return drawn
+    """Draw the history of each objective."""
+    return [
+        charts.history([(number, values[index], pruned) for number, values, pruned in study.trials], name, minimised)
+        for index, (name, minimised) in enumerate(zip(study.objectives, study.minimised, strict=True))
+        if study.trials
+    ]
 
 
 def command(run: Run) -> str:
-    """The command that makes a run, as the command line has it."""
-    if any(needs_trust(word) for word in run.overrides):
-        return shlex.join(["python", "src/train.py", f"reproduce={run.folder}"])
-    words = [*run.overrides] + (
-        [f"seed={run.seed}"] if not any(word.startswith("seed=") for word in run.overrides) else []
-    )
-    return shlex.join(["python", "src/train.py", *words])
+    """Return the command that repeats a run."""
+    if any(needs_trust(override) for override in run.overrides):
+        return train_command(f"reproduce={run.folder}")
+    has_seed = any(override.startswith("seed=") for override in run.overrides)
+    return train_command(*run.overrides, *([] if has_seed else [f"seed={run.seed}"]))
 
 
-def needs_trust(word: str) -> bool:
-    """Whether an override names code, permissions or Hydra's own settings, which a pasted command would be granted."""
-    return "_target_" in word or "${" in word or name_of(word).partition(".")[0] in ("allowed_targets", "hydra")
-
-
-def breakable(name: str) -> Markup:
-    """A name that a narrow column breaks where one would: `mnist_cnn_68k` before a word, not within it."""
-    return Markup("<wbr>").join(re.findall(r"[^_=.]*[_=.]?", name))
+def needs_trust(override: str) -> bool:
+    """Return whether an override names code, permissions or Hydra's settings, which a pasted command would grant."""
+    name = name_of(override).partition(".")[0]
+    return "_target_" in override or "${" in override or name in ("allowed_targets", "hydra")
 
 
 def further_commands(run: Run) -> list[tuple[str, str]]:
-    """What can be done with a run, and the command for it."""
-    if not (run.folder / OVERRIDES).is_file():  # it has never begun
+    """List what else can be done with a run, each with a title and a command."""
+    if not (run.folder / OVERRIDES).is_file():  # it has never started
         return []
-    found = [("Run it again, and tell what is different", "reproduce")]
-    if run.status == INTERRUPTED:
-        found.insert(0, ("Go on", "resume"))
-    return [(title, shlex.join(["python", "src/train.py", f"{word}={run.folder}"])) for title, word in found]
+    resume = [("Resume it", train_command(f"resume={run.folder}"))] if run.status == INTERRUPTED else []
+    return [*resume, ("Run it again and report what differs", train_command(f"reproduce={run.folder}"))]
+
+
+def train_command(*overrides: str) -> str:
+    """Return a shell command that trains with these overrides."""
+    return shlex.join(["python", "src/train.py", *overrides])
+
+
+def breakable(name: str) -> Markup:
+    """Let a narrow column break a name between its words: `mnist_cnn_68k` after an underscore."""
+    return Markup("<wbr>").join(re.findall(r"[^_=.]*[_=.]?", name))
 
 
 def write_page(
-    path: Path, found: Sequence[Comparison], studies: Sequence[StudyReport], damaged: Sequence[str] = ()
+    path: Path, comparisons: Sequence[Comparison], studies: Sequence[StudyReport], damaged: Sequence[str] = ()
 ) -> None:
     """Write the page to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, render(found, studies, damaged))
+    write_whole(path, render(comparisons, studies, damaged))

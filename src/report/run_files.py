@@ -1,4 +1,4 @@
-"""The files of a run, read and checked: what is lacking is lacking, and what is damaged is told in a sentence."""
+"""Read and check the files of a run: what is missing is empty, and what is damaged is reported in a sentence."""
 
 import math
 from collections.abc import Mapping
@@ -6,87 +6,54 @@ from pathlib import Path
 from typing import Any
 
 from src.run.scores import MODES
-from src.run.status import JOB, PENDING, STATUS, STATUSES
+from src.run.status import JOB, STATUS, STATUSES
 from src.system import safe_files
 
 RECORD, METRICS, TEST_REPORT, TRACEBACK = "run.json", "metrics.json", "test_report.json", "traceback.txt"
 OVERRIDES = Path(".hydra", "overrides.yaml")
-MOST_BYTES = 1024**2  # of a file but for a report of a test, which holds pictures
-MOST_PICTURE = 500_000  # characters of the picture of a mistake
-# what is read of each file, and of which kind it is where it is there
-KINDS: dict[str, dict[str, type]] = {
+MAX_BYTES = 1024**2  # of a file, but for test reports, which hold pictures
+MAX_PICTURE = 500_000  # characters of the picture of a mistake
+# the keys read from each file, with the type of their values or the values allowed, the default first
+KINDS: dict[str, dict[str, type | tuple[str | None, ...]]] = {
     RECORD: {
-        "seed": int,
-        "choices": dict,
-        "command": str,
-        "started": str,
-        "cpu": str,
-        "threads": int,
-        "git_commit": str,
+        **dict.fromkeys(("choices", "packages", "data"), dict),
+        **dict.fromkeys(("command", "started", "cpu", "git_commit", "score"), str),
+        **dict.fromkeys(("seed", "threads"), int),
         "git_dirty": bool,
-        "packages": dict,
-        "data": dict,
-        "score": str,
-        "mode": str,
+        "mode": (None, *MODES),
     },
     METRICS: {},
     JOB: {"overrides": list, "study": dict},
-    STATUS: {"status": str, "epoch": int, "error": str},
+    STATUS: {"status": STATUSES, "epoch": int, "error": str},
 }
 NAMES = {dict: "a mapping", list: "a list", str: "text", int: "an integer", bool: "true or false", float: "a number"}
 
 
 def read_object(folder: Path, name: str) -> dict[str, Any]:
-    """What one of the JSON files of a run holds; nothing where there is none.
+    """Read one of a run's JSON files; empty if there is none.
 
     Raises:
-        ValueError: the file is damaged, or holds something else than this project writes there.
+        ValueError: the file is damaged, or holds something that this project does not write there.
     """
     path = folder / name
     try:
-        content = safe_files.read_json(path, MOST_BYTES)
+        content = safe_files.read_json(path, MAX_BYTES)
     except FileNotFoundError:
         return {}
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it is {kind_of(content)}, not a mapping.")
+        raise ValueError(f"{path} is damaged: it is {NAMES.get(type(content), 'empty')}, not a mapping.")
     for key, kind in KINDS[name].items():
         value = content.get(key)
-        if value is not None and type(value) is not kind:
-            raise ValueError(f"{path} is damaged: {key} is {kind_of(value)}, not {NAMES[kind]}.")
-    return content
-
-
-def kind_of(value: Any) -> str:
-    """The kind of a value, as a sentence names it."""
-    return NAMES.get(type(value), "empty")
-
-
-def read_status(folder: Path) -> dict[str, Any]:
-    """What `status.json` tells.
-
-    Raises:
-        ValueError: it is damaged, or tells of a status that is none.
-    """
-    content = read_object(folder, STATUS)
-    if content.get("status", PENDING) not in STATUSES:
-        raise ValueError(f"{folder / STATUS} is damaged: status must be one of {', '.join(STATUSES)}.")
-    return content
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What `run.json` tells.
-
-    Raises:
-        ValueError: it is damaged, or tells of a mode that is none.
-    """
-    content = read_object(folder, RECORD)
-    if content.get("mode") not in (None, *MODES):
-        raise ValueError(f"{folder / RECORD} is damaged: mode must be one of {', '.join(MODES)}.")
+        expected = str if isinstance(kind, tuple) else kind
+        if value is not None and type(value) is not expected:
+            raise ValueError(f"{path} is damaged: {key} is {NAMES[type(value)]}, not {NAMES[expected]}.")
+        if isinstance(kind, tuple) and content.get(key, kind[0]) not in kind:
+            raise ValueError(f"{path} is damaged: {key} must be one of {', '.join(filter(None, kind))}.")
     return content
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """The figures of `metrics.json`; null and text are none.
+    """Read the numbers of `metrics.json`, without null and text.
 
     Raises:
         ValueError: it is damaged.
@@ -95,30 +62,30 @@ def read_metrics(folder: Path) -> dict[str, float]:
 
 
 def is_metric(value: Any) -> bool:
-    """Whether a value is a number that can be compared: finite, and of a size that can be averaged and drawn."""
+    """Return whether a value is a finite number, of a size that can be averaged and drawn."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return value == 0 or (math.isfinite(value) and 1e-30 < abs(value) < 1e30)
 
 
 def read_overrides(folder: Path, job: Mapping[str, Any]) -> tuple[str, ...]:
-    """The overrides of a run: as Hydra has kept them or, for a job that has not begun, as its sweep has.
+    """Read the overrides of a run, as Hydra recorded them or, for a job that has not started, from its `job.json`.
 
     Raises:
-        ValueError: they are no list of texts.
+        ValueError: they are not a list of strings.
     """
     path = folder / OVERRIDES
     try:
         overrides = safe_files.read_yaml(path)
     except FileNotFoundError:
         path, overrides = folder / JOB, job.get("overrides") or []
-    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
-        raise ValueError(f"{path} is damaged: it is no list of overrides.")
+    if not is_list_of(str, overrides):
+        raise ValueError(f"{path} is damaged: it is not a list of overrides.")
     return tuple(overrides)
 
 
 def read_heads(folder: Path) -> dict[str, dict[str, Any]]:
-    """Confusions and worst mistakes of each head that is whole, as `src.callbacks.image_report` has written them."""
+    """Read the confusion matrix and worst mistakes of each output head from the test report, without damaged heads."""
     try:
         content = safe_files.read_json(folder / TEST_REPORT)
     except (FileNotFoundError, ValueError):
@@ -127,52 +94,49 @@ def read_heads(folder: Path) -> dict[str, dict[str, Any]]:
     return {name: head for name, head in heads.items() if is_head(head)} if isinstance(heads, dict) else {}
 
 
+def is_list_of(kind: type, value: Any) -> bool:
+    """Return whether a value is a list of items of exactly this type."""
+    return isinstance(value, list) and all(type(item) is kind for item in value)
+
+
 def is_head(head: Any) -> bool:
-    """Whether a report of a test is whole: mistakes with all that is told of them, the names of the panels of their
-    pictures where it tells them, and a square of counts where there are classes."""
-    if not isinstance(head, Mapping):
-        return False
-    mistakes, panels = head.get("mistakes"), head.get("panels", [])
-    if (
-        not isinstance(mistakes, list)
-        or not isinstance(panels, list)
-        or not all(isinstance(one, str) for one in panels)
+    """Return whether a head has mistakes and, if any, strings for panel names and a square of counts by class."""
+    if not (
+        isinstance(head, dict) and is_list_of(str, head.get("panels", [])) and is_list_of(dict, head.get("mistakes"))
     ):
         return False
-    has_classes = "classes" in head or "counts" in head
-    return (not has_classes or is_square(head.get("classes"), head.get("counts"))) and all(map(is_mistake, mistakes))
-
-
-def is_square(classes: Any, counts: Any) -> bool:
-    """Whether counts are those of each pair of classes."""
-    if not (isinstance(classes, list) and isinstance(counts, list) and len(counts) == len(classes)):
-        return False
-    return all(
-        isinstance(row, list) and len(row) == len(classes) and all(type(count) is int and count >= 0 for count in row)
-        for row in counts
+    classes, counts = head.get("classes", []), head.get("counts", [])
+    return (
+        ("classes" in head) == ("counts" in head)
+        and isinstance(classes, list)
+        and is_list_of(list, counts)
+        and len(counts) == len(classes)
+        and all(len(row) == len(classes) and is_list_of(int, row) and min(row) >= 0 for row in counts)
+        and all(map(is_mistake, head["mistakes"]))
     )
 
 
-def is_mistake(one: Any) -> bool:
-    """Whether there is a picture of bounded size and a caption, or what makes one."""
-    if not isinstance(one, Mapping) or not isinstance(one.get("png"), str) or len(one["png"]) > MOST_PICTURE:
+def is_mistake(mistake: Mapping[str, Any]) -> bool:
+    """Return whether there is a picture of bounded size, and a caption or what to make one of."""
+    png = mistake.get("png")
+    if not isinstance(png, str) or len(png) > MAX_PICTURE:
         return False
-    if "caption" in one:
-        return isinstance(one["caption"], str)
-    return {"label", "predicted"} <= one.keys() and is_metric(one.get("confidence"))
+    if "caption" in mistake:
+        return isinstance(mistake["caption"], str)
+    return {"label", "predicted"} <= mistake.keys() and is_metric(mistake.get("confidence"))
 
 
 def caption_of(mistake: Mapping[str, Any]) -> str:
-    """The words under the picture of a mistake; reports of before tasks wrote them had the classes alone."""
+    """Return the caption of a mistake's picture; reports written before captions had the classes alone."""
     if "caption" in mistake:
         return str(mistake["caption"])
     return f"{mistake['label']}, not\n{mistake['predicted']} {mistake['confidence']:.0%}"
 
 
 def read_error(folder: Path) -> str | None:
-    """The last line of the traceback that a run has left; None where there is none."""
+    """Read the last line of a run's traceback; None if there is none."""
     try:
-        return safe_files.read_text(folder / TRACEBACK, MOST_BYTES).strip().rpartition("\n")[2]
+        return safe_files.read_text(folder / TRACEBACK, MAX_BYTES).strip().rpartition("\n")[2]
     except FileNotFoundError:
         return None
     except ValueError as error:

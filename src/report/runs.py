@@ -1,4 +1,4 @@
-"""Find runs in folders, and read what they have left behind; a damaged one is told of, and left out."""
+"""Find runs in folders and read what they left behind; damaged runs are reported and left out."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,202 +8,175 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from src.config.quoting import name_of
-from src.report.run_files import (
-    RECORD,
-    TRACEBACK,
-    is_metric,
-    read_error,
-    read_heads,
-    read_metrics,
-    read_object,
-    read_overrides,
-    read_record,
-    read_status,
-)
+from src.report import run_files
+from src.report.run_files import JOB, RECORD, STATUS, TRACEBACK, is_metric
 from src.run.scores import Score
-from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, RUNNING
+from src.run.status import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.jobs import current_status
 from src.system.json_files import part, read_json
 from src.system.locks import is_locked
 from src.system.safe_files import in_a_line
 
-# overrides that say where or how often a run is made, and not what it is
-NO_SETTINGS = (
-    "seed",
-    "sweep",
-    "resume",
-    "reproduce",
-    "tags",
-    "hparams_search",
-    "optimized_metric",
-    "test",
-)
-MEASURED = {"macs": "macs", "latency_ms": "latency_ms_p50"}  # figures, and what benchmark.json calls them
-GROUPS = ("model", "data", "experiment")  # always told, for a default may have chosen them
+# overrides that say where, how often or to what end a configuration is run
+NOT_SETTINGS = ("seed", "sweep", "resume", "reproduce", "tags", "hparams_search", "optimized_metric", "test")
+GROUPS = ("model", "data", "experiment")  # settings even if not on the command line: a default may have chosen them
+BENCHMARK_KEYS = {"macs": "macs", "latency_ms": "latency_ms_p50"}  # metrics, and their keys in benchmark.json
+Benchmarks = Mapping[tuple[str, float], Mapping[str, float]]  # metrics by name and parameters of the model
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run, as its folder tells of it.
-
-    Args:
-        folder: the run directory.
-        status: finished, failed, interrupted, pruned, running or pending.
-        figures: of `metrics.json`; without those that are lacking.
-        facts: of `run.json`: command, commit, versions, processor.
-        overrides: what the command line said.
-        job: of `job.json` and `status.json`, for the job of a sweep.
-    """
+    """A run, as read from its folder."""
 
     folder: Path
-    status: str
-    figures: dict[str, float]
-    facts: dict[str, Any]
+    status: str  # one of `src.run.status.STATUSES`
+    metrics: dict[str, float]  # the numbers of `metrics.json`
+    record: dict[str, Any]  # `run.json`
     overrides: tuple[str, ...]
-    job: dict[str, Any] = field(default_factory=dict)
+    job: dict[str, Any] = field(default_factory=dict)  # `job.json` and `status.json` of a sweep's job
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """What makes this run differ from others, but for its seed: choices and values by their keys."""
-        choices = part(self.facts, "choices")
-        found = {group: str(choices[group]) for group in GROUPS if group in choices}
+        """All but the seed that tells this run from others: config groups and overridden values by their keys."""
+        choices = part(self.record, "choices")
+        settings = {group: str(choices[group]) for group in GROUPS if group in choices}
         for override in self.overrides:
             name = name_of(override)
-            if name not in NO_SETTINGS and not name.startswith(("hydra", "paths.", "extras", "logger")):
-                found[name] = normal(override.partition("=")[2])
-        return found
+            if name not in NOT_SETTINGS and not name.startswith(("hydra", "paths.", "extras", "logger")):
+                settings[name] = normalize(override.partition("=")[2])
+        return settings
 
     @property
     def seed(self) -> int | None:
         """The seed it ran with."""
-        return self.facts.get("seed")
+        return self.record.get("seed")
 
     @property
     def score(self) -> Score:
-        """What says how good its model is."""
-        return Score.of(self.facts)
-
-    @property
-    def started(self) -> str:
-        """When it was started, in UTC; times of this form are sorted as texts."""
-        return self.facts.get("started") or ""
+        """The metric that says how good its model is."""
+        return Score.of(self.record)
 
     @cached_property
     def error(self) -> str | None:
-        """What it failed by, in a sentence."""
-        return self.job.get("error") or (read_error(self.folder) if self.status == FAILED else None)
+        """The sentence it failed with."""
+        return self.job.get("error") or (run_files.read_error(self.folder) if self.status == FAILED else None)
 
     @property
     def epochs(self) -> int | None:
-        """How many epochs it trained; of a run that has not ended, how many by now."""
-        return int(self.figures["epochs"]) if "epochs" in self.figures else self.job.get("epoch")
+        """How many epochs it has trained so far."""
+        return int(self.metrics["epochs"]) if "epochs" in self.metrics else self.job.get("epoch")
 
     @cached_property
     def heads(self) -> dict[str, dict[str, Any]]:
-        """Confusions and worst mistakes of each head."""
-        return read_heads(self.folder)
+        """The confusion matrix and worst mistakes of each output head."""
+        return run_files.read_heads(self.folder)
 
 
-class Found(NamedTuple):
+class FoundRuns(NamedTuple):
     """Runs that can be compared, and a sentence for each that is damaged."""
 
     runs: list[Run]
     damaged: list[str]
 
 
-def find_runs(folders: Sequence[str]) -> Found:
-    """All runs in folders and below them, each once; those that were made to find faults are left out.
+def find_runs(folders: Sequence[str]) -> FoundRuns:
+    """Find all runs in and below folders, each once, without evaluations and runs with `debug=…`.
 
     Raises:
-        FileNotFoundError: a folder is none.
-        ValueError: there are none, or there is no run in any of them.
+        FileNotFoundError: one of the folders does not exist.
+        ValueError: no folders are given, or there is no run in any of them.
     """
     if not folders:
         raise ValueError("runs names no folder: say runs=[<folder>], or leave it out for all training runs.")
-    read: dict[Path, Run | str] = {}
+    found: dict[Path, Run | str] = {}
     for name in folders:
         if not Path(name).is_dir():
             raise FileNotFoundError(f"runs: {name} is not a folder; python src/train.py makes runs, in logs/train/.")
-        for path in sorted(folders_with((RECORD, JOB), Path(name)), key=in_order):
-            if (resolved := path.resolve()) not in read:
+        for path in sorted(folders_with((RECORD, JOB), Path(name)), key=sort_key):
+            if (resolved := path.resolve()) not in found:
                 try:
-                    read[resolved] = read_run(path)
+                    found[resolved] = read_run(path)
                 except ValueError as error:
-                    read[resolved] = str(error)
-                except Exception as error:  # of whatever kind: the other runs are told of all the same
-                    read[resolved] = f"{path} is damaged: {type(error).__name__}: {in_a_line(error)}"
-    damaged = [one for one in read.values() if isinstance(one, str)]
-    runs = [one for one in read.values() if isinstance(one, Run) and not is_excluded(one)]
+                    found[resolved] = str(error)
+                except Exception as error:  # whatever it is, the other runs are shown
+                    found[resolved] = f"{path} is damaged: {type(error).__name__}: {in_a_line(error)}"
+    damaged = [run for run in found.values() if isinstance(run, str)]
+    runs = [run for run in found.values() if isinstance(run, Run) and not is_excluded(run)]
     if not runs:
         where = ", ".join(map(str, folders))
         if damaged:
             raise ValueError(f"No run in {where} can be compared, {len(damaged)} damaged: {damaged[0]}")
-        aside = " but for tests and runs with debug=…, which are not compared" if read else ""
-        raise ValueError(f"There is no run in {where}{aside}: python src/train.py makes some.")
-    return Found(runs, damaged)
+        excluded = " but for tests and runs with debug=…, which are not compared" if found else ""
+        raise ValueError(f"There is no run in {where}{excluded}: python src/train.py makes some.")
+    return FoundRuns(runs, damaged)
 
 
 def folders_with(names: Sequence[str], top: Path) -> Iterator[Path]:
-    """Every folder, from one downwards, that holds something of one of these names; links are not followed."""
+    """Yield every folder, from `top` downwards, with an entry of one of these names; links are not followed."""
     folders = [str(top)]
     while folders:
         try:
             with os.scandir(folders.pop()) as scan:
                 entries = list(scan)
-        except OSError:  # it has just been removed, or is not ours to read
+        except OSError:  # just removed, or not readable
             continue
         yield from {Path(entry.path).parent for entry in entries if entry.name in names}
         folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
-def in_order(path: Path) -> tuple[str, int, str]:
-    """Jobs by their numbers, everything else by its name."""
+def sort_key(path: Path) -> tuple[str, int, str]:
+    """Sort the jobs of a sweep by number, other folders by name."""
     return str(path.parent), int(path.name) if path.name.isdecimal() else -1, path.name
 
 
 def read_run(folder: Path) -> Run:
-    """What the folder of a run tells.
+    """Read the folder of a run.
 
     Raises:
-        ValueError: it is damaged, in which file and how.
+        ValueError: one of its files is damaged.
     """
-    figures, facts = read_metrics(folder), read_record(folder)
-    told, status = read_object(folder, JOB), read_status(folder)
-    job = {**told, **status} if told else {}
+    metrics, record = run_files.read_metrics(folder), run_files.read_object(folder, RECORD)
+    job, job_status = run_files.read_object(folder, JOB), run_files.read_object(folder, STATUS)
     if job:
-        stands = job.get("status", PENDING)
-        stands = current_status(folder) if stands == RUNNING else stands
-    elif figures:
-        stands = FINISHED
+        status = job_status.get("status", PENDING)
+        status = current_status(folder) if status == RUNNING else status
+    elif metrics:
+        status = FINISHED
     elif is_locked(folder):
-        stands = RUNNING
+        status = RUNNING
     else:
-        stands = FAILED if (folder / TRACEBACK).is_file() else INTERRUPTED
-    return Run(folder, stands, figures, facts, read_overrides(folder, told), job)
+        status = FAILED if (folder / TRACEBACK).is_file() else INTERRUPTED
+    overrides = run_files.read_overrides(folder, job)
+    return Run(folder, status, metrics, record, overrides, {**job, **job_status} if job else {})
 
 
 def is_excluded(run: Run) -> bool:
-    """Whether a run is none to be compared: made to find a fault, or a test of another that has its own place."""
-    program = str(run.facts.get("command", "")).partition(" ")[0]
-    return bool(part(run.facts, "choices").get("debug")) or program.endswith("eval.py")
+    """Return whether a run is made to find a fault, or tests another run."""
+    program = str(run.record.get("command", "")).partition(" ")[0]
+    return bool(part(run.record, "choices").get("debug")) or program.endswith("eval.py")
 
 
-def normal(text: str) -> str:
-    """A value as it is compared: `1e-3` and `0.0010` are `0.001`."""
+def normalize(text: str) -> str:
+    """Write equal numbers alike: `1e-3` and `0.0010` become `0.001`."""
     try:
         return text if text.lstrip("+-").isdecimal() else repr(float(text))
     except ValueError:
         return text
 
 
-def benchmark_metrics(log_dir: Path) -> dict[tuple[str, float], dict[str, float]]:
-    """The latency, in milliseconds, and MACs of each net that `src/benchmark.py` has measured: by the name of its model
-    and its parameters, which its data may change. The last one counts; exported models, without MACs, are no nets."""
-    found: dict[tuple[str, float], dict[str, float]] = {}
+def read_benchmarks(log_dir: Path) -> Benchmarks:
+    """Read what `src/benchmark.py` last measured of each model under a folder: MACs, and latency in milliseconds.
+
+    The parameters are part of the key because they depend on the data. Exported models, without MACs, are left out.
+    """
+    benchmarks: dict[tuple[str, float], dict[str, float]] = {}
     paths = [folder / "benchmark.json" for folder in folders_with(("benchmark.json",), log_dir)]
     for path in sorted(paths, key=lambda path: path.lstat().st_mtime):
         rows = read_json(path).get("models")
         for row in rows if isinstance(rows, list) else []:
-            if isinstance(row, Mapping) and all(is_metric(row.get(key)) for key in ("params", *MEASURED.values())):
-                found[str(row.get("model")), row["params"]] = {name: row[key] for name, key in MEASURED.items()}
-    return found
+            if isinstance(row, Mapping) and all(
+                is_metric(row.get(key)) for key in ("params", *BENCHMARK_KEYS.values())
+            ):
+                metrics = {name: row[key] for name, key in BENCHMARK_KEYS.items()}
+                benchmarks[str(row.get("model")), row["params"]] = metrics
+    return benchmarks

@@ -1,110 +1,97 @@
-"""From runs to configurations: what differs but for the seed, means and spreads, and what nothing else beats."""
+"""Group runs into configurations that differ in more than the seed; means, deviations and Pareto fronts."""
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from src.report.runs import MEASURED, Run
+from src.report.runs import BENCHMARK_KEYS, Benchmarks, Run
 from src.run.status import FINISHED
+
+Settings = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Runs that differ by nothing but their seeds.
+    """Runs that differ only in their seeds."""
 
-    Args:
-        label: what distinguishes it from the others.
-        runs: all of them, finished or not.
-        measured: figures that `src/benchmark.py` has measured, by the name of the model and its parameters.
-    """
+    label: str  # the settings that tell it from the others
+    runs: tuple[Run, ...]  # finished or not
+    benchmarks: Benchmarks = field(default_factory=dict)
 
-    label: str
-    runs: tuple[Run, ...]
-    measured: Mapping[tuple[str, float], Mapping[str, float]] = field(default_factory=dict)
+    def finished_runs(self, metric: str) -> list[Run]:
+        """Return each seed's latest finished run with a metric; runs of one seed are not independent samples."""
+        runs: dict[int | str, Run] = {}
+        for run in sorted(self.runs, key=lambda run: run.record.get("started") or ""):  # UTC, which sorts as text
+            if metric in run.metrics and run.status == FINISHED:
+                runs[str(run.folder) if run.seed is None else run.seed] = run
+        return list(runs.values())
 
-    def rated(self, name: str) -> list[Run]:
-        """The run of each seed that has finished with a figure.
+    def values(self, metric: str) -> list[float]:
+        """Return a metric for each seed that has it; of costs that no run measured, the benchmark's value."""
+        values = [run.metrics[metric] for run in self.finished_runs(metric)]
+        if not values and metric in BENCHMARK_KEYS and (params := self.values("params")):
+            benchmark = self.benchmarks.get((self.runs[0].settings.get("model", ""), params[0]), {})
+            return [benchmark[metric]] if benchmark else []
+        return values
 
-        Of several runs with one seed the latest counts: they are no independent samples.
-        """
-        found: dict[int | str, Run] = {}
-        for run in sorted(self.runs, key=lambda run: run.started):
-            if name in run.figures and run.status == FINISHED:
-                found[str(run.folder) if run.seed is None else run.seed] = run
-        return list(found.values())
-
-    def values(self, name: str) -> list[float]:
-        """A figure of each seed that has it; of a net that no run has measured, what a benchmark has."""
-        found = [run.figures[name] for run in self.rated(name)]
-        if not found and name in MEASURED:
-            known = self.measured.get((self.runs[0].settings.get("model", ""), next(iter(self.values("params")), -1)))
-            return [known[name]] if known is not None else []
-        return found
-
-    def mean(self, name: str) -> float | None:
-        """The mean over the seeds; None where no run has the figure."""
-        values = self.values(name)
+    def mean(self, metric: str) -> float | None:
+        """Return the mean over the seeds; None if no run has the metric."""
+        values = self.values(metric)
         return statistics.fmean(values) if values else None
 
-    def std(self, name: str) -> float | None:
-        """The sample standard deviation over the seeds; None for fewer than two."""
-        values = self.values(name)
+    def std(self, metric: str) -> float | None:
+        """Return the sample standard deviation over the seeds; None for fewer than two."""
+        values = self.values(metric)
         return statistics.stdev(values) if len(values) > 1 else None
 
     @property
     def statuses(self) -> Counter[str]:
-        """How its runs stand."""
+        """How many of its runs have each status."""
         return Counter(run.status for run in self.runs)
 
 
-def configurations(
-    runs: Iterable[Run],
-    metric: str,
-    minimised: bool = False,
-    measured: Mapping[tuple[str, float], Mapping[str, float]] | None = None,
+def group_runs(
+    runs: Iterable[Run], metric: str, minimised: bool = False, benchmarks: Benchmarks | None = None
 ) -> list[Configuration]:
-    """Put runs of the same settings together, the best by a metric first, those without it last."""
-    groups: dict[frozenset[tuple[str, str]], list[Run]] = {}
+    """Group runs of equal settings, sorted by a metric, the best first and those without it last."""
+    groups: dict[Settings, list[Run]] = {}
     for run in runs:
         groups.setdefault(frozenset(run.settings.items()), []).append(run)
-    labels = label(groups)
-    found = [Configuration(labels[key], tuple(members), measured or {}) for key, members in groups.items()]
-    sign = 1 if minimised else -1
+    labels = label_groups(groups)
+    configurations = [Configuration(labels[key], tuple(members), benchmarks or {}) for key, members in groups.items()]
 
-    def rank(one: Configuration) -> tuple[bool, float]:
-        mean = one.mean(metric)
-        return mean is None, sign * mean if mean is not None else 0.0
+    def rank(configuration: Configuration) -> tuple[bool, float]:
+        mean = configuration.mean(metric)
+        return mean is None, (mean or 0.0) * (1 if minimised else -1)
 
-    return sorted(found, key=rank)
+    return sorted(configurations, key=rank)
 
 
-def label(groups: Iterable[frozenset[tuple[str, str]]]) -> dict[frozenset[tuple[str, str]], str]:
-    """Name each group of settings by those that not all have."""
+def label_groups(groups: Iterable[Settings]) -> dict[Settings, str]:
+    """Label each group with the settings that not all groups share."""
     groups = list(groups)
-    shared = frozenset.intersection(*groups)
-    keys = {key for group in groups for key, _ in group - shared}
+    keys = {key for group in groups for key, _ in group - frozenset.intersection(*groups)}
     short = Counter(key.rpartition(".")[2] for key in keys)
-    names = {}
+    labels = {}
     for group in groups:
         settings = dict(group)
         words = [settings.get("model", "")] if "model" in keys or not keys else []
-        words += [settings["data"]] if "data" in keys and "data" in settings else []
-        for key in sorted(keys - {"model", "data"}):
-            if key in settings:
-                last = key.rpartition(".")[2]
-                words.append(f"{last if short[last] == 1 else key}={rounded(settings[key])}")
-        names[group] = " ".join(filter(None, words)) or "defaults"
-    return names
+        words += [settings.get("data", "")] if "data" in keys else []
+        for key in sorted(keys & settings.keys() - {"model", "data"}):
+            last = key.rpartition(".")[2]
+            words.append(f"{last if short[last] == 1 else key}={shorten_number(settings[key])}")
+        labels[group] = " ".join(filter(None, words)) or "defaults"
+    return labels
 
 
 def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
-    """What all runs have in common."""
+    """Return the settings that all runs have in common."""
     return dict(sorted(frozenset.intersection(*(frozenset(run.settings.items()) for run in runs))))
 
 
-def rounded(text: str) -> str:
-    """A long number with as many digits as one reads; any other text as it is."""
+def shorten_number(text: str) -> str:
+    """Round a long number to four digits; other text stays as it is."""
     try:
         return f"{float(text):.4g}" if "." in text and len(text) > 6 else text
     except ValueError:
@@ -112,7 +99,7 @@ def rounded(text: str) -> str:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Those of points (cost, value) that no other beats: none has a higher value at the same or less cost."""
+    """Return the indices of the points (cost, value) that no other point beats in both."""
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
         if not front or points[index][1] > points[front[-1]][1]:

@@ -10,20 +10,8 @@ from omegaconf import DictConfig
 
 from src.models.counting import count_macs, count_parameters
 from src.models.task import Batch, Task
-from src.speed.measure import (
-    MEMORY_FORMATS,
-    Context,
-    Step,
-    autocast,
-    blocks,
-    check_choice,
-    inference_step,
-    latencies,
-    matmul_peak,
-    peak_memory,
-    spread,
-    train_step,
-)
+from src.speed import measure
+from src.speed.measure import MEMORY_FORMATS, Context, Step, blocks
 from src.system.cpu import check_threads, thread_share, warn_if_emulated
 
 BLOCKS = 7
@@ -34,15 +22,15 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
 
     Returns:
         The settings; `params` (trainable) and `macs` of an image; `train_images_per_second` with its `train_spread`
-        (half the distance of the quartiles, relative), `train_peak_memory_mb` of the process, `train_share_of_peak` (of
-        the rate at which the machine multiplies float32 matrices; a train step counts as three forward passes);
+        (half the interquartile range, relative), `train_peak_memory_mb` of the process, `train_share_of_peak` (of the
+        rate of float32 matrix products on this machine; a train step counts as three forward passes);
         `inference_images_per_second` for each batch size; `latency_ms_p50` and `latency_ms_p95` of a single image.
 
     Raises:
-        ValueError: settings that are not to be had here.
+        ValueError: invalid settings.
     """
-    check_choice("memory_format", cfg.memory_format, tuple(MEMORY_FORMATS))
-    context = autocast(cfg.precision)
+    measure.check_choice("memory_format", cfg.memory_format, tuple(MEMORY_FORMATS))
+    context = measure.autocast(cfg.precision)
     if cfg.precision == "bf16-mixed":
         warn_if_emulated()
     sizes = {1, cfg.train_batch_size, *cfg.inference_batch_sizes}
@@ -55,13 +43,13 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
         "precision": cfg.precision,
         "compiled": bool(cfg.model.compile),
         **measure_training(model, batches, cfg, context),
-        **measure_inference(lambda size: inference_step(model.net, batches[size][0], context), cfg),
+        **measure_inference(lambda size: measure.inference_step(model.net, batches[size][0], context), cfg),
     }
 
 
 @contextmanager
 def threads_of(cfg: DictConfig) -> Iterator[None]:
-    """Compute with the threads that are asked for; for "auto" with the physical cores that this process may use.
+    """Set the number of threads for the duration of the context; "auto" is the physical cores this process may use.
 
     Raises:
         ValueError: more threads than this process has CPUs.
@@ -76,11 +64,11 @@ def threads_of(cfg: DictConfig) -> Iterator[None]:
 
 
 def measure_training(model: Task, batches: Mapping[int, Batch], cfg: DictConfig, context: Context) -> dict[str, Any]:
-    """Measure speed and memory of the train step; `batches` are by their sizes."""
+    """Measure speed and memory of the train step; the keys of `batches` are their sizes."""
     model.net.to(memory_format=MEMORY_FORMATS[cfg.memory_format])
     macs = count_macs(model.net, batches[1][0])
-    step = train_step(model, batches[cfg.train_batch_size], context)
-    with peak_memory() as peak:
+    step = measure.train_step(model, batches[cfg.train_batch_size], context)
+    with measure.peak_memory() as peak:
         step()
         times = blocks({"train": step}, BLOCKS, cfg.seconds / BLOCKS)["train"]
     speed = cfg.train_batch_size / statistics.median(times)
@@ -89,19 +77,19 @@ def measure_training(model: Task, batches: Mapping[int, Batch], cfg: DictConfig,
         "macs": macs,
         "train_batch_size": cfg.train_batch_size,
         "train_images_per_second": speed,
-        "train_spread": spread(times),
+        "train_spread": measure.spread(times),
         "train_peak_memory_mb": peak[0] / 1e6,
-        "train_share_of_peak": 3 * 2 * macs * speed / matmul_peak(),
+        "train_share_of_peak": 3 * 2 * macs * speed / measure.matmul_peak(),
     }
 
 
 def measure_inference(make_step: Callable[[int], Step], cfg: DictConfig) -> dict[str, Any]:
-    """Measure speed of forward passes in batches, and latency of a single image; `make_step` takes the batch size."""
+    """Measure throughput in batches and the latency of a single image; `make_step` takes the batch size."""
     speeds = {}
     for size in cfg.inference_batch_sizes:
         times = blocks({"inference": make_step(size)}, BLOCKS, cfg.seconds / BLOCKS)["inference"]
         speeds[str(size)] = size / statistics.median(times)
-    single = sorted(latencies(make_step(1), cfg.seconds))
+    single = sorted(measure.latencies(make_step(1), cfg.seconds))
     return {
         "inference_images_per_second": speeds,
         "latency_ms_p50": 1000 * statistics.median(single),

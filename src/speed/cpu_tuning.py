@@ -1,4 +1,4 @@
-"""Threads, memory format and precision of a training on the CPU, fixed or chosen by measurement."""
+"""Threads, memory format and precision of training on the CPU, fixed or chosen by measurement."""
 
 import copy
 import logging
@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import product
 from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.apply_func import apply_to_collection
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -26,30 +28,30 @@ from src.system.cpu import check_threads, thread_share, warn_if_emulated
 log = logging.getLogger(__name__)
 rank_zero_info = rank_zero_only(log.info)
 
-BLOCK_SECONDS = 0.1  # a candidate is timed for as long at a time
+BLOCK_SECONDS = 0.1  # how long a candidate is timed in each round
 COMPILED_ROUNDS = 3
 
 
 class CpuTuning(L.Callback):
-    """Run a training with fixed CPU settings, or with those that a measurement of its own train step finds fastest.
+    """Train with fixed CPU settings, or with those that a measurement of the train step finds fastest.
 
-    A setting that is "tune" is measured on a copy of the model and a batch of its data; random state, weights, running
-    statistics and the order of the data stay as they were, so that a run with the chosen settings fixed gives the same
-    result. The choice is kept in checkpoints: a resumed run goes on with it. Validation within the training uses the
-    settings too; the test afterwards uses the trainer's own, as `src/eval.py` does. All of it is taken back at the end,
-    but for inter-op threads, which torch lets a process choose once.
+    A setting "tune" is measured on a copy of the model and a batch of its data; random state, weights, running
+    statistics and the order of the data do not change, so that a run with the chosen settings fixed gives the same
+    result. Checkpoints keep the choice for resumed runs. Validation during training uses the settings, too; the test
+    afterwards uses the trainer's own, as `src/eval.py` does. All settings are restored at the end, except for inter-op
+    threads, which torch lets a process set only once.
 
     Args:
-        threads: that compute one operation together: a number; "auto": this process's share of the physical cores it
-            may use; or "tune".
-        interop_threads: operations that may run at once; null: as torch has it.
+        threads: threads within an operation: a number; "auto": this process's share of the physical cores it may use;
+            or "tune".
+        interop_threads: operations that may run at once; null: torch's default.
         memory_format: "contiguous", "channels_last", "tune", or null: as the net has it.
         precision: "32-true", "bf16-mixed", "tune", or null: the trainer's.
-        compile: "tune": torch.compile is tried as well, which takes its time before the training; or null.
-        max_seconds: for the measurement, compilation excepted; candidates left by then are not measured.
+        compile: "tune": try torch.compile as well, which takes time before the training; or null.
+        max_seconds: limit of the measurement without compilation; candidates left by then are not measured.
 
     Raises:
-        ValueError: a setting that is not one of these, or more threads than this process has CPUs.
+        ValueError: a setting is not one of these, or there are more threads than CPUs for this process.
     """
 
     def __init__(
@@ -73,65 +75,66 @@ class CpuTuning(L.Callback):
         self._undo: list[Callable[[], Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The settings chosen, for checkpoints."""
+        """Return the chosen settings."""
         return asdict(self.chosen) if self.chosen else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember what the interrupted run chose."""
+        """Restore the choice of the interrupted run."""
         self.chosen = Settings(**state_dict)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Set the threads, as far as they are known without a measurement."""
+        """Set the threads that need no measurement."""
         self.set_interop_threads()
-        processes = trainer.world_size // trainer.num_nodes
-        self._share = thread_share(processes)
+        self._share = thread_share(trainer.world_size // trainer.num_nodes)
         self._default_threads = torch.get_num_threads()
         self._undo.append(partial(torch.set_num_threads, self._default_threads))
         torch.set_num_threads(self.threads if isinstance(self.threads, int) else self._share)
-        if trainer.world_size > 1 and self.memory_format in MEMORY_FORMATS and stage == "fit":  # before DDP lays out
+        if trainer.world_size > 1 and self.memory_format in MEMORY_FORMATS and stage == "fit":  # before DDP's buckets
             pl_module.net.to(memory_format=MEMORY_FORMATS[self.memory_format])
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Choose and apply the settings; weights have been restored by now, optimizers not yet.
 
         Raises:
-            ValueError: something is to be measured, and the run has no datamodule.
+            ValueError: there is something to measure, but no datamodule.
         """
         if trainer.strategy.root_device.type != "cpu":
             log.warning("cpu_tuning sets the threads only: the net is on %s.", trainer.strategy.root_device)
             return
-        default, candidates = self.candidates(trainer, pl_module)
-        remembered = self.chosen and replace(self.chosen, compiled=default.compiled)
-        if remembered not in candidates:  # nothing chosen before, or what was told or the machine has changed since
+        candidates = self.candidates(trainer, pl_module)
+        restored = self.chosen and replace(self.chosen, compiled=candidates[0].compiled)
+        if restored not in candidates:  # nothing chosen before, or configuration or machine have changed since
             self.chosen = candidates[0]
             if len(candidates) > 1 or self.compile == "tune":
-                self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, default, candidates))
+                self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, candidates))
         assert self.chosen is not None
         self.apply(self.chosen, trainer, pl_module)
         RunRecord.add_facts(trainer, threads=self.chosen.threads, cpu_settings=asdict(self.chosen))
         rank_zero_info("training with %s", self.chosen)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lay the restored state of optimizers out as the weights are: torch's fused kernels do not look at strides."""
+        """Give restored optimizer states the layout of the weights: torch's fused kernels ignore strides."""
         for optimizer in trainer.optimizers:
             match_state_strides(optimizer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the tensors of checkpoints contiguous, for whoever loads them without this callback."""
-        checkpoint["optimizer_states"] = contiguous(checkpoint["optimizer_states"])
-        checkpoint["state_dict"] = contiguous(checkpoint["state_dict"])
+        """Make the tensors of checkpoints contiguous, for those who load them without this callback."""
+        weights, states = checkpoint["state_dict"], checkpoint["optimizer_states"]
+        weights.update(apply_to_collection(dict(weights), Tensor, Tensor.contiguous))  # in place, to keep `_metadata`
+        # a copy, because these are the dicts of the running optimizers
+        checkpoint["optimizer_states"] = apply_to_collection(states, Tensor, Tensor.contiguous)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Take everything back."""
+        """Restore all settings."""
         while self._undo:
             self._undo.pop()()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Take everything back when the run fails, too."""
+        """Restore all settings when the run fails."""
         self.teardown(trainer, pl_module, "fit")
 
     def set_interop_threads(self) -> None:
-        """Set the inter-op threads, or say why that is no longer possible."""
+        """Set the inter-op threads, or warn that it is too late to."""
         if self.interop_threads in (None, torch.get_num_interop_threads()):
             return
         try:
@@ -142,33 +145,24 @@ class CpuTuning(L.Callback):
                 torch.get_num_interop_threads(),
             )
 
-    def candidates(self, trainer: L.Trainer, pl_module: Any) -> tuple[Settings, list[Settings]]:
-        """What the training would run with untuned, and all that is to be compared, in which fixed settings hold."""
-        precision = str(trainer.precision) if self.precision in (None, "tune") else str(self.precision)
-        memory_format = "contiguous" if self.memory_format in (None, "tune") else str(self.memory_format)
-        fixed = self.threads if isinstance(self.threads, int) else self._share
-        compiled = is_compiled(pl_module.net)
-        default = Settings(
-            self._default_threads if self.threads == "tune" else fixed, memory_format, precision, compiled
-        )
-        threads = sorted({default.threads, *powers_of_two(self._share)}) if self.threads == "tune" else [fixed]
-        formats, precisions = [memory_format], [precision]
+    def candidates(self, trainer: L.Trainer, pl_module: Any) -> list[Settings]:
+        """Return all settings to compare, first the default, which is used without tuning."""
+        threads = [self.threads if isinstance(self.threads, int) else self._share]
+        formats = ["contiguous" if self.memory_format in (None, "tune") else str(self.memory_format)]
+        precisions = [str(trainer.precision if self.precision in (None, "tune") else self.precision)]
+        if self.threads == "tune":
+            threads = [self._default_threads, *reversed(powers_of_two(self._share))]
         has_filters = any(parameter.ndim == 4 for parameter in pl_module.parameters())
         if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP has laid out its buckets
-            formats = list(MEMORY_FORMATS)
-        if self.precision == "tune" and precision in PRECISIONS:
-            precisions = list(PRECISIONS)
-        every = [
-            Settings(count, form, kind, compiled)
-            for count in reversed(threads)
-            for form in formats
-            for kind in precisions
-        ]
-        others = [settings for settings in every if settings != default]
-        return default, [default, *others]
+            formats += MEMORY_FORMATS
+        if self.precision == "tune" and precisions[0] in PRECISIONS:
+            precisions += PRECISIONS
+        compiled = is_compiled(pl_module.net)
+        return list(dict.fromkeys(Settings(*one, compiled) for one in product(threads, formats, precisions)))
 
-    def tune(self, trainer: L.Trainer, pl_module: Any, default: Settings, candidates: Sequence[Settings]) -> Settings:
-        """Measure the candidates, report, and return the fastest."""
+    def tune(self, trainer: L.Trainer, pl_module: Any, candidates: Sequence[Settings]) -> Settings:
+        """Measure the candidates, report on them, and return the fastest."""
+        default = candidates[0]
         if trainer.datamodule is None:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
             raise ValueError("cpu_tuning measures on a batch of the trainer's datamodule, and there is none.")
         start = time.perf_counter()
@@ -195,8 +189,8 @@ class CpuTuning(L.Callback):
                 compiled = replace(best, compiled=True)
                 try:
                     speed(compiled)
-                except Exception as error:  # whatever a compiler may raise; the run can do without it
-                    log.warning("The net runs uncompiled, for compiling fails here: %s", first_line(error))
+                except Exception as error:  # compilers raise all sorts, and the run can do without
+                    log.warning("The net runs uncompiled, because compiling fails here: %s", first_line(error))
                 else:
                     rivals = list(dict.fromkeys([default, best, compiled]))
                     speeds |= {one: [] for one in rivals}
@@ -217,8 +211,7 @@ class CpuTuning(L.Callback):
         for settings, median in sorted(medians.items(), key=lambda item: -item[1]):
             marks = [mark for mark, one in (("the default", default), ("chosen", best)) if settings == one]
             lines.append(f"  {median:10,.0f} images/s  {settings}{'  <- ' + ', '.join(marks) if marks else ''}")
-        unmeasured = len(speeds) - len(medians)
-        if unmeasured:
+        if unmeasured := len(speeds) - len(medians):
             lines.append(f"  {unmeasured} not measured within max_seconds={self.max_seconds:g}")
         lines.append(f"gain over the default: {gain:.2f}x")
         log.info("\n".join(lines))
@@ -228,10 +221,10 @@ class CpuTuning(L.Callback):
         )
 
     def apply(self, settings: Settings, trainer: L.Trainer, pl_module: Any) -> None:
-        """Let the training run with these settings."""
+        """Apply settings to the training."""
         torch.set_num_threads(settings.threads)
         if self.memory_format is not None:
-            if trainer.world_size == 1:  # setup() has done it for several processes
+            if trainer.world_size == 1:  # with several processes, setup() has done it
                 pl_module.net.to(memory_format=MEMORY_FORMATS[settings.memory_format])
             self._undo.append(partial(pl_module.net.to, memory_format=torch.contiguous_format))
         before = trainer.strategy.precision_plugin
@@ -245,12 +238,12 @@ class CpuTuning(L.Callback):
 
 
 def is_compiled(net: nn.Module) -> bool:
-    """Whether a net's calls go through torch.compile."""
+    """Return whether a net is compiled."""
     return net._compiled_call_impl is not None
 
 
 def plugin(precision: str, trainer: L.Trainer) -> Any:
-    """Lightning's way to compute with a precision: the trainer's own plugin where that is its precision."""
+    """Return Lightning's plugin for a precision: the trainer's own if that is its precision."""
     if precision == trainer.precision:
         return trainer.strategy.precision_plugin
     if precision == "bf16-mixed":
@@ -259,20 +252,8 @@ def plugin(precision: str, trainer: L.Trainer) -> Any:
 
 
 def match_state_strides(optimizer: Optimizer) -> None:
-    """Give every tensor of an optimizer's state the strides of the parameter it belongs to."""
+    """Give every tensor of an optimizer's state the strides of its parameter."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def contiguous(node: Any) -> Any:
-    """A copy of nested dicts and lists in which every tensor is contiguous."""
-    if isinstance(node, Tensor):
-        return node.contiguous()
-    if isinstance(node, dict):
-        result = type(node)((key, contiguous(value)) for key, value in node.items())
-        if hasattr(node, "_metadata"):  # the versions of a state_dict's modules
-            result._metadata = node._metadata  # type: ignore[attr-defined]
-        return result
-    return [contiguous(value) for value in node] if isinstance(node, list) else node

@@ -1,4 +1,4 @@
-"""How long the net takes for a single image: a figure of the run that a study can optimise beside accuracy."""
+"""The latency of a single image, as a metric that a study can optimise beside accuracy."""
 
 import statistics
 
@@ -10,12 +10,12 @@ from src.speed.measure import inference_step, latencies
 
 
 class Latency(L.Callback):
-    """Measure the net before training and log `latency_ms`, the median for one image, with each epoch's figures.
+    """Measure the net before training, and log `latency_ms`, the median for one image, with the metrics of each epoch.
 
-    It is measured with the threads of the training, and means little while other jobs compute on the same cores.
+    It is measured with the threads of the training, and means little while other jobs use the same cores.
 
     Args:
-        seconds: for measuring.
+        seconds: how long to measure.
     """
 
     def __init__(self, seconds: float = 1.0) -> None:
@@ -24,7 +24,7 @@ class Latency(L.Callback):
         self.seconds = seconds
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure with an empty image, (1, C, H, W)."""
+        """Measure with a blank image, (1, C, H, W)."""
         assert isinstance(pl_module.example_input_array, torch.Tensor)  # (2, C, H, W)
         image = torch.zeros_like(pl_module.example_input_array[:1], device=pl_module.device)
         with isolate_rng():
@@ -32,5 +32,5 @@ class Latency(L.Callback):
         pl_module.train()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log it."""
+        """Log the latency."""
         pl_module.log("latency_ms", self.latency_ms, sync_dist=True)

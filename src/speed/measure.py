@@ -1,4 +1,4 @@
-"""Speed and memory, measured: what tuning, `src/benchmark.py` and the benchmarks have in common."""
+"""Measure speed and memory, for tuning, `src/benchmark.py` and the benchmarks."""
 
 import gc
 import statistics
@@ -20,25 +20,20 @@ PRECISIONS = ("32-true", "bf16-mixed")  # Lightning's names
 
 
 def check_choice(name: str, value: str | None, choices: Sequence[str | None]) -> None:
-    """Check that a value is one of the choices.
-
-    Raises:
-        ValueError: names the value and the choices.
-    """
+    """Raise ValueError unless a value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name}={value} must be one of {', '.join(str(choice or 'null') for choice in choices)}.")
 
 
 def train_step(model: Any, batch: Any, context: Context = nullcontext) -> Step:
-    """The train step of a task: forward, loss, metrics, backward, optimizer; always on the same batch.
+    """Return a train step that repeats one batch: forward, loss, metrics, backward, optimizer.
 
-    The learning rate is next to nothing: a net that has learnt a batch by heart has gradients among the denormal
-    numbers, which a CPU computes slowly.
+    The learning rate is almost zero: a net that has memorised a batch has denormal gradients, which are slow on a CPU.
 
     Args:
-        model: a task, such as `src.models.classifier.Classifier`; its weights and metrics are changed.
-        batch: what its loader yields.
-        context: the forward pass is computed in, such as torch.autocast.
+        model: a task, such as `src.models.classifier.Classifier`; its weights and metrics change.
+        batch: an item of its loader.
+        context: context manager for the forward pass, such as torch.autocast.
     """
     optimizer = model.make_optimizer()
     for group in optimizer.param_groups:
@@ -56,7 +51,7 @@ def train_step(model: Any, batch: Any, context: Context = nullcontext) -> Step:
 
 
 def inference_step(net: nn.Module, images: Tensor, context: Context = nullcontext) -> Step:
-    """A forward pass without gradients."""
+    """Return a forward pass without gradients."""
     net.eval()
 
     def step() -> None:
@@ -67,17 +62,13 @@ def inference_step(net: nn.Module, images: Tensor, context: Context = nullcontex
 
 
 def autocast(precision: str) -> Context:
-    """The context in which a forward pass is computed with a precision.
-
-    Raises:
-        ValueError: a precision that is none of `PRECISIONS`.
-    """
+    """Return the context for a forward pass in one of `PRECISIONS`; raise ValueError for others."""
     check_choice("precision", precision, PRECISIONS)
     return partial(torch.autocast, "cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 def seconds_per_step(step: Step, seconds: float) -> float:
-    """The mean time of a step over a block of at least that many seconds and at least one step."""
+    """Return the mean time of a step, over at least so many seconds and one step."""
     start, steps = time.perf_counter(), 0
     while True:
         step()
@@ -88,7 +79,7 @@ def seconds_per_step(step: Step, seconds: float) -> float:
 
 
 def blocks(steps: dict[str, Step], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds per step of each, `rounds` times, in turn, so that a change of the machine's speed meets all of them."""
+    """Time each step `rounds` times, in turn so that changes of the machine's speed affect all; seconds per step."""
     for step in steps.values():
         step()  # warms up
     times: dict[str, list[float]] = {name: [] for name in steps}
@@ -99,7 +90,7 @@ def blocks(steps: dict[str, Step], rounds: int, seconds: float) -> dict[str, lis
 
 
 def latencies(step: Step, seconds: float) -> list[float]:
-    """The seconds of single steps, for about as long as given, at least 5 of them."""
+    """Time single steps for about so many seconds, at least 5 of them; seconds of each."""
     step()
     samples: list[float] = []
     while len(samples) < 5 or sum(samples) < seconds:
@@ -110,13 +101,13 @@ def latencies(step: Step, seconds: float) -> list[float]:
 
 
 def matmul_peak(seconds: float = 0.5, size: int = 1024) -> float:
-    """The best rate, in operations a second, at which this machine multiplies float32 matrices with its threads."""
+    """Measure the highest rate of float32 matrix products with the current threads, in operations per second."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     return 2 * size**3 / min(latencies(lambda: a @ b, seconds))
 
 
 def spread(values: list[float]) -> float:
-    """Half the distance between the quartiles, relative to the median; 0 for a single value."""
+    """Return half the interquartile range relative to the median; 0 for a single value."""
     if len(values) < 2:
         return 0.0
     low, _, high = statistics.quantiles(values, n=4)
@@ -125,14 +116,14 @@ def spread(values: list[float]) -> float:
 
 @contextmanager
 def peak_memory() -> Iterator[list[float]]:
-    """Yield a list that holds, when the context has ended, the process's peak memory within it, in bytes.
+    """Yield a list that receives the process's peak memory within the context, in bytes, at its end.
 
-    Where the system cannot set the peak back (anywhere but on Linux), it is that of the process so far.
+    Only Linux can reset the peak; elsewhere it is that since the start of the process.
     """
     peak: list[float] = []
     gc.collect()
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew (man 5 proc)
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (man 5 proc)
     yield peak
     status = Path("/proc/self/status")
     if status.is_file():

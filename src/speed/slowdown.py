@@ -1,4 +1,4 @@
-"""Warn when other programs slow down a training."""
+"""Warn when other programs slow down training."""
 
 import logging
 import time
@@ -11,14 +11,14 @@ from src.system.cpu import allowed_cpus, load_average
 
 log = logging.getLogger(__name__)
 
-RECOVERED = 0.75  # share of the best speed from which a later slowdown is warned of again
+RECOVERED = 0.75  # share of the best speed above which the next slowdown is reported again
 
 
 class SlowdownWatch(L.Callback):
-    """Warn once when the train steps have become much slower than the fastest of this run.
+    """Warn once when train steps become much slower than the fastest of this run.
 
     Args:
-        seconds: of train steps that the speed is averaged over.
+        seconds: train time that the speed is averaged over.
         ratio: share of the best speed below which to warn.
     """
 
@@ -34,13 +34,13 @@ class SlowdownWatch(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock of a step."""
+        """Start the clock."""
         self._start = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop it; validation, checkpoints and logs between steps do not count."""
+        """Stop the clock; validation, checkpoints and logging between steps do not count."""
         self._spent += time.perf_counter() - self._start
         self._images += len(batch[0])
         if self._spent >= self.seconds:
@@ -49,11 +49,11 @@ class SlowdownWatch(L.Callback):
 
     @rank_zero_only
     def check_speed(self, speed: float) -> None:
-        """Compare a speed, in images per second, with the best so far."""
+        """Compare a speed in images per second with the best so far."""
         self._best = max(self._best, speed)
         if speed < self.ratio * self._best and not self._warned:
             log.warning(
-                "Training has fallen from %.0f to %.0f images/s: others use the processor (a load of %s on %d CPUs).",
+                "Training has fallen from %.0f to %.0f images/s: other programs use the CPU (load %s on %d CPUs).",
                 self._best,
                 speed,
                 load_average(),

@@ -1,4 +1,4 @@
-"""The search for the fastest settings: candidates are timed in turn, and the slow ones leave early."""
+"""Search for the fastest settings: candidates are timed in turn, and slow ones are dropped early."""
 
 import statistics
 import time
@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 ROUNDS = 6
-KEPT = (0.7, 0.85, 0.93, 0.97)  # after a round, those at least so fast beside the fastest go on
-LEAST_GAIN = 1.03  # less than this is noise, and the default stays
+KEPT = (0.7, 0.85, 0.93, 0.97)  # share of the best speed that keeps a candidate after each round
+MIN_GAIN = 1.03  # less is noise, and the default stays
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training can be run with."""
+    """CPU settings of a training."""
 
     threads: int
     memory_format: str
@@ -25,17 +25,17 @@ class Settings:
 
 
 def powers_of_two(limit: int) -> list[int]:
-    """1, 2, 4, … as far as `limit`, and the limit itself."""
-    return sorted({2**power for power in range(limit.bit_length()) if 2**power <= limit} | {limit})
+    """Return 1, 2, 4, … up to a limit, and the limit itself."""
+    return sorted({2**power for power in range(limit.bit_length())} | {limit})
 
 
 def compare(
     candidates: Sequence[Settings], speed: Callable[[Settings], float], deadline: float
 ) -> dict[Settings, list[float]]:
-    """Speeds of the candidates in several rounds; the slow ones leave early, the first, which is the default, never.
+    """Measure candidates in rounds, so that changes of the machine's speed affect all; return their speeds.
 
-    In rounds, so that a change of the machine's speed meets all of them. After the deadline nothing more is measured,
-    but for the default's first speed.
+    Slow candidates are dropped early, but never the first, which is the default. After the deadline nothing is measured
+    except the default's first speed.
     """
     speeds: dict[Settings, list[float]] = {settings: [] for settings in candidates}
     alive = list(candidates)
@@ -43,24 +43,20 @@ def compare(
         for settings in alive:
             if time.perf_counter() < deadline or not speeds[candidates[0]]:
                 speeds[settings].append(speed(settings))
-        fastest = max(statistics.median(speeds[settings]) for settings in alive if speeds[settings])
-        least = fastest * KEPT[min(number, len(KEPT) - 1)]
-        alive = [
-            settings
-            for settings in alive
-            if settings is candidates[0] or (speeds[settings] and statistics.median(speeds[settings]) >= least)
-        ]
+        medians = {settings: statistics.median(speeds[settings]) for settings in alive if speeds[settings]}
+        threshold = max(medians.values()) * KEPT[min(number, len(KEPT) - 1)]
+        alive = [candidates[0], *(one for one in alive[1:] if one in medians and medians[one] >= threshold)]
         if len(alive) == 1:
             break
     return speeds
 
 
 def choose(speeds: dict[Settings, list[float]], default: Settings) -> Settings:
-    """The fastest by its median, if it beats the default by more than noise does."""
+    """Return the fastest candidate by its median, or the default unless that is beaten by more than noise."""
     best = max((one for one in speeds if speeds[one]), key=lambda settings: statistics.median(speeds[settings]))
-    return best if paired_gain(speeds, best, default) >= LEAST_GAIN else default
+    return best if paired_gain(speeds, best, default) >= MIN_GAIN else default
 
 
 def paired_gain(speeds: dict[Settings, list[float]], settings: Settings, default: Settings) -> float:
-    """The median ratio of two candidates' speeds, round by round."""
-    return statistics.median(ours / base for ours, base in zip(speeds[settings], speeds[default], strict=False))
+    """Return the median over rounds of the ratio of two candidates' speeds."""
+    return statistics.median(speed / base for speed, base in zip(speeds[settings], speeds[default], strict=False))

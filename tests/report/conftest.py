@@ -1,4 +1,4 @@
-"""What tests of comparisons share: folders that look like those of runs."""
+"""Fixtures for the tests of comparisons: folders like those of runs."""
 
 import json
 from collections.abc import Callable
@@ -13,8 +13,7 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Write the folder of a run, by default of one from before tasks named their score; of the job of a sweep, where a
-    status is given."""
+    """Write the folder of a run, by default of one from before tasks named their score; with a status, of a job."""
 
     def make(
         name: str,
@@ -25,18 +24,18 @@ def make_run(tmp_path: Path) -> MakeRun:
         study: dict[str, Any] | None = None,
         error: str | None = None,
         score: tuple[str, str] | None = None,
-        **figures: float,
+        **metrics: float,
     ) -> Path:
         folder = tmp_path / "runs" / name
         (folder / ".hydra").mkdir(parents=True)
         (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*overrides, f"seed={seed}"]))
         chosen = {"model": "mnist_sdn_8k", "data": "mnist", **(choices or {})}
-        chosen |= {key: word for key, _, word in (one.partition("=") for one in overrides) if key in chosen}
+        chosen |= {key: value for key, _, value in (one.partition("=") for one in overrides) if key in chosen}
         record = {"seed": seed, "choices": chosen, "command": "src/train.py", "cpu": "A CPU", "threads": 2}
         record |= dict(zip(("score", "mode"), score or (), strict=False))
         (folder / "run.json").write_text(json.dumps(record))
-        if figures:
-            named = {key.replace("__", "/"): value for key, value in figures.items()}
+        if metrics:
+            named = {key.replace("__", "/"): value for key, value in metrics.items()}
             (folder / "metrics.json").write_text(json.dumps(named))
         if status:
             (folder / "job.json").write_text(json.dumps({"overrides": list(overrides), "study": study}))

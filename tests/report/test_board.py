@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from src.report.board import pinned
+from src.report.board import pinned_tags
 
 
 def test_the_score_of_each_task_is_pinned_once(tmp_path: Path) -> None:
@@ -14,4 +14,4 @@ def test_the_score_of_each_task_is_pinned_once(tmp_path: Path) -> None:
     }
     for name, text in tasks.items():
         (tmp_path / f"{name}.yaml").write_text(text)
-    assert pinned(tmp_path) == ["val/acc", "val/miou", "train/loss", "val/loss"]
+    assert pinned_tags(tmp_path) == ["val/acc", "val/miou", "train/loss", "val/loss"]

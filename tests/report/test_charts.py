@@ -11,19 +11,14 @@ from src.report.charts import (
     Axis,
     Point,
     Series,
-    count,
-    duration,
     free_place,
     history,
     lines,
-    precise,
     scatter,
-    short,
-    significant,
     style_of,
-    text_of,
     tick_texts,
 )
+from src.report.formats import format_count
 
 
 def test_an_axis_maps_values_to_places_and_has_round_ticks() -> None:
@@ -31,7 +26,7 @@ def test_an_axis_maps_values_to_places_and_has_round_ticks() -> None:
     assert (axis(0), axis(5), axis(10)) == (0, 50, 100) and axis.ticks() == [0, 2, 4, 6, 8, 10]
     log = Axis([1, 100], 0, 100, log=True, margin=0)
     assert (log(1), log(10), log(100)) == (0, 50, 100) and log.ticks() == [1, 2, 5, 10, 20, 50, 100]
-    assert Axis([1, 3], 0, 100, whole=True).ticks() == [1, 2, 3]
+    assert Axis([1, 3], 0, 100, integer=True).ticks() == [1, 2, 3]
     flat = Axis([3, 3], 0, 100)
     assert flat(3) == 50 and flat.ticks()
 
@@ -41,14 +36,14 @@ def test_an_axis_of_nets_of_nearly_one_size_has_ticks(sizes: tuple[float, ...]) 
     axis = Axis(sizes, 0, 100, log=True, margin=0.12)
     ticks = axis.ticks()
     assert 2 <= len(ticks) < 10 and all(0 <= axis(tick) <= 100 for tick in ticks) and ticks == sorted(ticks)
-    texts = [text for _, text in tick_texts(ticks, count)]
+    texts = [text for _, text in tick_texts(ticks, format_count)]
     assert len(set(texts)) == len(ticks), texts
 
 
 def test_the_first_24_look_different_and_the_rest_is_grey() -> None:
     assert len({style_of(rank) for rank in range(DISTINCT)}) == DISTINCT == 24
     assert {style_of(rank) for rank in range(DISTINCT, 99)} == {"cx"}
-    drawn = [scatter([Point(1, 1, "", rank)], "", "", count) for rank in (0, 8, 16)]
+    drawn = [scatter([Point(1, 1, "", rank)], "", "", format_count) for rank in (0, 8, 16)]
     shapes = {re.sub(r"[\d.]+", "", found) for one in drawn for found in re.findall(r"<(?:circle|path)[^>]+", one)}
     assert len(shapes) == 3
 
@@ -66,7 +61,7 @@ def test_points_have_numbers_titles_and_a_front() -> None:
         Point(1000, 0.7, "c<d", 20),
         Point(1000, 0.6, "e", DISTINCT),
     ]
-    drawn = scatter(points, "parameters", "test/acc", count)
+    drawn = scatter(points, "parameters", "test/acc", format_count)
     assert (
         drawn.count('r="5.5"') == 3
         and drawn.count("<path") == 1
@@ -76,7 +71,9 @@ def test_points_have_numbers_titles_and_a_front() -> None:
     assert "<title>c&lt;d: 1k, 0.7000</title>" in drawn and 'class="cx point"' in drawn
     places = [(float(x), float(y)) for x, y in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)]
     assert all(0 < x < WIDTH and 0 < y < HEIGHT for x, y in places)
-    assert scatter(points, "parameters", "test/loss", count, minimised=True).count(" best") == 1  # the first beats both
+    assert (
+        scatter(points, "parameters", "test/loss", format_count, minimised=True).count(" best") == 1
+    )  # the first beats both
     assert places[-1] == min(places) and places[-1][1] == max(y for _, y in places)  # cheap and bad: left and below
 
 
@@ -102,18 +99,3 @@ def test_the_best_so_far_never_gets_worse(minimised: bool, steps: list[float]) -
     axis = Axis([value for _, value, _ in values], HEIGHT - 46, 12)
     assert [float(point.split(",")[1]) for point in points.split()] == [axis(step) for step in steps]
     assert drawn.count('class="point pruned"') == 2 and "trial 3: 0.4, pruned" in drawn
-
-
-def test_numbers_as_one_reads_them() -> None:
-    assert [short(value) for value in (0, 0.95, 1234.5, 3.5e-5, 2e9)] == ["0", "0.95", "1,234", "3.5e-05", "2e+09"]
-    assert [precise(value) for value in (0, 0.95, 67978, 3.5e-5)] == ["0.0000", "0.9500", "67,978", "3.5e-05"]
-    assert [significant(value) for value in (0.0123, 23.4, 67978, 3.5e-5)] == [
-        "0.01230",
-        "23.40",
-        "67,978",
-        "3.500e-05",
-    ]
-    written = [text_of(name)(0.012345) for name in ("test/acc", "val/acc_best", "val/balanced_acc", "val/mse_best")]
-    assert written == ["0.0123", "0.0123", "0.0123", "0.01235"]
-    assert [count(value) for value in (980, 67_978, 1_234_567, 3.1e9)] == ["980", "68k", "1.23M", "3.1G"]
-    assert [duration(value) for value in (0.0125, 12, 210, 7200)] == ["12.5 ms", "12 s", "3.5 min", "2 h"]

@@ -28,24 +28,24 @@ def test_runs_on_different_data_are_ranked_apart(make_run: MakeRun, tmp_path: Pa
     for number, (data, acc) in enumerate((("mnist", 0.99), ("cifar10", 0.6), ("mnist", 0.98), ("cifar10", 0.7))):
         make_run(f"{number}", f"data={data}", f"model.optimizer.lr={number}", test__acc=acc)
     make_run("5", "data=mnist", "model.optimizer.lr=9", test__acc=0.97)
-    found = compare_by_data(find_runs([str(tmp_path)]).runs)
-    assert [one.data for one in found] == ["mnist", "cifar10"]
-    assert [[each.label for each in one.configurations] for one in found] == [
+    comparisons = compare_by_data(find_runs([str(tmp_path)]).runs)
+    assert [one.data for one in comparisons] == ["mnist", "cifar10"]
+    assert [[each.label for each in one.configurations] for one in comparisons] == [
         ["lr=0", "lr=2", "lr=9"],
         ["lr=3", "lr=1"],
     ]
-    assert found[1].data_label(found[1].configurations[0]) == "cifar10: lr=3"
+    assert comparisons[1].data_label(comparisons[1].configurations[0]) == "cifar10: lr=3"
     text = printed(tmp_path)
     assert text.index("mnist") < text.index("lr=0") < text.index("lr=9") < text.index("cifar10") < text.index("lr=3")
     assert (
         text.count("the best run: python src/train.py") == 2 and "the best run: python src/train.py data=mnist" in text
     )
-    page = render(found, [])
+    page = render(comparisons, [])
     assert page.count('class="comparison"') == 2 and page.count("Best by") == 2 and "2 comparisons" in page
 
 
 @pytest.mark.parametrize(
-    ("said", "facts", "apart"),
+    ("overrides", "record", "apart"),
     [
         ([], {}, False),
         (["data.num_classes=20"], {}, True),
@@ -56,14 +56,14 @@ def test_runs_on_different_data_are_ranked_apart(make_run: MakeRun, tmp_path: Pa
     ],
 )
 def test_what_makes_another_task_of_the_same_data(
-    said: list[str], facts: dict[str, object], apart: bool, make_run: MakeRun, tmp_path: Path
+    overrides: list[str], record: dict[str, object], apart: bool, make_run: MakeRun, tmp_path: Path
 ) -> None:
-    for name, own, more in (("a", [], {"data": {"test": "a" * 64}}), ("b", said, facts)):
+    for name, own, more in (("a", [], {"data": {"test": "a" * 64}}), ("b", overrides, record)):
         folder = make_run(name, *own, test__acc=0.5)
-        record = json.loads((folder / "run.json").read_text())
-        (folder / "run.json").write_text(json.dumps({**record, **more}))
-    found = compare_by_data(find_runs([str(tmp_path)]).runs)
-    assert len(found) == 1 + apart and len({one.data for one in found}) == len(found)
+        content = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**content, **more}))
+    comparisons = compare_by_data(find_runs([str(tmp_path)]).runs)
+    assert len(comparisons) == 1 + apart and len({one.data for one in comparisons}) == len(comparisons)
 
 
 def test_a_job_that_has_not_begun_stands_with_the_others_of_its_sweep(make_run: MakeRun, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_job_that_has_not_begun_stands_with_the_others_of_its_sweep(make_run: 
 
 
 @pytest.mark.parametrize(
-    ("figures", "chosen", "note"),
+    ("metrics", "chosen", "note"),
     [
         ([{"test/acc": 1, "val/acc_best": 1, "val/acc": 1}], "test/acc", None),
         ([{"val/acc": 1}], "val/acc", "Ranked by val/acc, which 1 of 1 finished runs have; 0 have test/acc."),
@@ -93,22 +93,22 @@ def test_a_job_that_has_not_begun_stands_with_the_others_of_its_sweep(make_run: 
     ],
 )
 def test_the_metric_that_most_finished_runs_have(
-    figures: list[dict[str, float]], chosen: str, note: str | None, make_run: MakeRun
+    metrics: list[dict[str, float]], chosen: str, note: str | None, make_run: MakeRun
 ) -> None:
     runs = [
         read_run(make_run(str(number), **{name.replace("/", "__"): value for name, value in one.items()}, params=1.0))
-        for number, one in enumerate(figures)
+        for number, one in enumerate(metrics)
     ]
     runs.append(read_run(make_run("x", status="failed", test__acc=0.1)))  # has not finished, and does not count
     assert choose_metric(runs, Score("acc", "max")) == (chosen, note)
-    with pytest.raises(ValueError, match="metric=test/f1 is not a figure of these runs; they are "):
+    with pytest.raises(ValueError, match="metric=test/f1 is not a metric of these runs; they have "):
         compare_by_data(runs, "test/f1")
 
 
 def test_a_task_is_ranked_by_its_own_score_in_its_direction(make_run: MakeRun, tmp_path: Path) -> None:
     for number, mse in enumerate((0.03, 0.0123456, 0.02)):
-        figures = {"test__mse": mse, "val__mse_best": 1 - mse, "test__acc": 0.5}
-        make_run(str(number), f"model.optimizer.lr={number}", score=("mse", "min"), **figures)
+        metrics = {"test__mse": mse, "val__mse_best": 1 - mse, "test__acc": 0.5}
+        make_run(str(number), f"model.optimizer.lr={number}", score=("mse", "min"), **metrics)
     (one,) = compare_by_data(find_runs([str(tmp_path)]).runs)
     assert (one.metric, one.minimised) == ("test/mse", True)
     assert [each.label for each in one.configurations] == ["lr=1", "lr=2", "lr=0"]
@@ -132,11 +132,11 @@ def test_tasks_on_the_same_data_are_ranked_apart(make_run: MakeRun, tmp_path: Pa
     make_run("2", "model.optimizer.lr=3", score=("acc", "max"), val__acc=0.9, val__loss=0.2)
     make_run("3", val__acc=0.95, val__loss=0.3)  # from before tasks named their score
     make_run("4", "model.optimizer.lr=4", val__acc=0.8, val__loss=0.4)
-    found = compare_by_data(find_runs([str(tmp_path)]).runs)
-    ranked = {one.data: [run.folder.name for run in one.runs] for one in found}
+    comparisons = compare_by_data(find_runs([str(tmp_path)]).runs)
+    ranked = {one.data: [run.folder.name for run in one.runs] for one in comparisons}
     assert ranked == {"mnist by acc": ["3", "2", "4"], "mnist by mse": ["1", "0"]}
-    assert found[1].data_label(found[1].configurations[0]) == "mnist by mse: lr=2"
-    page = render(found, [])
+    assert comparisons[1].data_label(comparisons[1].configurations[0]) == "mnist by mse: lr=2"
+    page = render(comparisons, [])
     assert page.count("Best by") == 2 and "2 comparisons" in page and "by val/acc, val/mse</title>" in page
     by_loss = compare_by_data(find_runs([str(tmp_path)]).runs, "val/loss")
     assert [one.configurations[0].mean("val/loss") for one in by_loss] == [0.2, 0.1]
@@ -152,13 +152,13 @@ def test_a_job_that_has_not_begun_has_the_score_of_the_others_of_its_sweep(make_
     assert found == {"mnist by mse": 2, "mnist by acc": 1}
 
 
-def test_a_mode_that_is_none(make_run: MakeRun, tmp_path: Path) -> None:
+def test_an_unknown_mode_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a", test__acc=0.5)
     with pytest.raises(ValueError, match="mode=up must be one of min, max, null"):
         compare_by_data(find_runs([str(tmp_path)]).runs, mode="up")
 
 
-def test_why_it_is_this_metric_is_said_in_a_line(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_note_on_the_metric_is_one_line(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a", val__acc=0.5)
     sentence = "Ranked by val/acc, which 1 of 1 finished runs have; 0 have test/acc."
     assert sentence in printed(tmp_path).splitlines()
@@ -174,17 +174,17 @@ def test_the_best_run_is_the_best_of_the_best_configuration(make_run: MakeRun, t
     assert "python src/train.py model.optimizer.lr=1 seed=2" in head and "which reached 0.1000" in head
 
 
-def test_each_column_is_there_once_and_epochs_are_those_of_the_figures(make_run: MakeRun, tmp_path: Path) -> None:
+def test_columns_are_unique_and_epochs_are_those_of_the_metrics(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a", status="finished", test__acc=0.5, epochs=10, best_epoch=9, macs=5e6)  # its status says 2
     make_run("b", "model.optimizer.lr=1", status="interrupted")
     make_run("c", "model.optimizer.lr=2", status="finished", seed=0, val__acc=0.5, folder=1.0)
-    found = compare_by_data(find_runs([str(tmp_path)]).runs)
-    write_csv(tmp_path / "rows.csv", found)
+    comparisons = compare_by_data(find_runs([str(tmp_path)]).runs)
+    write_csv(tmp_path / "rows.csv", comparisons)
     header, *rows = csv.reader((tmp_path / "rows.csv").read_text().splitlines())
     assert len(set(header)) == len(header)
     assert [dict(zip(header, row, strict=True))["epochs"] for row in rows] == ["10", "2", "2"]
     assert [dict(zip(header, row, strict=True))["best_epoch"] for row in rows] == ["9.0", "", ""]
-    page = render(found, [])
+    page = render(comparisons, [])
     assert "10 epochs, the best was 9<" in page and "2 epochs<" in page and ">5M<" in page
     assert "5M" in printed(tmp_path)
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from src.report.confusions import LEAST_MISTAKES, MOST_MISTAKES, confusion, mistakes_shown
+from src.report.confusions import MAX_MISTAKES, MIN_MISTAKES, confusion, mistakes_shown
 from src.report.runs import find_runs
 from tests.report.conftest import MakeRun
 
 
 def test_a_class_without_images_is_neither_right_nor_wrong() -> None:
     shown = confusion({"classes": ["a", "b", "c"], "counts": [[3, 1, 0], [0, 0, 0], [1, 1, 0]]})
-    assert [row["right"] for row in shown["rows"]] == [0.75, None, 0]
+    assert [row["accuracy"] for row in shown["rows"]] == [0.75, None, 0]
     assert [row["name"] for row in shown["hardest"]] == ["c", "a"]
     assert shown["rows"][0]["cells"] == [(3, 0.75), (1, 0.25), (0, 0)]
 
@@ -26,13 +26,13 @@ def test_many_classes_are_a_picture(classes: int, drawn: bool) -> None:
 
 @pytest.mark.parametrize(
     ("size", "shown"),
-    [(1000, MOST_MISTAKES), (2000, MOST_MISTAKES // 2), (24_000, LEAST_MISTAKES)],
+    [(1000, MAX_MISTAKES), (2000, MAX_MISTAKES // 2), (24_000, MIN_MISTAKES)],
 )
 def test_pictures_that_are_too_heavy_for_a_page_are_fewer(
     size: int, shown: int, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("src.report.confusions.ROOM", 1000 * MOST_MISTAKES)
+    monkeypatch.setattr("src.report.confusions.PICTURE_BUDGET", 1000 * MAX_MISTAKES)
     mistake = {"label": "a", "predicted": "b", "confidence": 0.5, "png": "x" * size}
-    head = {"classes": [], "counts": [], "mistakes": [mistake] * (MOST_MISTAKES + 12)}
+    head = {"classes": [], "counts": [], "mistakes": [mistake] * (MAX_MISTAKES + 12)}
     (make_run("a") / "test_report.json").write_text(json.dumps({"heads": {"test": head}}))
     assert mistakes_shown(find_runs([str(tmp_path)]).runs) == shown

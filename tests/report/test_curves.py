@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from src.report.curves import MOST_RECORD, Curve, mean_curve, read_records, thinned
+from src.report.curves import MAX_RECORD_BYTES, Curve, mean_curve, read_records, thin_out
 from src.report.curves import read_curves as read_named_curves
 
 KINDS = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}
@@ -48,7 +48,7 @@ def test_what_was_done_again_counts_once(tmp_path: Path) -> None:
     assert read_curves(tmp_path)["val/acc"] == [(1, pytest.approx(0.1)), (2, pytest.approx(0.25))]
 
 
-def test_the_figures_of_the_hparams_tab_are_no_points(tmp_path: Path) -> None:
+def test_values_of_the_hparams_tab_are_not_points(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="tensorboard", version="", default_hp_metric=False)
     logger.log_metrics({"val/acc": 0.5, "epoch": 0}, step=9)
     logger.log_hyperparams({"x": 1}, {"val/acc": 0.5})
@@ -65,7 +65,7 @@ def test_a_loss_that_has_diverged_ends_its_curve(kind: str, tmp_path: Path) -> N
     assert read_curves(tmp_path) == {"train/loss": [(1, 0.5)]}
 
 
-def test_what_is_no_number_in_a_csv_file_is_lacking(tmp_path: Path) -> None:
+def test_what_is_not_a_number_in_a_csv_file_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n1,x\nnan,0.2\nx,0.3\n,0.4\n2")
     assert read_curves(tmp_path) == {"val/acc": [(1, 0.5)]}
@@ -87,7 +87,7 @@ def test_pictures_and_what_is_cut_off_are_passed(tmp_path: Path) -> None:
     logger.log_metrics({"val/acc": 0.75, "epoch": 1}, step=19)
     logger.finalize("success")
     (path,) = (tmp_path / "tensorboard").glob("events*")
-    assert path.stat().st_size > 2 * MOST_RECORD and max(map(len, read_records(path))) < 100
+    assert path.stat().st_size > 2 * MAX_RECORD_BYTES and max(map(len, read_records(path))) < 100
     whole = read_curves(tmp_path)
     assert whole == {"val/acc": [(1, 0.5), (2, 0.75)]}
     while content := path.read_bytes():
@@ -111,6 +111,6 @@ def test_a_mean_is_over_the_epochs_that_all_have() -> None:
 
 def test_a_long_curve_keeps_its_ends() -> None:
     curve = [(float(epoch), 0.0) for epoch in range(1001)]
-    kept = thinned(curve, most=100)
+    kept = thin_out(curve, max_points=100)
     assert len(kept) <= 102 and kept[0] == curve[0] and kept[-1] == curve[-1]
-    assert thinned(curve[:100], most=100) == curve[:100]
+    assert thin_out(curve[:100], max_points=100) == curve[:100]

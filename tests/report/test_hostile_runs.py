@@ -46,7 +46,7 @@ TEXTS = [
 ]
 NESTED: list[Any] = [None, [], [[]], {}, {"a": {}}, {"test": []}, [{"png": 1}], ["a=1", "b"], ["finished"]]
 VALUES = [*NUMBERS, *TEXTS, *NESTED]
-FIGURES = (
+METRIC_NAMES = (
     "test/acc",
     "val/acc",
     "params",
@@ -58,7 +58,7 @@ FIGURES = (
     "latency_ms",
 )
 READ = {name: [(key,) for key in kinds] for name, kinds in KINDS.items()}
-READ[METRICS] = [(key,) for key in FIGURES]
+READ[METRICS] = [(key,) for key in METRIC_NAMES]
 READ[RECORD] += [("choices", "model"), ("choices", "data"), ("packages", "torch"), ("data", "test")]
 READ[JOB] += [("study", "storage"), ("study", "name"), ("study", "objectives")]
 READ[TEST_REPORT] = [
@@ -110,8 +110,8 @@ def change(path: Path, generator: random.Random) -> None:
 def make(make_run: MakeRun, number: int, *overrides: str, status: str = "finished", acc: float = 0.5) -> Path:
     """Write the folder of a job with all that a comparison reads."""
     study = {"storage": "sqlite:////nowhere/x.db", "name": "mine", "objectives": ["acc"]}
-    figures = {"params": 8.0, "epochs": 3.0, "epoch_seconds": 2.0}
-    folder = make_run(f"sweep/{number}", *overrides, status=status, study=study, test__acc=acc, **figures)
+    metrics = {"params": 8.0, "epochs": 3.0, "epoch_seconds": 2.0}
+    folder = make_run(f"sweep/{number}", *overrides, status=status, study=study, test__acc=acc, **metrics)
     head = {"classes": ["a", "b"], "counts": [[1, 2], [3, 4]]}
     head["mistakes"] = [{"label": "a", "predicted": "b", "confidence": 0.5, "png": "aGk="}]
     image = {"panels": ["input", "output"], "mistakes": [{"caption": "mse 0.1", "mse": 0.1, "png": "aGk="}]}

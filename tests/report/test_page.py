@@ -10,15 +10,15 @@ import pytest
 
 from src.report.charts import DISTINCT
 from src.report.comparisons import compare_by_data
-from src.report.confusions import MOST_MISTAKES
+from src.report.confusions import MAX_MISTAKES
 from src.report.curves import read_curves
-from src.report.page import PICTURED, further_commands, machines, render
+from src.report.page import MAX_TEST_REPORTS, further_commands, machines, render
 from src.report.runs import find_runs, read_run
 from src.run.rerun import expand
 from tests.report.conftest import MakeRun
 
-FACTS = {"cpu": "A", "threads": 1, "git_commit": "1" * 40, "packages": {"torch": "2.9"}}
-FACTS |= {"choices": {"data": "mnist"}, "data": {"test": "abc"}}
+RECORD = {"cpu": "A", "threads": 1, "git_commit": "1" * 40, "packages": {"torch": "2.9"}}
+RECORD |= {"choices": {"data": "mnist"}, "data": {"test": "abc"}}
 
 
 @pytest.mark.parametrize(
@@ -33,16 +33,16 @@ FACTS |= {"choices": {"data": "mnist"}, "data": {"test": "abc"}}
         ({"data": {"test": "def"}}, "not the same images"),
     ],
 )
-def test_what_cannot_be_compared_is_told(
+def test_what_cannot_be_compared_has_a_warning(
     change: dict[str, Any], warning: str | None, make_run: MakeRun, tmp_path: Path
 ) -> None:
-    for name, facts in {"a": FACTS, "b": {**FACTS, **change}}.items():
-        (make_run(name, test__acc=0.5) / "run.json").write_text(json.dumps(facts))
+    for name, record in {"a": RECORD, "b": {**RECORD, **change}}.items():
+        (make_run(name, test__acc=0.5) / "run.json").write_text(json.dumps(record))
     runs = find_runs([str(tmp_path)]).runs
-    told = [text for _, values, text in machines(runs) if len(values) > 1]
+    warnings = [text for _, values, text in machines(runs) if len(values) > 1]
     page = render(compare_by_data(runs), [])
-    assert len(told) == (warning is not None) == page.count('class="warning"')
-    assert warning is None or (warning in told[0] and warning in page)
+    assert len(warnings) == (warning is not None) == page.count('class="warning"')
+    assert warning is None or (warning in warnings[0] and warning in page)
 
 
 def test_the_commands_of_a_run_are_understood(make_run: MakeRun, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_commands_of_a_run_are_understood(make_run: MakeRun, tmp_path: Path)
     assert [command.split()[-1].partition("=")[0] for _, command in further_commands(finished)] == ["reproduce"]
 
 
-def test_a_job_that_has_never_begun_has_nothing_to_reproduce(tmp_path: Path) -> None:
+def test_a_job_that_has_never_started_has_nothing_to_reproduce(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(json.dumps({"overrides": ["model=simple_mlp"]}))
     assert further_commands(read_run(tmp_path)) == []
 
@@ -65,7 +65,7 @@ def test_of_many_runs_few_are_drawn_and_pictured(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = {"classes": ["a", "b"], "counts": [[1, 0], [0, 1]]}
-    head["mistakes"] = [{"label": "a", "predicted": "b", "confidence": 0.5, "png": "x" * 20_000}] * MOST_MISTAKES
+    head["mistakes"] = [{"label": "a", "predicted": "b", "confidence": 0.5, "png": "x" * 20_000}] * MAX_MISTAKES
     for number in range(300):
         folder = make_run(str(number), f"model.optimizer.lr={number}", test__acc=number / 1000)
         (folder / "test_report.json").write_text(json.dumps({"heads": {"test": head}}))
@@ -73,15 +73,15 @@ def test_of_many_runs_few_are_drawn_and_pictured(
         (folder / "csv" / "metrics.csv").write_text("epoch,val/acc\n0,0.5\n1,0.6\n")
     drawn: list[Path] = []
 
-    def noted(folder: Path, names: Sequence[str]) -> Any:
+    def record(folder: Path, names: Sequence[str]) -> Any:
         drawn.append(folder)
         return read_curves(folder, names)
 
-    monkeypatch.setattr("src.report.page.read_curves", noted)
+    monkeypatch.setattr("src.report.page.read_curves", record)
     page = render(compare_by_data(find_runs([str(tmp_path)]).runs), [])
     assert [folder.name for folder in drawn] == [str(number) for number in range(299, 299 - DISTINCT, -1)]
-    assert page.count('<table class="matrix">') == PICTURED == 12
-    assert page.count("Confusions and mistakes are shown of the best runs only.") == 300 - PICTURED
+    assert page.count('<table class="matrix">') == MAX_TEST_REPORTS == 12
+    assert page.count("Confusions and mistakes are shown for the best runs only.") == 300 - MAX_TEST_REPORTS
     assert page.count("x" * 20_000) <= 3_000_000 // 20_000 and len(page) < 4_000_000
 
 
@@ -101,7 +101,7 @@ PANELS = {"panels": ["input", "output"], "mistakes": [{"mse": 0.1, "caption": "m
 @pytest.mark.parametrize(
     ("head", "shown", "absent"),
     [
-        (PANELS, ["Each picture: input | output.", "<span>mse 0.1000</span>"], ["<h4>Confusions", "no whole report"]),
+        (PANELS, ["Each picture: input | output.", "<span>mse 0.1000</span>"], ["<h4>Confusions", "empty or damaged"]),
         ({**CLASSES, "mistakes": [MISTAKE]}, ["<h4>Confusions</h4>", "<span>a, not\nb 50%</span>"], ["Each picture"]),
         (
             {**CLASSES, "panels": ["input"], "mistakes": [{**MISTAKE, "caption": "a, not b"}]},
@@ -109,13 +109,13 @@ PANELS = {"panels": ["input", "output"], "mistakes": [{"mse": 0.1, "caption": "m
             ["Each picture"],
         ),
         ({**CLASSES, "mistakes": []}, ["<h4>Confusions</h4>"], ["Worst mistakes"]),
-        ({"classes": ["a"], "mistakes": []}, ["no whole report"], ["<h4>"]),
-        ({"counts": [], "mistakes": []}, ["no whole report"], ["<h4>"]),
-        ({**PANELS, "panels": "input"}, ["no whole report"], ["<h4>"]),
-        ({**PANELS, "panels": [1, 2]}, ["no whole report"], ["<h4>"]),
-        ({"mistakes": [{"mse": 0.1, "png": "aGk="}]}, ["no whole report"], ["<h4>"]),
-        ({"mistakes": [{"caption": 7, "png": "aGk="}]}, ["no whole report"], ["<h4>"]),
-        ({"mistakes": [{"caption": "x", "png": "a" * 600_000}]}, ["no whole report"], ["<h4>"]),
+        ({"classes": ["a"], "mistakes": []}, ["empty or damaged"], ["<h4>"]),
+        ({"counts": [], "mistakes": []}, ["empty or damaged"], ["<h4>"]),
+        ({**PANELS, "panels": "input"}, ["empty or damaged"], ["<h4>"]),
+        ({**PANELS, "panels": [1, 2]}, ["empty or damaged"], ["<h4>"]),
+        ({"mistakes": [{"mse": 0.1, "png": "aGk="}]}, ["empty or damaged"], ["<h4>"]),
+        ({"mistakes": [{"caption": 7, "png": "aGk="}]}, ["empty or damaged"], ["<h4>"]),
+        ({"mistakes": [{"caption": "x", "png": "a" * 600_000}]}, ["empty or damaged"], ["<h4>"]),
         ({"mistakes": [{"caption": "<b>", "png": "aGk="}]}, ["<span>&lt;b&gt;</span>"], ["<b>"]),
     ],
 )

@@ -8,7 +8,7 @@ from markupsafe import escape
 
 from src.report.comparisons import compare_by_data
 from src.report.page import render
-from src.report.runs import benchmark_metrics, find_runs, read_run
+from src.report.runs import find_runs, read_benchmarks, read_run
 from src.report.studies import study_reports
 from src.system.locks import locked
 from tests.report.conftest import MakeRun
@@ -36,7 +36,7 @@ def test_tests_of_a_run_do_not_compete_with_it(make_run: MakeRun, tmp_path: Path
     assert [run.folder.name for run in find_runs([str(tmp_path)]).runs] == ["train"]
 
 
-def test_folders_that_are_none_and_folders_without_runs(tmp_path: Path) -> None:
+def test_missing_folders_and_folders_without_runs(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="runs: nowhere is not a folder"):
         find_runs(["nowhere"])
     with pytest.raises(ValueError, match=r"There is no run in [^ ]+: python src/train.py makes some"):
@@ -48,14 +48,14 @@ def test_folders_that_are_none_and_folders_without_runs(tmp_path: Path) -> None:
         find_runs([str(tmp_path / "file")])
 
 
-def test_what_makes_a_run_what_it_is(make_run: MakeRun) -> None:
-    said = ["model=simple_mlp", "model.optimizer.lr=0.1", "sweep=x", "tags=[a]", "paths.log_dir=/x", "+model.net.d=1"]
-    run = read_run(make_run("a", *said, seed=7, test__acc=0.5))
+def test_the_settings_of_a_run(make_run: MakeRun) -> None:
+    args = ["model=simple_mlp", "model.optimizer.lr=0.1", "sweep=x", "tags=[a]", "paths.log_dir=/x", "+model.net.d=1"]
+    run = read_run(make_run("a", *args, seed=7, test__acc=0.5))
     assert run.settings == {"model": "simple_mlp", "data": "mnist", "model.optimizer.lr": "0.1", "model.net.d": "1"}
-    assert (run.seed, run.status, run.figures) == (7, "finished", {"test/acc": 0.5})
+    assert (run.seed, run.status, run.metrics) == (7, "finished", {"test/acc": 0.5})
 
 
-def test_how_a_run_stands(make_run: MakeRun) -> None:
+def test_the_status_of_a_run(make_run: MakeRun) -> None:
     for status in ("finished", "failed", "pruned", "interrupted", "pending"):
         assert read_run(make_run(status, status=status)).status == status
     lost, alone, failed = make_run("lost", status="running"), make_run("alone"), make_run("traced")
@@ -66,23 +66,23 @@ def test_how_a_run_stands(make_run: MakeRun) -> None:
         assert read_run(alone).status == "running"
 
 
-# well formed, and nothing in it is of the kind that it should be
-ODD = (
+# well formed, but every value has the wrong type
+WRONG_TYPES = (
     b'{"choices": [1], "packages": "x", "seed": {"a": 1}, "study": "x", "heads": [1], "test/acc": true, "command": [7]}'
 )
 FILES = ["metrics.json", "run.json", "status.json", "job.json", ".hydra/overrides.yaml"]
-NO_DAMAGE = {("metrics.json", ODD), ("status.json", ODD)}  # none of what is read there
+HARMLESS = {("metrics.json", WRONG_TYPES), ("status.json", WRONG_TYPES)}  # has none of the keys read there
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"null", b'"x"', ODD])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"null", b'"x"', WRONG_TYPES])
 def test_a_damaged_run_is_named_and_left_out(name: str, content: bytes, make_run: MakeRun, tmp_path: Path) -> None:
     make_run("good", status="finished", test__acc=0.4)
-    folder = make_run("odd", "model=simple_mlp", status="finished", test__acc=0.5)
+    folder = make_run("wrong", "model=simple_mlp", status="finished", test__acc=0.5)
     (folder / name).write_bytes(content)
     runs, damaged = find_runs([str(tmp_path)])
-    if (name, content) in NO_DAMAGE:
-        assert damaged == [] and (runs[1].status, runs[1].figures) in [("finished", {}), ("pending", {"test/acc": 0.5})]
+    if (name, content) in HARMLESS:
+        assert damaged == [] and (runs[1].status, runs[1].metrics) in [("finished", {}), ("pending", {"test/acc": 0.5})]
         return
     assert [run.folder.name for run in runs] == ["good"]
     assert len(damaged) == 1 and damaged[0].startswith(f"{folder / name} is damaged: ") and "\n" not in damaged[0]
@@ -102,12 +102,12 @@ def test_a_damaged_run_is_named_and_left_out(name: str, content: bytes, make_run
         ("run.json", {"choices": "x"}, "choices is text, not a mapping"),
         ("run.json", {"started": -1}, "started is an integer, not text"),
         ("job.json", {"overrides": {}}, "overrides is a mapping, not a list"),
-        (".hydra/overrides.yaml", ["a=1", 7], "no list of overrides"),
+        (".hydra/overrides.yaml", ["a=1", 7], "not a list of overrides"),
         (".hydra/overrides.yaml", [["x" * 300_000]], "larger than"),
         ("metrics.json", {"x": "x" * 2_000_000}, "larger than"),
     ],
 )
-def test_it_is_said_what_is_damaged(name: str, content: object, reason: str, make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_damage_is_named(name: str, content: object, reason: str, make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run("a", status="finished", test__acc=0.5)
     (folder / name).write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"No run in .* can be compared, 1 damaged: .*{name} is damaged: .*{reason}"):
@@ -131,22 +131,22 @@ WHOLE = {"classes": ["a", "b"], "counts": [[1, 0], [2, 3]], "mistakes": []}
         {"counts": [[1, -1], [2, 3]]},
     ],
 )
-def test_a_report_of_a_test_is_whole_or_lacking(change: dict[str, object], make_run: MakeRun) -> None:
+def test_damaged_heads_of_a_test_report_are_left_out(change: dict[str, object], make_run: MakeRun) -> None:
     folder = make_run("a", test__acc=0.5)
     heads = {"whole": WHOLE, "damaged": {**WHOLE, **change}}
     (folder / "test_report.json").write_text(json.dumps({"heads": heads}))
     assert read_run(folder).heads == {"whole": WHOLE}
 
 
-def test_a_figure_that_is_no_number_is_lacking(make_run: MakeRun) -> None:
+def test_metrics_that_are_not_numbers_are_left_out(make_run: MakeRun) -> None:
     folder = make_run("a", test__acc=0.5)
-    odd = {"test/acc": None, "val/acc": 0.5, "name": "x", "params": float("inf"), "a": float("nan"), "b": True}
-    odd |= {"large": 1e300, "small": -1e-300}
-    (folder / "metrics.json").write_text(json.dumps(odd))
-    assert read_run(folder).figures == {"val/acc": 0.5}
+    wrong = {"test/acc": None, "val/acc": 0.5, "name": "x", "params": float("inf"), "a": float("nan"), "b": True}
+    wrong |= {"large": 1e300, "small": -1e-300}
+    (folder / "metrics.json").write_text(json.dumps(wrong))
+    assert read_run(folder).metrics == {"val/acc": 0.5}
 
 
-def test_latencies_are_those_measured_last(tmp_path: Path) -> None:
+def test_benchmarks_are_those_measured_last(tmp_path: Path) -> None:
     import os
 
     damaged = ["null", "7", json.dumps([{"macs": 1}, 7, {"macs": 1, "params": [], "latency_ms_p50": None}])]
@@ -162,16 +162,16 @@ def test_latencies_are_those_measured_last(tmp_path: Path) -> None:
         os.utime(path, (number, number))
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "benchmark.json").symlink_to("benchmark.json")  # to itself
-    assert benchmark_metrics(tmp_path) == {("m", 5): {"latency_ms": 1.0, "macs": 1}}
+    assert read_benchmarks(tmp_path) == {("m", 5): {"latency_ms": 1.0, "macs": 1}}
 
 
-def test_a_mode_that_is_none_is_damage(make_run: MakeRun) -> None:
+def test_an_unknown_mode_is_damage(make_run: MakeRun) -> None:
     folder = make_run("a", score=("mse", "least"), test__mse=0.5)
     with pytest.raises(ValueError, match=r"run.json is damaged: mode must be one of max, min\."):
         read_run(folder)
 
 
-def test_whatever_goes_wrong_with_one_folder_the_others_are_told(
+def test_whatever_goes_wrong_with_one_folder_the_others_are_found(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run("good", test__acc=0.5)

@@ -1,4 +1,4 @@
-"""What is told of studies: trials, importances, and why something can't be told."""
+"""What is reported of studies: trials, importances, and what is wrong with them."""
 
 import json
 import sqlite3
@@ -39,9 +39,9 @@ def test_the_parameter_that_matters_is_named_first_for_each_objective() -> None:
 
 
 @pytest.mark.parametrize("trials", [0, 1, 7])
-def test_too_few_trials_are_said_to_be_too_few(trials: int) -> None:
+def test_too_few_trials_have_no_importances(trials: int) -> None:
     report = describe_study(study_of(trials), "mine", ["acc"])
-    assert str(report.importances[0]).startswith("Too little is known for it: ") and len(report.trials) == trials
+    assert str(report.importances[0]).startswith("Not enough data: ") and len(report.trials) == trials
 
 
 def test_pruned_trials_are_shown_with_what_they_had_last() -> None:
@@ -68,7 +68,11 @@ def test_what_matters_is_what_matters_for_the_best_trials(direction: str) -> Non
 
 
 def test_few_trials_give_no_more_than_a_hint() -> None:
-    assert [describe_study(study_of(trials), "mine", ["acc"]).rough for trials in (7, 20, 60)] == [False, True, False]
+    assert [describe_study(study_of(trials), "mine", ["acc"]).is_rough for trials in (7, 20, 60)] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_objectives_without_names_are_counted() -> None:
@@ -88,7 +92,7 @@ def test_a_study_is_found_where_its_sweep_has_been_moved(prefix: str, make_run: 
     assert not gone.parent.exists()  # nothing is made where it was
 
 
-def test_a_storage_that_is_gone_is_said_to_be_gone(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_missing_storage_is_a_problem_of_its_study(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("0", status="finished", study={"storage": "sqlite:////nowhere/x.db", "name": "mine", "objectives": ["a"]})
     (report,) = study_reports(find_runs([str(tmp_path)]).runs)
     assert report.name == "runs (mine)" and "The study cannot be opened: there is neither /nowhere/x.db nor " in str(
@@ -97,7 +101,7 @@ def test_a_storage_that_is_gone_is_said_to_be_gone(make_run: MakeRun, tmp_path: 
 
 
 @pytest.mark.parametrize("change", [{"storage": "x" * 5000}, {"storage": "\0"}, {"name": []}, {"objectives": 3}])
-def test_a_study_that_a_job_tells_nonsense_of_is_a_problem_of_its_own(
+def test_a_study_that_a_job_describes_wrongly_is_a_problem_of_its_own(
     change: dict[str, object], make_run: MakeRun, tmp_path: Path
 ) -> None:
     path = tmp_path / "study.log"
@@ -109,7 +113,7 @@ def test_a_study_that_a_job_tells_nonsense_of_is_a_problem_of_its_own(
     assert report.problem is None or "cannot be opened" in report.problem or "File name too long" in report.problem
 
 
-def test_a_study_with_damaged_trials_is_said_to_be_damaged(make_run: MakeRun, tmp_path: Path) -> None:
+def test_damaged_trials_are_a_problem_of_their_study(make_run: MakeRun, tmp_path: Path) -> None:
     path = tmp_path / "study.log"
     study = open_study(str(path), "mine", ["maximize"])
     study.tell(study.ask(), 0.5)
@@ -134,18 +138,18 @@ def test_a_database_that_a_run_names_is_not_written_to(make_run: MakeRun, tmp_pa
 def test_values_that_cannot_be_drawn_leave_the_page_and_the_other_studies(
     value: float, make_run: MakeRun, tmp_path: Path
 ) -> None:
-    for name, values in {"good": (0.1, 0.2), "odd": (value, -value)}.items():
+    for name, values in {"good": (0.1, 0.2), "hostile": (value, -value)}.items():
         study = open_study(str(tmp_path / name), name, ["maximize"])
         for number in values:
             study.tell(study.ask(), number)
         storage = {"storage": str(tmp_path / name), "name": name, "objectives": ["acc"]}
         make_run(name, status="finished", test__acc=0.5, study=storage)
     runs = find_runs([str(tmp_path)]).runs
-    good, odd = study_reports(runs)
-    write_page(tmp_path / "page.html", compare_by_data(runs), [good, odd])
+    good, hostile = study_reports(runs)
+    write_page(tmp_path / "page.html", compare_by_data(runs), [good, hostile])
     assert good.problem is None and len(good.trials) == 2
-    damaged = "the study is damaged: trial 0 has the values" in str(odd.problem)
-    assert damaged == (value in (1e308, 1e31, 1e-40)) and len(odd.trials) == (2 if value == 10**19 else 0)
+    damaged = "the study is damaged: trial 0 has the values" in str(hostile.problem)
+    assert damaged == (value in (1e308, 1e31, 1e-40)) and len(hostile.trials) == (2 if value == 10**19 else 0)
 
 
 @pytest.mark.parametrize("value", ["x", None, [1], {"a": 1}, True, 10**400])

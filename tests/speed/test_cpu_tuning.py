@@ -144,7 +144,7 @@ def test_the_log_and_the_record_tell_what_was_measured(
     assert len(record["cpu_tuning"]["candidates"]) == 4 and record["cpu_tuning"]["gain"] == 2
 
 
-def test_a_resumed_run_goes_on_with_the_choice_and_ends_the_same(
+def test_a_resumed_run_keeps_the_choice_and_ends_the_same(
     trainer: Callable[..., L.Trainer], fastest: Any, tmp_path: Path
 ) -> None:
     fastest(Settings(2, "channels_last", "32-true"))
@@ -159,6 +159,7 @@ def test_a_resumed_run_goes_on_with_the_choice_and_ends_the_same(
     half.save_checkpoint(tmp_path / "half.ckpt")
     checkpoint = read_checkpoint(tmp_path / "half.ckpt")
     assert all(tensor.is_contiguous() for tensor in checkpoint["state_dict"].values())
+    assert checkpoint["state_dict"]._metadata[""]  # the versions of the modules
     moments = [value for one in checkpoint["optimizer_states"][0]["state"].values() for value in one.values()]
     assert moments and all(value.is_contiguous() for value in moments)
 
@@ -189,7 +190,7 @@ def test_the_state_of_an_optimizer_follows_the_layout_of_the_weights() -> None:
     torch.testing.assert_close(step_with(torch.channels_last), step_with(torch.contiguous_format))
 
 
-def test_everything_is_taken_back(trainer: Callable[..., L.Trainer]) -> None:
+def test_everything_is_restored(trainer: Callable[..., L.Trainer]) -> None:
     model, run = make_model(), trainer(CpuTuning(2, memory_format="channels_last", precision="bf16-mixed"))
     seen: list[Any] = []
     step = model.training_step
@@ -217,11 +218,11 @@ def test_threads_come_back_after_a_failure(trainer: Callable[..., L.Trainer]) ->
     assert torch.get_num_threads() == 1
 
 
-def test_interop_threads_that_can_no_longer_be_set_are_told_of(
+def test_a_late_change_of_interop_threads_is_warned_of(
     trainer: Callable[..., L.Trainer], caplog: pytest.LogCaptureFixture
 ) -> None:
-    for wanted in (1, 2):  # a process may choose once; one of them is another than it has
-        train(trainer, CpuTuning(1, interop_threads=wanted))
+    for threads in (1, 2):  # a process may choose once; one of them is another than it has
+        train(trainer, CpuTuning(1, interop_threads=threads))
     assert f"interop_threads stays {torch.get_num_interop_threads()}" in caplog.text
 
 
@@ -235,7 +236,7 @@ def test_a_net_that_cannot_be_compiled_runs_uncompiled(
     tuning = CpuTuning(1, compile="tune")
     train(trainer, tuning)
     assert tuning.chosen is not None and not tuning.chosen.compiled
-    assert "runs uncompiled, for compiling fails here: ZeroDivisionError" in caplog.text
+    assert "runs uncompiled, because compiling fails here: ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["plain net", "net compiled already"])
@@ -263,7 +264,7 @@ def test_compiling_is_chosen_where_it_is_faster_and_taken_back(
     assert set(seen) == {True} and cpu_tuning.is_compiled(model.net) == before
 
 
-def test_what_is_told_anew_beats_what_a_checkpoint_remembers(trainer: Callable[..., L.Trainer]) -> None:
+def test_the_configuration_beats_the_settings_of_a_checkpoint(trainer: Callable[..., L.Trainer]) -> None:
     tuning = CpuTuning(1, memory_format="channels_last")
     tuning.load_state_dict({"threads": 2, "memory_format": "contiguous", "precision": "bf16-mixed", "compiled": False})
     train(trainer, tuning)

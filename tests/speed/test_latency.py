@@ -1,4 +1,4 @@
-"""The latency of a net is a figure of its run, and measuring it changes nothing else."""
+"""The latency of a net is a metric of its run, and measuring it changes nothing else."""
 
 from collections.abc import Callable
 

@@ -23,7 +23,7 @@ def train(watch: SlowdownWatch, monkeypatch: pytest.MonkeyPatch, step_seconds: l
         watch.on_train_batch_end(nothing, nothing, None, batch, number)
 
 
-def test_a_fall_below_half_is_told_once_and_again_after_a_recovery(
+def test_a_fall_below_half_is_reported_once_and_again_after_a_recovery(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     watch = SlowdownWatch(seconds=2)

@@ -1,5 +1,5 @@
 "use strict";
-// a click on a column's head sorts by it; what is lacking stays at the end
+// clicking a column's head sorts by it; missing values stay at the end
 for (const button of document.querySelectorAll(".sortable thead button")) {
   button.addEventListener("click", () => {
     const head = button.parentElement, table = head.closest("table"), body = table.tBodies[0];
@@ -17,7 +17,7 @@ for (const button of document.querySelectorAll(".sortable thead button")) {
     body.append(...rows);
   });
 }
-// a click on a name hides or shows its curves
+// clicking a name hides or shows its curves
 for (const button of document.querySelectorAll(".legend button")) {
   button.addEventListener("click", () => {
     const shown = button.getAttribute("aria-pressed") === "false";
@@ -26,7 +26,7 @@ for (const button of document.querySelectorAll(".legend button")) {
       line.classList.toggle("hidden", !shown);
   });
 }
-// of a long table the best are shown, until all are asked or searched for
+// a long table shows the best rows only, until the user asks for all or searches
 for (const button of document.querySelectorAll(".all"))
   button.addEventListener("click", () => {
     const comparison = button.closest(".comparison");
@@ -40,18 +40,18 @@ for (const input of document.querySelectorAll(".search input")) {
   const runs = new Map([...comparison.querySelectorAll(".group")].map((group) => [group.dataset.rank, group]));
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let found = 0;
+    let matches = 0;
     rows.forEach((row, place) => {
       const fits = words.every((word) => texts[place].includes(word));
-      found += fits;
+      matches += fits;
       row.classList.toggle("hidden", !fits);
       runs.get(row.dataset.rank).classList.toggle("hidden", !fits);
     });
     comparison.classList.toggle("searched", words.length > 0);
-    comparison.querySelector(".search output").textContent = words.length ? `${found} of ${rows.length}` : "";
+    comparison.querySelector(".search output").textContent = words.length ? `${matches} of ${rows.length}` : "";
   });
 }
-// a tap tells of the nearest point or line of a chart, as a mouse does that rests on it
+// a tap describes the nearest point or line of a chart, as hovering does
 const tip = document.createElement("div");
 tip.className = "tip hidden";
 tip.setAttribute("role", "status");
