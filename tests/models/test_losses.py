@@ -130,7 +130,8 @@ def test_classes_of_the_task_are_not_balanced_by_those_of_the_data() -> None:
             return {self.output_name: {"kind": "classes", "names": ["0°", "90°", "180°", "270°"]}}
 
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
-    data = SyntheticDataModule(num_classes=4, channels=1, image_size=2, train_size=48, val_size=16, test_size=16)
+    sizes = {"train_size": 48, "val_size": 16, "test_size": 16, "batch_size": 8}
+    data = SyntheticDataModule(num_classes=4, channels=1, image_size=2, **sizes)
     trainer = L.Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False)
     model = Named(net, torch.optim.SGD, None, CrossEntropy(4, "balanced"), (1, 2, 2), score="acc", mode="max")
     with pytest.raises(ValueError, match=r"but Named predicts classes of its own: give the weights as a list\."):
