@@ -1,4 +1,4 @@
-"""Pictures of a run: what the net is shown, what it confuses, where it fails worst."""
+"""Images of a run: training samples, confusion matrices and worst mistakes."""
 
 import base64
 import io
@@ -71,10 +71,10 @@ class ImageReport(L.Callback):
         self._results: dict[str, OutputResults] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check, before the training, that no other file has the name of the report.
+        """Check, before training, that the report will not overwrite another file.
 
         Raises:
-            ValueError: one has.
+            ValueError: it would.
         """
         if self.dirpath is None:
             return
@@ -85,26 +85,26 @@ class ImageReport(L.Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember in which folder the training samples have been logged."""
+        """Save the folder in which the training samples were logged."""
         return {"samples_logged_in": self.dirpath if self._samples_logged else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Skip the samples in a resumed run, for they take seconds; a run in another folder logs its own."""
+        """Skip the samples, which take seconds, if this folder has them from before the run was resumed."""
         logged_in = state_dict["samples_logged_in"]
         self._samples_logged = logged_in is not None and logged_in == self.dirpath
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the first samples that the net is trained on."""
+        """Keep the first training samples."""
         if self._samples is None and not self._samples_logged:
             self._samples = [part[: self.num_images].cpu() for part in batch]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log them; not before the first step, which they would delay."""
+        """Log the samples after the epoch, so as not to delay its first step."""
         if self._samples is not None:
             task = as_task(pl_module)
-            with isolate_rng():  # what is drawn for the pictures must not change the training
+            with isolate_rng():  # the random numbers drawn here must not change the training
                 samples = task.prepare(self._samples)
             images, captions = samples[0], task.target_captions(task.targets(samples), output_cards(trainer, task))
             self._log(trainer, "train/samples", lambda: image_grid(images, captions))
@@ -131,7 +131,7 @@ class ImageReport(L.Callback):
             self._results.setdefault(name, OutputResults(self.num_images)).update(task, batch[0], output, targets[name])
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the confusion matrix and the worst mistakes of each output, and write them down."""
+        """Log the confusion matrix and worst mistakes of each output, and write the report."""
         task, report = as_task(pl_module), {}
         cards = output_cards(trainer, task)
         for name, results in self._results.items():
@@ -169,10 +169,10 @@ class ImageReport(L.Callback):
 
 
 def as_task(model: L.LightningModule) -> Task:
-    """The task that is trained.
+    """Return the model as a task.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not one.
     """
     if not isinstance(model, Task):
         raise TypeError(f"{type(model).__name__} must be a src.models.task.Task for its results to be shown.")
@@ -197,14 +197,14 @@ def encode_pngs(images: Tensor) -> list[str]:
 
     if not len(images):
         return []
-    found = []
+    encoded = []
     for pixels in (displayed(images.float()) * 255).round().byte().numpy():  # (H, W, C)
         picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels[..., :3])
         picture.thumbnail((MAX_PIXELS * max(1, round(picture.width / picture.height)), MAX_PIXELS))
         content = io.BytesIO()
         picture.save(content, format="PNG")
-        found.append(base64.b64encode(content.getvalue()).decode())
-    return found
+        encoded.append(base64.b64encode(content.getvalue()).decode())
+    return encoded
 
 
 def image_grid(images: Tensor, titles: list[str]) -> "Figure":

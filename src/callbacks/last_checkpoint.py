@@ -24,16 +24,16 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class LastCheckpoint(Checkpoint):
-    """Write `last.ckpt` after every epoch, in between where that is asked for, and when a signal ends the run.
+    """Write `last.ckpt` after every epoch, optionally more often, and when a signal ends the run.
 
-    Every checkpoint of the run then holds what Lightning leaves out of it: the random state, the running figures of the
-    epoch, and whether the run was about to stop. On SIGTERM or SIGINT the batch is finished, `last.ckpt` written, and
+    Every checkpoint of the run also holds what Lightning leaves out: random state, running metrics of the epoch, and
+    whether the run was about to stop. On SIGTERM or SIGINT the batch is finished, `last.ckpt` written, and
     the run ends with `Interrupted`; a second signal ends it at once.
 
     Args:
         dirpath: folder of the checkpoints.
-        every_n_train_steps: also after so many steps of the optimizer.
-        every_n_minutes: also when the last one is older than that.
+        every_n_train_steps: also save after this many optimizer steps.
+        every_n_minutes: also save when the last checkpoint is older than this.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class LastCheckpoint(Checkpoint):
         self._saved_step, self._saved_at = 0, time.monotonic()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Remember what signals do without this callback, before Lightning puts a handler in its place."""
+        """Remember the signal handlers before Lightning replaces them."""
         self._former = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add to every checkpoint what Lightning leaves out."""
+        """Add the state that Lightning leaves out."""
         own = {
             "random": random_state(),
             "metrics": metric_states(pl_module),
@@ -73,7 +73,7 @@ class LastCheckpoint(Checkpoint):
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what has to be set when the training starts; by then others have drawn random numbers."""
+        """Keep the state until training starts, since setting up draws random numbers."""
         self._restored = checkpoint.get(RESUME_KEY)
         self.figures = self._restored["figures"] if self._restored else {}
         if self._restored:
@@ -81,7 +81,7 @@ class LastCheckpoint(Checkpoint):
             self._logged = every, checkpoint["global_step"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take up where the checkpoint was written, and listen to signals."""
+        """Restore the state of the checkpoint and install the signal handlers."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         if self._restored is not None:
             processes = self._restored["processes"]
@@ -117,7 +117,7 @@ class LastCheckpoint(Checkpoint):
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save after the epoch, when all figures are in and every other callback has seen them."""
+        """Save after the epoch, when all metrics are logged and every other callback has seen them."""
         self._drop_superseded(trainer)
         self._save(trainer)
         if self._signalled(trainer):
@@ -158,7 +158,7 @@ class LastCheckpoint(Checkpoint):
         return self._any_process(trainer, self._signal is not None)
 
     def _any_process(self, trainer: L.Trainer, decision: bool) -> bool:
-        """All processes save together, if any of them would."""
+        """Agree across processes: true if the decision is true on any of them."""
         return trainer.strategy.reduce_boolean_decision(decision, all=False) if trainer.world_size > 1 else decision
 
     def _record_signal(self, number: int, frame: Any) -> None:
@@ -176,17 +176,17 @@ class LastCheckpoint(Checkpoint):
 
 
 def restored_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """The figures that came with the checkpoint; any further training replaces them."""
+    """Return the metrics restored from the checkpoint; further training replaces them."""
     return next((one.figures for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), {})
 
 
 def logging_interval(trainer: Any) -> int:
-    """The steps from one that is logged to the next; 0: none is. Lightning sets it out of mypy's sight."""
+    """Return the number of steps between logged ones, 0 for none; Lightning sets it out of mypy's sight."""
     return trainer.log_every_n_steps
 
 
 def gather(own: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
-    """What each process of the run has of its own, in the order of their ranks."""
+    """Gather the state of each process, in the order of ranks."""
     if world_size == 1:
         return [own]
     everyone: list[Any] = [None] * world_size
@@ -201,7 +201,7 @@ def resumable_loader(trainer: L.Trainer) -> KeepsPosition | None:
 
 
 def metric_states(module: nn.Module) -> dict[str, dict[str, Any]]:
-    """The running figures of every metric within a module."""
+    """Return the state of every metric within a module."""
     return {
         name: {"updates": metric._update_count} | {key: getattr(metric, key) for key in metric._defaults}
         for name, metric in module.named_modules()
@@ -210,9 +210,9 @@ def metric_states(module: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def set_metric_states(module: nn.Module, states: dict[str, dict[str, Any]]) -> None:
-    """Set the metrics within a module to running figures that `metric_states` has returned.
+    """Restore the states that `metric_states` returned.
 
-    Checkpoints of older versions have other validation states: these are skipped, which loses nothing.
+    Validation states in checkpoints of older versions differ and are skipped, which loses nothing.
     """
     for name, state in states.items():
         metric = module.get_submodule(name)

@@ -1,4 +1,4 @@
-"""A live bar on a terminal, and a line an epoch anywhere else (a file, a pipe, CI)."""
+"""A live bar on a terminal, and one line per epoch elsewhere (a file, a pipe, CI)."""
 
 import time
 from functools import cached_property
@@ -13,10 +13,10 @@ from src.run.journal import completed_epochs, epoch_line
 
 
 class ProgressBar(LightningProgressBar):
-    """Show how far an epoch is, and after each epoch a line of its figures that stays.
+    """Show the progress of an epoch, and print a line of metrics after it.
 
     Args:
-        refresh_per_second: how often the bar is redrawn; steps in between cost a look at the clock.
+        refresh_per_second: how often the bar is redrawn; steps in between only read the clock.
     """
 
     def __init__(self, refresh_per_second: float = 4) -> None:
@@ -29,7 +29,7 @@ class ProgressBar(LightningProgressBar):
 
     @cached_property
     def console(self) -> Console:
-        """Where it is drawn; made when it is used, for its locks cannot be sent to other processes."""
+        """The console, created on first use because its locks cannot be pickled."""
         return Console()
 
     def disable(self) -> None:
@@ -41,7 +41,7 @@ class ProgressBar(LightningProgressBar):
         self._enabled = True
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Print the figures of the epoch before and start the next one's bar."""
+        """Print the metrics of the previous epoch and start the next one's bar."""
         self._print_epoch(trainer)
         self._start_epoch(trainer)
 
@@ -82,16 +82,16 @@ class ProgressBar(LightningProgressBar):
     on_test_batch_end = on_validation_batch_end
 
     def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Print the figures of the last epoch and take the bar away."""
+        """Print the metrics of the last epoch and remove the bar."""
         self._stop()
         self._print_epoch(trainer)
 
     def on_test_end(self, *_: Any) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._stop()
 
     def on_exception(self, *_: Any) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar, to restore the terminal."""
         self._stop()
 
     def _start_epoch(self, trainer: L.Trainer) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from src.models.losses import BALANCED, CrossEntropy
 from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy
-from src.models.task import Batch, Outputs, Task
+from src.models.task import Batch, DescribesInputs, Outputs, Task
 
 
 @runtime_checkable
@@ -52,13 +52,20 @@ class Classifier(Task):
             self.criterion.balance(self._training_counts())
 
     def _training_counts(self) -> Tensor:
-        """The number of training images of each class (num_classes,), from the DataModule."""
+        """Return the number of training images of each class (num_classes,), from the DataModule."""
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         if not isinstance(datamodule, CountsClasses):
             raise ValueError(
                 f"criterion.weight={BALANCED} asks the data for class_counts(), and {type(datamodule).__name__} has no "
                 "such method: write it, or give the weights as a list."
             )
+        if isinstance(datamodule, DescribesInputs):
+            card = datamodule.input_card()
+            if self.output_card(card) != Classifier.output_card(self, card):
+                raise ValueError(
+                    f"criterion.weight={BALANCED} counts the classes of the data, but {type(self).__name__} predicts "
+                    "classes of its own: give the weights as a list."
+                )
         return datamodule.class_counts()["train"]
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:

@@ -150,21 +150,27 @@ class ResumableSweeper(Sweeper):
     def check(self, jobs: Iterable[Sequence[str]]) -> None:
         """Compose jobs until every value has been seen, so that a mistake shows before the first of them runs.
 
-        One of them names the score, and so tells whether less of what is optimised is better. What jobs of the folder
+        Their tasks name the score, and so tell whether less of what is optimised is better. What jobs of the folder
         have was seen when they were added; and of a key's numbers one stands for all.
         """
         known = jobs_in(self.folder)
         seen = {kind(word) for job in known for word in job.overrides}
-        score = recorded_score(known)
+        score, names = recorded_score(known), objectives(self.config)
         for words in jobs:
             kinds = {kind(word) for word in without_names(words)}
             if score is None or not kinds <= seen:
                 seen |= kinds
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
-                score = score or Score.of(OmegaConf.select(cfg, "model") or {})
+                job_score = Score.of(OmegaConf.select(cfg, "model") or {})
+                score = score or job_score
+                if objectives_of(names, job_score) != objectives_of(names, score):
+                    raise ValueError(
+                        f"optimized_metric={','.join(names)} is to be maximised in some jobs and minimised in others, "
+                        "because their tasks differ: sweep each task by itself."
+                    )
                 check_job(cfg)
         if score is not None:
-            self.objectives = objectives_of(objectives(self.config), score)
+            self.objectives = objectives_of(names, score)
 
     def launch(
         self, jobs: Iterable[Job], total: int, at_once: int | None = None, ended: Callable[[Job], None] | None = None

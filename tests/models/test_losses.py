@@ -1,7 +1,7 @@
 """Cross-entropy whose classes may weigh differently."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from src.data.synthetic import SyntheticDataModule
 from src.models.classifier import Classifier
 from src.models.losses import CrossEntropy
 from src.run.instantiate import build_trained_model, instantiate
@@ -119,6 +120,22 @@ def test_data_that_count_no_classes_are_named() -> None:
     trainer = L.Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match=r"asks the data for class_counts\(\), and Uncounted has no such method"):
         trainer.fit(model, datamodule=Uncounted())
+
+
+def test_classes_of_the_task_are_not_balanced_by_those_of_the_data() -> None:
+    class Named(Classifier):
+        """Has as many classes as the data, but others."""
+
+        def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+            return {self.output_name: {"kind": "classes", "names": ["0°", "90°", "180°", "270°"]}}
+
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
+    sizes = {"train_size": 48, "val_size": 16, "test_size": 16, "batch_size": 8}
+    data = SyntheticDataModule(num_classes=4, channels=1, image_size=2, **sizes)
+    trainer = L.Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False)
+    model = Named(net, torch.optim.SGD, None, CrossEntropy(4, "balanced"), (1, 2, 2), score="acc", mode="max")
+    with pytest.raises(ValueError, match=r"but Named predicts classes of its own: give the weights as a list\."):
+        trainer.fit(model, datamodule=data)
 
 
 def test_checkpoints_of_runs_without_weights_hold_the_net_alone(compose: Callable[..., DictConfig]) -> None:

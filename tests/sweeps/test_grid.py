@@ -49,6 +49,14 @@ def test_the_best_job_is_named_by_the_score_of_its_task(model: str, best: int, t
     assert starts(tmp_path) == dict.fromkeys(range(3), 1)
 
 
+def test_tasks_that_disagree_on_the_direction_are_refused(toy: Toy, tmp_path: Path) -> None:
+    models = "model=mnist_sdn_8k,mnist_autoencoder_5k"
+    errors = toy(models, "optimized_metric=val/mse_best", status=1).stderr
+    assert "optimized_metric=val/mse_best is to be maximised in some jobs and minimised in others" in errors
+    assert not starts(tmp_path)
+    toy(models, "optimized_metric=val/loss", "sweep=agreed")  # minimised by both
+
+
 def test_the_score_of_jobs_that_are_known_is_the_recorded_one(toy: Toy, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path / "sweep", "train", ["model", "optimized_metric"])
     jobs = sweep.jobs_for([f"model={name}", "optimized_metric=val/mse"] for name in ("mnist_sdn_8k", "gone_since"))
