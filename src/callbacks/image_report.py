@@ -14,12 +14,12 @@ from torch import Tensor
 from src.callbacks.fonts import fonts_for
 from src.models.classifier import class_name
 from src.models.task import Batch, DescribesInputs, Task
+from src.run.file_names import TEST_REPORT
 from src.system.json_files import read_json, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TEST_REPORT = "test_report.json"
 MAX_PIXELS = 64  # the height of an image in the report of the test
 MAX_NUMBERED_CLASSES = 20  # above this a confusion matrix has no room for numbers and names
 

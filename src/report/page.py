@@ -19,10 +19,11 @@ from src.report.charts import DISTINCT, Point, Series
 from src.report.comparisons import Comparison, images_checksum
 from src.report.confusions import confusion, mistakes_shown
 from src.report.curves import mean_curve, read_curves, thin_out
-from src.report.run_files import OVERRIDES, TEST_REPORT, caption_of
+from src.report.run_files import caption_of
 from src.report.runs import Run
 from src.report.statistics import shared_settings
 from src.report.studies import RELIABLE_TRIALS, StudyReport
+from src.run.file_names import OVERRIDES, TEST_REPORT
 from src.run.status import FINISHED, INTERRUPTED
 from src.system.json_files import part, write_whole
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from src.run.file_names import JOB, METRICS, OVERRIDES, RECORD, STATUS, TEST_REPORT, TRACEBACK
 from src.run.scores import MODES
-from src.run.status import JOB, STATUS, STATUSES
+from src.run.status import STATUSES
 from src.system import safe_files
 
-RECORD, METRICS, TEST_REPORT, TRACEBACK = "run.json", "metrics.json", "test_report.json", "traceback.txt"
-OVERRIDES = Path(".hydra", "overrides.yaml")
 MAX_BYTES = 1024**2  # of a file, but for test reports, which hold pictures
 MAX_PICTURE = 500_000  # characters of the picture of a mistake
 # the keys read from each file, with the type of their values or the values allowed, the default first

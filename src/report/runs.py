@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from src.config.quoting import name_of
 from src.report import run_files
-from src.report.run_files import JOB, RECORD, STATUS, TRACEBACK, is_metric
+from src.report.run_files import is_metric
+from src.run.file_names import JOB, RECORD, STATUS, TRACEBACK
 from src.run.scores import Score
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.jobs import current_status

@@ -6,9 +6,10 @@ from typing import Any
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 
+from src.run.file_names import JOB
 from src.run.interruption import Pruned
 from src.run.journal import score_of
-from src.run.status import JOB, update_status
+from src.run.status import update_status
 from src.system.json_files import read_json
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from src.report.run_files import KINDS, METRICS, RECORD, TEST_REPORT, TRACEBACK
-from src.run.status import JOB
+from src.run.file_names import JOB
 from tests.programs import fresh
 from tests.report.conftest import MakeRun
 
