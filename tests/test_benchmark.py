@@ -75,6 +75,13 @@ def test_the_score_is_that_of_the_latest_run_that_tested_the_model(tmp_path: Pat
         (folder / "metrics.json").write_text(json.dumps(metrics))
     assert recorded_score("a_net", tmp_path) == {"score": "acc", "score_value": 0.5, "score_data": "mnist"}
     assert recorded_score("c", tmp_path) == {"score": "mse", "score_value": 0.1, "score_data": "mnist"}
+    (tmp_path / "runs" / "3" / ".hydra").mkdir()
+    overrides = tmp_path / "runs" / "3" / ".hydra" / "overrides.yaml"
+    overrides.write_text("- model.optimizer.lr=1\n")
+    assert recorded_score("c", tmp_path) is not None
+    for changed in ("- model.net.hidden_size=3\n", "- +model.net={hidden_size:3}\n", "damaged"):
+        overrides.write_text(changed)
+        assert recorded_score("c", tmp_path) is None, "the score is of another net"
 
 
 def test_each_score_has_a_column_and_a_row_of_plots_and_former_reports_are_read(

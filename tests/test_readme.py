@@ -83,7 +83,7 @@ def test_the_steps_of_extending_work_as_written(tmp_path: Path) -> None:
         assert ("test/mae" if "mnist_coverage" in command else "test/acc") in result.stdout
         if "mnist_tiny" in command:  # the number that the steps tell, and the name that they make of it
             params = re.findall(r"params\W+([\d,]+)", result.stdout)[-1]
-            assert f"They are {params}: rename the file to `mnist_tiny_{params.split(',')[0]}k" in DOCS
+            assert f"They are {params}." in DOCS and f"model=mnist_tiny_{params.split(',')[0]}k " in DOCS
     assert len(list((tmp_path / "logs" / "train" / "runs").glob("*/metrics.json"))) == 5
 
 

@@ -46,10 +46,29 @@ class Classifier(Task):
         self.criterion = criterion
 
     def setup(self, stage: str) -> None:
-        """Before training, balance the class weights too, where the configuration says so."""
+        """Check the number of classes, and balance the class weights if the configuration says so."""
+        if self._trainer is not None:
+            self._check_classes()  # before the net is compiled
         super().setup(stage)
         if stage == "fit" and isinstance(self.criterion, CrossEntropy) and self.criterion.balanced:
             self.criterion.balance(self._training_counts())
+
+    def _check_classes(self) -> None:
+        """Check that the net has one logit for each class, where the data tell their classes.
+
+        Raises:
+            ValueError: an output has more logits than classes, or fewer.
+        """
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        if not isinstance(datamodule, DescribesInputs):
+            return
+        cards = self.output_card(datamodule.input_card())
+        for name, logits in self.example_outputs().items():
+            if logits.shape[1] != len(names := cards[name]["names"]):
+                raise ValueError(
+                    f"The net gives {logits.shape[1]} logits for {name}, but {type(self).__name__} has "
+                    f"{len(names)} classes: set model.net.num_classes={len(names)}."
+                )
 
     def _training_counts(self) -> Tensor:
         """Return the number of training images of each class (num_classes,), from the DataModule."""

@@ -102,10 +102,11 @@ class Task(L.LightningModule, ABC):
     # ---- what a subclass may implement
 
     def prepare(self, batch: Batch) -> Batch:
-        """Make of a batch of the data what the net is shown and should answer: noise added, images turned; here as is.
+        """Turn a batch of the data into inputs and targets: noise added, images rotated; by default unchanged.
 
-        In training (`self.training`) it may draw from torch's global generator, whose state checkpoints keep. In
-        evaluation it must do the same every time, for the batch is prepared anew for metrics, pictures and exports.
+        The batch lies on the net's device. In training (`self.training`) it may draw from torch's global generator,
+        whose state is checkpointed. In evaluation what becomes of an image must depend on that image alone, because
+        images are batched differently for metrics, pictures and exports.
         """
         return batch
 
@@ -186,13 +187,19 @@ class Task(L.LightningModule, ABC):
         """Make a batch of noise, to measure train steps on: images (B, C, H, W) and targets that fit them."""
         assert isinstance(self.example_input_array, Tensor)
         images = torch.randn(batch_size, *self.example_input_array.shape[1:])
+        outputs = self.example_outputs()
+        shaped = {name: output[:1].expand(batch_size, *output.shape[1:]) for name, output in outputs.items()}
+        return images, self.example_targets(shaped)
+
+    def example_outputs(self) -> Outputs:
+        """Return what the net makes of `example_input_array`, for the shapes of its outputs."""
+        assert isinstance(self.example_input_array, Tensor)
         training = self.net.training
         self.net.eval()
         with torch.no_grad():
-            outputs = self.named_outputs(images[:1])
+            outputs = self.named_outputs(self.example_input_array.to(next(self.net.parameters()).device))
         self.net.train(training)
-        shaped = {name: output.expand(batch_size, *output.shape[1:]) for name, output in outputs.items()}
-        return images, self.example_targets(shaped)
+        return outputs
 
     def setup(self, stage: str) -> None:
         """Compile the net before training, where the configuration says so."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from src.report.runs import Benchmarks, Run
 from src.report.statistics import Configuration, group_runs
@@ -18,6 +19,14 @@ TASK_SETTINGS = (
     "data.image_size",
 )  # make the same data another task
 UNKNOWN = "unknown data"
+
+
+class TaskKey(NamedTuple):
+    """What runs must have in common to be ranked together."""
+
+    data: str
+    score: Score
+    task: str
 
 
 @dataclass(frozen=True)
@@ -69,34 +78,43 @@ def compare_by_data(
     if metric is not None and metric not in metrics:
         raise ValueError(f"metric={metric} is not a metric of these runs; they have {', '.join(metrics) or 'none'}.")
     comparisons, groups = [], group_by_task(runs)
-    names = Counter(data for data, _ in groups)
-    for (data, score), members in groups.items():
-        title = f"{data} by {score.name}" if names[data] > 1 else data
-        rank_by, note = (metric, None) if metric is not None else choose_metric(members, score)
-        minimised = mode == "min" if mode else score.is_minimised(rank_by)
+    names = Counter(key.data for key in groups)
+    scores = Counter((key.data, key.score) for key in groups)
+    for key, members in groups.items():
+        title = key.data
+        if scores[key.data, key.score] > 1:
+            title = f"{key.data} for {key.task}"
+        elif names[key.data] > 1:
+            title = f"{key.data} by {key.score.name}"
+        rank_by, note = (metric, None) if metric is not None else choose_metric(members, key.score)
+        minimised = mode == "min" if mode else key.score.is_minimised(rank_by)
         ranked = group_runs(members, rank_by, minimised, benchmarks)
-        comparisons.append(Comparison(title, score, rank_by, minimised, note, ranked, is_only=len(groups) == 1))
+        comparisons.append(Comparison(title, key.score, rank_by, minimised, note, ranked, is_only=len(groups) == 1))
     return sorted(comparisons, key=lambda comparison: -len(comparison.runs))
 
 
-def group_by_task(runs: Sequence[Run]) -> dict[tuple[str, Score], list[Run]]:
-    """Group runs by data and score, and by the checksum of the test images where data of one name has several."""
-    sweeps: dict[Path, set[tuple[str, Score]]] = {}  # the tasks of the runs in a folder
+def group_by_task(runs: Sequence[Run]) -> dict[TaskKey, list[Run]]:
+    """Group runs by data, score and task, and by the checksum of the test images if data of one name has several."""
+    sweeps: dict[Path, set[TaskKey]] = {}  # the tasks of the runs in a folder
     checksums: dict[str, set[str]] = {}
     for run in runs:
         if (name := data_name(run)) is not None:
             checksums.setdefault(name, set()).update(filter(None, [images_checksum(run)]))
             if run.record:
-                sweeps.setdefault(run.folder.parent, set()).add((name, run.score))
-    groups: dict[tuple[str, Score], list[Run]] = {}
+                sweeps.setdefault(run.folder.parent, set()).add(TaskKey(name, run.score, run.task))
+    groups: dict[TaskKey, list[Run]] = {}
     for run in runs:
-        name, score = data_name(run), run.score
+        name, key = data_name(run), TaskKey(data_name(run) or UNKNOWN, run.score, run.task)
         if name is None or not run.record:  # a job that has not started: the task of its sweep, if that has only one
-            tasks = sweeps.get(run.folder.parent, set())
-            tasks = {task for task in tasks if name in (None, task[0]) and (not run.record or task[1] == score)}
-            name, score = tasks.pop() if len(tasks) == 1 else (name or UNKNOWN, score)
-        checksum = images_checksum(run) if len(checksums.get(name, ())) > 1 else ""
-        groups.setdefault((f"{name} ({checksum})" if checksum else name, score), []).append(run)
+            tasks = {
+                task
+                for task in sweeps.get(run.folder.parent, set())
+                if name in (None, task.data) and (not run.record or (task.score, task.task) == (run.score, run.task))
+            }
+            key = tasks.pop() if len(tasks) == 1 else key
+        checksum = images_checksum(run) if len(checksums.get(key.data, ())) > 1 else ""
+        key = key._replace(data=f"{key.data} ({checksum})") if checksum else key
+        groups.setdefault(key, []).append(run)
     return groups
 
 

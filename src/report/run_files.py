@@ -16,7 +16,7 @@ MAX_PICTURE = 500_000  # characters of the picture of a mistake
 KINDS: dict[str, dict[str, type | tuple[str | None, ...]]] = {
     RECORD: {
         **dict.fromkeys(("choices", "packages", "data"), dict),
-        **dict.fromkeys(("command", "started", "cpu", "git_commit", "score"), str),
+        **dict.fromkeys(("command", "started", "cpu", "git_commit", "task", "score"), str),
         **dict.fromkeys(("seed", "threads"), int),
         "git_dirty": bool,
         "mode": (None, *MODES),

@@ -11,7 +11,7 @@ from src.config.quoting import name_of
 from src.report import run_files
 from src.report.run_files import is_metric
 from src.run.file_names import JOB, RECORD, STATUS, TRACEBACK
-from src.run.scores import Score
+from src.run.scores import FORMER_TASK, Score
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.jobs import current_status
 from src.system.json_files import part, read_json
@@ -56,6 +56,11 @@ class Run:
     def score(self) -> Score:
         """The metric that says how good its model is."""
         return Score.of(self.record)
+
+    @property
+    def task(self) -> str:
+        """The class of its task."""
+        return self.record.get("task") or FORMER_TASK
 
     @cached_property
     def error(self) -> str | None:

@@ -112,8 +112,12 @@ class RunRecord(L.Callback):
             return
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         data = datamodule.checksums() if isinstance(datamodule, ComputesChecksums) else {}
-        score = {"score": pl_module.score, "mode": pl_module.mode} if isinstance(pl_module, Task) else {}
-        now = {**self.facts, **score, **environment(), "processes": trainer.world_size, "data": data}
+        task = (
+            {"task": type(pl_module).__name__, "score": pl_module.score, "mode": pl_module.mode}
+            if isinstance(pl_module, Task)
+            else {}
+        )
+        now = {**self.facts, **task, **environment(), "processes": trainer.world_size, "data": data}
         if self.resumed and (changed := differences(self.config, Run(self.folder))):
             now["changed"] = changed
         if self.compared_with:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MODES = ("max", "min")
+FORMER_TASK = "Classifier"  # of runs from before the record named it
 FORMER_SCORE = {"score": "acc", "mode": "max"}  # of runs from before tasks named their score: all of them classified
 MINIMISED = ("loss", "seconds", "ms", "params", "macs", "mb")  # endings of metrics that are no score
 

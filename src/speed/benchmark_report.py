@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from src.run.file_names import OVERRIDES
 from src.run.record import environment
-from src.run.reuse import FORMER_SCORE
+from src.run.recorded_overrides import parse_recorded
+from src.run.scores import FORMER_SCORE
 from src.system import safe_files
 from src.system.json_files import part, read_json, write_json
 from src.system.locks import locked
@@ -105,7 +107,9 @@ def training_cells(row: dict[str, Any]) -> list[str]:
 
 
 def recorded_score(model: str, log_dir: Path) -> dict[str, Any] | None:
-    """Look up the test score of a named model in its latest run under a folder; damaged runs are ignored.
+    """Look up the test score of a named model in its latest run under a folder.
+
+    Damaged runs are ignored, and runs that overrode a value of the net or the task.
 
     Returns:
         `score`: the metric's name, `score_value` and `score_data`; None if no run has tested the model.
@@ -114,13 +118,24 @@ def recorded_score(model: str, log_dir: Path) -> dict[str, Any] | None:
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         record = {**FORMER_SCORE, **read_json(path)}
         choices, score = part(record, "choices"), record["score"]
-        if choices.get("model") != model or choices.get("debug"):
+        if choices.get("model") != model or choices.get("debug") or changes_net(path.parent):
             continue
         value, data = read_json(path.parent / "metrics.json").get(f"test/{score}"), choices.get("data")
         is_number = isinstance(value, int | float) and math.isfinite(value)
         if is_number and isinstance(score, str) and isinstance(data, str):
             return {"score": score, "score_value": value, "score_data": data}
     return None
+
+
+def changes_net(folder: Path) -> bool:
+    """Whether a run overrode a value of its named model's net or task."""
+    if not (folder / OVERRIDES).is_file():
+        return False
+    try:
+        overrides = parse_recorded(folder / OVERRIDES)
+    except ValueError:  # damaged
+        return True
+    return any(override.key_or_group.startswith(("model.net", "model._target_")) for override in overrides)
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:

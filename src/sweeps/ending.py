@@ -1,8 +1,8 @@
-"""The one place where SIGINT and SIGTERM end a sweep: in its launcher, from the first line on, and in its workers.
+"""How SIGINT and SIGTERM end a sweep: in its launcher, from the first line on, and in its workers.
 
 What a sweep writes survives `kill -9`. The handler therefore does not raise through whatever code is running, which
-might take the exception for its own or answer it with a stack trace: it notes which jobs are interrupted, says how to
-go on, and exits. Nothing here imports more than the standard library, or the first second would not be covered.
+might catch the exception or print a stack trace: it marks the interrupted jobs, says how to resume, and exits. Nothing
+here imports more than the standard library, or the first second would not be covered.
 """
 
 import os
@@ -23,13 +23,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Ending:
     """What SIGINT and SIGTERM do once `listen` has been called.
 
-    While other processes run jobs, the first signal only sets `asked`: the jobs are to save their state. Any other one
-    ends this process at once, with the exit status `RESUMABLE`.
+    While worker processes run jobs, the first signal only sets `asked`, so that the jobs save their state. Any other
+    signal ends this process at once, with the exit status `RESUMABLE`.
 
     Args:
-        sentence: what is said at the end.
-        is_waiting: whether other processes run jobs.
-        abandon: called before the end, to note what has been interrupted.
+        sentence: printed at the end.
+        is_waiting: whether worker processes run jobs.
+        abandon: called before exiting, to mark jobs as interrupted.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Ending:
         self.asked = False
 
     def listen(self) -> None:
-        """Take over both signals, for the rest of the process."""
+        """Handle both signals for the rest of the process."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._end)
@@ -60,7 +60,7 @@ class Ending:
     def _end(self, number: int, frame: Any) -> None:
         if self.is_waiting() and not self.asked:
             self.asked = True
-            write_error("Interrupted: the running jobs save their state. Once more to end at once.")
+            write_error("Interrupted: the running jobs save their state. Press Ctrl-C again to end at once.")
             return
         self.abandon()
         write_error(self.sentence())
@@ -68,21 +68,21 @@ class Ending:
 
 
 def listen_from_the_start() -> None:
-    """Let a signal end this program in order; that of a sweep until its sweeper listens."""
+    """Handle signals until a sweeper or a run takes over."""
     if {"-m", "--multirun"} & {*sys.argv}:
-        Ending(lambda: f"The sweep has not begun; to begin: {typed_command()}").listen()
-    listener.listen()  # which leaves alone what listens already
+        Ending(lambda: f"The sweep has not started; to start it: {typed_command()}").listen()
+    listener.listen()  # it leaves existing handlers alone
 
 
 def typed_command(*left_out: str) -> str:
-    """The command that this program was started with, without some words."""
+    """The command that this program was started with, without the arguments left out."""
     return shlex.join(["python", *(word for word in sys.argv if word not in left_out)])
 
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Hold signals back. A process that is started meanwhile does so, too, until it calls `unblock`."""
-    if os.name != "posix":  # Windows has neither signals that are blocked nor terminals that send them to all
+    """Block both signals, in processes started meanwhile as well, until those call `leave_terminal`."""
+    if os.name != "posix":  # Windows has no signal masks
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -93,10 +93,10 @@ def blocked() -> Iterator[None]:
 
 
 def leave_terminal(ending: Ending) -> None:
-    """Let a process that was started with signals held back hear from its launcher alone, and not from Ctrl-C."""
+    """Detach a worker from the terminal, so that only its launcher ends it, and unblock its signals."""
     if os.name == "posix":
         os.setsid()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # forgets one that came before
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # drops a pending one
     ending.listen()
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

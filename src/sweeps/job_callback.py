@@ -1,4 +1,4 @@
-"""What a run that is a job of a sweep does beside training: it tells how far it is, and ends when it is of no use."""
+"""What a sweep's job does besides training: report its progress, and stop when the study prunes it."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from src.system.json_files import read_json
 
 
 class SweepJob(L.Callback):
-    """Write to the job's status after each epoch, and ask the study, where there is one, whether to go on.
+    """Update the job's status after each epoch, and prune the run if the study says so.
 
     Args:
         folder: the run directory.
@@ -28,11 +28,11 @@ class SweepJob(L.Callback):
         )
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Find the trial that this run is, where a study may prune it."""
+        """Open the trial of this run if the study has a pruner."""
         study = read_json(self.folder / JOB).get("study", {})
         self.prune_by = study.get("prune_by")
         if self.prune_by and trainer.is_global_zero and HydraConfig.initialized():
-            sweeper = HydraConfig.get().sweeper  # of this command, for a folder has no say in what is built
+            sweeper = HydraConfig.get().sweeper  # from the command line, because files must not choose what is built
             if sweeper.get("pruner"):
                 from src.sweeps.study import open_study, trial_of
 
@@ -44,11 +44,11 @@ class SweepJob(L.Callback):
         update_status(self.folder, epoch=trainer.current_epoch, max_epochs=trainer.max_epochs)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note that the figures of the validation are in."""
+        """Note that the validation metrics are complete."""
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Report the metrics of the epoch before, which are complete only now."""
+        """Report the metrics of the previous epoch, which are complete only now."""
         self._report(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -56,11 +56,11 @@ class SweepJob(L.Callback):
         self._report(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell how the epoch ended, and end the run that the study gives up.
+        """Update the status, report to the study, and stop a run that it prunes.
 
         Raises:
-            Pruned: the study does not want the rest.
-            ValueError: the run has no such figure.
+            Pruned: the study prunes this trial.
+            ValueError: the run has no metric `prune_by`.
         """
         epoch = trainer.current_epoch + 1
         update_status(self.folder, epoch=epoch)
@@ -70,34 +70,35 @@ class SweepJob(L.Callback):
             return
         if self.prune_by not in metrics:
             names = ", ".join(sorted(metrics))
-            raise ValueError(f"hydra.sweeper.prune_by={self.prune_by} is not a figure of this run; they are {names}.")
+            raise ValueError(f"hydra.sweeper.prune_by={self.prune_by} is not a metric of this run; it has {names}.")
         value = metrics[self.prune_by]
-        hopeless = False
+        should_prune = False
         if self.trial is not None:
             self.trial.report(value, epoch)
-            hopeless = self.trial.should_prune()
-        if trainer.strategy.reduce_boolean_decision(hopeless, all=False):  # all processes end together
+            should_prune = self.trial.should_prune()
+        if trainer.strategy.reduce_boolean_decision(should_prune, all=False):  # all processes end together
             validated = {
-                name: metrics[name] for name in reported(trainer) if name.startswith("val/") and name in metrics
+                name: metrics[name] for name in reported_metrics(trainer) if name.startswith("val/") and name in metrics
             }
-            update_status(self.folder, figures=validated)  # train/loss is still that of the epoch before
+            update_status(self.folder, figures=validated)  # train/loss is still the previous epoch's
             raise Pruned(value)
 
     def _report(self, trainer: L.Trainer) -> None:
-        """Report the metrics of an epoch that had its validation, or needs none."""
+        """Report the metrics of an epoch that has been validated, or needs no validation."""
         if self._unreported and (self._validated or not trainer.enable_validation):
             metrics = trainer.callback_metrics
             update_status(
-                self.folder, figures={name: float(metrics[name]) for name in reported(trainer) if name in metrics}
+                self.folder,
+                figures={name: float(metrics[name]) for name in reported_metrics(trainer) if name in metrics},
             )
         self._unreported = self._validated = False
 
 
-def reported(trainer: L.Trainer) -> list[str]:
-    """The metrics that a job's status tells after each epoch."""
+def reported_metrics(trainer: L.Trainer) -> list[str]:
+    """The metrics that a job's status has after each epoch."""
     return ["train/loss", "val/loss", *(f"val/{score}" for score in score_of(trainer.lightning_module))]
 
 
 def callbacks_of_job(folder: str) -> list[L.Callback]:
-    """The callback of a run whose folder a sweep has made; none for any other run."""
+    """The callback of a run that is a sweep's job; none for any other run."""
     return [SweepJob(folder)] if (Path(folder) / JOB).is_file() else []

@@ -1,4 +1,4 @@
-"""Run the jobs of a sweep on this machine: one after another in this process, or several at once in processes."""
+"""Run the jobs of a sweep on this machine, one after another in this process or several at once in worker processes."""
 
 import logging
 import os
@@ -32,23 +32,23 @@ from src.system.links import open_to_append
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 0.5
-EXIT_SECONDS = 10  # for a process to end that has nothing left to do
-# how a process ends that was told to, by its launcher or from without: its job has not failed, and goes on
+EXIT_SECONDS = 10  # for an idle process to exit
+# exit codes of a process that was told to end: its job has not failed and can be resumed
 KILLS = (-signal.SIGTERM, -9, RESUMABLE)
 
 
 class LocalLauncher(Launcher):
     """Hydra's launcher for one machine.
 
-    With one job at a time all run in this process; with more, each of `n_jobs` processes takes one job after another
-    and computes with its share of the cores, so that what a job imports is paid for once a process.
+    A single job at a time runs in this process. Otherwise each of `n_jobs` worker processes takes one job after another
+    and uses its share of the cores, so that imports are paid for once a process.
 
     Args:
-        n_jobs: how many jobs run at once.
-        fail_fast: begin no further job after one has failed.
+        n_jobs: number of jobs that run at once.
+        fail_fast: start no further job after one has failed.
 
     Raises:
-        ValueError: there are not so many cores.
+        ValueError: there are fewer cores.
     """
 
     def __init__(self, n_jobs: int = 1, fail_fast: bool = False) -> None:
@@ -57,15 +57,15 @@ class LocalLauncher(Launcher):
             raise ValueError(f"n_jobs={n_jobs}: this machine has the cores for 1 to {cpus} jobs at once.")
         self.n_jobs, self.fail_fast = n_jobs, fail_fast
         self._workers: list[Worker] = []
-        self._own: Job | None = None  # that this process itself runs
+        self._own: Job | None = None  # the job that runs in this process
         self.ending = Ending(lambda: "Interrupted.", lambda: bool(self._busy()), self._abandon)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what jobs are made of; Hydra calls it before anything is launched."""
+        """Store what jobs need; Hydra calls it before launching any."""
         self.task = Task(hydra_context, task_function, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run jobs that are given by their overrides, as any of Hydra's sweepers does; return what came of them."""
+        """Run jobs given by their overrides, as Hydra's own sweepers do, and return their results."""
         folder = Path(self.task.config.hydra.sweep.dir)
         jobs = [
             Job(number, tuple(overrides), folder / str(number))
@@ -75,12 +75,12 @@ class LocalLauncher(Launcher):
         return [job_return(job) for job in jobs]
 
     def run(self, jobs: Iterable[Job], total: int, ended: Callable[[Job], None] | None = None) -> None:
-        """Run jobs until there are none, one has failed and that is to end the sweep, or a signal ends it.
+        """Run jobs until all have ended, one has failed and `fail_fast` is set, or a signal arrives.
 
         Args:
-            jobs: taken from it when there is room for one more.
-            total: how many there will be, for the display.
-            ended: called with each job when it has ended.
+            jobs: consumed one by one as there is capacity.
+            total: number of jobs, for the display.
+            ended: called with each job after it has ended.
         """
         setup_globals()
         self.ending.listen()
@@ -119,7 +119,7 @@ class LocalLauncher(Launcher):
                     job = worker.collect()
                     if job is not None:
                         ended(job)
-                        progress.tell(job)
+                        progress.log(job)
                         over |= self.fail_fast and job.status == FAILED
                 self._workers = [worker for worker in self._workers if not worker.gone]
                 if self.ending.asked:
@@ -138,7 +138,7 @@ class LocalLauncher(Launcher):
         return self._workers[-1]
 
     def close(self) -> None:
-        """End the processes, which are kept from one batch of jobs to the next; what they still run saves its state."""
+        """End the workers, which are kept between batches of jobs; a job that still runs saves its state."""
         for worker in self._busy():
             worker.end_job()
         for worker in self._workers:
@@ -149,11 +149,11 @@ class LocalLauncher(Launcher):
         self._workers.clear()
 
     def _abandon(self) -> None:
-        """End everything that runs, and let the jobs tell that they were interrupted."""
+        """Kill everything that runs, and mark the jobs as interrupted."""
         running = [worker.job for worker in self._busy()] + [self._own]
         for worker in self._workers:
             worker.kill()
-        for child in active_children():  # a worker that has just been started, a job's loaders
+        for child in active_children():  # a worker that has just been started, or a job's data loaders
             child.kill()
         for job in running:
             if job is not None:
@@ -164,27 +164,27 @@ class Worker:
     """A process that runs one job after another.
 
     Args:
-        task: what jobs are made of.
+        task: runs a job.
     """
 
     def __init__(self, task: Task) -> None:
-        context = get_context("spawn")  # a fork would share the threads and locks of what is loaded already
+        context = get_context("spawn")  # a fork would copy locks that other threads hold
         self.connection, other = context.Pipe()
         self.process = context.Process(target=run_worker, args=(other, task, Singleton.get_state()["instances"]))
-        resource_tracker.ensure_running()  # by itself it would unblock the signals again
+        resource_tracker.ensure_running()  # started later, it would unblock the signals
         with blocked():
             self.process.start()
         other.close()  # so that the death of the process ends the connection
         self.job: Job | None = None
-        self.gone = self._told = False
+        self.gone = self._terminated = False
 
     def give(self, job: Job) -> None:
-        """Let the process run a job."""
+        """Send a job to the process."""
         self.connection.send(job)
         self.job = job
 
     def collect(self) -> Job | None:
-        """The job that the process has been given, when it is done with it or has died of it."""
+        """The job of the process if it has ended, or the process died; None while it runs."""
         job = self.job
         if job is None or not self.connection.poll():
             return None
@@ -195,23 +195,23 @@ class Worker:
             self.process.join(EXIT_SECONDS)
             self.kill()
             code = self.process.exitcode or 0
-            if self._told or code in KILLS:
+            if self._terminated or code in KILLS:
                 mark_interrupted(job)
             else:
                 how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
-                mark_lost(job, f"The process of this job ended {how}; its last words are in {job.folder}/console.log")
+                mark_lost(job, f"The process of this job ended {how}; its output is in {job.folder}/console.log")
         self.job = None
         return job
 
     def end_job(self) -> None:
-        """Let the job save its state and end; where it can't yet, the process ends."""
-        if not self._told:
-            self._told = True
+        """Tell the job to save its state and end."""
+        if not self._terminated:
+            self._terminated = True
             self.process.terminate()
 
     def kill(self) -> None:
-        """End the process, and what its job has started and not ended."""
-        if os.name == "posix" and self.process.pid is not None:  # Windows has no groups of processes
+        """Kill the process and all that its job has started."""
+        if os.name == "posix" and self.process.pid is not None:  # Windows has no process groups
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
@@ -219,11 +219,11 @@ class Worker:
 
 
 def run_worker(connection: Connection, task: Task, singletons: Any) -> None:
-    """What a worker does: run the jobs that it is sent until there are no more, or nobody who sends them."""
+    """Run the jobs that are sent over the connection until it is closed."""
     job: Job | None = None
     leave_terminal(Ending(lambda: "Interrupted.", abandon=lambda: mark_interrupted(job) if job else None))
     threading.Thread(target=end_with_parent, daemon=True).start()
-    Singleton._instances.update(singletons)  # OmegaConf's resolvers, the rest of its state, are no plain objects
+    Singleton._instances.update(singletons)  # without OmegaConf's resolvers, which cannot be pickled
     setup_globals()
     while True:
         try:
@@ -234,19 +234,19 @@ def run_worker(connection: Connection, task: Task, singletons: Any) -> None:
         try:
             with console_to(job.folder / "console.log"):
                 result = task.run(job)
-        except OSError as error:  # on a full disk not even Hydra can write what it writes before a job begins
+        except OSError as error:  # on a full disk Hydra fails before the job starts
             sys.exit(f"ERROR: {describe(error)}")
-        goes_on = not isinstance(result._return_value, Interrupted)
+        continues = not isinstance(result._return_value, Interrupted)
         try:
-            connection.send(goes_on)
+            connection.send(continues)
         except OSError:  # the launcher has been killed
             return
-        if not goes_on:
+        if not continues:
             return
 
 
 def end_with_parent() -> None:
-    """Save and end when the launcher has been killed: nobody would know of this process."""
+    """Let the job save and end when the launcher has been killed, so that no orphan is left."""
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -255,7 +255,7 @@ def end_with_parent() -> None:
 
 @contextmanager
 def console_to(path: Path) -> Iterator[None]:
-    """Let all that this process and its children print go to the end of a file."""
+    """Append all output of this process and its children to a file."""
     streams = {stream.fileno(): os.dup(stream.fileno()) for stream in (sys.__stdout__, sys.__stderr__) if stream}
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_to_append(path) as file:
@@ -272,11 +272,11 @@ def console_to(path: Path) -> Iterator[None]:
 
 
 def ignore(job: Job) -> None:
-    """What is done at the end of a job where nobody wants to know."""
+    """Do nothing when a job ends."""
 
 
 def job_return(job: Job) -> JobReturn:
-    """What Hydra wants to know of a job that another process has run."""
+    """The result of a job, in Hydra's form."""
     result, facts = JobReturn(), job.facts
     result.overrides = list(job.overrides)
     failed = job.status in (FAILED, INTERRUPTED)

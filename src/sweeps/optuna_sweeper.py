@@ -1,4 +1,4 @@
-"""Sweep by a study: Optuna chooses what is tried next from what has come out so far."""
+"""Sweep by an Optuna study, which chooses each trial from the results so far."""
 
 import logging
 import math
@@ -18,9 +18,10 @@ from omegaconf import DictConfig, ListConfig
 
 from src.config.objectives import objectives
 from src.config.quoting import name_of
-from src.run.status import FAILED, FINISHED, INTERRUPTED, JOB, PENDING, PRUNED
+from src.run.file_names import JOB
+from src.run.status import FAILED, FINISHED, INTERRUPTED, PENDING, PRUNED
 from src.sweeps.jobs import Job
-from src.sweeps.objectives import Objective, again
+from src.sweeps.objectives import Objective, rerun_command
 from src.sweeps.space import SearchSpace, override_text
 from src.sweeps.study import attribute, check_values, open_study, trial_of
 from src.sweeps.sweeper import ResumableSweeper, wait_for
@@ -34,24 +35,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RESULTS = "optimization_results.yaml"
-LAUNCHERS = ".launchers"  # a folder for each process that launches trials, locked while it lives
-FOLDER, LAUNCHER, RETRY_OF = "folder", "launcher", "retry_of"  # what a trial knows beside its parameters
+LAUNCHERS = ".launchers"  # one folder per launching process, locked while it lives
+FOLDER, LAUNCHER, RETRY_OF = "folder", "launcher", "retry_of"  # user attributes of a trial
 
 
 class OptunaSweeper(ResumableSweeper):
     """Hydra's sweeper for studies; a trial is a job of the same number.
 
-    In the folder of a former sweep the study goes on: interrupted trials from their checkpoints, then new ones until
-    there are `n_trials` in all. Several processes may do so at once, in one folder or, with a storage that they share,
+    In the folder of an earlier sweep the study continues: interrupted trials from their checkpoints, then new ones
+    until there are `n_trials` in total. Several processes may do so at once, in one folder or, with a shared storage,
     in several.
 
     Args:
-        direction: `maximize` or `minimize`; a list of them where `optimized_metric` is one; None: as the score's mode
-            and the names of other metrics say.
-        n_trials: of the study, in all.
-        sampler: the configuration of Optuna's sampler.
-        pruner: the configuration of what gives up hopeless trials; None: nothing does.
-        prune_by: the figure of each validated epoch that the pruner compares.
+        direction: `maximize` or `minimize`, or a list if `optimized_metric` is one; None: from the score's mode and the
+            names of other metrics.
+        n_trials: of the study, in total.
+        sampler: configuration of Optuna's sampler.
+        pruner: configuration of the pruner; None: no pruning.
+        prune_by: the metric of each validated epoch that the pruner compares.
         storage: a journal file, or the URL of a database.
         study_name: of the study in its storage.
         conditional_params: further `params` for each condition, such as `model=mnist_cnn_68k`.
@@ -82,7 +83,7 @@ class OptunaSweeper(ResumableSweeper):
         self.conditional_params = conditional_params or {}
 
     def run(self, overrides: dict[str, Override]) -> list[Job]:
-        """Go on with the study until it has its trials."""
+        """Run trials until the study has `n_trials`."""
         names = self._names()
         conditional = {
             condition: {key: self.parse([override_text(key, value)])[0] for key, value in parts.items()}
@@ -97,7 +98,7 @@ class OptunaSweeper(ResumableSweeper):
             pairs = zip(names, self.directions, strict=True)
             self.objectives = [Objective(name, direction == "minimize") for name, direction in pairs]
         directions = [one.direction for one in self.objectives]
-        self.study = open_study(self.storage, self.study_name, directions)  # what is refused leaves none behind
+        self.study = open_study(self.storage, self.study_name, directions)  # a refused study is not created
         check_values(self.study)
         self.jobs = self.open([*map(name_of, overrides), *(key for parts in conditional.values() for key in parts)])
         with self._present() as launcher:
@@ -122,7 +123,7 @@ class OptunaSweeper(ResumableSweeper):
         if self.pruner is not None and (compared := self._compared(names[0])).startswith("test/"):
             known = compared.replace("test", "val", 1)
             raise ValueError(
-                f"{names[0]} is not known while a run trains: set hydra.sweeper.prune_by={known}, or another figure of "
+                f"{names[0]} is not known while a run trains: set hydra.sweeper.prune_by={known}, or another metric of "
                 "each epoch, or hydra/sweeper/pruner=none."
             )
         return names
@@ -135,14 +136,14 @@ class OptunaSweeper(ResumableSweeper):
 
     @contextmanager
     def _present(self) -> Iterator[Path]:
-        """A folder that is locked for as long as this process lives: its trials are not lost, and others leave them."""
+        """Lock a folder for as long as this process lives, so that others do not take its trials for lost."""
         folder = self.folder / LAUNCHERS / f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         with locked(folder):
             yield folder
         shutil.rmtree(folder, ignore_errors=True)
 
     def _trials(self, total: int, launcher: Path, objectives: list[str]) -> Iterator[Job]:
-        """The job of each trial that is to be run: first those that others have left, then new ones."""
+        """The job of each trial to run: first those that dead launchers have left, then new ones."""
         study: dict[str, Any] = {"storage": self.storage, "name": self.study_name, "objectives": objectives}
         if self.pruner is not None:
             study["prune_by"] = self._compared(objectives[0])
@@ -161,7 +162,7 @@ class OptunaSweeper(ResumableSweeper):
         for job in left:
             if job.status in (PENDING, INTERRUPTED):
                 yield job
-            else:  # it ended, and its launcher did before it could tell
+            else:  # its launcher ended before it could tell the study
                 self._tell(job)
         while True:
             with self._asking():
@@ -172,18 +173,18 @@ class OptunaSweeper(ResumableSweeper):
                 if (self.folder / str(len(trials)) / JOB).is_file():  # of another study, or one whose storage is gone
                     raise ValueError(
                         f"{self.folder} holds a job {len(trials)} that the study {self.study_name} in {self.storage} "
-                        "does not know: choose another sweep=<name> for this study."
+                        "does not have: choose another sweep=<name> for this study."
                     )
                 self.study.sampler = self._make_sampler(len(trials))
                 job = job_of(self.study.ask().number)
             yield job
 
     def _asking(self) -> AbstractContextManager[None]:
-        """One process at a time draws trials."""
+        """Let one process at a time draw trials."""
         return locked(self.folder / LAUNCHERS, patience=math.inf)
 
     def _make_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
-        """A sampler for one trial: what it draws follows from the seed, the trial's number and the trials before."""
+        """A sampler for one trial, determined by the seed, the trial's number and earlier trials."""
         options: dict[str, Any] = {}
         if self._is_grid():
             options["search_space"] = self.space.grid()
@@ -193,7 +194,7 @@ class OptunaSweeper(ResumableSweeper):
         return sampler
 
     def _left(self) -> list[int]:
-        """The trials of this folder that nobody looks after, for their launchers have ended or been killed."""
+        """The running trials of this folder whose launchers have ended or been killed."""
         return [
             trial.number
             for trial in self.study.get_trials(deepcopy=False)
@@ -201,22 +202,22 @@ class OptunaSweeper(ResumableSweeper):
         ]
 
     def _has_launcher(self, trial: "optuna.trial.FrozenTrial") -> bool:
-        """Whether a process of this folder looks after a trial; only the name of its lock is taken from the storage."""
+        """Whether the launcher of a trial lives; only the name of its lock is taken from the storage."""
         name = Path(attribute(trial, LAUNCHER, str) or "").name
         return bool(name) and is_locked(self.folder / LAUNCHERS / name)
 
     def _is_ours(self, trial: "optuna.trial.FrozenTrial") -> bool:
-        """Whether a trial belongs to this folder, which may have been moved since, or has just been drawn."""
+        """Whether a trial belongs to this folder, which may have been moved, or has just been drawn."""
         folder = self._folder_of(trial)
         moved = (self.folder / str(trial.number) / JOB).is_file() and not Path(folder).is_dir()
         return folder == str(self.folder) or moved
 
     def _folder_of(self, trial: "optuna.trial.FrozenTrial") -> str:
-        """The folder in whose sweep a trial was drawn."""
+        """The folder of the sweep that drew a trial."""
         return attribute(trial, FOLDER, str) or str(self.folder)
 
     def _retried(self) -> set[int]:
-        """The numbers of failed trials in whose place there are others."""
+        """The numbers of failed trials that have been replaced by others."""
         trials = self.study.get_trials(deepcopy=False)
         return {attribute(trial, RETRY_OF, int) for trial in trials} & {trial.number for trial in trials}
 
@@ -227,30 +228,30 @@ class OptunaSweeper(ResumableSweeper):
                 self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
 
     def _tell(self, job: Job) -> None:
-        """Tell the study how a trial has ended."""
+        """Tell the study how a trial ended."""
         from optuna.samplers import RandomSampler
         from optuna.trial import TrialState
 
         value = job.facts.get("value")
-        self.study.sampler = RandomSampler()  # which has nothing to do at the end of a trial
+        self.study.sampler = RandomSampler()  # which does nothing at the end of a trial
         if job.status == FINISHED and None not in (value if isinstance(value, list) else [value]):
             self.study.tell(job.number, value, skip_if_finished=True)
         elif job.status == PRUNED:
             self.study.tell(job.number, state=TrialState.PRUNED, skip_if_finished=True)
-        elif job.status in (FINISHED, FAILED):  # or a figure that is no number
+        elif job.status in (FINISHED, FAILED):  # or a value that is not a number
             self.study.tell(job.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _report(self, names: list[str]) -> None:
-        """Say which trials were best, and write them down."""
+        """Log the best trials, and write them to a file."""
         if not any(trial.state.name == "COMPLETE" for trial in self.study.get_trials(deepcopy=False)):
-            log.warning("No trial has been completed.")
+            log.warning("No trial has completed.")
             return
         best: list[dict[str, Any]] = [
             {
                 "trial": trial.number,
                 "values": dict(zip(names, trial.values, strict=True)),
                 "params": trial.params,
-                "command": again(Path(self._folder_of(trial)) / str(trial.number)),
+                "command": rerun_command(Path(self._folder_of(trial)) / str(trial.number)),
             }
             for trial in self.study.best_trials
         ]
@@ -258,5 +259,5 @@ class OptunaSweeper(ResumableSweeper):
             self.folder / RESULTS, yaml.safe_dump({"name": "optuna", "best": best}, sort_keys=False, width=math.inf)
         )
         for one in best:
-            figures = ", ".join(f"{name} {value:.4g}" for name, value in one["values"].items())
-            log.info("best trial %d: %s; again: %s", one["trial"], figures, printable(one["command"]))
+            values = ", ".join(f"{name} {value:.4g}" for name, value in one["values"].items())
+            log.info("best trial %d: %s; again: %s", one["trial"], values, printable(one["command"]))

@@ -1,4 +1,4 @@
-"""What a study searches: the values and ranges that overrides stand for, some of them only where others hold."""
+"""The search space of a study: values and ranges of overrides, some of them conditional on others."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,10 @@ class SearchSpace:
     """The overrides of a study's trials.
 
     Args:
-        overrides: of every trial, by their keys: single values, which are passed on, and sweeps, which are searched.
-        conditional: further overrides by their keys, for each condition such as `model=mnist_cnn_68k`; they are
-            searched in trials in which the condition holds.
-        parse: reads an override.
+        overrides: of every trial, by key: single values, which are fixed, and sweeps, which are searched.
+        conditional: further overrides by key for each condition, such as `model=mnist_cnn_68k`; they are searched in
+            trials in which the condition holds.
+        parse: parses an override.
 
     Raises:
         ValueError: a range is empty, a condition can never hold, or a key is searched twice.
@@ -53,14 +53,14 @@ class SearchSpace:
             self.conditional[condition] = {key: distribution(one) for key, one in parts.items()}
 
     def suggest(self, trial: "Trial") -> list[str]:
-        """The overrides of a trial; what has been drawn for it before stays."""
+        """The overrides of a trial; values that it already has are kept."""
         words = [*self.fixed, *(override_text(key, draw(trial, key, one)) for key, one in self.searched.items())]
         for parts in self._holding(words):
             words += [override_text(key, draw(trial, key, one)) for key, one in parts.items()]
         return words
 
     def rows(self) -> list[list[str]]:
-        """Overrides of as many jobs as it takes to see every value and both ends of every range."""
+        """Overrides of as many jobs as are needed to cover every value and both ends of every range."""
         examples = {key: examples_of(one) for key, one in self.searched.items()}
         rows = []
         for number in range(max(map(len, examples.values()))):
@@ -76,17 +76,17 @@ class SearchSpace:
         """All values of each key.
 
         Raises:
-            ValueError: a key is searched in a range without steps, or under a condition.
+            ValueError: a key has a range without steps, or a condition.
         """
         if self.conditional:
-            raise ValueError("hydra/sweeper/sampler=grid knows no conditional_params.")
+            raise ValueError("hydra/sweeper/sampler=grid does not support conditional_params.")
         values = {key: grid_of(one) for key, one in self.searched.items()}
-        endless = [key for key, found in values.items() if found is None]
-        if endless:
+        continuous = [key for key, choices in values.items() if choices is None]
+        if continuous:
             raise ValueError(
-                f"hydra/sweeper/sampler=grid needs single values for {', '.join(endless)}, or a range with steps."
+                f"hydra/sweeper/sampler=grid needs single values for {', '.join(continuous)}, or a range with steps."
             )
-        return {key: found for key, found in values.items() if found is not None}
+        return {key: choices for key, choices in values.items() if choices is not None}
 
     def _holding(self, words: Sequence[str]) -> list[dict[str, "BaseDistribution"]]:
         present = {key_of([one]) for one in words}
@@ -94,7 +94,7 @@ class SearchSpace:
 
 
 def distribution(override: Override) -> "BaseDistribution":
-    """What Optuna draws from for an override such as `lr=tag(log,interval(1e-4,1e-1))` or `batch_size=32,64`.
+    """Optuna's distribution for an override such as `lr=tag(log,interval(1e-4,1e-1))` or `batch_size=32,64`.
 
     Raises:
         ValueError: it is empty, or logarithmic and not positive.
@@ -129,33 +129,33 @@ def distribution(override: Override) -> "BaseDistribution":
 
 
 def draw(trial: "Trial", key: str, one: "BaseDistribution") -> Any:
-    """A value of a trial; the one that it has where it was drawn before.
+    """Draw a value for a trial, or return the one it already has.
 
-    Optuna returns that, and one that was enqueued, as its storage keeps it: whatever it may be.
+    Optuna returns stored and enqueued values unchecked, whatever the storage holds.
 
     Raises:
-        ValueError: what the storage keeps is no value of this search.
+        ValueError: the stored value is not in this search space.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     try:
         if isinstance(one, CategoricalDistribution):
-            found = trial.suggest_categorical(key, one.choices)
+            value = trial.suggest_categorical(key, one.choices)
         elif isinstance(one, FloatDistribution):
-            found = trial.suggest_float(key, one.low, one.high, step=one.step, log=one.log)
+            value = trial.suggest_float(key, one.low, one.high, step=one.step, log=one.log)
         else:
             assert isinstance(one, IntDistribution)
-            found = trial.suggest_int(key, one.low, one.high, step=one.step, log=one.log)
-        return checked(found, one)
+            value = trial.suggest_int(key, one.low, one.high, step=one.step, log=one.log)
+        return checked(value, one)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(
-            f"{key} of trial {trial.number} is no value of this search, {in_a_line(error)}: search as before, or "
+            f"{key} of trial {trial.number} is not in this search space, {in_a_line(error)}: search as before, or "
             "choose another hydra.sweeper.study_name."
         ) from error
 
 
 def checked(value: Any, one: "BaseDistribution") -> bool | int | float | str | None:
-    """One of the choices, or a plain number within the range; never an object or a text that came from a storage.
+    """One of the choices, or a plain number within the range; never an object or text from the storage.
 
     Raises:
         ValueError: it is neither.
@@ -168,7 +168,7 @@ def checked(value: Any, one: "BaseDistribution") -> bool | int | float | str | N
                 return choice
         raise ValueError(f"{value!r} is not one of {', '.join(map(str, one.choices))}")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     low, high = one.low, one.high  # type: ignore[attr-defined]
     rounding = 1e-9 * (high - low)
     if not low - rounding <= value <= high + rounding:
@@ -186,7 +186,7 @@ def examples_of(one: "BaseDistribution") -> list[Any]:
 
 
 def grid_of(one: "BaseDistribution") -> list[Any] | None:
-    """All values of a distribution; None where they can't be counted."""
+    """All values of a distribution; None if it is continuous."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     if isinstance(one, CategoricalDistribution):
@@ -198,19 +198,19 @@ def grid_of(one: "BaseDistribution") -> list[Any] | None:
 
 
 def override_text(key: str, value: Any) -> str:
-    """An override with a value that was drawn."""
+    """An override that sets a key to a value."""
     return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
 
 
 def values_of(override: Override) -> list[str]:
-    """An override once for each value that it lists.
+    """One override for each value of a sweep.
 
     Raises:
-        ValueError: it lists none.
+        ValueError: it has no values.
     """
     if not override.is_sweep_override():
         return [override.input_line or ""]
-    found = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-    if not found:
+    overrides = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    if not overrides:
         raise ValueError(f"{override.input_line} is empty: it lists no value.")
-    return found
+    return overrides

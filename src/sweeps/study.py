@@ -1,4 +1,4 @@
-"""A study of Optuna: where it is kept, and how a trial is found in it."""
+"""Open an Optuna study safely, whatever its storage holds."""
 
 import os
 import sqlite3
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import optuna
 
 SQLITE = "sqlite:///"
-MOST_STEPS = 50_000_000  # of SQLite's machine, to read a study: 10,000 trials of 100 epochs take a third
-STEPS = 10_000  # after which they are counted
-PATIENCE = 60  # seconds for others to write to a journal, which takes them milliseconds
+MAX_STEPS = 50_000_000  # of SQLite's virtual machine; a study of 10,000 trials of 100 epochs takes a third
+STEPS = 10_000  # between two checks of the limit
+PATIENCE = 60  # seconds to wait for another process to write to a journal, which takes milliseconds
 EXTRA = "hydra/sweeper=optuna needs a package that is not installed: pip install -e '.[sweep]'"
 
 
@@ -29,18 +29,18 @@ def open_study(
     pruner: Mapping[str, Any] | None = None,
     bounded: bool = False,
 ) -> "optuna.Study":
-    """Open a study, or begin it where its directions are given.
+    """Load a study, or create it if its directions are given.
 
     Args:
         storage: the path of a journal file, or the URL of a database, such as `sqlite:///logs/studies.db`.
         name: of the study within its storage, which may keep several.
         directions: `maximize` or `minimize` for each objective.
-        pruner: the configuration of what gives up hopeless trials; None: nothing does.
-        bounded: a file of SQLite may come from anywhere: plain tables, in which so much is done and no more.
+        pruner: configuration of the pruner; None: no pruning.
+        bounded: treat a SQLite file as untrusted: accept only plain tables, and limit the work of reading them.
 
     Raises:
         ModuleNotFoundError: Optuna is not installed.
-        ValueError: the storage is locked, damaged, or that of another version; or the study has other directions.
+        ValueError: the storage is locked, damaged, or of another version; or the study has other directions.
     """
     try:
         import optuna
@@ -48,38 +48,38 @@ def open_study(
         from optuna.storages.journal import JournalFileBackend
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(EXTRA) from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # our tables tell how trials do
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # our own tables show the progress
     options: dict[str, Any] = {
         "study_name": name,
-        "sampler": optuna.samplers.RandomSampler(),  # whoever asks for trials puts another in its place
+        "sampler": optuna.samplers.RandomSampler(),  # replaced before trials are drawn
         "pruner": hydra.utils.instantiate(pruner) if pruner else optuna.pruners.NopPruner(),
     }
     try:
         if "://" in storage:
             options_of_engine = {"creator": bounded_database(storage.removeprefix(SQLITE))} if bounded else None
-            kept: Any = RDBStorage(storage, engine_kwargs=options_of_engine)
+            backend: Any = RDBStorage(storage, engine_kwargs=options_of_engine)
         else:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
-            kept = JournalStorage(JournalFileBackend(storage, lock_obj=lock_of(storage)))
+            backend = JournalStorage(JournalFileBackend(storage, lock_obj=lock_of(storage)))
         if directions is None:
-            return optuna.load_study(storage=kept, **options)
-        study = optuna.create_study(storage=kept, directions=[*directions], load_if_exists=True, **options)
-    except Exception as error:  # of whatever kind the storage's engine raises
+            return optuna.load_study(storage=backend, **options)
+        study = optuna.create_study(storage=backend, directions=[*directions], load_if_exists=True, **options)
+    except Exception as error:  # the storage may raise anything
         raise ValueError(f"The study {name} cannot be opened in {storage}: {reason(error)}") from error
-    found = [direction.name.lower() for direction in study.directions]
-    if found != list(directions):
+    current = [direction.name.lower() for direction in study.directions]
+    if current != list(directions):
         raise ValueError(
-            f"hydra.sweeper.direction={', '.join(directions)}: the study {name} in {storage} wants to "
-            f"{', '.join(found)}; choose another hydra.sweeper.study_name, or say "
-            f"hydra.sweeper.direction=[{','.join(found)}] to go on with it."
+            f"hydra.sweeper.direction={', '.join(directions)}: the study {name} in {storage} has "
+            f"{', '.join(current)}; choose another hydra.sweeper.study_name, or say "
+            f"hydra.sweeper.direction=[{','.join(current)}] to continue it."
         )
     return study
 
 
 class JournalLock:
-    """The kernel's lock on a journal itself, in Optuna's terms; it ends with the process that holds it.
+    """A kernel lock on the journal file, released when the process that holds it ends.
 
-    Optuna's own are files and links that stay when a process is killed.
+    Optuna's own locks are files and links that remain when a process is killed.
 
     Args:
         path: of the journal.
@@ -106,14 +106,14 @@ class JournalLock:
         return True
 
     def release(self) -> None:
-        """Let others lock it."""
+        """Release the lock."""
         assert self._descriptor is not None
         os.close(self._descriptor)
         self._descriptor = None
 
 
 def lock_of(journal: str) -> Any:
-    """What keeps others from writing to a journal at the same time."""
+    """The lock for writing to a journal."""
     if os.name == "posix":
         return JournalLock(journal)
     from optuna.storages.journal import JournalFileOpenLock
@@ -122,34 +122,34 @@ def lock_of(journal: str) -> Any:
 
 
 def bounded_database(path: str) -> Callable[[], sqlite3.Connection]:
-    """What connects to a database of SQLite that may hold anything; all connections together end in time.
+    """Return a function that connects to an untrusted SQLite database, with a limit on the total work.
 
     Raises:
-        DatabaseError: it holds more than tables and indices: a view is a program, which may have no end.
+        DatabaseError: it holds more than tables and indices; a view or trigger could run for ever.
     """
-    left = [MOST_STEPS]
+    remaining = [MAX_STEPS]
 
-    def is_enough() -> bool:
-        left[0] -= STEPS
-        return left[0] < 0
+    def is_exhausted() -> bool:
+        remaining[0] -= STEPS
+        return remaining[0] < 0
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path, check_same_thread=False)
-        connection.set_progress_handler(is_enough, STEPS)  # a signal is heard there, too
+        connection.set_progress_handler(is_exhausted, STEPS)  # which also lets signals be handled
         return connection
 
     connection = connect()
     try:
         rows = connection.execute("SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')")
-        if (found := rows.fetchone()) is not None:
-            raise sqlite3.DatabaseError(f"it holds a {found[0]}, which no study has.")
+        if (other := rows.fetchone()) is not None:
+            raise sqlite3.DatabaseError(f"it holds a {other[0]}, which no study has.")
     finally:
         connection.close()
     return connect
 
 
 def reason(error: BaseException) -> str:
-    """Why a storage can't be used, as far as its engine tells."""
+    """Why a storage cannot be used."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip().partition("\n")[0]
@@ -157,24 +157,24 @@ def reason(error: BaseException) -> str:
         return "another program has locked it; try again when that has ended."
     if "runtime optuna version" in text or isinstance(error, AssertionError):  # a database; a journal
         return "another version of Optuna made it; choose another hydra.sweeper.storage, or install that version."
-    if isinstance(error, ValueError | KeyError | TypeError):  # what a file comes to that is none of Optuna's
-        return "it is no storage of a study, or damaged."
-    if text == "interrupted":  # by the bound of steps
+    if isinstance(error, ValueError | KeyError | TypeError):  # raised for files that are not Optuna's
+        return "it is not the storage of a study, or it is damaged."
+    if text == "interrupted":  # by the limit of steps
         return "it takes too long to read, and is damaged."
     return text or type(error).__name__
 
 
-def attribute(trial: "optuna.trial.FrozenTrial", name: str, kind: type) -> Any:
-    """What a trial keeps under a name; None where it is lacking, or of another kind than this project writes."""
-    found = trial.user_attrs.get(name)
-    return found if type(found) is kind else None
+def attribute(trial: "optuna.trial.FrozenTrial", name: str, expected_type: type) -> Any:
+    """An attribute of a trial; None if it is missing or of another type."""
+    value = trial.user_attrs.get(name)
+    return value if type(value) is expected_type else None
 
 
 def check_values(study: "optuna.Study") -> None:
-    """Check that completed trials have numbers for their values, which Optuna takes from its storage as they are.
+    """Check that the values of completed trials are numbers, which Optuna does not check.
 
     Raises:
-        ValueError: one has none.
+        ValueError: a trial has other values.
     """
     for trial in study.get_trials(deepcopy=False):
         values = trial.values or []
@@ -188,8 +188,8 @@ def check_values(study: "optuna.Study") -> None:
 
 
 def trial_of(study: "optuna.Study", number: int) -> "optuna.trial.Trial":
-    """The trial with a number, to report to and to ask for the rest of its parameters."""
+    """The trial of a number, to report to and to draw further parameters for."""
     from optuna.trial import Trial
 
-    (found,) = [trial for trial in study.get_trials(deepcopy=False) if trial.number == number]
-    return Trial(study, found._trial_id)
+    (frozen,) = [trial for trial in study.get_trials(deepcopy=False) if trial.number == number]
+    return Trial(study, frozen._trial_id)

@@ -1,4 +1,4 @@
-"""What all sweeps have in common: a folder that knows its jobs, a launcher that runs them, and an end that tells."""
+"""The base of all sweepers: a folder that records its jobs, a launcher that runs them, and a summary at the end."""
 
 import itertools
 import logging
@@ -19,16 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.objectives import check_objectives, objectives
 from src.config.quoting import name_of
+from src.run.file_names import RECORD
 from src.run.interruption import SweepFailed, SweepInterrupted
 from src.run.scores import Score
 from src.run.status import FAILED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.ending import Ending, typed_command
-from src.sweeps.jobs import Job, Sweep, jobs_in, without_names
+from src.sweeps.jobs import Job, Sweep, jobs_in, without_sweep_keys
 from src.sweeps.launcher import LocalLauncher
 from src.sweeps.objectives import Objective, objectives_of
 from src.sweeps.space import override_text
 from src.sweeps.table import summarise
-from src.sweeps.task import kind
+from src.sweeps.task import template
 from src.system.json_files import read_json
 from src.system.safe_files import printable
 from src.system.wording import counted
@@ -41,18 +42,18 @@ POLL_SECONDS = 0.5
 
 
 class ResumableSweeper(Sweeper):
-    """A sweep that can be ended at any moment and run again in the same folder.
+    """A sweep that can be interrupted at any moment and resumed in the same folder.
 
     Args:
-        params: overrides that a file gives, such as `{seed: "1,2,3"}`; the command line's win.
-        retry_failed: run failed jobs again, too.
-        fail_fast: begin no further job after one has failed.
-        n_jobs: how many jobs run at once.
+        params: overrides of the configuration, such as `{seed: "1,2,3"}`; those of the command line win.
+        retry_failed: also run failed jobs again.
+        fail_fast: start no further job after one has failed.
+        n_jobs: number of jobs that run at once.
     """
 
     config: DictConfig
     hydra_context: HydraContext
-    objectives: Sequence[Objective] = ()  # known once the jobs have been checked
+    objectives: Sequence[Objective] = ()  # set by `check`
 
     def __init__(
         self,
@@ -64,10 +65,10 @@ class ResumableSweeper(Sweeper):
         self.params, self.retry_failed, self.fail_fast, self.n_jobs = params or {}, retry_failed, fail_fast, n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher; Hydra calls it before the sweep.
+        """Build the launcher; Hydra calls it before the sweep.
 
         Raises:
-            ModuleNotFoundError: the launcher is that of an extra, which is not installed.
+            ModuleNotFoundError: the launcher belongs to an extra that is not installed.
         """
         self.hydra_context, self.config = hydra_context, config
         try:
@@ -82,15 +83,18 @@ class ResumableSweeper(Sweeper):
             raise ModuleNotFoundError(
                 f"hydra/launcher={choice} needs a package that is not installed: pip install -e '.[{extra}]'"
             ) from error
-        self.ending = self.launcher.ending if isinstance(self.launcher, LocalLauncher) else Ending(self.not_ended)
+        self.ending = self.launcher.ending if isinstance(self.launcher, LocalLauncher) else Ending(self.resume_hint)
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run what is still to be run of the sweep that the arguments ask for.
+        """Run the pending jobs of the sweep.
+
+        Returns:
+            The value of the objectives of each job.
 
         Raises:
-            SweepInterrupted: a signal ended it; the same command goes on.
-            SweepFailed: jobs have failed, and the others have ended.
-            ValueError: its folder has no name, or is that of another sweep.
+            SweepInterrupted: a signal ended it; the same command resumes it.
+            SweepFailed: some jobs failed, after all others have ended.
+            ValueError: the name of its folder is invalid, or the folder belongs to another sweep.
         """
         name = str(self.config.get("sweep", "unnamed") or "")
         if not name:
@@ -103,7 +107,7 @@ class ResumableSweeper(Sweeper):
         words = [override_text(key, value) for key, value in self.params.items() if key not in given]
         overrides = self.parse([*words, *arguments])
         self.folder = Path(self.config.hydra.sweep.dir).resolve()
-        self.ending.sentence = self.not_ended
+        self.ending.sentence = self.resume_hint
         self.ending.listen()
         try:
             jobs = self.run({override.get_key_element(): override for override in overrides})
@@ -113,7 +117,7 @@ class ResumableSweeper(Sweeper):
         summarise(jobs, self.folder, objectives=self.objectives)
         statuses = {job.status for job in jobs}
         if statuses & {INTERRUPTED, PENDING, RUNNING}:
-            raise SweepInterrupted(self.not_ended())
+            raise SweepInterrupted(self.resume_hint())
         if FAILED in statuses:
             failed = sum(job.status == FAILED for job in jobs)
             raise SweepFailed(
@@ -122,19 +126,19 @@ class ResumableSweeper(Sweeper):
         return [job.facts.get("value") for job in jobs]
 
     def run(self, overrides: dict[str, Override]) -> list[Job]:
-        """Run the jobs, and return all that the summary is to tell of."""
+        """Run the jobs, and return those that the summary lists."""
         raise NotImplementedError
 
     def parse(self, words: list[str]) -> list[Override]:
-        """Read overrides; patterns such as `glob(mnist_*)` stand for the files that there are."""
+        """Parse overrides; patterns such as `glob(mnist_*)` match the files of a config group."""
         return OverridesParser.create(self.hydra_context.config_loader).parse_overrides(words)
 
-    def not_ended(self) -> str:
-        """That there is more to do, and how."""
-        return f"The sweep has not ended; to go on: {self.command()}"
+    def resume_hint(self) -> str:
+        """Say that jobs are pending, and how to resume the sweep."""
+        return f"The sweep has not ended; to resume: {self.command()}"
 
     def command(self) -> str:
-        """The command that goes on with this sweep."""
+        """The command that resumes this sweep."""
         command = typed_command(RETRY)
         if any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in sys.argv):
             return command
@@ -142,31 +146,31 @@ class ResumableSweeper(Sweeper):
         return f"{command} {shlex.quote(name)}"
 
     def open(self, keys: Sequence[str]) -> Sweep:
-        """The sweep's folder, with Hydra's own record of the configuration in it."""
-        found = Sweep(self.folder, str(self.config.hydra.job.config_name), keys)
+        """Open the folder of the sweep and save Hydra's configuration in it."""
+        sweep = Sweep(self.folder, str(self.config.hydra.job.config_name), keys)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
-        return found
+        return sweep
 
     def check(self, jobs: Iterable[Sequence[str]]) -> None:
-        """Compose jobs until every value has been seen, so that a mistake shows before the first of them runs.
+        """Compose jobs until every value has occurred, so that errors show before the first job runs.
 
-        Their tasks name the score, and so tell whether less of what is optimised is better. What jobs of the folder
-        have was seen when they were added; and of a key's numbers one stands for all.
+        The score of their tasks also gives the direction of the objectives. Values of jobs that are already in the
+        folder were checked when those were added, and one number of a key stands for all of its numbers.
         """
         known = jobs_in(self.folder)
-        seen = {kind(word) for job in known for word in job.overrides}
+        seen = {template(word) for job in known for word in job.overrides}
         score, names = recorded_score(known), objectives(self.config)
         for words in jobs:
-            kinds = {kind(word) for word in without_names(words)}
-            if score is None or not kinds <= seen:
-                seen |= kinds
+            templates = {template(word) for word in without_sweep_keys(words)}
+            if score is None or not templates <= seen:
+                seen |= templates
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
                 job_score = Score.of(OmegaConf.select(cfg, "model") or {})
                 score = score or job_score
                 if objectives_of(names, job_score) != objectives_of(names, score):
                     raise ValueError(
-                        f"optimized_metric={','.join(names)} is to be maximised in some jobs and minimised in others, "
-                        "because their tasks differ: sweep each task by itself."
+                        f"optimized_metric={','.join(names)} would be maximised in some jobs and minimised in others, "
+                        "because their tasks differ: run a sweep for each task."
                     )
                 check_job(cfg)
         if score is not None:
@@ -178,10 +182,10 @@ class ResumableSweeper(Sweeper):
         """Run jobs.
 
         Args:
-            jobs: taken from it when there is room for one more.
-            total: how many there will be, for the display.
-            at_once: how many a launcher that waits for all it has been given is given; None: all.
-            ended: called with each job when it has ended.
+            jobs: consumed one by one as there is capacity.
+            total: number of jobs, for the display.
+            at_once: batch size for launchers that block until a whole batch has ended; None: all jobs.
+            ended: called with each job after it has ended.
         """
         if isinstance(self.launcher, LocalLauncher):
             self.launcher.run(jobs, total, ended)
@@ -192,10 +196,10 @@ class ResumableSweeper(Sweeper):
                 with self.ending.suspended():
                     self.launcher.launch([job.arguments() for job in batch], initial_job_idx=batch[0].number)
             except KeyboardInterrupt:
-                raise SweepInterrupted(self.not_ended()) from None
-            except Exception as error:  # of the engine; how the jobs stand is told by themselves
-                log.error("The launcher gave up: %s", error)
-                gave_up = True  # whatever is wrong with it is wrong for others, too
+                raise SweepInterrupted(self.resume_hint()) from None
+            except Exception as error:  # of the engine; jobs report their own status
+                log.error("The launcher failed: %s", error)
+                gave_up = True  # it would fail for the other batches as well
             for job in batch:
                 if ended:
                     ended(job)
@@ -204,16 +208,16 @@ class ResumableSweeper(Sweeper):
 
 
 def recorded_score(jobs: Iterable[Job]) -> Score | None:
-    """The score of the first job that has begun, as its run has recorded it; None where none has."""
-    records = (read_json(job.folder / "run.json") for job in jobs)
+    """The score recorded by the first job that has started; None if no job has."""
+    records = (read_json(job.folder / RECORD) for job in jobs)
     return next((Score.of(record) for record in records if record), None)
 
 
 def check_job(cfg: DictConfig) -> None:
-    """Refuse the configuration of a job that composes and can't be run.
+    """Check a composed configuration for what a job cannot do.
 
     Raises:
-        ValueError: it takes several processes, or optimises a figure of a test that is left out.
+        ValueError: it needs several processes, or optimizes a metric of a test that is switched off.
     """
     strategy = str(OmegaConf.select(cfg, "trainer.strategy", throw_on_resolution_failure=False))
     if strategy.startswith("ddp"):
@@ -225,13 +229,13 @@ def check_job(cfg: DictConfig) -> None:
 
 
 def batches(jobs: Iterator[Job], size: int | None) -> Iterator[list[Job]]:
-    """Lists of so many jobs, the last of them shorter; all in one for None."""
+    """Batches of `size` jobs, or a single one for None."""
     while batch := list(itertools.islice(jobs, size)):
         yield batch
 
 
 def wait_for(jobs: Iterable[Job]) -> None:
-    """Wait for jobs that other processes run, such as those whose launcher has been killed and that are saving."""
+    """Wait for jobs of other processes, such as those that still save because their launcher was killed."""
     for job in jobs:
         if job.status == RUNNING:
             facts = job.facts

@@ -1,4 +1,4 @@
-"""What a sweep does for each of its jobs: compose the configuration, and run the program's function with it."""
+"""Run a job of a sweep: compose its configuration and call the program's function."""
 
 import copy
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from src.sweeps.jobs import Job
 
 @dataclass
 class Task:
-    """What it takes to run any job of a sweep; it can be sent to another process."""
+    """Everything needed to run any job of a sweep; it can be pickled."""
 
     hydra_context: HydraContext
     task_function: TaskFunction
@@ -40,20 +40,17 @@ class Task:
         return result
 
     def compose(self, words: Sequence[str]) -> DictConfig:
-        """The configuration of a job, as Hydra composes it.
+        """Compose the configuration of a job, as Hydra would.
 
-        Jobs that differ by numbers alone are composed once and then given theirs, which takes a tenth as long.
-
-        Args:
-            words: the job's overrides.
+        Jobs that differ only in numbers are composed once and then updated, which takes a tenth of the time.
         """
-        kinds = kinds_of(words)
-        if kinds not in self._composed:
-            self._composed[kinds] = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
-        config = copy.deepcopy(self._composed[kinds])
+        templates = templates_of(words)
+        if templates not in self._composed:
+            self._composed[templates] = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+        config = copy.deepcopy(self._composed[templates])
         hydra = config.hydra
         parsed = OverridesParser.create().parse_overrides(list(words))
-        for override, one in zip(parsed, kinds, strict=True):
+        for override, one in zip(parsed, templates, strict=True):
             if one != override.input_line:
                 OmegaConf.update(config, override.key_or_group, override.value())
         own = {
@@ -68,18 +65,18 @@ class Task:
         return config
 
 
-def kinds_of(words: Sequence[str]) -> tuple[str, ...]:
-    """What composing a job depends on: its overrides, without the numbers that are safe to set afterwards.
+def templates_of(words: Sequence[str]) -> tuple[str, ...]:
+    """The overrides that composing a job depends on, without the numbers that can safely be set afterwards.
 
-    Where several overrides set one key, or a part of it, their order matters, and their numbers stay.
+    If several overrides set one key, or a part of it, their order matters, and their numbers stay.
     """
     keys = [name_of(word) for word in words]
     alone = [sum(f"{key}.".startswith(f"{other}.") for other in keys) == 1 for key in keys]
-    return tuple(kind(word) if one else word for word, one in zip(words, alone, strict=True))
+    return tuple(template(word) if one else word for word, one in zip(words, alone, strict=True))
 
 
-def kind(word: str) -> str:
-    """An override, without its number where it sets a plain key to one."""
+def template(word: str) -> str:
+    """An override, with a placeholder if it sets a plain key to a number."""
     key, _, value = word.partition("=")
     if word.startswith("~") or "@" in key or (CONFIGS / name_of(word)).is_dir():
         return word

@@ -10,6 +10,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -19,6 +20,7 @@ from src.models.classifier import Classifier
 from src.models.components.simple_cnn import SimpleCNN
 from src.models.components.simple_mlp import SimpleMLP
 from src.models.schedulers import Schedule
+from src.train import train
 
 adamw = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1)
 
@@ -241,3 +243,12 @@ def test_a_task_may_prepare_its_inputs_for_all_that_uses_it() -> None:
     card = model.output_card({"heads": {"class": ["a", "b", "c"]}})
     agreement(run, run, [(images, labels)], model, card)
     assert all(torch.equal(array, images + 1) for array in shown)
+
+
+def test_a_net_with_more_logits_than_classes_is_refused_before_training(
+    compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    wrong = ("model.net.num_classes=12", f"paths.output_dir={tmp_path}", "callbacks=none", "logger=none")
+    cfg = compose("model=mnist_sdn_8k", "data=synthetic", *wrong)
+    with pytest.raises(ValueError, match=r"gives 12 logits for class, but Classifier has 10 classes: set .*classes=10"):
+        train(cfg)

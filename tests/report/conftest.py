@@ -24,6 +24,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         study: dict[str, Any] | None = None,
         error: str | None = None,
         score: tuple[str, str] | None = None,
+        task: str | None = None,
         **metrics: float,
     ) -> Path:
         folder = tmp_path / "runs" / name
@@ -32,7 +33,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         chosen = {"model": "mnist_sdn_8k", "data": "mnist", **(choices or {})}
         chosen |= {key: value for key, _, value in (one.partition("=") for one in overrides) if key in chosen}
         record = {"seed": seed, "choices": chosen, "command": "src/train.py", "cpu": "A CPU", "threads": 2}
-        record |= dict(zip(("score", "mode"), score or (), strict=False))
+        record |= dict(zip(("score", "mode"), score or (), strict=False)) | ({"task": task} if task else {})
         (folder / "run.json").write_text(json.dumps(record))
         if metrics:
             named = {key.replace("__", "/"): value for key, value in metrics.items()}

@@ -210,3 +210,11 @@ def test_a_long_table_is_cut_in_the_terminal_and_folded_on_the_page(make_run: Ma
         page.count('class="more"') == 10 == page.count('class="run group more"')
         and "show all 60 configurations" in page
     )
+
+
+def test_tasks_of_one_score_on_the_same_data_are_ranked_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    for number, task in enumerate(("Mirrored", "Mirrored", None)):  # None: a run from before tasks were recorded
+        make_run(str(number), task=task, test__acc=0.5)
+    comparisons = compare_by_data(find_runs([str(tmp_path)]).runs)
+    titles = [(one.data, len(one.runs)) for one in comparisons]
+    assert titles == [("mnist for Mirrored", 2), ("mnist for Classifier", 1)]

@@ -44,7 +44,7 @@ def test_while_others_work_the_first_signal_is_a_wish(leave: Mock, capfd: pytest
     ending = Ending(lambda: "To go on: again", is_waiting=lambda: True)
     ending.listen()
     signal.raise_signal(signal.SIGINT)
-    assert ending.asked and not leave.called and "Once more to end at once" in capfd.readouterr().err
+    assert ending.asked and not leave.called and "Press Ctrl-C again to end at once" in capfd.readouterr().err
     signal.raise_signal(signal.SIGTERM)
     leave.assert_called_once_with(75)
 

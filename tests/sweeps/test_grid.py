@@ -32,7 +32,7 @@ def test_every_combination_is_a_job_and_finished_ones_are_left_alone(toy: Toy, t
     again = toy("seed=2,1,3", "model.optimizer.lr=1e-2,0.10")  # written otherwise, and with a value more
     assert starts(tmp_path) == dict.fromkeys(range(6), 1)
     assert overrides(tmp_path)[4] == ["seed=3", "model.optimizer.lr=0.01"]
-    assert "2 of 6 jobs are to do" in again.stdout and "6 jobs: 6 finished" in again.stdout
+    assert "2 of 6 jobs are pending" in again.stdout and "6 jobs: 6 finished" in again.stdout
 
 
 AUTOENCODER = "model=mnist_autoencoder_5k"
@@ -52,7 +52,7 @@ def test_the_best_job_is_named_by_the_score_of_its_task(model: str, best: int, t
 def test_tasks_that_disagree_on_the_direction_are_refused(toy: Toy, tmp_path: Path) -> None:
     models = "model=mnist_sdn_8k,mnist_autoencoder_5k"
     errors = toy(models, "optimized_metric=val/mse_best", status=1).stderr
-    assert "optimized_metric=val/mse_best is to be maximised in some jobs and minimised in others" in errors
+    assert "optimized_metric=val/mse_best would be maximised in some jobs and minimised in others" in errors
     assert not starts(tmp_path)
     toy(models, "optimized_metric=val/loss", "sweep=agreed")  # minimised by both
 
@@ -99,7 +99,7 @@ def test_a_failure_ends_the_sweep_where_that_is_asked_for(n_jobs: int, toy: Toy,
     options = ["tags=[fail]", "seed=1,2,3,4,5,6", f"hydra.sweeper.n_jobs={n_jobs}"]
     result = toy(*options, "hydra.sweeper.fail_fast=true", status=75)
     assert len(starts(tmp_path)) <= n_jobs
-    assert "The sweep has not ended; to go on: python" in result.stderr
+    assert "The sweep has not ended; to resume: python" in result.stderr
     toy(*options, status=1)
     assert starts(tmp_path) == dict.fromkeys(range(6), 1)
 
@@ -121,7 +121,7 @@ def test_the_death_of_a_process_is_the_failure_of_its_job_alone(
     found = {number: facts["status"] for number, facts in statuses(tmp_path).items()}
     assert found == {0: "finished", 1: "finished", 2: "failed", 3: "failed"}
     error = statuses(tmp_path)[2]["error"]
-    assert error.startswith(f"The process of this job ended {reason}; its last words are in ")
+    assert error.startswith(f"The process of this job ended {reason}; its output is in ")
 
 
 def test_a_job_that_was_killed_is_run_again(toy: Toy, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_folder_of_another_sweep_is_refused(toy: Toy, tmp_path: Path) -> None:
     toy("seed=1,2")
     result = toy("model.optimizer.lr=0.1,0.2", status=1)
     assert result.stderr == (
-        f"ERROR: {tmp_path / 'sweep'} is the folder of another sweep, train over seed; this one is train over "
+        f"ERROR: {tmp_path / 'sweep'} belongs to another sweep, train over seed; this one is train over "
         "model.optimizer.lr: choose another folder.\n"
     )
     (tmp_path / "sweep" / "sweep.json").unlink()
@@ -240,7 +240,7 @@ def test_a_signal_ends_a_sweep_and_its_processes(number: int, tmp_path: Path) ->
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert "the running jobs save their state" in errors and "The sweep has not ended; to go on: python" in errors
+    assert "the running jobs save their state" in errors and "The sweep has not ended; to resume: python" in errors
     assert starts(tmp_path) == {0: 1, 1: 1} and not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     assert {facts["status"] for facts in statuses(tmp_path).values()} == {"interrupted"}
     result = subprocess.run([*command, "tags=[dev]"], capture_output=True, text=True)
@@ -267,7 +267,7 @@ def test_a_signal_ends_a_job_of_this_process_wherever_it_is(tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75 and "Traceback" not in errors
-    assert errors.splitlines()[-1].startswith("ERROR: The sweep has not ended; to go on: python ")
+    assert errors.splitlines()[-1].startswith("ERROR: The sweep has not ended; to resume: python ")
     assert statuses(tmp_path)[0]["status"] == "interrupted" and starts(tmp_path) == {0: 1}
 
 
@@ -281,7 +281,7 @@ def test_the_first_signal_ends_a_sweep_that_waits_for_the_jobs_of_others(tmp_pat
         assert "Waiting for job 0" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=60)
-    assert process.returncode == 75 and said.startswith("ERROR: The sweep has not ended; to go on: python ")
+    assert process.returncode == 75 and said.startswith("ERROR: The sweep has not ended; to resume: python ")
     assert len(said.splitlines()) == 1 and not starts(tmp_path) and statuses(tmp_path)[0]["status"] == "running"
 
 
@@ -298,6 +298,6 @@ def test_a_second_signal_ends_a_sweep_and_its_processes_at_once(tmp_path: Path) 
     assert "the running jobs save their state" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 75 and errors.startswith("ERROR: The sweep has not ended; to go on: python ")
+    assert process.returncode == 75 and errors.startswith("ERROR: The sweep has not ended; to resume: python ")
     assert {facts["status"] for facts in statuses(tmp_path).values()} == {"interrupted"}
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]

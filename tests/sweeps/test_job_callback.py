@@ -129,7 +129,7 @@ def test_a_figure_that_a_run_has_not(
     job: Callable[..., SweepJob],
     fit: Callable[..., None],
 ) -> None:
-    with pytest.raises(ValueError, match=r"prune_by=val/f1 is not a figure of this run; they are .*val/acc"):
+    with pytest.raises(ValueError, match=r"prune_by=val/f1 is not a metric of this run; it has .*val/acc"):
         fit(job(trial=0, prune_by="val/f1"))
 
 

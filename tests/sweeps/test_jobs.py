@@ -133,7 +133,7 @@ def test_a_damaged_job_is_named(content: str, tmp_path: Path) -> None:
 def test_other_runs_and_other_sweeps_are_refused(tmp_path: Path) -> None:
     Sweep(tmp_path / "a", "train", ["seed"])
     for task, keys in (("train", ["lr"]), ("benchmark", ["seed"]), ("train", ["seed", "lr"])):
-        with pytest.raises(ValueError, match="is the folder of another sweep, train over seed"):
+        with pytest.raises(ValueError, match="belongs to another sweep, train over seed"):
             Sweep(tmp_path / "a", task, keys)
     (tmp_path / "b" / "0").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"holds other runs and no sweep\.json"):

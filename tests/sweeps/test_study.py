@@ -97,14 +97,14 @@ def test_so_much_is_done_to_read_a_database_and_no_more(tmp_path: Path, monkeypa
     study.tell(study.ask(), 1.0)
     assert len(open_study(database(tmp_path), "mine", bounded=True).trials) == 1
     monkeypatch.setattr("src.sweeps.study.STEPS", 10)
-    monkeypatch.setattr("src.sweeps.study.MOST_STEPS", 1000)
+    monkeypatch.setattr("src.sweeps.study.MAX_STEPS", 1000)
     with pytest.raises(ValueError, match="it takes too long to read"):
         open_study(database(tmp_path), "mine", bounded=True)
 
 
 def test_a_study_that_wants_something_else_is_refused(tmp_path: Path) -> None:
     open_study(journal(tmp_path), "mine", ["maximize"])
-    with pytest.raises(ValueError, match=r"direction=minimize: the study mine in .* wants to maximize; choose another"):
+    with pytest.raises(ValueError, match=r"direction=minimize: the study mine in .* has maximize; choose another"):
         open_study(journal(tmp_path), "mine", ["minimize"])
 
 
@@ -117,8 +117,8 @@ def damage(folder: Path, content: str) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("hello\nworld\n", "it is no storage of a study, or damaged"),
-        ('{"op_code": 0, "worker_id": "x"}\n', "it is no storage of a study, or damaged"),
+        ("hello\nworld\n", "it is not the storage of a study, or it is damaged"),
+        ('{"op_code": 0, "worker_id": "x"}\n', "it is not the storage of a study, or it is damaged"),
         ('{"op_code": 99, "worker_id": "x"}\n', "another version of Optuna made it"),
     ],
 )

@@ -58,7 +58,7 @@ def test_a_line_for_each_job_that_ends_where_there_is_no_terminal(jobs: list[Job
         update_status(jobs[1].folder, status="failed", error="no room")
         progress.show(jobs)
         for job in jobs:
-            progress.tell(job)
+            progress.log(job)
     assert text(progress.console).splitlines() == [
         "[1/2] job 0 finished: seed=1 lr=0.1235 tags=[a]  val/acc 0.5",
         "[2/2] job 1 failed: seed=2 lr=1 tags=[a]  no room",
@@ -152,7 +152,7 @@ def test_what_a_job_tells_reaches_the_terminal_as_text(tmp_path: Path) -> None:
     with Progress(total=2) as progress:
         progress.console = used
         for job in jobs_in(tmp_path):
-            progress.tell(job)
+            progress.log(job)
     shown = text(used)
     assert "\x1b" not in shown and "\x07" not in shown and "?]0;mine?[/x] 0.5" in shown
     assert "job 1 failed: ?]0;mine?[/x]" in shown and "name=?]0;mine?[/x]" in shown

@@ -11,7 +11,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from src.config.paths import CONFIGS
-from src.sweeps.task import Task, kind
+from src.sweeps.task import Task, template
 
 
 @pytest.fixture
@@ -84,4 +84,4 @@ def test_jobs_that_differ_by_numbers_are_composed_once(task: Task, monkeypatch: 
     ],
 )
 def test_what_composing_depends_on(word: str, found: str) -> None:
-    assert kind(word) == found
+    assert template(word) == found
