@@ -1,4 +1,4 @@
-"""Predict what a trained net says of images: `python src/predict.py run_dir=logs/train/runs/… input=photo.png`."""
+"""Predict images with a trained net: `python src/predict.py run_dir=logs/train/runs/… input=photo.png`."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
-from src.predictor import check_all_read, check_outputs, find_images, load, report_rows
+from src.predictor import check_all_predicted, check_outputs, find_images, load, report_rows
 from src.run.reuse import check_run_config, chosen_run, load_run_config
 
 
@@ -25,14 +25,14 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Predict with the best checkpoint of a run, or with an exported model.
 
     Returns:
-        A row for each image, as `src.predictor.Predictor.predict` yields them, and the objects used.
+        A row for each image, see `src.predictor.Predictor.predict`, and the objects used.
     """
     apply_extras(cfg)
     if cfg.exported and (cfg.run_dir or cfg.ckpt_path):
-        raise ValueError(f"model={cfg.exported} and a run are given: say which of them is to predict.")
-    check_outputs(cfg.out, cfg.sheet, cfg.images)
+        raise ValueError(f"model={cfg.exported} and a run are given: choose one of them to predict with.")
+    check_outputs(cfg.out, cfg.sheet, cfg.images, cfg.vectors)
     paths = find_images([cfg.input] if isinstance(cfg.input, str) else list(cfg.input))
-    check_kept(paths, {"out": cfg.out, "sheet": cfg.sheet})
+    check_not_overwritten(paths, {"out": cfg.out, "sheet": cfg.sheet, "vectors": cfg.vectors})
     if cfg.exported:
         predictor = load(cfg.exported, trusted=cfg.trusted)
     else:
@@ -41,17 +41,13 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         from src.deploy.serving import predictor_of_run  # imports torch; mistakes above are answered before
 
         predictor = predictor_of_run(cfg, ckpt_path)
-    rows = list(predictor.predict(paths, cfg.top, cfg.images))
+    rows = list(predictor.predict(paths, cfg.top, cfg.images, cfg.vectors))
     report_rows(rows, predictor.card["outputs"], cfg.out, cfg.sheet)
     return rows, {"cfg": cfg, "predictor": predictor}
 
 
-def check_kept(paths: Sequence[str | Path], outputs: Mapping[str, str | None]) -> None:
-    """Check that no image is written over.
-
-    Raises:
-        ValueError: a file that is to be written is one of the images, by whatever name.
-    """
+def check_not_overwritten(paths: Sequence[str | Path], outputs: Mapping[str, str | None]) -> None:
+    """Raise ValueError if an output file is one of the images, also under another name."""
     for name, output in outputs.items():
         if output and Path(output).exists() and any(Path(output).samefile(path) for path in paths):
             raise ValueError(f"{name}={output} is one of the images: name another file to write.")
@@ -65,9 +61,9 @@ def prepare_command_line() -> None:
 
 @entry_point("predict", prepare=prepare_command_line)
 def main(cfg: DictConfig) -> None:
-    """Predict as the command line says; a file that cannot be read makes it fail once all others are done."""
+    """Predict; fail at the end if a file could not be predicted."""
     rows, _ = predict(cfg)
-    check_all_read(rows)
+    check_all_predicted(rows)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""Predict with an exported model, by numpy, Pillow and the runtime of its format: openvino, onnxruntime or torch.
+"""Predict with an exported model. Needs only numpy, Pillow and the model's runtime: openvino, onnxruntime or torch.
 
-Nothing else is imported, for this file lies as `predict.py` beside every exported model and runs there by itself:
+Every exported model comes with a copy of this file, `predict.py`:
 
     python predict.py photo.png 'more/*.jpg' --top 3 --out predictions.csv
 """
 
 import argparse
 import csv
-import fnmatch
-import glob
 import hashlib
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -20,34 +19,35 @@ import stat
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
+from zipfile import ZipFile
 
 try:
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 except ModuleNotFoundError as error:
-    needed = "pillow" if str(error.name).startswith("PIL") else error.name
     if __name__ != "__main__":
         raise
-    sys.exit(f"ERROR: {needed} is not installed, which exported models of every format need: pip install {needed}")
+    package = "pillow" if str(error.name).startswith("PIL") else error.name
+    sys.exit(f"ERROR: {package} is not installed, which exported models of every format need: pip install {package}")
 
-MODEL = "model."  # what the names of a model's files begin with
-CARD = f"{MODEL}json"  # what is known of a model, beside its files
+MODEL = "model."  # the prefix of a model's files
+CARD = f"{MODEL}json"  # describes the model: its input, outputs and files
 CARD_VERSION = 2
-VERSIONS = (1, CARD_VERSION)  # that are read
-# for names that Pillow's own font cannot draw; the first that has all letters of a name
+READABLE_VERSIONS = (1, CARD_VERSION)
+# tried in this order for text that Pillow's default font cannot draw
 FONTS = (
     *("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc"),
     *("wqy-zenhei.ttc", "wqy-microhei.ttc", "Arial Unicode.ttf", "arial.ttf", "msyh.ttc", "msgothic.ttc"),
 )
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "PPM", "TGA", "JPEG2000", "ICO", "PCX")
-RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs a format
+RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs each format
 RESIZES = ("centre_crop", "pad_or_stretch")
-MOST_PIXELS = 16384  # a side of what a net takes
+MAX_IMAGE_SIZE = 16384
 BATCH_SIZE = 32
 UNREAD = "cannot be read as an image"
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to outputs (B, …) by name
@@ -56,51 +56,49 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to ou
 # ---- images
 @cache
 def image_formats() -> list[str]:
-    """Those of the formats that Pillow can read here. It would start another program for some, such as PostScript."""
+    """The allowed formats that this Pillow can read; others, such as PostScript, would start an external program."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 def read_image(path: str | Path, mode: str) -> Image.Image:
-    """Read an image file as an upright picture of mode "L" (grey) or "RGB" with 8 bits a channel.
+    """Read an image file, upright, in mode "L" (grey) or "RGB" with 8 bits per channel.
 
-    16 bits are scaled to 8, transparent parts are laid on white, and a camera's note of its rotation is followed.
+    16-bit pixels are scaled to 8 bits, transparent areas become white, and EXIF orientation is applied.
 
     Raises:
-        ValueError: the file is no image, damaged, or has pixels without a known scale.
+        ValueError: the file is not an image, is damaged, or has pixels of unknown scale.
     """
     try:
         with Image.open(path, formats=image_formats()) as file:
             image = ImageOps.exif_transpose(file)
             image.load()
-        if image.mode == "I" and (np.asarray(image).min() < 0 or np.asarray(image).max() > 65535):
-            raise ValueError("its pixels are integers of more than 16 bits; save it with 8 or 16 bits")
-        if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() > 255):
-            image = Image.fromarray(
-                (np.asarray(image).astype(np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
-            )
-        elif image.mode == "I":
-            image = Image.fromarray(np.asarray(image).astype(np.uint8))
-        elif image.mode == "F":
+        if image.mode == "F":
             raise ValueError("its pixels are floating-point numbers of unknown scale; save it with 8 or 16 bits")
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            levels = np.asarray(image).astype(np.float64)
+            if image.mode == "I" and (levels.min() < 0 or levels.max() > 65535):
+                raise ValueError("its pixels are integers of more than 16 bits; save it with 8 or 16 bits")
+            scale = 1 if image.mode == "I" and levels.max() <= 255 else 257
+            image = Image.fromarray((levels.clip(0, 65535) / scale).round().astype(np.uint8))
         elif image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         return image.convert(mode)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} {UNREAD}: it is of no known kind, or damaged") from error
-    except Exception as error:  # whatever a damaged file may do to its readers
+        raise ValueError(f"{path} {UNREAD}: its format is unknown, or it is damaged") from error
+    except Exception as error:  # decoders raise anything on damaged files
         raise ValueError(f"{path} {UNREAD}: {str(error) or type(error).__name__}") from error
 
 
 def fit_image(image: Image.Image, resize: str, image_size: int) -> Image.Image:
-    """Bring an image to a square of `image_size`, as the data of the training were.
+    """Resize an image to a square of `image_size` pixels, the way the training data were.
 
     Args:
         image: of any size.
-        resize: "centre_crop": the shorter side becomes 8/7 of the size, and the centre is cut out;
-            "pad_or_stretch": a smaller image gets a black border, a larger one is stretched to the square.
-        image_size: height and width, in pixels.
+        resize: "centre_crop": scale the shorter side to 8/7 of `image_size` and crop the centre;
+            "pad_or_stretch": pad a smaller image with black, stretch a larger one to the square.
+        image_size: height and width.
     """
     width, height = image.size
     if resize == "centre_crop":
@@ -117,7 +115,7 @@ def fit_image(image: Image.Image, resize: str, image_size: int) -> Image.Image:
 
 
 def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
-    """Turn an image of the card's mode into what the net takes: float32 (C, H, W), fitted and normalised."""
+    """Turn an image of the card's mode into an input of the net: float32 (C, H, W), resized and normalised."""
     fitted = fit_image(image, card["resize"], card["image_size"])
     pixels = np.asarray(fitted, dtype=np.float32).reshape(card["image_size"], card["image_size"], -1) / 255  # (H, W, C)
     normalised = (pixels - np.float32(card["mean"])) / np.float32(card["std"])
@@ -126,16 +124,16 @@ def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
 
 # ---- models
 def read_card(folder: str | Path) -> dict[str, Any]:
-    """What is known of an exported model: how an image becomes its input, and what its outputs mean.
+    """Read and check the card of an exported model: how an image becomes its input, and what its outputs mean.
 
     Raises:
-        FileNotFoundError: the folder holds no exported model, or not all of it.
-        ValueError: the model was exported by another version, or is damaged, or other files lie where its own should.
+        FileNotFoundError: there is no exported model in the folder, or a file of it is missing.
+        ValueError: the model has an unknown version or is damaged, or the folder has model files it does not list.
     """
     folder = Path(folder)
     if not (folder / CARD).is_file():
-        inside = sorted(str(path.parent) for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{CARD}"))
-        hint = f"; those below it are {', '.join(inside[:12])}" if inside else ""
+        nested = sorted(str(path.parent) for pattern in ("*", "*/*") for path in folder.glob(f"{pattern}/{CARD}"))
+        hint = f"; those below it are {', '.join(nested[:12])}" if nested else ""
         raise FileNotFoundError(f"{folder} holds no exported model: there is no {CARD} in it{hint}.")
     content = read_regular(folder / CARD)
     try:
@@ -144,7 +142,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         card = upgrade(card)
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{folder / CARD} is damaged: export the model anew.") from error
-    if version not in VERSIONS:
+    if version not in READABLE_VERSIONS:
         raise ValueError(f"{folder} is of version {version}, but this program reads {CARD_VERSION}: export it anew.")
     try:
         check_card(card, {**FIELDS, **EXPORT_FIELDS})
@@ -155,48 +153,51 @@ def read_card(folder: str | Path) -> dict[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number of a size that can be computed with in float32."""
+    """Whether a value is a number that float32 can compute with."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e30 < value < 1e30
 
 
 def is_per_channel(values: Any, card: Mapping[str, Any]) -> bool:
-    """Whether a value is a list of numbers, one for each channel or for all."""
+    """Whether a value is a list of numbers: one per channel, or one for all channels."""
     channels = (1,) if card["mode"] == "L" else (1, 3)
     return isinstance(values, list) and len(values) in channels and all(map(is_number, values))
 
 
-def is_file_names(values: Any) -> bool:
-    """Whether a value is a mapping of texts by names of files, of which none leads out of a folder."""
+def are_checksums(values: Any) -> bool:
+    """Whether a value maps file names, which must not contain a folder, to text."""
     return isinstance(values, dict) and all(
         Path(name).name == name and isinstance(text, str) for name, text in values.items()
     )
 
 
-def are_outputs(values: Any) -> bool:
-    """Whether a value describes the outputs of a net, by their names."""
-    return (
-        isinstance(values, dict)
-        and bool(values)
-        and all(isinstance(output, dict) and isinstance(output.get("kind"), str) for output in values.values())
-        and all(KINDS[output["kind"]].is_whole(output) for output in values.values() if output["kind"] in KINDS)
+def is_output(output: Any) -> bool:
+    """Whether a value describes an output of a net; a kind that this program does not know is refused later."""
+    if not isinstance(output, dict) or not isinstance(output.get("kind"), str):
+        return False
+    names = output.get("names")
+    return output["kind"] != "classes" or (
+        isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
     )
 
 
-# what each entry of a card must be, and whether a value of a card is; later ones may rely on those before
+# what each entry of a card must be, and the check for it, which may rely on the entries before
 Field = tuple[str, Callable[[Any, Mapping[str, Any]], bool]]
 FIELDS: dict[str, Field] = {
     "mode": ("L or RGB", lambda value, card: value in ("L", "RGB")),
     "resize": (" or ".join(RESIZES), lambda value, card: value in RESIZES),
     "image_size": (
-        f"an integer from 1 to {MOST_PIXELS}",
-        lambda value, card: type(value) is int and 1 <= value <= MOST_PIXELS,
+        f"an integer from 1 to {MAX_IMAGE_SIZE}",
+        lambda value, card: type(value) is int and 1 <= value <= MAX_IMAGE_SIZE,
     ),
-    "mean": ("a list of a number for each channel", is_per_channel),
+    "mean": ("a list of numbers, one per channel", is_per_channel),
     "std": (
-        "a list of a number above 0 for each channel",
+        "a list of numbers above 0, one per channel",
         lambda value, card: is_per_channel(value, card) and min(value) > 1e-30,
     ),
-    "outputs": ("the kind of each output, and the names of classes", lambda value, card: are_outputs(value)),
+    "outputs": (
+        "the kind of each output by its name, with the names of classes",
+        lambda value, card: isinstance(value, dict) and bool(value) and all(map(is_output, value.values())),
+    ),
 }
 EXPORT_FIELDS: dict[str, Field] = {
     "format": (f"one of {', '.join(RUNTIMES)}", lambda value, card: value in tuple(RUNTIMES)),
@@ -206,46 +207,46 @@ EXPORT_FIELDS: dict[str, Field] = {
         "the name of a metric, and test_<score> its value",
         lambda value, card: isinstance(value, str) and is_number(card.get(f"test_{value}", 0)),
     ),
-    "files": ("checksums by names of files", lambda value, card: is_file_names(value)),
+    "files": ("checksums by file name", lambda value, card: are_checksums(value)),
     "file": ("one of files", lambda value, card: isinstance(value, str) and value in card["files"]),
 }
 
 
 def check_card(card: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
-    """Check that a card has what a program relies on.
+    """Check the entries of a card.
 
     Raises:
-        ValueError: names the first entry that is something else.
+        ValueError: names the first entry that is invalid.
     """
-    for name, (wanted, is_so) in fields.items():
-        if not is_so(card.get(name), card):
-            raise ValueError(f"{name}={str(card.get(name))[:80]} must be {wanted}.")
+    for name, (expected, is_valid) in fields.items():
+        if not is_valid(card.get(name), card):
+            raise ValueError(f"{name}={str(card.get(name))[:80]} must be {expected}.")
 
 
 def check_files(folder: Path, checksums: Mapping[str, str]) -> None:
-    """Check the files of a model, and that beside them there is nothing that a runtime might open in their place.
+    """Check the files of a model, and that a runtime cannot open anything else in the folder by mistake.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is damaged, is a link or a pipe, or is one of a model and not on record.
+        ValueError: a file is damaged, is a link or a pipe, or is named like a model file but has no checksum.
     """
     for name, checksum in checksums.items():
         if not os.path.lexists(folder / name):
-            raise FileNotFoundError(f"{folder / name} is missing: the exported model is not whole.")
+            raise FileNotFoundError(f"{folder / name} is missing: the exported model is incomplete.")
         if sha256(folder / name) != checksum:
             raise ValueError(f"{folder / name} is truncated or damaged: its checksum differs from the one on record.")
     for name in sorted(os.listdir(folder)):  # noqa: PTH208  # names alone
         if name.startswith(MODEL) and name != CARD and name not in checksums:
             raise ValueError(f"{folder / name} is not on record in {CARD}: delete it, or export the model anew.")
-    for place, _, names in os.walk(folder):  # an ONNX model may name files of any name, at any depth
+    for parent, _, names in os.walk(folder):  # an ONNX model may refer to a file of any name, at any depth
         for name in names:
-            path = Path(place, name)
-            if path.exists() and not path.is_file():  # a runtime would wait for a pipe for ever
+            path = Path(parent, name)
+            if path.exists() and not path.is_file():  # a runtime would block on a pipe
                 raise ValueError(f"{path} is neither a file nor a folder: delete it.")
 
 
 def upgrade(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The card as this version has it; before, all outputs were logits, whose classes the card names under `heads`."""
+    """Convert a card to the current version; in version 1 every output was logits, with its classes under `heads`."""
     if "heads" not in card:
         return dict(card)
     outputs = {name: {"kind": "classes", "names": names} for name, names in card["heads"].items()}
@@ -259,12 +260,12 @@ def sha256(path: Path) -> str:
 
 
 def read_regular(path: Path) -> bytes:
-    """The content of a regular file.
+    """Read a regular file.
 
     Raises:
         ValueError: it is a link, a pipe, a folder or a device, or cannot be read.
     """
-    # should it become a link or a pipe meanwhile, that is not followed or waited for; Windows has the last flag alone
+    # if a link or a pipe replaces the file after the check, do not follow it or block; Windows has only the last flag
     flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
@@ -276,7 +277,7 @@ def read_regular(path: Path) -> bytes:
 
 
 def input_shape(card: Mapping[str, Any]) -> tuple[int, int, int]:
-    """(C, H, W) of what a net of this card takes."""
+    """Return the (C, H, W) of the net's input."""
     return (1 if card["mode"] == "L" else 3), card["image_size"], card["image_size"]
 
 
@@ -284,10 +285,10 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
     """Load an exported model.
 
     Args:
-        folder: what `src/export.py` wrote.
-        threads: that compute together; None: as the runtime has it. torch has those of the process.
-        compiled: run a torch model through torch.compile, which is fast, after its seconds or minutes of compiling.
-        trusted: the folder's maker is trusted: to load a program of torch.export may run code that it holds.
+        folder: an exported model, written by `src/export.py`.
+        threads: the number of threads; None: the runtime's default. torch always uses the process's own.
+        compiled: run a torch model through torch.compile: faster, after seconds or minutes of compiling.
+        trusted: allow torch models, which may run code when they are loaded.
 
     Raises:
         FileNotFoundError: see `read_card`.
@@ -299,36 +300,40 @@ def load(folder: str | Path, threads: int | None = None, compiled: bool = False,
     package = RUNTIMES[card["format"]]
     without_telemetry()
     path = Path(folder) / card["file"]
-    starter = {"openvino": start_openvino, "onnx": start_onnx, "torch": start_torch}[card["format"]]
+    start = {"openvino": start_openvino, "onnx": start_onnx, "torch": start_torch}[card["format"]]
     try:
-        run = starter(importlib.import_module(package), path, card, threads, compiled)
-    except ModuleNotFoundError as error:  # the runtime, or what it needs for this model
+        run = start(importlib.import_module(package), path, card, threads, compiled)
+    except ModuleNotFoundError as error:  # the runtime, or a package it needs for this model
         missing = str(error.name).partition(".")[0]
         raise ModuleNotFoundError(
             f"{folder} is a model in the format {card['format']}, which needs a package that is not installed: "
             f"pip install {missing}, or all runtimes at once, in a checkout: pip install -e '.[deploy]'"
         ) from error
-    except Exception as error:  # runtimes raise what they like
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f"{path} cannot be loaded by {package}: {reason}") from error
+    except Exception as error:  # runtimes raise exceptions of any type
+        raise ValueError(f"{path} cannot be loaded by {package}: {one_line(error)}") from error
     return Predictor(card, run)
 
 
+def one_line(error: Exception) -> str:
+    """Shorten an error's message to one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def check_trusted(folder: str | Path, card: Mapping[str, Any], trusted: bool) -> None:
-    """Check that no code of strangers runs when an exported model is loaded.
+    """Refuse a model that may run code when it is loaded, unless it is trusted.
 
     Raises:
-        ValueError: it is a torch model, and nobody has said that its maker is trusted.
+        ValueError: it is a torch model and not trusted.
     """
     if RUNTIMES[card["format"]] == "torch" and not trusted:
         raise ValueError(
-            f"{folder} holds a program of torch.export, and to load one may run code that it holds. If you trust where "
-            "it comes from, say so: trusted=true (predict.py: --trusted). OpenVINO and ONNX models need no trust."
+            f"{folder} is a torch model, and loading one may run code that it holds. If you trust its source, add "
+            "trusted=true (predict.py: --trusted). OpenVINO and ONNX models hold no code."
         )
 
 
 def start_openvino(ov: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
-    """An OpenVINO model on the CPU."""
+    """Load an OpenVINO model on the CPU."""
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",  # all threads work on one batch
         "INFERENCE_PRECISION_HINT": "bf16" if card["precision"] == "bf16" else "f32",
@@ -346,20 +351,20 @@ def start_openvino(ov: Any, path: Path, card: Mapping[str, Any], threads: int | 
 
 
 def start_onnx(ort: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
-    """An ONNX model in ONNX Runtime on the CPU."""
+    """Load an ONNX model in ONNX Runtime on the CPU."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads:
         options.intra_op_num_threads = threads
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (name,) = (one.name for one in session.get_inputs())
-    return lambda images: dict(zip(card["outputs"], session.run(None, {name: images}), strict=True))
+    (model_input,) = session.get_inputs()
+    return lambda images: dict(zip(card["outputs"], session.run(None, {model_input.name: images}), strict=True))
 
 
 def start_torch(torch: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
-    """A program of torch.export; an int8 one computes in float32 on rounded values unless it is compiled."""
+    """Load a torch.export program; an int8 one computes in float32 on rounded values unless it is compiled."""
     if card["precision"] == "int8":
-        logging.getLogger("torch.utils").setLevel(logging.ERROR)  # what torchao is warned of is not our user's matter
+        logging.getLogger("torch.utils").setLevel(logging.ERROR)  # hide warnings about torchao's own internals
         importlib.import_module("torchao.quantization.pt2e")  # registers the operators
     importlib.import_module("torch._inductor.config")
     net = torch.export.load(path).module()
@@ -377,18 +382,18 @@ def start_torch(torch: Any, path: Path, card: Mapping[str, Any], threads: int | 
 
 
 def without_telemetry() -> None:
-    """Keep runtimes from reporting to their makers, which they do unless told otherwise before they are imported."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # to OpenVINO and NNCF: not installed
-    for name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):  # what ONNX Runtime calls it, and has called it
+    """Disable the runtimes' telemetry, which must be done before they are imported."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO and NNCF find no reporter
+    for name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):  # ONNX Runtime's present and former name
         os.environ.setdefault(name, "1")
 
 
 class Predictor:
-    """A model that is ready to run, with what is known of it.
+    """A loaded model with its card.
 
     Args:
-        card: `mode`, `resize`, `image_size`, `mean` and `std` of its input, and `outputs`: of each output, by its name,
-            the `kind` (see `KINDS`) and what decoding it needs, such as the `names` of classes.
+        card: `mode`, `resize`, `image_size`, `mean` and `std` of the input, and `outputs`: by name, the `kind` of each
+            output (see `KINDS`) and what that kind needs, such as the `names` of classes.
         run: maps images (B, C, H, W) to outputs (B, …) by name.
 
     Raises:
@@ -405,21 +410,37 @@ class Predictor:
                 )
 
     def predict(
-        self, paths: Sequence[str | Path], top: int = 1, images: str | Path | None = None
+        self,
+        paths: Sequence[str | Path],
+        top: int = 1,
+        images: str | Path | None = None,
+        vectors: str | Path | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Yield a row for each file: `file`, and what is predicted, under the name of each output.
+        """Yield a row per file: `file`, and under the name of each output its prediction.
 
-        Of classes that is the likeliest, with `<name>_probability`; further ones follow as `<name>_2`,
-        `<name>_2_probability` and so on. Of an image it is the path of a PNG file in the folder `images`, and is left
-        out where no folder is named. Of a vector it is the list of its numbers. A file that cannot be read, or of which
-        the model says what is no number, has `error`.
+        For classes that is the likeliest, with `<name>_probability`; the next ones are `<name>_2`,
+        `<name>_2_probability` and so on. For an image it is the path of a PNG file in the folder `images`, left out if
+        no folder is given. For a vector it is the list of its numbers. A row has `error` instead if the file cannot be
+        read or an output is not finite.
+
+        Args:
+            paths: of the image files.
+            top: the number of classes.
+            images: the folder for predicted images.
+            vectors: a .npz file, written after the last row: `file` (N,), the files without an error, and the vectors
+                (N, D) of each output in full precision.
 
         Raises:
-            ValueError: `top` is less than 1, or the model does not fit its card.
+            ValueError: `top` is less than 1, `vectors` is given for a model without vectors, or the model does not
+                match its card.
         """
         if top < 1:
             raise ValueError(f"top={top} must be at least 1.")
-        folder = Path(images) if images else None
+        outputs, folder = self.card["outputs"], Path(images) if images else None
+        arrays: dict[str, list[np.ndarray]] = {name: [] for name in outputs if outputs[name]["kind"] == "vector"}
+        if vectors and not arrays:
+            raise ValueError(f"vectors={vectors} would be empty: no output of the model is a vector.")
+        files: list[str] = []
         for start in range(0, len(paths), BATCH_SIZE):
             rows: list[dict[str, Any]] = []
             inputs = []
@@ -429,73 +450,74 @@ class Predictor:
                     inputs.append(to_input(read_image(path, self.card["mode"]), self.card))
                 except ValueError as error:
                     rows[-1]["error"] = str(error)
-            if inputs:
-                results = self.results(np.stack(inputs))
-                for place, row in enumerate(row for row in rows if "error" not in row):
-                    request = Request(Path(row["file"]), top, folder)
-                    unfit = [name for name, values in results.items() if not np.isfinite(values[place]).all()]
-                    if unfit:
-                        row["error"] = f"{row['file']} has no prediction: the model's output {unfit[0]} is not finite."
-                        continue
-                    for name, values in results.items():
-                        output = self.card["outputs"][name]
-                        row |= KINDS[output["kind"]].decode(name, values[place], output, request)
+            results = self.results(np.stack(inputs)) if inputs else {}
+            for index, row in enumerate([row for row in rows if "error" not in row]):
+                request = Request(Path(row["file"]), top, folder)
+                if bad := [name for name, values in results.items() if not np.isfinite(values[index]).all()]:
+                    row["error"] = f"{row['file']} has no prediction: the model's output {bad[0]} is not finite."
+                    continue
+                for name, values in results.items():
+                    row |= KINDS[outputs[name]["kind"]](name, values[index], outputs[name], request)
+                if vectors:
+                    files.append(str(request.file))
+                    for name, collected in arrays.items():
+                        collected.append(results[name][index].copy())  # a view would keep the whole batch
             yield from rows
+        if vectors and files:
+            write_arrays({"file": np.array(files), **{name: np.stack(rows) for name, rows in arrays.items()}}, vectors)
 
     def results(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs (B, …) for images (B, C, H, W), by name.
+        """Return the outputs (B, …) by name for images (B, C, H, W).
 
         Raises:
-            ValueError: the model cannot take such images, or its outputs are not those that the card names.
+            ValueError: the model fails on such images, or has outputs that its card does not name.
         """
         try:
             results = self.run(images)
-        except Exception as error:  # runtimes raise what they like
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ValueError(f"The model fails on images of shape {images.shape[1:]}: {reason}") from error
+        except Exception as error:  # runtimes raise exceptions of any type
+            raise ValueError(f"The model fails on images of shape {images.shape[1:]}: {one_line(error)}") from error
         if results.keys() - self.card["outputs"].keys():
             raise ValueError(f"The model's outputs are {', '.join(results)}: its card names others.")
         return results
 
 
-# ---- what outputs mean
-@dataclass(frozen=True)
-class Request:
-    """What is wanted of the prediction for one file."""
+# ---- outputs
+class Request(NamedTuple):
+    """How to decode the outputs for one file."""
 
     file: Path
-    top: int  # so many classes
+    top: int  # the number of classes
     images: Path | None  # the folder for predicted images
 
 
 def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """Return the likeliest classes of one image by its logits (classes,), with their probabilities.
+    """Return the likeliest classes of logits (classes,), with their probabilities.
 
     Raises:
-        ValueError: there are more logits than names, or logits of something else than the image.
+        ValueError: there are more logits than names, or logits for each pixel.
     """
     if logits.ndim != 1 or len(logits) > len(output["names"]):
         names = f"the names of {len(output['names'])} classes"
         raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but its card {names}.")
-    shares = np.exp(logits.astype(np.float64) - logits.max())
-    shares /= shares.sum()
+    probabilities = np.exp(logits.astype(np.float64) - logits.max())
+    probabilities /= probabilities.sum()
     result: dict[str, Any] = {}
-    for rank, index in enumerate(np.argsort(-shares, kind="stable")[: request.top], start=1):
+    for rank, index in enumerate(np.argsort(-probabilities, kind="stable")[: request.top], start=1):
         key = name if rank == 1 else f"{name}_{rank}"
-        result |= {key: output["names"][index], f"{key}_probability": round(float(shares[index]), 6)}
+        result |= {key: output["names"][index], f"{key}_probability": round(float(probabilities[index]), 6)}
     return result
 
 
 def decode_image(name: str, pixels: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """Write an image (C, H, W) with values in [0, 1] as PNG, where a folder is named, and return its path.
+    """Write an image (C, H, W) with values in [0, 1] to a new PNG file and return its path.
 
     Raises:
-        ValueError: the image is neither grey (C = 1) nor coloured (C = 3).
+        ValueError: the image does not have 1 or 3 channels.
     """
     if request.images is None:
         return {}
     if pixels.ndim != 3 or len(pixels) not in (1, 3):
-        raise ValueError(f"The model's output {name} is no image of 1 or 3 channels: its shape is {pixels.shape}.")
+        raise ValueError(f"The model's output {name} is not an image of 1 or 3 channels: its shape is {pixels.shape}.")
     levels = (pixels.astype(np.float64).clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)  # (H, W, C)
     image = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
     with create_file(request.images, f"{request.file.stem}_{re.sub('[^a-zA-Z0-9_-]', '_', name)}", ".png") as file:
@@ -504,58 +526,33 @@ def decode_image(name: str, pixels: np.ndarray, output: Mapping[str, Any], reque
 
 
 def decode_vector(name: str, numbers: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """Return the numbers (D,) with 6 significant digits."""
+    """Return the numbers of a vector (D,), rounded to 6 significant digits."""
     return {name: [float(f"{number:.6g}") for number in numbers.ravel()]}
 
 
-class Kind(NamedTuple):
-    """How outputs of a kind are turned into what a row says of them."""
-
-    decode: Callable[[str, np.ndarray, Mapping[str, Any], Request], dict[str, Any]]
-    is_whole: Callable[[Mapping[str, Any]], bool] = lambda output: True  # whether a card says what decoding needs
-    is_picture: bool = False  # a row holds the path of an image
+KINDS = {"classes": decode_classes, "image": decode_image, "vector": decode_vector}
 
 
-def has_names(output: Mapping[str, Any]) -> bool:
-    """Whether a card names the classes of an output."""
-    names = output.get("names")
-    return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+def image_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the names of the outputs that are images."""
+    return [name for name, output in outputs.items() if output["kind"] == "image"]
 
 
-KINDS = {
-    "classes": Kind(decode_classes, has_names),
-    "image": Kind(decode_image, is_picture=True),
-    "vector": Kind(decode_vector),
-}
-
-
-def create_file(folder: Path, stem: str, suffix: str) -> Any:
-    """Open a file that was not there before, for writing: `<stem>.png`, `<stem>_2.png` or so on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        try:
-            return (folder / (f"{stem}_{number}{suffix}" if number > 1 else f"{stem}{suffix}")).open("xb")
-        except FileExistsError:
-            number += 1
-
-
-# ---- files in, files out
+# ---- files
 def find_images(inputs: Sequence[str]) -> list[Path]:
-    """The files that are meant by names of files, of folders and by patterns such as 'shots/*.png'.
+    """Find the images named by files, folders and patterns such as 'shots/*.png'.
 
-    Of a folder those are meant, at any depth, whose names end as those of images do.
+    Folders are searched recursively for names with an image suffix.
 
     Raises:
-        FileNotFoundError: one of them names no file.
+        FileNotFoundError: one of the inputs matches no file.
     """
     suffixes = set(Image.registered_extensions())
-    paths: list[Path] = []
+    images: list[Path] = []
     for name in inputs:
-        found = [Path(name)] if Path(name).exists() else matches(name)
         files = [
             file
-            for path in found
+            for path in ([Path(name)] if Path(name).exists() else expand_pattern(name))
             for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
             if file.is_file() and (file == path or (file.suffix.lower() in suffixes and not file.name.startswith(".")))
         ]
@@ -563,114 +560,120 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
             raise FileNotFoundError(
                 f"input={name} names no image: it must be a file, a folder with images in it, or a pattern."
             )
-        paths += dict.fromkeys(files)  # a pattern may name a folder and what is in it
-    return paths
+        images += dict.fromkeys(files)  # a pattern may match a folder and its files
+    return images
 
 
-def matches(pattern: str) -> list[Path]:
-    """What is there of a pattern's form, sorted; as `glob.glob` has it, but that `**` follows no links.
+def expand_pattern(pattern: str) -> list[Path]:
+    """Return the sorted paths that match a pattern as in `glob.glob`, except that `**` does not follow links.
 
-    Links to folders that they are in would be followed in every order that there is.
+    A link to a parent folder would otherwise be followed again and again. Names that begin with a dot match only a part
+    that does, and a final `**` matches folders only.
     """
-    found = [Path()]
-    for part in Path(pattern).parts:
-        here = [place for place in found if place.is_dir()]
-        if part == "**":
-            found = [Path(folder) for place in here for folder in visible_folders(place)]
-        elif glob.has_magic(part):
-            found = [
-                place / name
-                for place in here
-                for name in fnmatch.filter(listed(place), part)
-                if part.startswith(".") or not name.startswith(".")
-            ]
-        else:
-            found = [place / part for place in here if os.path.lexists(place / part)]
-        found = list(dict.fromkeys(found))
-    if pattern.endswith(("/", os.sep)):
-        found = [place for place in found if place.is_dir()]
-    return sorted(found, key=str)
+    path = Path(pattern)
+    parts = [part if part == "**" else re.sub(r"\*+", "*", part) for part in path.relative_to(path.anchor).parts]
+    folders_only = parts[-1] == "**" or pattern.endswith(("/", os.sep))
+    dotted = [part for part in path.parts if part.startswith(".")]
+    found = [
+        match
+        for match in Path(path.anchor).glob("/".join(parts))
+        if all(any(fnmatchcase(name, part) for part in dotted) for name in match.parts if name.startswith("."))
+        and (match.is_dir() or not folders_only)
+    ]
+    return sorted(set(found), key=str)
 
 
-def visible_folders(folder: Path) -> Iterator[str]:
-    """A folder and those below it, without hidden ones and links."""
-    for place, names, _ in os.walk(folder):
-        names[:] = [name for name in names if not name.startswith(".")]  # which `os.walk` goes on with
-        yield place
+def create_file(folder: Path, stem: str, suffix: str) -> IO[bytes]:
+    """Create `<stem><suffix>` and open it for writing, or `<stem>_2<suffix>` and so on if it exists."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = (f"{stem}_{number}{suffix}" for number in itertools.count(2))
+    for name in itertools.chain([f"{stem}{suffix}"], names):
+        with suppress(FileExistsError):
+            return (folder / name).open("xb")
+    raise AssertionError("the names never end")
 
 
-def listed(folder: Path) -> list[str]:
-    """The names of what is in a folder; none where it may not be read."""
-    with suppress(OSError):
-        return os.listdir(folder)  # noqa: PTH208  # names alone
-    return []
+@contextmanager
+def replacing(path: str | Path, mode: str = "xb", **options: Any) -> Iterator[IO[Any]]:
+    """Open a temporary file for writing, and move it to `path` once it is complete."""
+    temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open(mode, **options) as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Write predictions as JSON where the name ends in .json, as CSV elsewhere.
+    """Write predictions as JSON if the path ends in .json, as CSV otherwise.
 
-    In CSV an apostrophe comes before text that spreadsheets would take for a formula.
+    In CSV, text that a spreadsheet would take for a formula is prefixed with an apostrophe.
     """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
-    with temporary.open("x", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with replacing(path, "x", newline="", encoding="utf-8", errors="surrogateescape") as file:
         if str(path).endswith(".json"):
             json.dump(list(rows), file, indent=2)
         else:
-            writer = csv.DictWriter(file, columns)
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows({key: without_formula(value) for key, value in row.items()} for row in rows)
-    temporary.replace(path)
 
 
 def without_formula(value: Any) -> Any:
-    """A value of a row as a spreadsheet shows it, and computes nothing of it."""
+    """Escape text that a spreadsheet would evaluate."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
+def write_arrays(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Write arrays to a .npz file, as `np.savez` does, which reserves some names for its own parameters."""
+    with replacing(path) as file, ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+# ---- the contact sheet
 @cache
 def fonts() -> list[Any]:
-    """Pillow's own font, which has little beside ASCII, and those of `FONTS` that this machine has."""
-    found: list[Any] = [ImageFont.load_default()]
+    """Load Pillow's default font, which covers little beyond ASCII, and the `FONTS` installed on this machine."""
+    loaded: list[Any] = [ImageFont.load_default()]
     for name in FONTS:
-        with suppress(OSError, ImportError):  # not here, or a Pillow without FreeType
-            found.append(ImageFont.truetype(name, 10))
-    return found
+        with suppress(OSError, ImportError):  # not installed, or a Pillow without FreeType
+            loaded.append(ImageFont.truetype(name, 10))
+    return loaded
 
 
-def shows(font: Any, character: str) -> bool:
-    """Whether a font has a picture for a character, rather than the one that it draws for all that it lacks."""
+def has_glyph(font: Any, character: str) -> bool:
+    """Whether a font draws a character differently from one that no font has."""
 
-    def drawn(text: str) -> Any:
+    def glyph(text: str) -> Any:
         try:
             mask = font.getmask(text)
         except UnicodeError:  # a bitmap font, or half a surrogate pair
             return None
         return mask.size, bytes(mask)
 
-    return character.isspace() or drawn(character) not in (None, drawn("\U0010fffd"))
+    return character.isspace() or glyph(character) not in (None, glyph("\U0010fffd"))
 
 
-def legible(text: str) -> tuple[Any, str]:
-    """A font that has all letters of a text; where there is none, what it lacks becomes ASCII: "Strasse", "\\u65e5"."""
-    for font in fonts():
-        if all(shows(font, character) for character in text):
-            return font, text
-    font = fonts()[0]
-    return font, "".join(character if shows(font, character) else in_ascii(character) for character in text)
+def drawable(text: str) -> tuple[Any, str]:
+    """Choose a font with all characters of a text; else the default one, and transliterate what it lacks to ASCII."""
+    complete = (font for font in fonts() if all(has_glyph(font, character) for character in text))
+    font = next(complete, fonts()[0])
+    return font, "".join(character if has_glyph(font, character) else in_ascii(character) for character in text)
 
 
 def in_ascii(character: str) -> str:
-    """What stands for a character: é by e, ß by ss, 日 by \\u65e5."""
+    """Transliterate a character to ASCII: é to e, ß to ss, 日 to \\u65e5."""
     for plain in (unicodedata.normalize("NFKD", character), character.casefold()):
         if letters := plain.encode("ascii", "ignore").decode():
             return letters
     return character.encode("ascii", "backslashreplace").decode()
 
 
-def write_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], width: int, text: str, end: str, fill: str) -> None:
-    """Draw a line of text, shortened so that it fits into a width together with its end."""
-    font, text = legible(printable(text))  # a name may have several lines
+def draw_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], width: int, text: str, end: str, fill: str) -> None:
+    """Draw a line of text, truncated to fit into a width together with its end."""
+    font, text = drawable(printable(text))  # a name may have several lines
     while text and draw.textlength(text + end, font) > width:
         text = text[:-1]
     draw.text(place, text + end, fill=fill, font=font)
@@ -679,74 +682,69 @@ def write_line(draw: ImageDraw.ImageDraw, place: tuple[int, int], width: int, te
 def contact_sheet(
     rows: Sequence[Mapping[str, Any]], outputs: Mapping[str, Mapping[str, Any]], path: str | Path, side: int = 128
 ) -> None:
-    """Draw the images that are predicted on one PNG, each beside the images predicted of it.
+    """Draw all images on one PNG, each beside the images predicted for it.
 
-    Below stand its name, and what else is first predicted of it.
+    Below each are its name and its first prediction that is not an image.
     """
     shown = [row for row in rows if "error" not in row]
-    pictures = picture_names(outputs)
-    said = next((name for name in outputs if name not in pictures), None)
+    pictures = image_outputs(outputs)
+    caption = next((name for name in outputs if name not in pictures), None)
     columns = min(max(round(len(shown) ** 0.5), 1), 12)
     width, height = side * (1 + len(pictures)), side + 28
     sheet = Image.new("RGB", (columns * width, -(-len(shown) // columns) * height), "white")
     draw = ImageDraw.Draw(sheet)
-    for place, row in enumerate(shown):
-        x, y = place % columns * width, place // columns * height
+    for index, row in enumerate(shown):
+        x, y = index % columns * width, index // columns * height
         for number, file in enumerate([row["file"], *(row[name] for name in pictures if name in row)]):
             image = read_image(file, "RGB")
             nearest = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.BILINEAR
             image = ImageOps.contain(image, (side - 4, side - 4), nearest)
             sheet.paste(image, (x + number * side + (side - image.width) // 2, y + (side - image.height) // 2))
-        write_line(draw, (x + 3, y + side - 2), width - 6, Path(row["file"]).name, "", "grey")
-        if said is not None:
-            probability = row.get(f"{said}_probability")
+        draw_line(draw, (x + 3, y + side - 2), width - 6, Path(row["file"]).name, "", "grey")
+        if caption is not None:
+            probability = row.get(f"{caption}_probability")
             end = "" if probability is None else f" {probability:.0%}"
-            write_line(draw, (x + 3, y + side + 10), width - 6, shortened(row[said]), end, "black")
-    temporary = Path(f"{path}.{secrets.token_hex(4)}.tmp")
-    with temporary.open("xb") as file:
+            draw_line(draw, (x + 3, y + side + 10), width - 6, shortened(row[caption]), end, "black")
+    with replacing(path) as file:
         sheet.save(file, format="PNG")
-    temporary.replace(path)
 
 
-def picture_names(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The outputs that are images, by their names."""
-    return [name for name, output in outputs.items() if KINDS[output["kind"]].is_picture]
-
-
+# ---- the command line
 def shortened(value: Any) -> str:
-    """A value of a row as text; of many numbers the first four."""
+    """Format a value of a row; of a vector only the first four numbers."""
     if not isinstance(value, list):
         return str(value)
     return f"[{', '.join(f'{number:.4g}' for number in value[:4])}{', …' if len(value) > 4 else ''}]"
 
 
-def check_all_read(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Check that every file is predicted, when those that could be have been.
-
-    Raises:
-        ValueError: says how many could not, which `report_rows` has named.
-    """
+def check_all_predicted(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError if some files could not be predicted; `report_rows` has named them."""
     failed = sum("error" in row for row in rows)
     if failed:
-        raise ValueError(f"{failed} of {len(rows)} files could not be {failing(rows)}; all others are predicted.")
+        raise ValueError(f"{failed} of {len(rows)} files could not be {failed_step(rows)}; all others are predicted.")
 
 
-def failing(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What could not be done with the files that are not predicted."""
+def failed_step(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what failed for the files without a prediction."""
     unread = all(UNREAD in row["error"] for row in rows if "error" in row)
     return "read as an image" if unread else "predicted"
 
 
-def check_outputs(out: str | Path | None, sheet: str | Path | None, images: str | Path | None = None) -> None:
-    """Check the names of the files that are to be written, and of the folder for predicted images.
+def check_outputs(
+    out: str | Path | None,
+    sheet: str | Path | None,
+    images: str | Path | None = None,
+    vectors: str | Path | None = None,
+) -> None:
+    """Check the names of the files to write, and of the folder for predicted images.
 
     Raises:
-        ValueError: a suffix that says something else than what will be in the file, the name of a folder for a file or
-            of a file for a folder, or a folder that holds something.
+        ValueError: a suffix is wrong, a file is a folder or a folder is a file, or the folder is not empty.
     """
-    for name, path, suffixes in (("out", out, (".csv", ".json")), ("sheet", sheet, (".png",))):
-        if path and Path(path).suffix.lower() not in suffixes:
-            raise ValueError(f"{name}={path} must end in {' or '.join(suffixes)}.")
+    suffixes = {"out": (".csv", ".json"), "sheet": (".png",), "vectors": (".npz",)}
+    for name, path in {"out": out, "sheet": sheet, "vectors": vectors}.items():
+        if path and Path(path).suffix.lower() not in suffixes[name]:
+            raise ValueError(f"{name}={path} must end in {' or '.join(suffixes[name])}.")
         if path and Path(path).is_dir():
             raise ValueError(f"{name}={path} is a folder: name a file.")
     if images and Path(images).exists() and not Path(images).is_dir():
@@ -756,20 +754,20 @@ def check_outputs(out: str | Path | None, sheet: str | Path | None, images: str 
 
 
 def printable(text: str) -> str:
-    """A text in a line, without what a terminal would obey or could not show."""
+    """Replace line breaks, terminal escapes and other unprintable characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def report_rows(
     rows: Sequence[Mapping[str, Any]], outputs: Mapping[str, Mapping[str, Any]], out: str | None, sheet: str | None
 ) -> None:
-    """Print predictions, and write them to the files that are named.
+    """Print predictions and write them to files.
 
     Args:
         rows: see `Predictor.predict`.
         outputs: of the model's card.
-        out: a .csv or .json file.
-        sheet: a .png file; see `contact_sheet`.
+        out: a .csv or .json file, or None.
+        sheet: a .png file, or None; see `contact_sheet`.
 
     Raises:
         ValueError: no file could be predicted.
@@ -789,8 +787,8 @@ def report_rows(
     if out:
         write_rows(rows, out)
     if all("error" in row for row in rows):
-        raise ValueError(f"None of {len(rows)} file{'s' * (len(rows) > 1)} could be {failing(rows)}.")
-    if not all(name in row for name in picture_names(outputs) for row in rows if "error" not in row):
+        raise ValueError(f"None of {len(rows)} file{'s' * (len(rows) > 1)} could be {failed_step(rows)}.")
+    if not all(name in row for name in image_outputs(outputs) for row in rows if "error" not in row):
         sys.stderr.write(
             "The predicted images are not kept; images=<folder> (predict.py: --images) writes them there.\n"
         )
@@ -799,22 +797,23 @@ def report_rows(
 
 
 def main() -> None:
-    """Predict as the command line says, with the model in this file's own folder."""
+    """Predict with the model in this file's folder."""
     parser = argparse.ArgumentParser(description="Predict with the exported model in this folder.")
     parser.add_argument("input", nargs="+", help="images, folders of images, patterns")
-    parser.add_argument("--top", type=int, default=1, help="how many classes to tell of each image")
+    parser.add_argument("--top", type=int, default=1, help="the number of classes for each image")
     parser.add_argument("--out", help="a .csv or .json file to write")
     parser.add_argument("--sheet", help="a .png file to draw all images and predictions on")
     parser.add_argument("--images", help="a new folder for images that the model predicts")
+    parser.add_argument("--vectors", help="a .npz file for vectors that the model predicts, in full precision")
     parser.add_argument("--trusted", action="store_true", help="load a torch model, which may hold code")
     arguments = parser.parse_args()
     try:
-        check_outputs(arguments.out, arguments.sheet, arguments.images)
+        check_outputs(arguments.out, arguments.sheet, arguments.images, arguments.vectors)
         paths = find_images(arguments.input)
         predictor = load(Path(__file__).parent, trusted=arguments.trusted)
-        rows = list(predictor.predict(paths, arguments.top, arguments.images))
+        rows = list(predictor.predict(paths, arguments.top, arguments.images, arguments.vectors))
         report_rows(rows, predictor.card["outputs"], arguments.out, arguments.sheet)
-        check_all_read(rows)
+        check_all_predicted(rows)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"ERROR: {error}")
 

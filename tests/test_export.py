@@ -229,7 +229,7 @@ MISTAKES = {
     "two to choose from": (
         "predict",
         ["model={exported}/onnx_fp32", "run_dir={run}", "input={shots}"],
-        "which of them",
+        "choose one of them",
     ),
     "not a table": (
         "predict",

@@ -24,9 +24,9 @@ from src.predictor import (
     CARD,
     CARD_VERSION,
     Predictor,
+    expand_pattern,
     find_images,
     fit_image,
-    matches,
     read_card,
     read_image,
     report_rows,
@@ -204,7 +204,7 @@ def test_outputs_that_are_not_finite_are_an_error_of_their_file(
     assert "dark.png" not in shown.out and "nan" not in shown.out and f"ERROR: {error}\n" in shown.err
     assert "NaN" not in (tmp_path / "out.json").read_text()
     with pytest.raises(ValueError, match="2 of 3 files could not be predicted; all others are"):
-        predictor.check_all_read(rows)
+        predictor.check_all_predicted(rows)
     with pytest.raises(ValueError, match="None of 1 file could be predicted"):
         report_rows(rows[2:], outputs, None, None)
 
@@ -242,7 +242,7 @@ def test_patterns_are_those_of_the_shell(pattern: str, shots: Path, monkeypatch:
     monkeypatch.chdir(shots)
     for begin in ("", f"{shots}/"):
         wanted = {Path(path) for path in glob.glob(begin + pattern, recursive=True)}  # noqa: PTH207
-        assert wanted and matches(begin + pattern) == sorted(wanted, key=str)
+        assert wanted and expand_pattern(begin + pattern) == sorted(wanted, key=str)
 
 
 @pytest.mark.parametrize("links", [1, 2])  # by as many the number of ways to a file would double, forty times
@@ -270,8 +270,8 @@ def test_predictions_are_written_as_csv_json_and_picture(
     shown = capsys.readouterr()
     assert "class=bright  0." in shown.out and "other=y  0." in shown.out and shown.err.count("ERROR") == 1
     with pytest.raises(ValueError, match="1 of 3 files could not be read"):
-        predictor.check_all_read(rows)
-    predictor.check_all_read([rows[0], rows[2]])
+        predictor.check_all_predicted(rows)
+    predictor.check_all_predicted([rows[0], rows[2]])
     with pytest.raises(ValueError, match="None of 1 file could be"):
         predictor.report_rows([rows[1]], CLASSES, None, str(tmp_path / "none.png"))
     assert not (tmp_path / "none.png").exists()
@@ -418,7 +418,7 @@ def test_predicted_images_are_grey_or_coloured(channels: int, shots: Path, tmp_p
 
     model = Predictor({**BASE, "outputs": {"../a b": {"kind": "image"}}}, run)
     if channels == 2:
-        with pytest.raises(ValueError, match=r"no image of 1 or 3 channels: its shape is \(2, 4, 6\)"):
+        with pytest.raises(ValueError, match=r"not an image of 1 or 3 channels: its shape is \(2, 4, 6\)"):
             list(model.predict([shots / "deep" / "dark.png"], images=tmp_path / "new" / "out"))
         return
     (row,) = model.predict([shots / "deep" / "dark.png"], images=tmp_path / "new" / "out")
@@ -460,6 +460,49 @@ def test_a_vector_is_told_by_its_numbers(shots: Path, tmp_path: Path, capsys: py
     predictor.write_rows(rows, tmp_path / "rows.json")
     assert json.loads((tmp_path / "rows.json").read_text()) == rows
     assert Image.open(tmp_path / "sheet.png").size == (128, 156)
+
+
+def codes(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Two vectors of which every number differs, and classes."""
+    mean = images.mean(axis=(1, 2, 3))[:, None]
+    return {"code": mean / np.float32([3, 7, 11]), "allow_pickle": -mean, "class": mean * np.float32([-1, 1])}
+
+
+def test_vectors_are_saved_in_full_precision_with_the_names_of_their_files(shots: Path, tmp_path: Path) -> None:
+    outputs = {"code": {"kind": "vector"}, "allow_pickle": {"kind": "vector"}, **CLASSES}
+    model = Predictor({**BASE, "outputs": outputs}, codes)
+    paths = [*find_images([str(shots)]), *[shots / "deep" / "dark.png"] * predictor.BATCH_SIZE]
+    (tmp_path / "codes.npz").write_text("former")
+    rows = list(model.predict(paths, vectors=tmp_path / "codes.npz"))
+    predicted = [row["file"] for row in rows if "error" not in row]
+    assert len(predicted) == len(paths) - 1
+    with np.load(tmp_path / "codes.npz", allow_pickle=False) as arrays:
+        assert set(arrays) == {"file", "code", "allow_pickle"} and arrays["file"].tolist() == predicted
+        inputs = np.stack([to_input(read_image(path, "L"), model.card) for path in predicted])
+        for name in ("code", "allow_pickle"):
+            assert arrays[name].dtype == np.float32 and np.array_equal(arrays[name], codes(inputs)[name])
+    assert {path.name for path in tmp_path.iterdir()} == {"shots", "codes.npz"}
+
+
+def test_vectors_replace_a_file_only_when_they_are_whole(
+    judge: Predictor, shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "codes.npz"
+    path.write_text("former")
+    with pytest.raises(ValueError, match=r"vectors=.*codes\.npz would be empty: no output of the model is a vector"):
+        list(judge.predict([shots / "deep" / "dark.png"], vectors=path))
+    model = Predictor({**BASE, "outputs": {"code": {"kind": "vector"}}}, lambda images: {"code": images[:, 0, 0]})
+    list(model.predict([shots / "broken.png"], vectors=path))
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is full"):
+        patch.setattr(np.lib.format, "write_array", raise_full)
+        list(model.predict([shots / "deep" / "dark.png"], vectors=path))
+    assert path.read_text() == "former" and {file.name for file in tmp_path.iterdir()} == {"shots", "codes.npz"}
+    with pytest.raises(ValueError, match=r"vectors=a\.npy must end in \.npz"):
+        predictor.check_outputs(None, None, None, "a.npy")
+
+
+def raise_full(*arguments: object, **options: object) -> None:
+    raise OSError("the disk is full")
 
 
 def test_a_folder_for_images_is_new_or_empty(tmp_path: Path) -> None:
@@ -507,12 +550,12 @@ def test_names_are_drawn_by_a_font_that_has_their_letters_or_told_in_ascii(
     monkeypatch.setattr(predictor, "FONTS", fonts)
     predictor.fonts.cache_clear()
     for name, in_ascii in {"cat": "cat", "Straße": "Strasse", "café": "cafe", "日本": "\\u65e5\\u672c"}.items():
-        font, text = predictor.legible(name)
-        assert text == (name if all(predictor.shows(font, letter) for letter in name) else in_ascii)
-        assert all(predictor.shows(font, letter) for letter in text)
-    assert not predictor.shows(font, "\U0010fffd") and not predictor.shows(font, "\udcff")
+        font, text = predictor.drawable(name)
+        assert text == (name if all(predictor.has_glyph(font, letter) for letter in name) else in_ascii)
+        assert all(predictor.has_glyph(font, letter) for letter in text)
+    assert not predictor.has_glyph(font, "\U0010fffd") and not predictor.has_glyph(font, "\udcff")
     if not fonts:
-        assert predictor.legible("Straße")[1] == "Strasse"
+        assert predictor.drawable("Straße")[1] == "Strasse"
     predictor.fonts.cache_clear()
 
 

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,14 @@ from src.models.task import Task
 
 DECAY = 0.95  # of the running range of a layer's inputs
 OBSERVED_BATCHES = 8  # before the fine-tuning begins
+
+
+@runtime_checkable
+class EpochSampler(Protocol):
+    """A sampler whose order is set by the epoch; torch's own draw a new order in every iteration."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration."""
 
 
 class RoundedWeight(nn.Module):
@@ -107,7 +115,7 @@ def fine_tune(
                 task.step(batch, task.train_metrics)
         net.train()
         for epoch in range(epochs):
-            if hasattr(loader.sampler, "set_epoch"):  # torch's own samplers draw anew by themselves
+            if isinstance(loader.sampler, EpochSampler):
                 loader.sampler.set_epoch(epoch)
             for batch in loader:
                 loss, _ = task.step(batch, task.train_metrics)

@@ -17,9 +17,9 @@ CARD: dict[str, Any] = {"mode": "L", "resize": "pad_or_stretch", "image_size": 8
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"std": [0.0]}, r"std=\[0\.0\] must be a list of a number above 0 for each channel\.$"),
+        ({"std": [0.0]}, r"std=\[0\.0\] must be a list of numbers above 0, one per channel\.$"),
         ({"image_size": "x"}, "image_size=x must be an integer"),
-        ({"heads": {"class": []}}, "outputs=.* must be the kind of each output, and the names of classes"),
+        ({"heads": {"class": []}}, "outputs=.* must be the kind of each output by its name, with the names of classes"),
         ({"heads": ["a"]}, "says"),
         ({"heads": {"class": ["a", "b"]}}, None),
     ],
