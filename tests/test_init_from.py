@@ -55,7 +55,7 @@ def test_it_begins_at_epoch_0(source: Path, compose: Callable[..., DictConfig], 
 
 
 def test_weights_of_which_nothing_fits_are_refused(source: Path, compose: Callable[..., DictConfig]) -> None:
-    with pytest.raises(ValueError, match=r"init_from=.*: no weight of it fits the model"):
+    with pytest.raises(ValueError, match=r"init_from=.*: none of its weights matches a name and shape of the model"):
         train(compose(*SMALL, "model=mnist_sdn_8k", f"init_from={source}"))
 
 

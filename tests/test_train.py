@@ -341,7 +341,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
             ["optimized_metric=train/ac"],
             "optimized_metric=train/ac is not a metric of this run. Did you mean train/acc",
         ),
-        (["experiment=multihead_cnn_mnist", "data=mnist"], "one label an image: choose data whose num_classes names"),
+        (["experiment=multihead_cnn_mnist", "data=mnist"], "one label per image: choose data whose num_classes names"),
     ],
 )
 def test_what_only_the_code_can_know_is_refused_with_the_value(

@@ -1,15 +1,15 @@
-"""Find installed fonts with the glyphs that matplotlib figures need."""
+"""Find installed fonts that have the glyphs of matplotlib texts."""
 
 from collections.abc import Iterable
 from functools import cache
 from unicodedata import category
 
-PLAIN = (400, "normal", "regular")  # the weight of a font that matplotlib finds by the name of its family alone
+REGULAR = (400, "normal", "regular")  # font weights that matplotlib finds by the family name alone
 
 
 @cache
-def letters_of(path: str) -> frozenset[int]:
-    """The code points that a font has; none where it cannot be read."""
+def code_points(path: str) -> frozenset[int]:
+    """Return the code points of a font; none if the file cannot be read."""
     from matplotlib.font_manager import get_font
 
     try:
@@ -19,10 +19,10 @@ def letters_of(path: str) -> frozenset[int]:
 
 
 def fonts_for(texts: Iterable[str]) -> tuple[list[str], dict[int, str]]:
-    """The font families that texts are drawn with, the usual ones first.
+    """Return the font families to draw texts with, the default ones first.
 
     Returns:
-        The families, and what is written, by code point, in place of letters that no font of this machine has.
+        The families, and replacements, by code point, for characters that no installed font has.
     """
     import matplotlib
     from matplotlib.font_manager import FontProperties, findfont, fontManager
@@ -30,11 +30,13 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], dict[int, str]]:
     from src.predictor import in_ascii
 
     families = list(matplotlib.rcParams["font.family"])
-    lacking = {ord(letter) for letter in "".join(texts) if letter != "\n"} - letters_of(findfont(FontProperties()))
-    known = {font.name: font.fname for font in fontManager.ttflist if font.style == "normal" and font.weight in PLAIN}
-    for name in sorted(known, key=lambda name: ("CJK" not in name, name)) if lacking else ():
-        if not name.startswith("Last Resort") and (found := lacking & letters_of(known[name])):  # that draws boxes
+    missing = {ord(character) for character in "".join(texts) if character != "\n"} - code_points(
+        findfont(FontProperties())
+    )
+    known = {font.name: font.fname for font in fontManager.ttflist if font.style == "normal" and font.weight in REGULAR}
+    for name in sorted(known, key=lambda name: ("CJK" not in name, name)) if missing else ():
+        if not name.startswith("Last Resort") and (covered := missing & code_points(known[name])):  # it draws boxes
             families.append(name)
-            lacking -= found
-    # a control character is drawn by none, and matplotlib's warning would hand it to the terminal
-    return families, {code: "?" if category(chr(code)) == "Cc" else in_ascii(chr(code)) for code in lacking}
+            missing -= covered
+    # no font draws control characters, and matplotlib's warning would print them to the terminal
+    return families, {code: "?" if category(chr(code)) == "Cc" else in_ascii(chr(code)) for code in missing}

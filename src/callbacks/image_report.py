@@ -20,12 +20,12 @@ from src.system.json_files import read_json, write_json
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_PIXELS = 64  # the height of an image in the report of the test
-MAX_NUMBERED_CLASSES = 20  # above this a confusion matrix has no room for numbers and names
+MAX_PIXELS = 64  # height of an image in the test report
+MAX_NUMBERED_CLASSES = 20  # above this a confusion matrix has no room for counts and names
 
 
 class OutputResults:
-    """Counts the classes that one output predicts, where it predicts classes, and keeps its worst mistakes.
+    """Accumulate the confusion matrix, if there are classes, and the worst mistakes of one output.
 
     Args:
         num_mistakes: how many mistakes to keep.
@@ -33,7 +33,7 @@ class OutputResults:
 
     def __init__(self, num_mistakes: int) -> None:
         self.num_mistakes = num_mistakes
-        self.counts: Tensor | None = None  # (num_classes, num_classes), rows: true
+        self.counts: Tensor | None = None  # (num_classes, num_classes), rows are true classes
         self.mistakes: list[Tensor] = []  # errors (M,), images (M, C, H, W), outputs and targets (M, …)
 
     def update(self, task: Task, images: Tensor, output: Tensor, target: Tensor) -> None:
@@ -53,13 +53,13 @@ class OutputResults:
 class ImageReport(L.Callback):
     """Log a grid of training samples after the first epoch, and confusions and worst mistakes after the test.
 
-    TensorBoard gets pictures; confusions and mistakes are also written to `test_report.json`, for pages such as that of
-    `src/compare.py`. The task defines what a mistake is and how it is shown. Under DDP they are those of the first
-    process, while the confusion matrix counts the samples of all.
+    TensorBoard gets pictures; confusions and mistakes are also written to `test_report.json`, which
+    `src/compare.py` reads. The task defines what a mistake is and how it is shown. Under DDP, mistakes are those of
+    rank zero, while the confusion matrix counts the samples of all ranks.
 
     Args:
         num_images: images in a grid.
-        dirpath: where the report of the test goes; None: nowhere.
+        dirpath: folder of the test report; None: write none.
     """
 
     def __init__(self, num_images: int = 36, dirpath: str | None = None) -> None:
@@ -74,14 +74,14 @@ class ImageReport(L.Callback):
         """Check, before training, that the report will not overwrite another file.
 
         Raises:
-            ValueError: it would.
+            ValueError: another file has its name.
         """
         if self.dirpath is None:
             return
         path = Path(self.dirpath, TEST_REPORT)
         if path.exists() and "heads" not in read_json(path):
             raise ValueError(
-                f"{path} is no report of a test and is not replaced: name another callbacks.image_report.dirpath."
+                f"{path} is not a test report and is not overwritten: choose another callbacks.image_report.dirpath."
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class ImageReport(L.Callback):
             self._samples = [part[: self.num_images].cpu() for part in batch]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the samples after the epoch, so as not to delay its first step."""
+        """Log the samples after the epoch, so that its first step is not delayed."""
         if self._samples is not None:
             task = as_task(pl_module)
             with isolate_rng():  # the random numbers drawn here must not change the training
@@ -111,7 +111,7 @@ class ImageReport(L.Callback):
             self._samples, self._samples_logged = None, True
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start counting."""
+        """Clear the results."""
         self._results = {}
 
     def on_test_batch_end(
@@ -123,7 +123,7 @@ class ImageReport(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Add a batch; `outputs` are those of the task's test step, by name."""
+        """Add a batch; `outputs` are the named outputs of the task's test step."""
         task = as_task(pl_module)
         batch = task.prepare(batch)
         targets = task.targets(batch)
@@ -143,18 +143,18 @@ class ImageReport(L.Callback):
                 names = card.get("names")
                 self._log(trainer, f"{prefix}confusion_matrix", lambda c=counts, n=names: confusion_figure(c, n))
                 classes = [class_name(label, names) for label in range(len(counts))]
-                entry = {"classes": classes, "counts": counts.tolist()}  # rows: true
+                entry = {"classes": classes, "counts": counts.tolist()}  # rows are true classes
             _, images, output, target = (part.cpu() for part in results.mistakes)
-            facts = task.describe_samples(output, target, card)
-            captions = [task.caption(one) for one in facts]
+            descriptions = task.describe_samples(output, target, card)
+            captions = [task.caption(description) for description in descriptions]
             panels = task.panels(images, output, target)
             pictures = torch.cat(list(panels.values()), dim=3)  # (M, C, H, panels · W)
             if captions:
                 self._log(trainer, f"{prefix}worst_mistakes", lambda p=pictures, c=captions: image_grid(p, c))
             entry["panels"] = list(panels)
             entry["mistakes"] = [
-                {**fact, "caption": caption, "png": png}
-                for fact, caption, png in zip(facts, captions, encode_pngs(pictures), strict=True)
+                {**description, "caption": caption, "png": png}
+                for description, caption, png in zip(descriptions, captions, encode_pngs(pictures), strict=True)
             ]
             report[name if len(self._results) > 1 else "test"] = entry
         if self.dirpath is not None and trainer.is_global_zero and report:
@@ -175,30 +175,30 @@ def as_task(model: L.LightningModule) -> Task:
         TypeError: it is not one.
     """
     if not isinstance(model, Task):
-        raise TypeError(f"{type(model).__name__} must be a src.models.task.Task for its results to be shown.")
+        raise TypeError(f"{type(model).__name__} must be a src.models.task.Task for callbacks.image_report.")
     return model
 
 
 def output_cards(trainer: L.Trainer, task: Task) -> dict[str, dict[str, Any]]:
-    """What each output means, where the DataModule describes its data; empty where it does not."""
+    """Return the description of each output; empty if the DataModule does not describe its inputs."""
     datamodule: Any = getattr(trainer, "datamodule", None)  # Lightning sets it out of mypy's sight
     return task.output_card(datamodule.input_card()) if isinstance(datamodule, DescribesInputs) else {}
 
 
-def displayed(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) of any range as they are shown: (N, H, W, C) from 0 to 1."""
+def rescale(images: Tensor) -> Tensor:
+    """Rescale images (N, C, H, W) of any range to (N, H, W, C) in [0, 1]."""
     low, high = images.amin(dim=(0, 2, 3), keepdim=True), images.amax(dim=(0, 2, 3), keepdim=True)
     return ((images - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1)
 
 
 def encode_pngs(images: Tensor) -> list[str]:
-    """Each of the images (N, C, H, W), not larger than a thumbnail, as PNG in base64."""
+    """Encode images (N, C, H, W) as base64 PNGs, reduced to thumbnails."""
     from PIL import Image
 
     if not len(images):
         return []
     encoded = []
-    for pixels in (displayed(images.float()) * 255).round().byte().numpy():  # (H, W, C)
+    for pixels in (rescale(images.float()) * 255).round().byte().numpy():  # (H, W, C)
         picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels[..., :3])
         picture.thumbnail((MAX_PIXELS * max(1, round(picture.width / picture.height)), MAX_PIXELS))
         content = io.BytesIO()
@@ -208,49 +208,49 @@ def encode_pngs(images: Tensor) -> list[str]:
 
 
 def image_grid(images: Tensor, titles: list[str]) -> "Figure":
-    """Draw (N, C, H, W) of any range, each under its title, in a grid that is about square."""
+    """Draw images (N, C, H, W) of any range with their titles in a roughly square grid."""
     from matplotlib.figure import Figure  # takes 0.5 s to import, so only when needed
 
-    families, written = fonts_for(titles)
-    width = images.shape[3] / images.shape[2]  # of an image of height 1
+    families, replacements = fonts_for(titles)
+    width = images.shape[3] / images.shape[2]  # relative to the height
     columns = max(round((len(images) / width) ** 0.5), 1)
     rows = -(-len(images) // columns)
-    cell = 1 + 0.32  # the height of an image with its title
+    cell = 1 + 0.32  # height of an image with its title
     figure = Figure(figsize=(1.3 * columns * width, 1.3 * cell * rows))
-    axes = figure.add_axes((0, 0, 1, 1))  # one for all images: an Axes for each would take a second
-    for index, (picture, title) in enumerate(zip(displayed(images).numpy(), titles, strict=False)):
+    axes = figure.add_axes((0, 0, 1, 1))  # a single Axes: one per image would take a second
+    for index, (picture, title) in enumerate(zip(rescale(images).numpy(), titles, strict=False)):
         x, y = index % columns * width, index // columns * cell
-        grey = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
+        pixels = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
         extent = (x + 0.04, x + width - 0.04, y + cell - 0.04, y + cell - 0.96)
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
-        place = (x + width / 2, y + cell - 0.98)
-        plain: dict[str, Any] = {"family": families, "parse_math": False}  # a name may hold a $
-        axes.text(*place, title.translate(written), fontsize=8, ha="center", va="bottom", **plain)
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
+        position = (x + width / 2, y + cell - 0.98)
+        text_options: dict[str, Any] = {"family": families, "parse_math": False}  # a name may contain a $
+        axes.text(*position, title.translate(replacements), fontsize=8, ha="center", va="bottom", **text_options)
     axes.set(xlim=(0, columns * width), ylim=(rows * cell, 0), aspect="auto")
     axes.set_axis_off()
     return figure
 
 
 def confusion_figure(counts: Tensor, names: list[str] | None) -> "Figure":
-    """Draw a confusion matrix (true, predicted) of counts; a row is coloured by its shares."""
+    """Draw a confusion matrix (true, predicted) of counts, coloured by the fraction of each row."""
     from matplotlib.figure import Figure
 
     size = len(counts)
-    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    fractions = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     side = min(max(0.6 * size, 4), 10)
     figure = Figure(figsize=(side + 1, side), layout="tight")
     axes = figure.subplots()
-    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(fractions.numpy(), cmap="Blues", vmin=0, vmax=1)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if size <= MAX_NUMBERED_CLASSES:
         labels = [class_name(label, names) for label in range(size)]
-        families, written = fonts_for(labels)
-        labels = [label.translate(written) for label in labels]
-        plain: dict[str, Any] = {"family": families, "parse_math": False}
-        axes.set_xticks(range(size), labels, rotation=90 if max(map(len, labels)) > 3 else 0, **plain)
-        axes.set_yticks(range(size), labels, **plain)
+        families, replacements = fonts_for(labels)
+        labels = [label.translate(replacements) for label in labels]
+        text_options: dict[str, Any] = {"family": families, "parse_math": False}
+        axes.set_xticks(range(size), labels, rotation=90 if max(map(len, labels)) > 3 else 0, **text_options)
+        axes.set_yticks(range(size), labels, **text_options)
         for row, column in counts.nonzero().tolist():
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            colour = "white" if fractions[row, column] > 0.5 else "black"
             axes.text(column, row, str(int(counts[row, column])), ha="center", va="center", fontsize=8, color=colour)
     return figure

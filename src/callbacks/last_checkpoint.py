@@ -1,4 +1,4 @@
-"""The checkpoint that a run can be resumed from, as if it had never been interrupted."""
+"""Write the checkpoint from which a run resumes as if it had never been interrupted."""
 
 import signal
 import threading
@@ -46,57 +46,57 @@ class LastCheckpoint(Checkpoint):
         self.every_n_train_steps, self.every_n_minutes = every_n_train_steps, every_n_minutes
         self._signal: int | None = None
         self._ending = False
-        self.figures: dict[str, float] = {}  # of the checkpoint that was loaded
-        self._logged = (0, 0)  # how often, and up to which step, before the checkpoint was written
-        self._former: dict[int, Any] = {}  # handlers
-        self._handlers: dict[int, Any] = {}  # those to restore, while this callback listens
+        self.metrics: dict[str, float] = {}  # of the checkpoint that was loaded
+        self._restored_logging = (0, 0)  # logging interval and step of the checkpoint
+        self._former_handlers: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}  # to restore after training
         self._restored: dict[str, Any] | None = None
         self._saved_step, self._saved_at = 0, time.monotonic()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Remember the signal handlers before Lightning replaces them."""
-        self._former = {number: signal.getsignal(number) for number in SIGNALS}
+        """Save the signal handlers before Lightning replaces them."""
+        self._former_handlers = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the state that Lightning leaves out."""
-        own = {
+        state = {
             "random": random_state(),
             "metrics": metric_states(pl_module),
             "loader": loader.state_dict() if (loader := resumable_loader(trainer)) else None,
         }
         checkpoint[RESUME_KEY] = {
-            "processes": gather(own, trainer.world_size),
-            # those that were not logged since the run was resumed come with its checkpoint
-            "figures": self.figures | {name: float(value) for name, value in trainer.callback_metrics.items()},
+            "processes": gather(state, trainer.world_size),
+            # metrics that were not logged again since the run was resumed come from its checkpoint
+            "figures": self.metrics | {name: float(value) for name, value in trainer.callback_metrics.items()},
             "should_stop": trainer.should_stop,
             "log_every_n_steps": logging_interval(trainer),
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the state until training starts, since setting up draws random numbers."""
+        """Keep the state until training starts, because setup draws random numbers."""
         self._restored = checkpoint.get(RESUME_KEY)
-        self.figures = self._restored["figures"] if self._restored else {}
+        self.metrics = self._restored["figures"] if self._restored else {}
         if self._restored:
-            every = self._restored.get("log_every_n_steps", logging_interval(trainer))  # former versions lack it
-            self._logged = every, checkpoint["global_step"]
+            every = self._restored.get("log_every_n_steps", logging_interval(trainer))  # older checkpoints lack it
+            self._restored_logging = every, checkpoint["global_step"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Restore the state of the checkpoint and install the signal handlers."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         if self._restored is not None:
             processes = self._restored["processes"]
-            own = processes[trainer.global_rank % len(processes)]
-            set_metric_states(pl_module, own["metrics"])
+            state = processes[trainer.global_rank % len(processes)]
+            set_metric_states(pl_module, state["metrics"])
             trainer.should_stop = self._restored["should_stop"]
-            if own["loader"] is not None and (loader := resumable_loader(trainer)):
-                loader.load_state_dict(own["loader"])
-            set_random_state(own["random"])
+            if state["loader"] is not None and (loader := resumable_loader(trainer)):
+                loader.load_state_dict(state["loader"])
+            set_random_state(state["random"])
             self._restored = None
         if threading.current_thread() is threading.main_thread():
             listener.trains = True
             for number in SIGNALS:
                 signal.signal(number, self._record_signal)
-            self._handlers = self._former
+            self._handlers = self._former_handlers
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -105,33 +105,33 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
             return
         signalled = self._signalled(trainer)
-        if signalled or self._is_time(trainer):
+        if signalled or self._is_due(trainer):
             self._save(trainer)
         self._ending = signalled
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """End an interrupted run, now that the metrics of its last step have been logged."""
+        """End an interrupted run after the metrics of its last step were logged."""
         if self._ending:
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save after the epoch, when all metrics are logged and every other callback has seen them."""
+        """Save after the epoch, once all metrics are logged and all other callbacks have run."""
         self._drop_superseded(trainer)
         self._save(trainer)
         if self._signalled(trainer):
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Restore the signal handlers, and end the run if a signal has arrived since the last epoch."""
-        self._stop_listening()
+        """Restore the signal handlers, and end the run if a signal arrived after the last epoch."""
+        self._stop_handling_signals()
         if self._signalled(trainer):
             raise Interrupted(self._signal, trainer.default_root_dir)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Restore the signal handlers; if a pruned run has received a signal, raise it again for the sweep."""
-        self._stop_listening()
+        self._stop_handling_signals()
         if self._signal is not None and isinstance(exception, Pruned):
             signal.raise_signal(self._signal)
 
@@ -140,15 +140,15 @@ class LastCheckpoint(Checkpoint):
 
         Per-epoch metrics have been logged again by now, except for validation, which may run less often.
         """
-        every, step = self._logged
+        every, step = self._restored_logging
         if every and every != logging_interval(trainer) and trainer.global_step // every > step // every:
-            self.figures = {name: value for name, value in self.figures.items() if name.startswith("val/")}
+            self.metrics = {name: value for name, value in self.metrics.items() if name.startswith("val/")}
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.path)
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
-    def _is_time(self, trainer: L.Trainer) -> bool:
+    def _is_due(self, trainer: L.Trainer) -> bool:
         steps, minutes = trainer.global_step - self._saved_step, (time.monotonic() - self._saved_at) / 60
         due = bool(self.every_n_train_steps and steps >= self.every_n_train_steps)
         due |= bool(self.every_n_minutes and minutes >= self.every_n_minutes)
@@ -158,16 +158,16 @@ class LastCheckpoint(Checkpoint):
         return self._any_process(trainer, self._signal is not None)
 
     def _any_process(self, trainer: L.Trainer, decision: bool) -> bool:
-        """Agree across processes: true if the decision is true on any of them."""
+        """Return whether the decision is true on any process."""
         return trainer.strategy.reduce_boolean_decision(decision, all=False) if trainer.world_size > 1 else decision
 
     def _record_signal(self, number: int, frame: Any) -> None:
         self._signal = number
-        self._restore_handlers()  # the next one ends the run at once
+        self._restore_handlers()  # a second signal ends the run at once
 
-    def _stop_listening(self) -> None:
+    def _stop_handling_signals(self) -> None:
         self._restore_handlers()
-        listener.trains = self._signal is not None  # the run ends in order, and not by the listener
+        listener.trains = self._signal is not None  # this callback ends the run, not the listener
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
@@ -177,25 +177,27 @@ class LastCheckpoint(Checkpoint):
 
 def restored_metrics(trainer: L.Trainer) -> dict[str, float]:
     """Return the metrics restored from the checkpoint; further training replaces them."""
-    return next((one.figures for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), {})
+    return next(
+        (callback.metrics for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint)), {}
+    )
 
 
 def logging_interval(trainer: Any) -> int:
-    """Return the number of steps between logged ones, 0 for none; Lightning sets it out of mypy's sight."""
+    """Return `log_every_n_steps`, which mypy does not see; 0: no logging."""
     return trainer.log_every_n_steps
 
 
-def gather(own: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
-    """Gather the state of each process, in the order of ranks."""
+def gather(state: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
+    """Gather the state of every process, by rank."""
     if world_size == 1:
-        return [own]
-    everyone: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(everyone, own)
-    return everyone
+        return [state]
+    states: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(states, state)
+    return states
 
 
 def resumable_loader(trainer: L.Trainer) -> KeepsPosition | None:
-    """The training data loader if it can save and restore its position, else None."""
+    """Return the training data loader if it can save and restore its position, else None."""
     loader = trainer.train_dataloader
     return loader if isinstance(loader, KeepsPosition) else None
 
@@ -212,18 +214,18 @@ def metric_states(module: nn.Module) -> dict[str, dict[str, Any]]:
 def set_metric_states(module: nn.Module, states: dict[str, dict[str, Any]]) -> None:
     """Restore the states that `metric_states` returned.
 
-    Validation states in checkpoints of older versions differ and are skipped, which loses nothing.
+    Validation states of older checkpoints differ and are skipped: they are empty between epochs.
     """
     for name, state in states.items():
         metric = module.get_submodule(name)
         assert isinstance(metric, Metric)
         if state.keys() != {"updates", *metric._defaults}:
             continue
-        for key, default in metric._defaults.items():  # those of figures that are lists are any
+        for key, default in metric._defaults.items():  # list states are not checked
             if isinstance(default, torch.Tensor) and (
                 fault := tensor_mismatch(state[key], default.shape, default.dtype)
             ):
-                raise ValueError(f"The checkpoint's running figures are damaged: {name}.{key} {fault}.")
+                raise ValueError(f"The checkpoint's running metrics are damaged: {name}.{key} {fault}.")
         metric._update_count = state["updates"]
         for key in metric._defaults:
             value = state[key]

@@ -1,4 +1,4 @@
-"""The learning rate as a curve of its own."""
+"""Log the learning rate."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ import lightning as L
 class LearningRate(L.Callback):
     """Log the learning rate as `lr`, as often as the training loss.
 
-    One curve stands for all parameter groups, since schedules treat them alike.
+    A single curve is enough, because schedules scale all parameter groups alike.
     """
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Log the rate that this step uses."""
+        """Log the learning rate of this step."""
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         if every and (trainer.global_step + 1) % every == 0:
             pl_module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])

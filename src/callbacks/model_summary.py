@@ -1,4 +1,4 @@
-"""The layers of a net with their sizes."""
+"""Print the layers of a net and their sizes."""
 
 import lightning as L
 from lightning.pytorch.callbacks import RichModelSummary
@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 class ModelSummary(RichModelSummary):
-    """Print the layers, their parameters, and the FLOPs and shapes of a single image, whatever batch the example is.
+    """Print the layers and their parameters, with FLOPs and shapes for a single image.
 
     Args:
         max_depth: how many levels of submodules are shown.
     """
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print them before training; Lightning runs the example in evaluation mode, so BatchNorm can do with one."""
+        """Print the summary before training; a single image is enough, since Lightning runs it in evaluation mode."""
         example = pl_module.example_input_array
         if isinstance(example, Tensor):
             pl_module.example_input_array = example[:1]

@@ -1,4 +1,4 @@
-"""A live bar on a terminal, and one line per epoch elsewhere (a file, a pipe, CI)."""
+"""A progress bar on a terminal, and a line of metrics per epoch everywhere."""
 
 import time
 from functools import cached_property
@@ -16,7 +16,7 @@ class ProgressBar(LightningProgressBar):
     """Show the progress of an epoch, and print a line of metrics after it.
 
     Args:
-        refresh_per_second: how often the bar is redrawn; steps in between only read the clock.
+        refresh_per_second: how often the bar is redrawn.
     """
 
     def __init__(self, refresh_per_second: float = 4) -> None:
@@ -25,7 +25,7 @@ class ProgressBar(LightningProgressBar):
         self._enabled = True
         self._bar: Progress | None = None
         self._last_drawn = 0.0
-        self._lines = 0
+        self._printed_epochs = 0
 
     @cached_property
     def console(self) -> Console:
@@ -48,7 +48,7 @@ class ProgressBar(LightningProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar."""
+        """Update the bar."""
         self._update(batch_idx + 1)
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -66,7 +66,7 @@ class ProgressBar(LightningProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Move the bar."""
+        """Update the bar."""
         self._update(batch_idx + 1)
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -100,13 +100,8 @@ class ProgressBar(LightningProgressBar):
     def _start(self, label: str, total: float) -> None:
         self._stop()
         if self._enabled and self.console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
-            # no thread of rich's own, which would take time from training: `_update` redraws
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            # `_update` redraws, because rich's refresh thread would take time from training
             self._bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)
             self._bar.add_task(label, total=total)
             self._bar.start()
@@ -127,6 +122,6 @@ class ProgressBar(LightningProgressBar):
     def _print_epoch(self, trainer: L.Trainer) -> None:
         self._stop()
         epoch, line = completed_epochs(trainer), epoch_line(trainer)
-        if self._enabled and epoch > self._lines and line is not None:
-            self._lines = epoch
+        if self._enabled and epoch > self._printed_epochs and line is not None:
+            self._printed_epochs = epoch
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -26,14 +26,14 @@ class StopOnDivergence(L.Callback):
         self._loss: Tensor | None = None
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Remember the loss, or the sum of those that are gathered for one step."""
+        """Keep the loss, summed over the batches accumulated for one step."""
         self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        """Stop here if the loss is not finite.
+        """Stop if the loss is not finite.
 
         Raises:
-            FloatingPointError: gives the step, batch, seed, learning rate and gradient norm.
+            FloatingPointError: the message gives the step, batch, seed, learning rate and gradient norm.
         """
         assert self._loss is not None
         loss, self._loss = self._loss, None
@@ -46,19 +46,19 @@ class StopOnDivergence(L.Callback):
         norm = torch.nn.utils.get_total_norm(gradients)
         rates = ", ".join(f"{group['lr']:.3g}" for group in optimizer.param_groups[:1])
         finite = all(parameter.isfinite().all() for parameter in pl_module.parameters())
-        kept = "the weights were already non-finite"
+        saved = "the weights were already non-finite"
         if finite:
             trainer.save_checkpoint(self.path)
-            kept = f"the weights from before are in {self.path}"
+            saved = f"the weights from before are in {self.path}"
         batch_idx = trainer.fit_loop.batch_idx
         raise FloatingPointError(
             f"The training loss is {loss.item()} at step {trainer.global_step} (epoch {trainer.current_epoch + 1}, "
             f"batch {batch_idx}, batch seed {batch_seed(trainer, batch_idx)}, learning rate {rates}, gradient norm "
-            f"{norm.item():.3g}); {kept}. Try a lower model.optimizer.lr, or clipping=norm."
+            f"{norm.item():.3g}); {saved}. Try a lower model.optimizer.lr, or clipping=norm."
         )
 
 
 def batch_seed(trainer: L.Trainer, batch_idx: int) -> Any:
-    """The seed that a batch was augmented with, where the loader knows it."""
+    """Return the seed that a batch was augmented with, if the loader records it."""
     loader: Any = trainer.train_dataloader
     return loader.batch_seeds()[batch_idx] if isinstance(loader, SeedsBatches) else "unknown"

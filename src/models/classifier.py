@@ -1,4 +1,4 @@
-"""Image classification: one label an image."""
+"""Image classification: one label per image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -13,10 +13,10 @@ from src.models.task import Batch, DescribesInputs, Outputs, Task
 
 @runtime_checkable
 class CountsClasses(Protocol):
-    """A DataModule that can balance the weights of classes."""
+    """A DataModule that counts its classes, for balanced class weights."""
 
     def class_counts(self) -> dict[str, Tensor]:
-        """Count the images of each class (num_classes,) in each split."""
+        """Return the number of images of each class (num_classes,), by split."""
 
 
 class Classifier(Task):
@@ -46,7 +46,7 @@ class Classifier(Task):
         self.criterion = criterion
 
     def setup(self, stage: str) -> None:
-        """Check the number of classes, and balance the class weights if the configuration says so."""
+        """Check the number of classes, compile the net and compute balanced class weights, if configured."""
         if self._trainer is not None:
             self._check_classes()  # before the net is compiled
         super().setup(stage)
@@ -75,65 +75,59 @@ class Classifier(Task):
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         if not isinstance(datamodule, CountsClasses):
             raise ValueError(
-                f"criterion.weight={BALANCED} asks the data for class_counts(), and {type(datamodule).__name__} has no "
-                "such method: write it, or give the weights as a list."
+                f"criterion.weight={BALANCED} needs class_counts(), which {type(datamodule).__name__} does not have: "
+                "implement it, or give the weights as a list."
             )
         if isinstance(datamodule, DescribesInputs):
             card = datamodule.input_card()
             if self.output_card(card) != Classifier.output_card(self, card):
                 raise ValueError(
                     f"criterion.weight={BALANCED} counts the classes of the data, but {type(self).__name__} predicts "
-                    "classes of its own: give the weights as a list."
+                    "other classes: give the weights as a list."
                 )
         return datamodule.class_counts()["train"]
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the labels (B,) of a batch."""
+        """Return the labels (B,) of a batch by output name."""
         return {self.output_name: batch[-1]}
 
     def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the mean loss () of the logits (B, num_classes) of each output."""
+        """Return the mean loss () of each output's logits (B, num_classes)."""
         return {name: self.criterion(logits, targets[name]) for name, logits in outputs.items()}
 
     def make_metrics(self, stage: str) -> Any:
-        """Make the metrics of a stage; balanced accuracy is for evaluation."""
+        """Create the metrics of a stage; only evaluation includes balanced accuracy."""
         return LossAndAccuracy() if stage == "train" else LossAndBalancedAccuracy()
 
     def example_targets(self, outputs: Outputs) -> Tensor:
-        """Draw labels (B,) at random; (B, outputs) for a net with several outputs."""
+        """Draw random labels: (B,), or (B, outputs) for a net with several outputs."""
         labels = [torch.randint(logits.shape[1], (len(logits),)) for logits in outputs.values()]
         return labels[0] if len(labels) == 1 else torch.stack(labels, dim=1)
 
     def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Say that outputs are logits, and of which classes."""
+        """Describe each output as the logits of named classes."""
         return {name: {"kind": "classes", "names": names} for name, names in input_card["heads"].items()}
 
     def sample_errors(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return how sure the net was of each wrong answer (B,), and 0 for right ones."""
-        confidence, predicted = output.float().softmax(dim=1).max(dim=1)  # (B,) each
+        """Return the confidence of each wrong prediction (B,), 0 for correct ones."""
+        confidence, predicted = confidence_and_class(output)
         return confidence.where(predicted != target, 0.0)
 
     def describe_samples(self, output: Tensor, target: Tensor, card: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the true class (`label`), the `predicted` one and its probability (`confidence`) of each sample."""
-        confidences, classes = output.float().softmax(dim=1).max(dim=1)  # (B,) each
+        """Return each sample's true class (`label`), `predicted` class and its probability (`confidence`)."""
         names = card.get("names")
+        samples = zip(target.tolist(), *(values.tolist() for values in confidence_and_class(output)), strict=True)
         return [
-            {
-                "label": class_name(label, names),
-                "predicted": class_name(predicted, names),
-                "confidence": confidence,
-            }
-            for label, predicted, confidence in zip(
-                target.tolist(), classes.tolist(), confidences.tolist(), strict=True
-            )
+            {"label": class_name(label, names), "predicted": class_name(predicted, names), "confidence": confidence}
+            for label, confidence, predicted in samples
         ]
 
     def caption(self, facts: Mapping[str, Any]) -> str:
-        """Say what a mistaken sample is, and what it was taken for."""
+        """Caption a misclassified sample with its true and its predicted class."""
         return f"{facts['label']}, not\n{facts['predicted']} {facts['confidence']:.0%}"
 
     def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Name the classes of each sample."""
+        """Caption each sample with the names of its classes."""
         columns = [
             [class_name(label, cards.get(name, {}).get("names")) for label in labels.tolist()]
             for name, labels in targets.items()
@@ -141,12 +135,18 @@ class Classifier(Task):
         return [" / ".join(row) for row in zip(*columns, strict=True)]
 
     def confusion(self, output: Tensor, target: Tensor) -> Tensor:
-        """Count pairs of true and predicted class (num_classes, num_classes); rows: true."""
+        """Count pairs of true and predicted class (num_classes, num_classes); rows are true classes."""
         num_classes = output.shape[1]
         pairs = torch.bincount(target * num_classes + output.argmax(dim=1), minlength=num_classes**2)
         return pairs.view(num_classes, num_classes)
 
 
+def confidence_and_class(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the highest probability (B,) and its class (B,) for logits (B, num_classes)."""
+    confidence, predicted = logits.float().softmax(dim=1).max(dim=1)
+    return confidence, predicted
+
+
 def class_name(label: int, names: Sequence[str] | None) -> str:
-    """The name of a class, or its number where it has none."""
+    """Return the name of a class, or its number if it has no name."""
     return names[label] if names and label < len(names) else str(label)

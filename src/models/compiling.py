@@ -8,22 +8,22 @@ from torch import nn
 
 
 def why_not_compilable(net: nn.Module, *inputs: Any) -> str | None:
-    """Say what goes wrong when a copy of a net is compiled and run forward and backward; None if nothing does."""
+    """Return the error of compiling a copy of a net and running it forward and backward; None if that works."""
     with isolate_rng():
         copied = copy.deepcopy(net)
         try:
             copied(*inputs)
-        except Exception:  # what cannot be run like this at all says nothing of compiling
+        except Exception:  # a net that fails uncompiled tells nothing about compiling
             return None
         copied.compile()
         try:
             outputs = copied.train()(*inputs)
             sum(output.sum() for output in (outputs.values() if isinstance(outputs, dict) else [outputs])).backward()
-        except Exception as error:  # whatever a compiler may raise
+        except Exception as error:  # compilers raise errors of any kind
             return first_line(error)
     return None
 
 
 def first_line(error: Exception) -> str:
-    """The kind of an error and the first line of what it says."""
+    """Return the type of an error and the first line of its message."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

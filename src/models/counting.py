@@ -1,4 +1,4 @@
-"""The size of a net: its parameters, and what it computes for an image."""
+"""Count the parameters and multiply-accumulate operations of a net."""
 
 import torch
 from torch import Tensor, nn
@@ -6,12 +6,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many parameters are trained."""
+    """Count the trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def count_macs(net: nn.Module, images: Tensor) -> float:
-    """Multiply-accumulate operations of a forward pass: of convolutions, dense layers and attention."""
+    """Count the multiply-accumulates of a forward pass: convolutions, linear layers and attention."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(images)
     return counter.get_total_flops() / 2

@@ -12,9 +12,9 @@ BALANCED = "balanced"
 class CrossEntropy(nn.Module):
     """Cross-entropy, optionally with class weights.
 
-    The weighted losses are averaged over the number of samples, so that the mean of an epoch does not depend on how it
-    is cut into batches; torch's `CrossEntropyLoss` divides by the sum of the weights in a batch, which cancels them
-    where all samples are of one class.
+    Weighted losses are divided by the number of samples, so that the mean over an epoch does not depend on the batch
+    size; torch's `CrossEntropyLoss` divides by the sum of the weights in a batch, which cancels them in a batch of a
+    single class.
 
     Args:
         num_classes: size of the output.
@@ -23,8 +23,8 @@ class CrossEntropy(nn.Module):
         label_smoothing: share of a label that is spread over all classes (Szegedy et al. 2015, arXiv 1512.00567).
 
     Raises:
-        ValueError: weights that are not one number of at least 0 for each class, or weights for several heads, or a
-            label_smoothing that is no share.
+        ValueError: `weight` is not one non-negative number per class or is given for several heads, or
+            `label_smoothing` is not between 0 and 1.
     """
 
     weight: Tensor | None
@@ -44,20 +44,20 @@ class CrossEntropy(nn.Module):
             return
         if not isinstance(num_classes, int):
             raise ValueError(
-                f"weight={weight} is for the classes of one head: several heads are weighted by loss_weights."
+                f"weight={weight} needs a net with a single head: to weight several heads, set loss_weights."
             )
         if isinstance(weight, str) and not self.balanced:
-            raise ValueError(f"weight={weight} must be {BALANCED}, or a list with a number for each class.")
+            raise ValueError(f"weight={weight} must be {BALANCED}, or a list of one number per class.")
         values = [1.0] * num_classes if self.balanced else [float(value) for value in weight]
         if len(values) != num_classes or min(values) < 0:
-            raise ValueError(f"weight={weight} must have num_classes={num_classes} numbers of at least 0.")
-        # balanced weights come from the data, so checkpoints keep them; given ones are in the configuration
+            raise ValueError(f"weight={weight} must be num_classes={num_classes} non-negative numbers.")
+        # balanced weights come from the data, so checkpoints keep them; a list is in the configuration
         self.register_buffer("weight", torch.tensor(values), persistent=self.balanced)
 
     def balance(self, counts: Tensor) -> None:
-        """Set balanced weights from the number of training images of each class: counts (num_classes,)."""
+        """Compute balanced weights from the number of training images per class (num_classes,)."""
         assert self.weight is not None
-        present = counts > 0  # a class without images has no share; its weight is 1
+        present = counts > 0  # a class without images gets a weight of 1
         weight = counts.sum() / (present.sum() * counts.clamp(min=1))
         self.weight.copy_(torch.where(present, weight, 1.0))
 

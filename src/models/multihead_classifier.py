@@ -1,4 +1,4 @@
-"""Several classifications of one image at once, by heads on shared features."""
+"""Image classification with several heads on shared features."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,19 +12,19 @@ from src.models.task import Batch, Outputs
 
 
 class MultiheadClassifier(Classifier):
-    """Train any net that maps images (B, C, H, W) to a dict of logits, one entry for each head.
+    """Train any net that maps images (B, C, H, W) to a dict of logits, one entry per head.
 
-    All nets of `src.models.components` do so where `num_classes` is a mapping. Labels are (B, heads), in the order of
-    the heads. Each metric is logged for each head, as `val/<head>/acc`, and over all: `val/acc` and
+    The classification nets of `src.models.components` do so if `num_classes` is a mapping. Labels are (B, heads), in
+    the order of the heads. Each metric is logged per head, as `val/<head>/acc`, and overall: `val/acc` and
     `val/balanced_acc` are means over the heads, `val/loss` is the weighted sum.
 
     Args:
         args: see `Classifier`.
-        loss_weights: share of each head in the loss.
+        loss_weights: weight of each head in the loss.
         options: see `Classifier`.
 
     Raises:
-        ValueError: the weights are not those of the net's heads, or it has a single one.
+        ValueError: the net has a single head, or `loss_weights` does not match its heads.
     """
 
     def __init__(self, *args: Any, loss_weights: Mapping[str, float], **options: Any) -> None:
@@ -32,7 +32,7 @@ class MultiheadClassifier(Classifier):
         super().__init__(*args, **options)
         if not isinstance(self.net.head, torch.nn.ModuleDict):
             raise ValueError(
-                f"The task has the heads {', '.join(self.loss_weights)}, but the data has one label an image: choose "
+                f"The task has the heads {', '.join(self.loss_weights)}, but the data has one label per image: choose "
                 "data whose num_classes names these heads, such as data=mnist_multihead or data=mnist_5k_multihead."
             )
         heads = list(self.net.head)
@@ -44,11 +44,11 @@ class MultiheadClassifier(Classifier):
         return dict(zip(self.loss_weights, batch[-1].unbind(dim=1), strict=True))
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum () of the losses of the heads."""
+        """Return the weighted sum () of the heads' losses."""
         return torch.stack([weight * losses[name] for name, weight in self.loss_weights.items()]).sum()
 
     def make_metrics(self, stage: str) -> Any:
-        """Make the metrics of a stage, for each head and over all."""
+        """Create the metrics of a stage, per head and overall."""
         return MultiheadLossAndAccuracy(self.loss_weights, lambda: super(MultiheadClassifier, self).make_metrics(stage))
 
     def update_metrics(

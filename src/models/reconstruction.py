@@ -14,11 +14,10 @@ from src.models.task import Batch, Outputs, Task
 class Reconstruction(Task):
     """Train any net that maps normalised images (B, C, H, W) to their pixels (B, C, H, W) in [0, 1].
 
-    The loss is the mean squared error over all values. Labels that the data have are not used.
+    The loss is the mean squared error over all values; labels are not used.
 
     Args:
-        args: see `Task`.
-        options: see `Task`.
+        args, options: see `Task`.
     """
 
     output_name = "image"
@@ -27,13 +26,13 @@ class Reconstruction(Task):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # of the data's pixels (C, 1, 1), to undo the normalisation of what comes in; checkpoints keep them
+        # of the pixels (C, 1, 1), to undo the normalisation of the inputs; saved in checkpoints
         channels = self.example_input_array.shape[1]  # type: ignore[union-attr]  # a tensor
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
 
     def setup(self, stage: str) -> None:
-        """Before training, read how the data are normalised."""
+        """Read the mean and standard deviation of the pixels from the data before training."""
         super().setup(stage)
         if stage == "fit":
             card = self.trainer.datamodule.input_card()  # type: ignore[attr-defined]  # set out of mypy's sight
@@ -53,7 +52,7 @@ class Reconstruction(Task):
         return {name: torch.nn.functional.mse_loss(output.float(), targets[name]) for name, output in outputs.items()}
 
     def make_metrics(self, stage: str) -> Metric:
-        """Make the metrics of a stage; the peak signal-to-noise ratio is in dB, for a peak of 1."""
+        """Create the metrics of a stage; the peak signal-to-noise ratio is in dB, for a peak of 1."""
         return Means("loss", "mse", "psnr")
 
     def update_metrics(
@@ -66,7 +65,7 @@ class Reconstruction(Task):
         metrics.update(len(errors), loss=losses[name], mse=errors, psnr=psnr)
 
     def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Say that the output is an image in [0, 1]."""
+        """Describe the output as an image in [0, 1]."""
         return {self.output_name: {"kind": "image"}}
 
     def sample_errors(self, output: Tensor, target: Tensor) -> Tensor:
@@ -78,5 +77,5 @@ class Reconstruction(Task):
         return [{"mse": error} for error in self.sample_errors(output, target).tolist()]
 
     def panels(self, images: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return what the net was shown, what it returned, and by how much they differ (B, C, H, W)."""
+        """Return the input, the output and their absolute difference (B, C, H, W)."""
         return {"input": target, "output": output.clamp(0, 1), "difference": (output - target).abs()}

@@ -1,6 +1,6 @@
-"""Learning-rate schedules. Each returns what Lightning wants of one: the scheduler, and when to step it.
+"""Learning-rate schedules as Lightning expects them: a scheduler and the interval at which to step it.
 
-`total_steps` and `steps_per_epoch` are the run's own, counted in optimizer steps; the LightningModule passes them.
+`total_steps` and `steps_per_epoch` count the optimizer steps of the run; the task passes them.
 """
 
 import math
@@ -19,9 +19,9 @@ def warmup_cosine(
     warmup_epochs: float = 1.0,
     min_lr_ratio: float = 0.01,
 ) -> Schedule:
-    """Rise linearly over `warmup_epochs`, then fall along a cosine to `min_lr_ratio` of the rate at the last step.
+    """Warm up linearly over `warmup_epochs`, then decay along a cosine to `min_lr_ratio` of the rate.
 
-    The warm-up takes half of the run at most, so that a run of one epoch still has both parts.
+    The warm-up takes at most half of the run, so that a run of one epoch still has both phases.
     """
     warmup_steps = min(round(warmup_epochs * steps_per_epoch), total_steps // 2)
 
@@ -42,7 +42,7 @@ def one_cycle(
     pct_start: float = 0.3,
     div_factor: float = 25.0,
 ) -> Schedule:
-    """Rise to the optimizer's rate over `pct_start` of the run and fall to nothing (Smith 2018, arXiv 1708.07120)."""
+    """Rise to the optimizer's rate over `pct_start` of the run, then fall to near 0 (Smith 2018, arXiv 1708.07120)."""
     max_lr = [group["lr"] for group in optimizer.param_groups]
     scheduler = lr_scheduler.OneCycleLR(
         optimizer, max_lr=max_lr, total_steps=total_steps, pct_start=pct_start, div_factor=div_factor
@@ -51,16 +51,16 @@ def one_cycle(
 
 
 def plateau(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, monitor: str, **options: Any) -> Schedule:
-    """Lower the rate when `monitor` has stopped improving; `options` are those of torch's ReduceLROnPlateau."""
+    """Lower the rate when `monitor` stops improving; `options` go to torch's ReduceLROnPlateau."""
     scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, **options)
     return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
 
 
 def cosine_warm_restarts(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, **options: Any) -> Schedule:
-    """Fall along a cosine, restart, in epochs (SGDR, arXiv 1608.03983); `options` are those of torch's class."""
+    """Cosine decay with restarts, in epochs (SGDR, arXiv 1608.03983); `options` go to torch's scheduler."""
     return {"scheduler": lr_scheduler.CosineAnnealingWarmRestarts(optimizer, **options), "interval": "epoch"}
 
 
 def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> Schedule:
-    """Leave the rate as it is."""
+    """Keep the rate constant."""
     return {"scheduler": lr_scheduler.ConstantLR(optimizer, factor=1.0), "interval": "epoch"}

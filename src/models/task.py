@@ -23,26 +23,26 @@ Outputs = dict[str, Tensor]  # by name: (B, …) each
 
 @runtime_checkable
 class DescribesInputs(Protocol):
-    """A DataModule that says how an image becomes an input of the net."""
+    """A DataModule that describes how images are preprocessed and labelled."""
 
     def input_card(self) -> dict[str, Any]:
-        """Return `mode`, `resize`, `image_size`, `mean`, `std`, and `heads`: the names of each label's classes."""
+        """Return `mode`, `resize`, `image_size`, `mean`, `std`, and `heads`: the class names of each label."""
 
 
 class Task(L.LightningModule, ABC):
-    """Train a net. A subclass says what is learnt; callbacks, export and prediction use no more than is here.
+    """Train a net. Subclasses define what is learnt; callbacks, export and prediction use only this interface.
 
     Args:
-        net: maps images (B, C, H, W), and further inputs where it takes them, to a tensor (B, …) or a dict of them.
+        net: maps images (B, C, H, W), and further inputs if it takes any, to a tensor (B, …) or a dict of tensors.
         optimizer: called with the parameter groups.
         scheduler: called with the optimizer, `total_steps` and `steps_per_epoch`; see `src.models.schedulers`.
         input_shape: (C, H, W) of an image, for the summary and the graph.
-        score: the metric that says how good a model is, such as `acc` for `val/acc`.
-        mode: "max" or "min": whether a larger or a smaller score is better.
-        compile: compile the net with torch.compile before it is trained; "auto": if that works on this machine.
+        score: the metric by which models are compared, such as `acc` for `val/acc`.
+        mode: "max" if a higher score is better, "min" if a lower one is.
+        compile: compile the net with torch.compile before training; "auto": if that works on this machine.
 
     Raises:
-        ValueError: `mode` or `compile` is none of these.
+        ValueError: `mode` or `compile` has another value.
     """
 
     output_name = "output"  # of a net that returns one tensor
@@ -60,7 +60,7 @@ class Task(L.LightningModule, ABC):
     ) -> None:
         super().__init__()
         if mode not in ("max", "min"):
-            raise ValueError(f"mode={mode} must be max or min: whether a larger or a smaller {score} is better.")
+            raise ValueError(f"mode={mode} must be max or min: whether a higher or a lower {score} is better.")
         if compile not in (True, False, "auto"):
             raise ValueError(f"compile={compile} must be true, false or auto.")
         self.net = net
@@ -73,7 +73,7 @@ class Task(L.LightningModule, ABC):
 
     @abstractmethod
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what each output should be (B, …) for a prepared batch, by the outputs' names and in their order."""
+        """Return the target (B, …) of each output for a prepared batch, in the order of the outputs."""
 
     @abstractmethod
     def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -81,23 +81,23 @@ class Task(L.LightningModule, ABC):
 
     @abstractmethod
     def make_metrics(self, stage: str) -> Any:
-        """Make the metrics of a stage ("train", "val" or "test"), with `compute` and `reset`."""
+        """Create the metrics of a stage ("train", "val" or "test"), with `compute` and `reset`."""
 
     @abstractmethod
     def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Say what each output means, for programs that use the trained net without this class.
+        """Describe each output, for programs that use the trained net without this class.
 
         Args:
-            input_card: that of the data.
+            input_card: the description of the data.
 
         Returns:
-            For each output its `kind` and what that needs: `{"kind": "classes", "names": […]}`, `{"kind": "image"}` or
-            `{"kind": "vector"}`; see `src.predictor`.
+            For each output its `kind` and that kind's fields: `{"kind": "classes", "names": […]}`, `{"kind": "image"}`
+            or `{"kind": "vector"}`; see `src.predictor`.
         """
 
     @abstractmethod
     def sample_errors(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return how wrong each sample of one output is (B,), not below 0; 0: nothing is wrong."""
+        """Return the error of each sample of one output (B,): 0 if it is correct, above 0 otherwise."""
 
     # ---- what a subclass may implement
 
@@ -113,51 +113,51 @@ class Task(L.LightningModule, ABC):
     def update_metrics(
         self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
     ) -> None:
-        """Add a batch to the metrics of a stage: here its loss (), its single output and that one's target (B, …)."""
+        """Add a batch to the metrics of a stage; here the loss (), output and target (B, …) of a single output."""
         ((name, output),) = outputs.items()
         metrics.update(losses[name], output, targets[name])
 
     def example_targets(self, outputs: Outputs) -> Tensor:
-        """Make targets (B, …) for outputs of this shape, as data hold them, to measure steps on; here labels of 0."""
+        """Make targets (B, …) for outputs of these shapes, to time steps with; here labels of 0."""
         return torch.zeros(len(next(iter(outputs.values()))), dtype=torch.long)
 
     def describe_samples(self, output: Tensor, target: Tensor, card: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Say, for each sample of one output, how it was answered, in plain values; `card` is the output's."""
+        """Describe the result of each sample of one output in plain values; `card` describes the output."""
         return [{"error": error} for error in self.sample_errors(output, target).tolist()]
 
     def caption(self, facts: Mapping[str, Any]) -> str:
-        """Put what `describe_samples` says of one sample into words that fit under a picture."""
+        """Turn the description of one sample into a short caption for its picture."""
         return "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
 
     def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Name what each sample should become, under its picture; nothing where words do not tell."""
+        """Caption each sample with its target; empty here, since not every target can be put into words."""
         return [""] * len(next(iter(targets.values())))
 
     def panels(self, images: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the pictures (B, C, H, W) that show what became of each sample of one output, by their names."""
+        """Return named pictures (B, C, H, W) that show the result of each sample of one output."""
         return {"input": images}
 
     def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Count pairs of true and predicted class (num_classes, num_classes); None where there are no classes."""
+        """Count pairs of true and predicted class (num_classes, num_classes); None without classes."""
         return None
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss () that is minimised, from those of the outputs."""
+        """Combine the losses of the outputs into the loss () to minimise."""
         (loss,) = losses.values()
         return loss
 
-    # ---- what every task does alike
+    # ---- what all tasks share
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *arguments: Any, **parts: Any) -> Any:
-        """Load weights into a model of the net, optimizer and so on that are given, as Lightning does.
+        """Build the task from the given net, optimizer, … and load the weights, as Lightning does.
 
         Raises:
-            ValueError: none are given; says what builds them, too.
+            ValueError: no net is given; the message names the function that builds everything from the checkpoint.
         """
         if not parts:
             raise ValueError(
-                f"{cls.__name__}.load_from_checkpoint needs a net and more. To build all from the checkpoint: "
+                f"{cls.__name__}.load_from_checkpoint needs the net, optimizer, …. To build them from the checkpoint: "
                 f"from src.run.instantiate import load_model; model = load_model({str(checkpoint_path)!r})"
             )
         return super().load_from_checkpoint(checkpoint_path, *arguments, **parts)
@@ -170,21 +170,21 @@ class Task(L.LightningModule, ABC):
             super().__setattr__(name, value)
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Map images (B, C, H, W), and further inputs where the net takes them, to what the net returns."""
+        """Map images (B, C, H, W), and further inputs if the net takes any, to what the net returns."""
         return self.net(*inputs)
 
     def named_outputs(self, *inputs: Tensor) -> Outputs:
-        """Map images (B, C, H, W), and further inputs where the net takes them, to outputs (B, …) by name."""
+        """Map images (B, C, H, W), and further inputs if the net takes any, to outputs (B, …) by name."""
         outputs = self.net(*inputs)
         return outputs if isinstance(outputs, dict) else {self.output_name: outputs}
 
     def card(self, input_card: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all that a program needs to use the trained net: how an image becomes its input, what comes out."""
+        """Return what a program needs to use the trained net: its preprocessing, outputs and score."""
         facts = {key: value for key, value in input_card.items() if key != "heads"}
         return {**facts, "outputs": self.output_card(input_card), "score": self.score}
 
     def example_batch(self, batch_size: int) -> Batch:
-        """Make a batch of noise, to measure train steps on: images (B, C, H, W) and targets that fit them."""
+        """Make a batch of noise to time train steps with: images (B, C, H, W) and matching targets."""
         assert isinstance(self.example_input_array, Tensor)
         images = torch.randn(batch_size, *self.example_input_array.shape[1:])
         outputs = self.example_outputs()
@@ -202,7 +202,7 @@ class Task(L.LightningModule, ABC):
         return outputs
 
     def setup(self, stage: str) -> None:
-        """Compile the net before training, where the configuration says so."""
+        """Compile the net before training, if configured."""
         if stage == "fit" and self._compile:
             self._compile_net()
 
@@ -215,7 +215,7 @@ class Task(L.LightningModule, ABC):
             log.warning("The net runs uncompiled because torch.compile fails here: %s", reason)
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Outputs]:
-        """Return the loss () of a batch of the data and its outputs (B, …), and add it to the metrics of a stage."""
+        """Compute the loss () and outputs (B, …) of a batch of the data, and add them to the metrics of a stage."""
         batch = self.prepare(batch)
         outputs, targets = self.named_outputs(*batch[:-1]), self.targets(batch)
         losses = self.losses(outputs, targets)
@@ -224,14 +224,14 @@ class Task(L.LightningModule, ABC):
         return self.total_loss(losses), outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch; its curve is logged as often as the trainer says."""
+        """Return the loss of a batch, and log it every `log_every_n_steps`."""
         loss, _ = self.step(batch, self.train_metrics)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         if every and (self.trainer.global_step + 1) % every == 0:  # each call costs as much as a layer of a small net
             self.log("train/loss_step", loss)
         return loss
 
-    # Lightning looks at each step whether it takes a `batch_idx`, and finds the signature ready
+    # Lightning inspects the signature at every step; a stored one is found faster
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -239,7 +239,7 @@ class Task(L.LightningModule, ABC):
         self.step(batch, self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
-        """Add a batch to the test metrics; return its outputs for callbacks to look at."""
+        """Add a batch to the test metrics, and return its outputs for callbacks."""
         return self.step(batch, self.test_metrics)[1]
 
     def on_train_epoch_end(self) -> None:
@@ -270,34 +270,36 @@ class Task(L.LightningModule, ABC):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients as the trainer says, and do nothing at all where it says nothing."""
+        """Clip gradients only if the trainer is configured to."""
         if gradient_clip_val:
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def make_optimizer(self) -> Optimizer:
-        """Build the optimizer, which decays matrices but not biases and norms.
+        """Build the optimizer, with weight decay for matrices but not for biases and norms.
 
         Raises:
-            ValueError: it refuses one of its numbers.
+            ValueError: the optimizer rejects one of its arguments.
         """
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
         others = [parameter for parameter in parameters if parameter.ndim < 2]
         try:
             return self._optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
-        except ValueError as error:  # of torch, which knows no keys
+        except ValueError as error:  # torch's message lacks the configuration key
             raise ValueError(f"model.optimizer: {error}; model/optimizer=adamw has values that work.") from error
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer and its schedule."""
+        """Build the optimizer and its learning-rate schedule."""
         optimizer = self.make_optimizer()
         if self._scheduler is None:
             return optimizer
         total_steps = self.trainer.estimated_stepping_batches
         if math.isinf(total_steps):
-            raise ValueError("A schedule must know when the run ends: set trainer.max_epochs, or model.scheduler=null.")
+            raise ValueError("A schedule needs the length of the run: set trainer.max_epochs, or model.scheduler=null.")
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
-        if "monitor" in schedule:  # a metric that there is after a validation only
-            schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1  # null: validation goes by batches
+        if "monitor" in schedule:  # a metric that exists only after validation
+            schedule["frequency"] = (
+                self.trainer.check_val_every_n_epoch or 1
+            )  # null: validation is scheduled by batches
         return {"optimizer": optimizer, "lr_scheduler": schedule}

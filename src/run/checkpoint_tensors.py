@@ -1,4 +1,4 @@
-"""Check the tensors of a checkpoint before anything computes with them: kernels of torch trust their shapes."""
+"""Check the tensors of a checkpoint before they are used, because torch's kernels trust their shapes."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -11,33 +11,33 @@ from torch.optim import Optimizer
 
 from src.system.safe_files import printable
 
-COUNTERS = ("step", "eta", "mu", "mu_product")  # of one element, whatever the shape of the parameter
+COUNTERS = ("step", "eta", "mu", "mu_product")  # have one element, whatever the shape of the parameter
 
 
 class CheckedOptimizers(L.Callback):
-    """Check what a checkpoint brings for each optimizer before that loads it."""
+    """Check the optimizer states of a checkpoint before they are loaded."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Register the check after the optimizers are built and before their states are loaded."""
+        """Register the check, after the optimizers are built and before their states are loaded."""
         for optimizer in trainer.optimizers:
             optimizer.register_load_state_dict_pre_hook(check_optimizer_state)
 
 
 def check_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> None:
-    """Check that an optimizer can go on with a state: fused kernels write as far as the parameter reaches.
+    """Check that a state fits an optimizer, since fused kernels write as many elements as the parameter has.
 
     Raises:
-        ValueError: names the first entry that is none for its parameter.
+        ValueError: names the first entry that does not match its parameter.
     """
     groups = state_dict.get("param_groups")
     states = state_dict.get("state")
     if not isinstance(states, dict) or not isinstance(groups, list) or len(groups) != len(optimizer.param_groups):
-        raise optimizer_state_error("it has other groups of parameters than the optimizer")
+        raise optimizer_state_error("its parameter groups are not those of the optimizer")
     for theirs, ours in zip(groups, optimizer.param_groups, strict=True):
         check_options(theirs, ours)
     keys = chain.from_iterable(group["params"] for group in groups)
     parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
-    exact = "fused" in optimizer.defaults  # others, such as Adafactor, keep states of shapes of their own
+    exact = "fused" in optimizer.defaults  # other optimizers, such as Adafactor, keep states of other shapes
     for key, parameter in zip(keys, parameters, strict=True):
         state = states.get(key, {})
         if not isinstance(state, dict):
@@ -57,10 +57,10 @@ def check_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> N
 
 
 def check_options(theirs: Any, ours: Mapping[str, Any]) -> None:
-    """Check that a group of a checkpoint has as many parameters as the optimizer's, and options of the same kind.
+    """Check that a parameter group of a checkpoint has the size and the option types of the optimizer's.
 
     Raises:
-        ValueError: it has not.
+        ValueError: it differs.
     """
     if not isinstance(theirs, dict) or not isinstance(theirs.get("params"), list):
         raise optimizer_state_error("a group has no list of parameters")
@@ -74,39 +74,40 @@ def check_options(theirs: Any, ours: Mapping[str, Any]) -> None:
 
 
 def tensor_mismatch(value: Any, shape: torch.Size, dtype: torch.dtype) -> str | None:
-    """What is wrong with a value in the place of a tensor of a shape and of the kind of a dtype; None: nothing.
+    """Return how a value differs from a tensor of the given shape and number kind; None if it does not.
 
-    Precision may differ: half of a float is a float.
+    The precision may differ: float16 matches float32.
     """
     if not isinstance(value, Tensor):
         return f"is {kind_of(value)}"
     if fault := tensor_fault(value):
         return fault
-    if numbers(value.dtype) != numbers(dtype):
-        return f"holds {numbers(value.dtype)} in place of {numbers(dtype)}"
+    if (kind := number_kind(value.dtype)) != (expected := number_kind(dtype)):
+        return f"holds {kind} in place of {expected}"
     if value.shape != shape:
         return f"has the shape {tuple(value.shape)} in place of {tuple(shape)}"
     return None
 
 
 def entry_fault(name: Any, value: Any) -> str | None:
-    """What is wrong with a state_dict entry (not a string name, or not a plain tensor); None if it is valid."""
+    """Return what is wrong with a state_dict entry (name not a string, or not a plain tensor); None if valid."""
     if not isinstance(name, str):
         return "is not a name"
     return tensor_fault(value) if isinstance(value, Tensor) else f"is {kind_of(value)}"
 
 
 def shape_and_kind(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """The shape of each tensor, and the kind of its numbers where they are no floats."""
-    kinds = {name: numbers(value.dtype) for name, value in weights.items()}
-    return {
-        name: f"{tuple(value.shape)}{f' of {kinds[name]}' if kinds[name] != 'floats' else ''}"
-        for name, value in weights.items()
-    }
+    """Describe the shape of each tensor, and its number kind unless that is floats."""
+
+    def describe(value: Tensor) -> str:
+        kind = number_kind(value.dtype)
+        return str(tuple(value.shape)) if kind == "floats" else f"{tuple(value.shape)} of {kind}"
+
+    return {name: describe(value) for name, value in weights.items()}
 
 
 def tensor_fault(value: Tensor) -> str | None:
-    """Why a tensor is not plain data in memory (sparse, quantized or meta); None if it is."""
+    """Return why a tensor is not plain data in memory (sparse, quantized or meta); None if it is."""
     if value.layout != torch.strided:
         return f"is {str(value.layout).removeprefix('torch.')}"
     if value.is_quantized:
@@ -115,7 +116,7 @@ def tensor_fault(value: Tensor) -> str | None:
 
 
 def is_dense(value: Tensor) -> bool:
-    """Whether the elements of a tensor lie in memory without gaps and overlaps, in any order of its dimensions."""
+    """Return whether a tensor's elements lie in memory without gaps or overlaps, in any order of its dimensions."""
     expected = 1
     for stride, size in sorted(zip(value.stride(), value.shape, strict=True)):
         if size == 0:
@@ -127,18 +128,18 @@ def is_dense(value: Tensor) -> bool:
     return bool(end <= value.untyped_storage().nbytes())
 
 
-def numbers(dtype: torch.dtype) -> str:
-    """The kind of numbers of a dtype."""
+def number_kind(dtype: torch.dtype) -> str:
+    """Name the kind of numbers of a dtype."""
     return "complex numbers" if dtype.is_complex else "floats" if dtype.is_floating_point else "integers"
 
 
 def kind_of(value: Any) -> str:
-    """What a value is, for a sentence."""
+    """Describe the type of a value that should be a tensor."""
     return f"not a tensor but {type(value).__name__}"
 
 
 def optimizer_state_error(fault: str) -> ValueError:
-    """The error of a checkpoint whose optimizer cannot go on."""
+    """Create the error for an optimizer state that cannot be loaded."""
     return ValueError(
         f"The optimizer's state in the checkpoint does not match this run: {fault}; to load only its weights, use "
         "init_from=….ckpt in place of resume= and ckpt_path=."

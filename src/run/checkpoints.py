@@ -11,19 +11,20 @@ from src.system.wording import counted
 
 log = logging.getLogger(__name__)
 
-if TYPE_CHECKING:  # torch costs seconds to import, and a missing file is found without it
+if TYPE_CHECKING:  # importing torch takes seconds, and is not needed to report a missing file
     from torch import nn
 
-CONFIG_KEY = "config"  # where a checkpoint keeps the run's configuration
-INPUT_KEY = "input_card"  # and how an image becomes an input
-RESUME_KEY = "exact_resume"  # and what Lightning leaves out that a run is resumed with
+# keys that this project adds to checkpoints
+CONFIG_KEY = "config"  # the configuration of the run
+INPUT_KEY = "input_card"  # the description of inputs and outputs
+RESUME_KEY = "exact_resume"  # state that Lightning leaves out
 
 
 def recorded_best(ckpt_path: Path) -> Path:
-    """The checkpoint that was the best when another one of its folder was written, as ModelCheckpoint recorded it.
+    """Return the best checkpoint of a folder, as ModelCheckpoint recorded it in another checkpoint there.
 
     Raises:
-        FileNotFoundError: it is gone.
+        FileNotFoundError: the best checkpoint is gone.
         ValueError: the file is damaged, or has no such record.
     """
     states = read_checkpoint(ckpt_path).get("callbacks")
@@ -41,7 +42,7 @@ def recorded_best(ckpt_path: Path) -> Path:
 
 
 def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
-    """Check that a run which goes on with the checkpoint of another one has something left to train.
+    """Check that a run continued from the checkpoint of another has something left to train.
 
     Args:
         ckpt_path: the checkpoint.
@@ -49,7 +50,7 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
         max_steps: of the trainer; -1: no limit.
 
     Raises:
-        ValueError: it would end at once, or the file holds weights alone.
+        ValueError: training is complete, or the file holds only weights.
     """
     checkpoint = read_checkpoint(ckpt_path)
     if "loops" not in checkpoint:  # of Trainer.save_checkpoint(weights_only=True)
@@ -65,25 +66,19 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
 
 
 def log_if_finished(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
-    """Log that a resumed run is already finished, if it is.
-
-    Args:
-        ckpt_path: its checkpoint.
-        max_epochs: of the trainer; -1 or None: no limit.
-        max_steps: of the trainer; -1: no limit.
-    """
+    """Log that a resumed run is already finished, if it is; see `check_left`."""
     done, why, _ = progress_of(read_checkpoint(ckpt_path), max_epochs, max_steps)
     if why:
         log.info("This run has finished already, after %s (%s): nothing is left to train.", done, why)
 
 
 def progress_of(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: int) -> tuple[str, str, str]:
-    """Describe a checkpoint's progress, why training is complete and which limit to raise (both empty if it is not)."""
+    """Return a checkpoint's progress, why training is complete and the limits to raise; the last two may be empty."""
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     steps = checkpoint["global_step"]
     limits = {"trainer.max_epochs": (max_epochs, epochs), "trainer.max_steps": (max_steps, steps)}
-    reached = {key: most for key, (most, done) in limits.items() if most is not None and 0 <= most <= done}
-    why = ", ".join(f"{key}={most}" for key, most in reached.items())
+    reached = {key: limit for key, (limit, done) in limits.items() if limit is not None and 0 <= limit <= done}
+    why = ", ".join(f"{key}={limit}" for key, limit in reached.items())
     if not reached and checkpoint.get(RESUME_KEY, {}).get("should_stop"):
         why = "its run was stopped early"
     done = f"{counted(epochs, 'epoch')} and {counted(steps, 'step')}"
@@ -93,10 +88,10 @@ def progress_of(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: i
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of this project without running code from it.
 
-    The last one read is kept, mapped from the disk, so that a resumed run reads its checkpoint once; do not modify it.
+    The last one read is cached, memory-mapped, so that a resumed run reads its checkpoint once; do not modify it.
 
     Raises:
-        ValueError: the file is truncated, damaged or something else.
+        ValueError: the file is truncated, damaged or not a checkpoint.
     """
     try:
         status = path.stat()
@@ -107,41 +102,41 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def read_version(path: Path, *version: int) -> dict[str, Any]:
-    """Read a checkpoint, unless it was the last to be read and its file's inode, time and size are the same."""
+    """Read a checkpoint; the cache key holds the inode, time and size of the file."""
     import torch
 
     try:
-        with zipfile.ZipFile(path) as archive:  # a checkpoint is an archive with a checksum for each tensor
+        with zipfile.ZipFile(path) as archive:  # a checkpoint is a zip archive with a checksum per tensor
             if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:  # torch compresses nothing
                 raise zipfile.BadZipFile("it would unpack to more than it is")
             damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # whatever a damaged file may do to its readers
+    except Exception as error:  # a damaged file may raise errors of any kind
         raise unreadable(path, error) from error
     if not isinstance(checkpoint, dict) or not isinstance(weights := checkpoint.get("state_dict"), dict):
         raise ValueError(f"{path} is not a checkpoint of a run: it has no state_dict.")
     from src.run.checkpoint_tensors import entry_fault
 
-    if odd := next(
+    if invalid := next(
         (f"{name!a} {fault}" for name, value in weights.items() if (fault := entry_fault(name, value))), None
     ):
-        raise ValueError(f"{path} is no checkpoint that can be used: in its state_dict {odd}.")
+        raise ValueError(f"{path} is no checkpoint that can be used: in its state_dict {invalid}.")
     return checkpoint
 
 
 def unreadable(path: Path, error: Exception) -> ValueError:
-    """The error of a file that torch cannot read."""
+    """Create the error for a file that torch cannot read."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ValueError(f"{path} is no checkpoint that can be read: it is truncated or damaged ({reason}).")
 
 
 def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
-    """Read a checkpoint and check that its parameters have the names and shapes of the model's, and are such numbers.
+    """Read a checkpoint and check that its parameters have the names, shapes and number kinds of the model's.
 
     Raises:
-        ValueError: says how many differ, and which come first.
+        ValueError: gives the number of differences and the first ones.
     """
     checkpoint = read_checkpoint(ckpt_path)
     from src.run.checkpoint_tensors import shape_and_kind

@@ -1,4 +1,4 @@
-"""What differs between a run and the recorded one that it resumes or reproduces."""
+"""Compare a run with the recorded run that it resumes or reproduces."""
 
 import logging
 from typing import Any
@@ -13,17 +13,17 @@ ENVIRONMENT = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "
 
 
 def log_differences(config: dict[str, Any], run: Run, record: dict[str, Any]) -> None:
-    """Log what differs from a recorded run: configuration, code, packages, processor, threads, data.
+    """Log the differences from a recorded run: configuration, code, packages, processor, threads, data.
 
     Args:
         config: of this run, as plain dicts and lists.
         run: the recorded one.
-        record: of this run, as its `run.json` will have it.
+        record: the `run.json` of this run.
     """
-    lines = [f"  {key}: {there} -> {here}" for key, (there, here) in differences(config, run).items()]
-    if config.get("reproduce"):  # a reproduction uses the last values from its first step on
+    lines = [f"  {key}: {recorded} -> {current}" for key, (recorded, current) in differences(config, run).items()]
+    if config.get("reproduce"):  # a reproduction uses the final values from its first step on
         lines += [
-            f"  {key}: {there}, until it was resumed -> {here}" for key, (there, here) in changed(run.record).items()
+            f"  {key}: {first}, until it was resumed -> {last}" for key, (first, last) in changed(run.record).items()
         ]
     before, now = flat(run.record), flat(record)
     for key in sorted({*before, *now}):
@@ -37,22 +37,18 @@ def log_differences(config: dict[str, Any], run: Run, record: dict[str, Any]) ->
 
 
 def differences(config: dict[str, Any], run: Run) -> dict[str, tuple[Any, Any]]:
-    """The values that differ from a recorded run's configuration: (recorded, current), by dotted key."""
+    """Return the values that differ from a recorded run's configuration: (recorded, current), by dotted key."""
     recorded = run.stored_config
     before, after = relative(recorded), relative(config)
-    # a resumed run starts from its own checkpoint, whichever one it was first started from
-    volatile = (
-        *VOLATILE,
-        "sweep",
-        "data.download",
-        *(["ckpt_path"] if config.get("resume") or recorded.get("resume") else []),
-    )
+    volatile = [*VOLATILE, "sweep", "data.download"]
+    if config.get("resume") or recorded.get("resume"):  # it starts from its own checkpoint
+        volatile.append("ckpt_path")
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in volatile]
     return {key: (before.get(key, "not there"), after.get(key, "not there")) for key in keys}
 
 
 def changed(record: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The values changed by resuming a run, from its `run.json`: (first, last), by dotted key."""
+    """Return the values changed by resuming a run, from its `run.json`: (first, last), by dotted key."""
     values: dict[str, tuple[Any, Any]] = {}
     resumed = record.get("resumed")
     for entry in resumed if isinstance(resumed, list) else []:
@@ -64,7 +60,7 @@ def changed(record: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def relative(config: dict[str, Any]) -> dict[str, Any]:
-    """The values of a configuration by dotted key, with a placeholder for the run's own folder in paths."""
+    """Flatten a configuration, with a placeholder for the run's own folder in paths."""
     paths = config.get("paths")
     folder = str(paths.get("output_dir")) if isinstance(paths, dict) else ""
     values = flat(config)
@@ -74,7 +70,7 @@ def relative(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:
-    """The values of nested dicts under dotted keys."""
+    """Flatten nested dicts to dotted keys."""
     if not isinstance(node, dict):
         return {key: node}
     return {

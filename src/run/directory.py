@@ -31,11 +31,11 @@ RUN_DIR = "LAB_RUN_DIR"  # passes the run directory to the processes that Lightn
 
 
 class ExclusiveFolder(Callback):
-    """Create the folder of a run or a sweep before Hydra does, and never take one that exists.
+    """Create a new folder for a run or a sweep before Hydra does.
 
-    Creating a folder either succeeds or finds that it exists, in one step, on a shared file system too. A folder that
-    the command line names, with hydra.run.dir, hydra.sweep.dir or sweep=, is used as it is, if no link leads out of it
-    and no run is in it.
+    `mkdir` either creates a folder or reports that it exists, atomically, even on a shared file system. A folder given
+    on the command line, by hydra.run.dir, hydra.sweep.dir or sweep=, is used as it is, unless a link leads out of it or
+    it contains a run.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
@@ -43,7 +43,7 @@ class ExclusiveFolder(Callback):
         try:
             folder = broadcast_from_rank_zero(lambda: self._choose(config, "run"))
             keep_for_restart(folder)
-        except RuntimeError as error:  # an Exception Hydra would pass over
+        except RuntimeError as error:  # Hydra ignores exceptions of its callbacks
             sys.exit(f"ERROR: the processes of torchrun can't agree on a run directory: {error}")
         exit_on_refusal(check_links, folder)
         with flag_override(config, "readonly", False):
@@ -68,25 +68,25 @@ class ExclusiveFolder(Callback):
             config.hydra.sweep.dir = folder
 
     def _choose(self, config: DictConfig, kind: str) -> str:
-        said: Any = OmegaConf.to_container(config.hydra.overrides)  # as it is written: it may refer to this folder
-        overrides = [*said["hydra"], *said["task"]]
-        wanted = str(config.hydra[kind].dir)
+        given: Any = OmegaConf.to_container(config.hydra.overrides)  # unresolved: they may refer to this folder
+        overrides = [*given["hydra"], *given["task"]]
+        requested = str(config.hydra[kind].dir)
         if any(override.startswith((f"hydra.{kind}.dir=", f"{kind}=")) for override in overrides):
             if kind == "run" and is_rank_zero() and not config.get("resume"):
-                exit_on_refusal(check_links, wanted)
-                exit_on_refusal(check_unused, wanted)
-            return wanted
-        folder = create_folder(Path(wanted))
+                exit_on_refusal(check_links, requested)
+                exit_on_refusal(check_unused, requested)
+            return requested
+        folder = create_folder(Path(requested))
         if kind == "sweep":
-            atexit.register(remove_if_empty, folder)  # where the sweep is refused
+            atexit.register(remove_if_empty, folder)  # if the sweep is refused
         return str(folder)
 
 
 def check_unused(folder: Path) -> None:
-    """Check that no run is in a folder that the command line names for a new one; a sweep's job goes on in its own.
+    """Check that a folder given for a new run contains none; a job of a sweep continues in its own folder.
 
     Raises:
-        ValueError: there is a run in it, or a link has the name of its lock.
+        ValueError: it contains a run, or a link in place of the lock.
     """
     if (folder / JOB).is_file():
         return
@@ -96,7 +96,7 @@ def check_unused(folder: Path) -> None:
 
 
 def exit_on_refusal(check: Callable[[Path], None], folder: str) -> None:
-    """End the program where a check of its folder fails, for Hydra passes over errors of its callbacks."""
+    """End the program if a check of its folder fails, because Hydra ignores errors of its callbacks."""
     try:
         check(Path(folder))
     except (ValueError, OSError) as error:
@@ -105,11 +105,11 @@ def exit_on_refusal(check: Callable[[Path], None], folder: str) -> None:
         sys.exit(1)
 
 
-def create_folder(wanted: Path) -> Path:
-    """Create a folder that did not exist: the one that is wanted, or that with the first free number after it."""
+def create_folder(requested: Path) -> Path:
+    """Create a new folder of the requested name, with the first free number appended if it exists."""
     number = 1
     while True:
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+        folder = requested if number == 1 else requested.with_name(f"{requested.name}_{number}")
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir()
@@ -120,7 +120,7 @@ def create_folder(wanted: Path) -> Path:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that nothing was put into."""
+    """Remove a folder if it is empty."""
     with suppress(OSError):
         folder.rmdir()
 
@@ -128,20 +128,20 @@ def remove_if_empty(folder: Path) -> None:
 def with_folder(cfg: DictConfig) -> DictConfig:
     """Add a new run directory to a configuration that was composed in Python.
 
-    It is called as a program's would be, unless `paths.output_dir` has been set.
+    The folder is named like those of the programs, unless `paths.output_dir` is set.
     """
-    lacks = OmegaConf.select(cfg, "paths.output_dir", throw_on_resolution_failure=False) is None
-    if not lacks and "hydra" not in cfg:
+    needs_folder = OmegaConf.select(cfg, "paths.output_dir", throw_on_resolution_failure=False) is None
+    if not needs_folder and "hydra" not in cfg:
         return cfg
     cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
-        cfg.pop("hydra", None)  # of return_hydra_config=True; it is no part of what a run does
-    if lacks:
-        of_programs: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "hydra" / "default.yaml"))
-        cfg.paths.output_dir = of_programs["run"]["dir"]
-        given = None if is_rank_zero() or in_torchrun() else os.environ.get(RUN_DIR)
-        wanted = Path(cfg.paths.output_dir)
-        cfg.paths.output_dir = os.environ[RUN_DIR] = given or broadcast_from_rank_zero(
-            lambda: str(create_folder(wanted))
+        cfg.pop("hydra", None)  # of return_hydra_config=True, which is not part of the run
+    if needs_folder:
+        program_defaults: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "hydra" / "default.yaml"))
+        cfg.paths.output_dir = program_defaults["run"]["dir"]
+        inherited = None if is_rank_zero() or in_torchrun() else os.environ.get(RUN_DIR)
+        requested = Path(cfg.paths.output_dir)
+        cfg.paths.output_dir = os.environ[RUN_DIR] = inherited or broadcast_from_rank_zero(
+            lambda: str(create_folder(requested))
         )
     return cfg

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 CONFIG = Path(".hydra", "config.yaml")  # the resolved configuration
-OVERRIDES = Path(".hydra", "overrides.yaml")  # the command line that the run was started with
+OVERRIDES = Path(".hydra", "overrides.yaml")  # the overrides that the run was started with
 RECORD = "run.json"  # what the run ran on
 METRICS = "metrics.json"
 TEST_REPORT = "test_report.json"
 TRACEBACK = "traceback.txt"
-JOB, STATUS = "job.json", "status.json"  # of a sweep's job: its overrides, and how far it is
+JOB, STATUS = "job.json", "status.json"  # of a sweep's job: its overrides and its progress
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
-PREVIOUS = "previous.ckpt"  # the one before, in case the last one is damaged
+PREVIOUS = "previous.ckpt"  # the version before, in case the last one is damaged

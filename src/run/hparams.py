@@ -1,4 +1,4 @@
-"""What TensorBoard's HParams tab shows of a run: the values it may be compared by, and the figures to compare."""
+"""Write the hyperparameters and metrics of a run for TensorBoard's HParams tab."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -33,8 +33,8 @@ FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_
 OWN_FILES = ".hparams"  # suffix of event files that hold only HParams data
 LEARNING_RATE = "model.optimizer.lr"
 COMPARED_BY = ("val/loss", "params", "test/loss", "epoch_seconds", "images_per_second")  # after the scores
-# Of all others the last value of their curves is shown. A curve must not get the figure once more, at an earlier step:
-# TensorBoard would take that for a new start, and forget the curve.
+# Other metrics are shown by the last value of their curve. A summary value must not be added to a curve at an earlier
+# step, because TensorBoard would treat that as a restart and drop the curve.
 OWN_TAGS = {
     "params": "params",
     "epoch_seconds": "median/epoch_seconds",
@@ -45,46 +45,43 @@ OWN_TAGS = {
 def log_hyperparameters(
     logger: TensorBoardLogger,
     values: Mapping[str, Any],
-    figures: Mapping[str, float],
+    metrics: Mapping[str, float],
     scores: Sequence[str],
     step: int,
 ) -> None:
-    """Write a run's values and figures for the HParams tab, in place of those from before it was resumed.
+    """Write a run's hyperparameters and metrics, replacing those from before it was resumed.
 
     Args:
         logger: of the run.
-        values: of the configuration, by dotted names.
-        figures: of the run; those of `COMPARED_BY` are shown, after the scores.
-        scores: the metrics that say how good a model is.
-        step: of the optimizer, at the end of the run.
+        values: hyperparameters by dotted name.
+        metrics: of the run; those of `COMPARED_BY` are shown after the scores.
+        scores: names of the metrics that models are compared by.
+        step: the optimizer step at the end of the run.
     """
-    (Path(logger.log_dir) / logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # Lightning would keep the former
-    logger.log_hyperparams(dict(values))  # for hparams.yaml; without figures Lightning writes no events
-    shown = [
-        *(name for score in scores for name in metrics_of(score)),
-        *COMPARED_BY,
-    ]
+    (Path(logger.log_dir) / logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # Lightning would keep the old file
+    logger.log_hyperparams(dict(values))  # for hparams.yaml; without metrics Lightning writes no events
+    shown = [*(name for score in scores for name in metrics_of(score)), *COMPARED_BY]
     own_tags = OWN_TAGS | {name: name for name in shown if name.endswith("_best")}
     for name, tag in own_tags.items():
-        if name in figures:
-            logger.experiment.add_scalar(tag, figures[name], step)
-    # TensorBoard takes the columns of all runs from any one of them, so each names all figures, its own or not; and
-    # ticks the first five
+        if name in metrics:
+            logger.experiment.add_scalar(tag, metrics[name], step)
+    # TensorBoard reads the columns of all runs from any one of them, so each run lists all metrics; the first five are
+    # ticked
     tags = {name: own_tags.get(name, name) for name in shown}
     columns = [MetricInfo(name=MetricName(tag=tag), display_name=name) for name, tag in tags.items()]
-    first = {LEARNING_RATE, *chosen()}
-    infos = [HParamInfo(name=name, type=kind(value), differs=name in first) for name, value in values.items()]
+    first = {LEARNING_RATE, *overridden_keys()}
+    infos = [HParamInfo(name=name, type=data_type(value), differs=name in first) for name, value in values.items()]
     start = SessionStartInfo(start_time_secs=time.time())
     for name, value in values.items():
-        setattr(start.hparams[name], FIELDS[kind(value)], value)
+        setattr(start.hparams[name], FIELDS[data_type(value)], value)
     messages = {
         EXPERIMENT_TAG: HParamsPluginData(experiment=Experiment(hparam_infos=infos, metric_infos=columns)),
         SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
         SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=SessionEndInfo(status=STATUS_SUCCESS)),
     }
-    logger.experiment.flush()  # TensorBoard reads one file after another
+    logger.experiment.flush()  # TensorBoard reads the files one after another
     folder = Path(logger.log_dir)
-    for former in folder.glob(f"*{OWN_FILES}"):  # TensorBoard believes the first row that it finds
+    for former in folder.glob(f"*{OWN_FILES}"):  # TensorBoard uses the first row that it finds
         former.unlink()
     with SummaryWriter(logger.log_dir, filename_suffix=OWN_FILES) as writer:
         for tag, message in messages.items():
@@ -92,15 +89,15 @@ def log_hyperparameters(
             writer._get_file_writer().add_summary(Summary(value=[content]))
 
 
-def chosen() -> set[str]:
-    """The keys that the command line has set: the jobs of a sweep differ in some of them."""
+def overridden_keys() -> set[str]:
+    """Return the keys set on the command line, in which the jobs of a sweep differ."""
     if not HydraConfig.initialized():
         return set()
     return {override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task}
 
 
-def kind(value: Any) -> int:
-    """TensorBoard's name for the type of a value."""
+def data_type(value: Any) -> int:
+    """Return TensorBoard's constant for the type of a value."""
     if isinstance(value, bool):
         return DATA_TYPE_BOOL
     return DATA_TYPE_FLOAT64 if isinstance(value, int | float) else DATA_TYPE_STRING

@@ -11,12 +11,12 @@ class Interrupted(Exception):
     """A signal has ended the run; it can be resumed from a checkpoint.
 
     Args:
-        number: of the signal, in this process or, for None, in another of the same run.
+        number: of the signal; None: another process of the run received it.
         run_dir: the folder of the run.
     """
 
     def __init__(self, number: int | None, run_dir: str | Path) -> None:
-        from src.system.ranks import program  # imported here because it is slow, and RESUMABLE needs none of it
+        from src.system.ranks import program  # a slow import, not needed for RESUMABLE
 
         name = signal.Signals(number).name if number is not None else "a signal in another process"
         argument = shlex.quote(f"resume={run_dir}")
@@ -24,18 +24,18 @@ class Interrupted(Exception):
 
 
 class SweepFailed(Exception):
-    """Jobs of a sweep have failed, and all others have ended."""
+    """All jobs of a sweep have ended, and some failed."""
 
 
 class SweepInterrupted(Exception):
-    """A sweep has been told to end before all of its jobs had."""
+    """A sweep was stopped before all of its jobs had ended."""
 
 
 class Pruned(Exception):
     """The study has pruned this run.
 
     Args:
-        value: the last one of what the study optimises.
+        value: the last value of the optimised metric.
     """
 
     def __init__(self, value: float) -> None:

@@ -9,38 +9,38 @@ from src.system.wording import suggest
 
 
 class KnownMetrics(L.Callback):
-    """Check the figures that a configuration names against those that there are.
+    """Check that the metrics a configuration refers to exist.
 
-    Lightning's sanity check shows those of a validation, and so those of a test, before training; those of training are
-    known after the first epoch. Names that callbacks may add later, such as `int8/acc`, are accepted.
+    Lightning's sanity check reveals the validation metrics, and so those of the test, before training; the training
+    metrics are known after the first epoch. Names that callbacks may add later, such as `int8/acc`, are accepted.
 
     Args:
-        asked_for: names of figures under the key of the configuration that holds them.
+        requested: metric names by the configuration key that holds them.
     """
 
-    def __init__(self, asked_for: Mapping[str, Sequence[str]]) -> None:
-        self.asked_for = asked_for
+    def __init__(self, requested: Mapping[str, Sequence[str]]) -> None:
+        self.requested = requested
         self._trained_epoch = False
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check the names of validation and test figures.
+        """Check the names of validation and test metrics.
 
         Raises:
-            ValueError: there is no such figure; names the nearest.
+            ValueError: there is no such metric; suggests the nearest.
         """
         self._check(trainer, ("val", "test"))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note that an epoch has been trained, whose figures are in only when all hooks have been called."""
+        """Record that an epoch was trained; its metrics are complete only after all hooks."""
         self._trained_epoch = True
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check the names of training figures after the first epoch."""
+        """Check the names of training metrics after the first epoch."""
         if self._trained_epoch:
             self._check(trainer, ("train",))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check them where there is one epoch alone."""
+        """Check the names of training metrics if there is only one epoch."""
         if self._trained_epoch:
             self._check(trainer, ("train",))
 
@@ -48,16 +48,16 @@ class KnownMetrics(L.Callback):
         monitored = set(trainer.callback_metrics)
         best = [f"{checkpoint.monitor}_best"] if (checkpoint := best_checkpoint_callback(trainer)) is not None else []
         known = {*monitored, *best}
-        known |= {name.replace("val/", "test/", 1) for name in known if name.startswith("val/")}  # when it has ended
-        for key, names in self.asked_for.items():
-            there = known if key == "optimized_metric" else monitored
+        known |= {name.replace("val/", "test/", 1) for name in known if name.startswith("val/")}  # after training
+        for key, names in self.requested.items():
+            available = known if key == "optimized_metric" else monitored
             for name in names:
-                if is_lacking(name, there, stages):
-                    raise ValueError(f"{key}={name} is not a metric of this run.{suggest(name, sorted(there))}")
+                if is_unknown(name, available, stages):
+                    raise ValueError(f"{key}={name} is not a metric of this run.{suggest(name, sorted(available))}")
 
 
-def is_lacking(name: str, known: Collection[str], stages: Collection[str]) -> bool:
-    """Whether a name cannot be a metric, given that all metrics of `stages` are known."""
+def is_unknown(name: str, known: Collection[str], stages: Collection[str]) -> bool:
+    """Return whether a name cannot be a metric, given that all metrics of `stages` are known."""
     stage, slash, _ = name.partition("/")
     if slash or name in known:
         return stage in stages and name not in known

@@ -1,7 +1,7 @@
 """Skip Lightning's no-op work at every step, which takes as long as the layers of a small net.
 
-Everything here is by public means: a profiler of the Trainer, hooks that Lightning passes over since they are not
-callable, and a method of this run's strategy. Overridden hooks are called as usual.
+Only public interfaces are used: the Trainer's profiler, hooks that Lightning skips if they are not callable, and a
+method of the run's strategy. Overridden hooks are called as usual.
 """
 
 import os
@@ -29,34 +29,36 @@ TRANSFER_HOOKS = ("transfer_batch_to_device", "on_after_batch_transfer")
 
 
 class NoProfiler(PassThroughProfiler):
-    """Measure nothing, in one context that serves every hook; Lightning's own builds a generator for each."""
+    """Measure nothing, in one context for all hooks; Lightning's profiler creates a generator for each."""
 
     def __init__(self) -> None:
         super().__init__()
         self._nothing = nullcontext("")
 
-    def profile(self, action_name: str) -> AbstractContextManager[str]:  # type: ignore[override]  # no generator
+    def profile(self, action_name: str) -> AbstractContextManager[str]:  # type: ignore[override]  # not a generator
         """Return a context that does nothing."""
         return self._nothing
 
 
 def skip_noop_work(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
-    """Skip the work that would do nothing at every step of a run."""
+    """Skip the work that has no effect at every step of a run."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
         skip_unused_hooks(callback, L.Callback, STEP_HOOKS)
-    skip_unused_hooks(model, L.LightningModule, TRAINING_HOOKS)  # of those of validation it reads the signatures
+    skip_unused_hooks(
+        model, L.LightningModule, TRAINING_HOOKS
+    )  # Lightning inspects the signatures of its validation hooks
     skip_unused_hooks(trainer.strategy, Strategy, STRATEGY_HOOKS)
     leave_batches_on_cpu(trainer, model, datamodule)
     ask_driver_for_gpus()
 
 
 def overrides(instance: Any, base: type, hook: str) -> bool:
-    """Whether an object has a method of its own in place of its base's."""
+    """Return whether an object overrides a method of its base class."""
     return getattr(type(instance), hook) is not getattr(base, hook) or hook in vars(instance)
 
 
 def skip_unused_hooks(instance: Any, base: type, hooks: Sequence[str]) -> None:
-    """Let Lightning pass over those hooks of an object that are as its base has them, where they do nothing."""
+    """Make Lightning skip the hooks that an object does not override, which do nothing."""
     for hook in hooks:
         if not overrides(instance, base, hook):
             setattr(instance, hook, None)
@@ -65,16 +67,16 @@ def skip_unused_hooks(instance: Any, base: type, hooks: Sequence[str]) -> None:
 def leave_batches_on_cpu(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
     """Skip the batch transfer when the run is on the CPU and no transfer hook is overridden."""
     strategy: Any = trainer.strategy
-    own = [overrides(model, L.LightningModule, hook) for hook in TRANSFER_HOOKS]
-    own += [overrides(datamodule, L.LightningDataModule, hook) for hook in TRANSFER_HOOKS]
-    if any(own) or overrides(strategy, Strategy, "batch_to_device") or strategy.root_device.type != "cpu":
+    overridden = [overrides(model, L.LightningModule, hook) for hook in TRANSFER_HOOKS]
+    overridden += [overrides(datamodule, L.LightningDataModule, hook) for hook in TRANSFER_HOOKS]
+    if any(overridden) or overrides(strategy, Strategy, "batch_to_device") or strategy.root_device.type != "cpu":
         return
     strategy.batch_to_device = Transfer(trainer, model, datamodule, strategy.batch_to_device)
 
 
 @dataclass
 class Transfer:
-    """What moves the batches of a run: those of its own model are on the CPU already; another model may have hooks."""
+    """Skip the batch transfer for the run's own model; another model may override the transfer hooks."""
 
     trainer: Any
     model: L.LightningModule
@@ -89,10 +91,10 @@ class Transfer:
 
 
 def ask_driver_for_gpus() -> None:
-    """Where there is no GPU, let torch ask the driver for one, as it does without Lightning.
+    """Without a GPU, let torch ask the CUDA driver for one, as it does without Lightning.
 
-    Lightning makes it look for NVIDIA's management library instead, so that processes can be forked beside a GPU; the
-    optimizers ask at every step, and a library that is missing is looked for on the disk every time.
+    Lightning makes torch look for NVIDIA's management library instead, so that processes can be forked beside a GPU;
+    optimizers ask at every step, and a missing library is searched for on the disk every time.
     """
     if not torch.cuda.is_available():
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

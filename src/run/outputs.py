@@ -14,10 +14,10 @@ TABLES = ("metrics.csv", "hparams.yaml")  # of Lightning's CSV logger
 
 
 def check_outputs(cfg: DictConfig, loggers: Iterable[Logger]) -> None:
-    """Check that what is to be written below the run's folder would be.
+    """Check that the outputs below the run's folder stay there.
 
     Raises:
-        ValueError: symbolic links lead out of it, or a name in which TensorBoard's logger sees a variable.
+        ValueError: a symbolic link leads out of it, or TensorBoard's logger would expand a variable in its name.
     """
     folder = Path(cfg.paths.output_dir)
     paths = [Path(logger.log_dir) for logger in loggers if logger.log_dir]
@@ -25,19 +25,19 @@ def check_outputs(cfg: DictConfig, loggers: Iterable[Logger]) -> None:
     check_links(folder, {path.relative_to(folder).parts[0] for path in paths if folder in path.parents})
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger) and folder not in Path(logger.log_dir).parents:
-            wanted = Path(logger.root_dir)
-            if folder in wanted.parents:
+            requested = Path(logger.root_dir)
+            if folder in requested.parents:
                 raise ValueError(
-                    f"{wanted} would become {logger.log_dir}: TensorBoard's logger expands environment "
+                    f"{requested} would become {logger.log_dir}: TensorBoard's logger expands environment "
                     "variables after $. Choose a run directory without $, or logger=csv."
                 )
 
 
 def keep_tables(loggers: Iterable[Logger]) -> None:
-    """Keep the tables of former runs, or of a run that is resumed, which Lightning's CSV logger would replace."""
+    """Rename the tables of earlier runs, or of a resumed run, which Lightning's CSV logger would overwrite."""
     for logger in loggers:
         if isinstance(logger, CSVLogger) and is_rank_zero():
             for former in (Path(logger.log_dir, name) for name in TABLES):
-                places = (Path(logger.save_dir, f"{former.stem}_before_{number}{former.suffix}") for number in count())
+                targets = (Path(logger.save_dir, f"{former.stem}_before_{number}{former.suffix}") for number in count())
                 if former.is_file():
-                    former.replace(next(place for place in places if not place.exists()))
+                    former.replace(next(target for target in targets if not target.exists()))

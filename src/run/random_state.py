@@ -1,4 +1,4 @@
-"""The state of all random number generators as plain numbers and tensors, for checkpoints."""
+"""Save and restore the states of all random number generators as plain numbers and tensors."""
 
 import random
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WORDS = 624  # of a Mersenne twister; a position beyond them would be read, and written, out of bounds
+WORDS = 624  # of a Mersenne twister; a larger position would read and write out of bounds
 
 
 def random_state() -> dict[str, Any]:
-    """The present state of the generators of Python, numpy and torch, on the CPU and on every GPU."""
+    """Return the states of the generators of Python, NumPy and torch, on the CPU and on every GPU."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -23,10 +23,10 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Set the generators back to a state that `random_state` has returned.
+    """Restore a state returned by `random_state`.
 
     Raises:
-        ValueError: the state of one of them is damaged; then none is set.
+        ValueError: part of the state is damaged; then nothing is restored.
     """
     check_random_state(state)
     version, words, gauss = state["python"]
@@ -39,21 +39,21 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def check_random_state(state: Any) -> None:
-    """Validate a random state, because the generators themselves do not.
+    """Validate a random state, because the generators do not.
 
     Raises:
-        ValueError: names the one whose state is damaged.
+        ValueError: names the generators whose state is damaged.
     """
     own = torch.get_rng_state()
     match state:
         case {
-            "python": [3, [*words, int(place)], None | float()],
+            "python": [3, [*words, int(index)], None | float()],
             "numpy": ["MT19937", [*keys], int(position), 0 | 1, float()],
             "torch": Tensor() as cpu,
             "cuda": [*gpus],
         }:
             damaged = {
-                "python": not are_words(words) or not 0 <= place <= WORDS,
+                "python": not are_words(words) or not 0 <= index <= WORDS,
                 "numpy": not are_words(keys) or not 0 <= position <= WORDS,
                 "torch": not are_bytes(cpu) or cpu.shape != own.shape,
                 "cuda": not all(isinstance(one, Tensor) and are_bytes(one) for one in gpus),
@@ -66,10 +66,10 @@ def check_random_state(state: Any) -> None:
 
 
 def are_words(words: list[Any]) -> bool:
-    """Whether these are the words of a Mersenne twister."""
+    """Return whether these are the words of a Mersenne twister."""
     return len(words) == WORDS and all(type(word) is int and 0 <= word < 2**32 for word in words)
 
 
 def are_bytes(state: Tensor) -> bool:
-    """Whether a tensor is a row of bytes."""
+    """Return whether a tensor is a contiguous vector of bytes."""
     return state.dtype == torch.uint8 and state.ndim == 1 and state.layout == torch.strided and state.is_contiguous()

@@ -1,4 +1,4 @@
-"""The record of a run: what it ran on, how long it took, and what came out."""
+"""Record a run: its environment, timing and results."""
 
 import os
 import platform
@@ -30,12 +30,12 @@ from src.run.run import Run
 from src.system.cpu import load_average
 from src.system.json_files import write_json, write_whole
 
-NOTHING_YET = {"seconds": 0.0, "validation_seconds": 0.0, "images": 0}  # of an epoch that begins
+EPOCH_START = {"seconds": 0.0, "validation_seconds": 0.0, "images": 0}
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
 def environment() -> dict[str, Any]:
-    """What a run's result depends on beside its configuration: code, command, packages, processor, threads."""
+    """Describe what else a run's result depends on: code, command, packages, processor, threads."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
@@ -52,7 +52,7 @@ def environment() -> dict[str, Any]:
 
 
 def git(*arguments: str) -> str | None:
-    """What a git command prints about this checkout; None where there is no git or no repository."""
+    """Return the output of a git command in this checkout; None without git or a repository."""
     folder = Path(__file__).parent
     try:
         result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
@@ -62,7 +62,7 @@ def git(*arguments: str) -> str | None:
 
 
 def cpu_name() -> str:
-    """The processor's name as the system tells it."""
+    """Return the processor's name, as the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
@@ -72,14 +72,14 @@ def cpu_name() -> str:
 
 
 class RunRecord(L.Callback):
-    """Write `run.json` at the start, put the configuration into every checkpoint, and time the epochs.
+    """Write `run.json` at the start, store the configuration in every checkpoint, and time the epochs.
 
     Args:
         folder: the run directory.
         config: the run's configuration as it is stored, see `src.config.stored_config`.
         facts: further entries of `run.json`.
-        compared_with: the folder of a recorded run; what is different from it is told.
-        resumed: this run goes on with the one of the folder, whose `run.json` is added to.
+        resumed: this run continues the one in the folder, and its `run.json` is extended.
+        compared_with: the folder of a recorded run; differences from it are logged.
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class RunRecord(L.Callback):
         compared_with: str | None = None,
     ) -> None:
         self.folder, self.config, self.facts, self.resumed = Path(folder), config, facts, resumed
-        self.choices = facts.get("choices", {})  # of this start, whatever a run that is resumed began with
+        self.choices = facts.get("choices", {})  # of this start; a resumed run may have begun with others
         self.compared_with, self._written = compared_with, False
         self.epoch_seconds: list[float] = []
         self.images_per_second: list[float] = []
         self._logged_epochs = 0
-        self._amid_epoch: dict[str, float] = dict(NOTHING_YET)
+        self._epoch_progress: dict[str, float] = dict(EPOCH_START)
         self._clock_start: float | None = None
 
     @rank_zero_only
@@ -106,7 +106,7 @@ class RunRecord(L.Callback):
         write_json(self.folder / name, content)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Write down what this run runs on, before anything can go wrong."""
+        """Record the environment before anything can fail."""
         self._trains = stage == "fit"
         if self._written:  # the test after training belongs to the same run
             return
@@ -141,23 +141,23 @@ class RunRecord(L.Callback):
             journal.info("model: %s (%s), %s parameters", choices.get("model", ""), name, f"{parameters:,}")
 
     def state_dict(self) -> dict[str, Any]:
-        """The times of the epochs, and of the one that has begun, for checkpoints."""
+        """Return the times of all epochs, including the current one, for checkpoints."""
         return {
             "epoch_seconds": self.epoch_seconds,
             "images_per_second": self.images_per_second,
-            "amid_epoch": {**self._amid_epoch, "seconds": self._seconds()},
+            "amid_epoch": {**self._epoch_progress, "seconds": self._seconds()},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the epoch times of the interrupted run; a checkpoint that is only tested is ignored."""
+        """Restore the epoch times of the interrupted run; ignored when a checkpoint is only tested."""
         if self._trains:
             self.epoch_seconds = list(state_dict["epoch_seconds"])
             self.images_per_second = list(state_dict["images_per_second"])
-            self._amid_epoch = dict(state_dict.get("amid_epoch", NOTHING_YET))
+            self._epoch_progress = dict(state_dict.get("amid_epoch", EPOCH_START))
 
     @staticmethod
     def add_facts(trainer: L.Trainer, **facts: Any) -> None:
-        """Add facts to the `run.json` of a trainer's run, if it keeps one."""
+        """Add facts to the `run.json` of a trainer's run, if it has one."""
         for record in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
             if isinstance(record, RunRecord):
                 record.facts |= facts
@@ -175,16 +175,16 @@ class RunRecord(L.Callback):
         self._clock_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the epoch before, whose figures are in by now, and start the clock."""
+        """Log the previous epoch, whose metrics are now complete, and start the clock."""
         self._log_epoch(trainer)
-        self._amid_epoch, self._clock_start = dict(NOTHING_YET), time.perf_counter()
+        self._epoch_progress, self._clock_start = dict(EPOCH_START), time.perf_counter()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the last epoch."""
         self._log_epoch(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Log the last epoch that was completed."""
+        """Log the last completed epoch."""
         self._log_epoch(trainer)
 
     def _log_epoch(self, trainer: L.Trainer) -> None:
@@ -197,7 +197,7 @@ class RunRecord(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count images."""
-        self._amid_epoch["images"] += len(batch[0])
+        self._epoch_progress["images"] += len(batch[0])
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the validation."""
@@ -206,25 +206,27 @@ class RunRecord(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the clock of the validation."""
         if not trainer.sanity_checking:
-            self._amid_epoch["validation_seconds"] += time.perf_counter() - self._validation_start
+            self._epoch_progress["validation_seconds"] += time.perf_counter() - self._validation_start
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the seconds of the whole epoch, validation included, and the speed of its training part."""
-        seconds, amid = self._seconds(), self._amid_epoch
+        """Log the duration of the epoch, including validation, and the training throughput."""
+        seconds, progress = self._seconds(), self._epoch_progress
         self.epoch_seconds.append(seconds)
-        self.images_per_second.append(amid["images"] * trainer.world_size / (seconds - amid["validation_seconds"]))
-        self._amid_epoch, self._clock_start = dict(NOTHING_YET), None
-        figures = {"epoch_seconds": seconds, "images_per_second": self.images_per_second[-1]}
-        pl_module.log_dict(figures, sync_dist=True)
+        self.images_per_second.append(
+            progress["images"] * trainer.world_size / (seconds - progress["validation_seconds"])
+        )
+        self._epoch_progress, self._clock_start = dict(EPOCH_START), None
+        metrics = {"epoch_seconds": seconds, "images_per_second": self.images_per_second[-1]}
+        pl_module.log_dict(metrics, sync_dist=True)
 
     def _seconds(self) -> float:
-        """The seconds of the epoch so far, before an interruption and after it."""
+        """Return the seconds of the current epoch, before and after an interruption."""
         running = time.perf_counter() - self._clock_start if self._clock_start is not None else 0.0
-        return self._amid_epoch["seconds"] + running
+        return self._epoch_progress["seconds"] + running
 
-    def figures(self) -> dict[str, float]:
-        """The median epoch: `epoch_seconds`, validation included, and `images_per_second` in training; all `epochs` of
-        the run and their `train_seconds`, excluding work that was lost and repeated.
+    def timing_metrics(self) -> dict[str, float]:
+        """Return the medians of `epoch_seconds`, including validation, and of `images_per_second` in training; and the
+        number of `epochs` and their total `train_seconds`, excluding work that was lost and repeated.
         """
         if not self.epoch_seconds:
             return {}

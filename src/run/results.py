@@ -62,7 +62,7 @@ def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) 
     record: RunRecord = objects["record"]
     model, trainer = objects["model"], objects["trainer"]
     figures["params"] = count_parameters(model)
-    figures |= record.figures()
+    figures |= record.timing_metrics()
     if not trainer.is_global_zero:
         return
     image = model.example_input_array[:1].to(next(model.parameters()))  # of the device and kind of the weights

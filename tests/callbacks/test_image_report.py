@@ -1,4 +1,4 @@
-"""Pictures in TensorBoard: which there are, how often, and that they show what they say."""
+"""Pictures in TensorBoard: which ones, how often, and whether they show what they claim."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ PERFECT = [(label, 0.9) for label in LABELS]
 
 
 def pictures(folder: Path) -> dict[str, int]:
-    """How often each picture was logged, as TensorBoard reads the files."""
+    """Count how often each picture was logged, as TensorBoard reads the files."""
     events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
     return {tag: len(events.Images(tag)) for tag in events.Tags()["images"]}
 
@@ -39,7 +39,7 @@ def logger(tmp_path: Path) -> TensorBoardLogger:
 
 @pytest.fixture
 def figures(logger: TensorBoardLogger, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The figures by their tags, on their way to TensorBoard, which would keep nothing but pixels."""
+    """Capture the figures by tag before TensorBoard turns them into pixels."""
     kept: dict[str, Any] = {}
     monkeypatch.setattr(logger.experiment, "add_figure", lambda tag, figure, **_: kept.update({tag: figure}))
     return kept
@@ -50,7 +50,7 @@ def titles(figure: Any) -> list[str]:
 
 
 def cells(figure: Any) -> dict[tuple[int, int], int]:
-    """The counts of a confusion matrix as they are drawn: (true, predicted) → count."""
+    """Return the drawn counts of a confusion matrix: (true, predicted) → count."""
     drawn = {}
     for text in figure.axes[0].texts:
         column, row = text.get_position()
@@ -61,7 +61,7 @@ def cells(figure: Any) -> dict[tuple[int, int], int]:
 # ---- a whole run
 
 
-def test_training_and_test_leave_each_picture_once(
+def test_training_and_test_log_each_picture_once(
     data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer, logger: TensorBoardLogger, tmp_path: Path
 ) -> None:
     run = trainer(ImageReport(), max_epochs=2, logger=logger)
@@ -73,7 +73,7 @@ def test_training_and_test_leave_each_picture_once(
 
 
 @pytest.mark.parametrize(("folder", "drawn"), [("first", {}), ("another", {"train/samples": 1})])
-def test_a_run_that_goes_on_in_its_folder_does_not_draw_its_samples_again(
+def test_a_resumed_run_does_not_log_its_samples_again(
     folder: str,
     drawn: dict[str, int],
     data: L.LightningDataModule,
@@ -91,7 +91,7 @@ def test_a_run_that_goes_on_in_its_folder_does_not_draw_its_samples_again(
     assert pictures(tmp_path / "b") == drawn
 
 
-def test_a_test_by_itself_has_the_test_s_pictures(
+def test_a_test_alone_logs_the_test_pictures(
     known: Known, trainer: Trainer, logger: TensorBoardLogger, tmp_path: Path
 ) -> None:
     model, data = known(LABELS, ANSWERS, num_classes=3)
@@ -100,7 +100,7 @@ def test_a_test_by_itself_has_the_test_s_pictures(
     assert pictures(tmp_path) == {"test/confusion_matrix": 1, "test/worst_mistakes": 1}
 
 
-def test_a_perfect_net_has_no_mistakes_to_show(
+def test_a_perfect_net_shows_no_mistakes(
     known: Known, trainer: Trainer, logger: TensorBoardLogger, tmp_path: Path
 ) -> None:
     model, data = known(LABELS, PERFECT, num_classes=3)
@@ -109,7 +109,7 @@ def test_a_perfect_net_has_no_mistakes_to_show(
     assert pictures(tmp_path) == {"test/confusion_matrix": 1}
 
 
-def test_a_hundred_classes_in_colour_are_no_trouble(
+def test_a_hundred_classes_in_colour_are_supported(
     known: Known, trainer: Trainer, logger: TensorBoardLogger, tmp_path: Path
 ) -> None:
     answers = [(99 - label, 0.5) for label in range(100)]
@@ -120,7 +120,7 @@ def test_a_hundred_classes_in_colour_are_no_trouble(
 
 
 @pytest.mark.parametrize("csv", [False, True])
-def test_a_run_without_tensorboard_is_none_the_worse(
+def test_a_run_without_tensorboard_logs_no_pictures(
     csv: bool, data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer, tmp_path: Path
 ) -> None:
     run = trainer(ImageReport(), logger=CSVLogger(tmp_path) if csv else False)
@@ -134,7 +134,7 @@ def test_a_run_without_tensorboard_is_none_the_worse(
 
 
 @pytest.mark.parametrize("num_images", [3, 8, 36])
-def test_the_samples_are_the_first_that_the_net_was_trained_on(
+def test_the_samples_are_the_first_training_images(
     num_images: int,
     data: Any,
     model: L.LightningModule,
@@ -152,7 +152,7 @@ def test_the_samples_are_the_first_that_the_net_was_trained_on(
     assert np.corrcoef(drawn.ravel(), first.ravel())[0, 1] == pytest.approx(1, abs=1e-4)
 
 
-def test_the_confusion_matrix_counts_the_pairs_of_truth_and_answer(
+def test_the_confusion_matrix_counts_true_and_predicted_pairs(
     known: Known, trainer: Trainer, logger: TensorBoardLogger, figures: dict[str, Any]
 ) -> None:
     # unequal, so that true and predicted cannot be confused
@@ -166,7 +166,7 @@ def test_the_confusion_matrix_counts_the_pairs_of_truth_and_answer(
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "c", "d"]
 
 
-def test_a_second_test_counts_anew(
+def test_a_second_test_starts_from_zero(
     known: Known, trainer: Trainer, logger: TensorBoardLogger, figures: dict[str, Any]
 ) -> None:
     model, data = known(LABELS, ANSWERS, num_classes=3)
@@ -186,7 +186,7 @@ def test_a_second_test_counts_anew(
     ],
     ids=["numbered", "named"],
 )
-def test_the_worst_mistakes_are_those_the_net_was_surest_of(
+def test_the_worst_mistakes_have_the_highest_confidence(
     names: list[str] | None,
     expected: list[str],
     num_images: int,
@@ -207,13 +207,13 @@ def test_a_mistake_is_shown_with_its_own_image(known: Known, trainer: Trainer, m
     monkeypatch.setattr(ImageReport, "_log", staticmethod(lambda trainer, tag, draw: draw()))
     model, data = known(LABELS, ANSWERS, num_classes=3)
     trainer(ImageReport()).test(model, datamodule=data, verbose=False)
-    assert shown[0][:, 0, 0, 0].tolist() == pytest.approx([3, 5, 1])  # an image's pixels are its number
+    assert shown[0][:, 0, 0, 0].tolist() == pytest.approx([3, 5, 1])  # an image's pixels hold its index
 
 
 # ---- drawing
 
 
-def test_a_row_of_the_matrix_is_coloured_by_its_shares() -> None:
+def test_confusion_rows_are_coloured_by_their_fractions() -> None:
     counts = torch.tensor([[30, 10, 0], [0, 0, 0], [0, 1, 1]])
     figure = confusion_figure(counts, None)
     colours = np.asarray(figure.axes[0].images[0].get_array())
@@ -222,7 +222,7 @@ def test_a_row_of_the_matrix_is_coloured_by_its_shares() -> None:
 
 
 @pytest.mark.parametrize(("num_classes", "numbered"), [(20, True), (21, False), (100, False)])
-def test_a_large_matrix_has_colours_only(num_classes: int, numbered: bool) -> None:
+def test_a_large_confusion_matrix_has_no_numbers(num_classes: int, numbered: bool) -> None:
     figure = confusion_figure(torch.eye(num_classes, dtype=torch.long), [str(name) for name in range(num_classes)])
     assert len(figure.axes[0].texts) == (num_classes if numbered else 0)
     assert figure.axes[0].images[0].get_array().shape == (num_classes, num_classes)
@@ -237,13 +237,13 @@ def test_a_grid_shows_all_images_whatever_their_range(count: int, channels: int)
     assert titles(figure) == [str(number) for number in range(count)]
     drawn = np.stack([np.asarray(image.get_array()).reshape(5, 5, -1) for image in figure.axes[0].images])
     assert drawn.shape == (count, 5, 5, channels)
-    for channel in range(channels):  # stretched over all images together, so that they can be compared
+    for channel in range(channels):  # rescaled over all images together, so that they can be compared
         shown, given = drawn[..., channel].ravel(), images[:, channel].flatten().numpy()
         assert (shown.min(), shown.max()) == pytest.approx((0, 1))
         assert np.corrcoef(shown, given)[0, 1] == pytest.approx(1)
 
 
-def test_an_image_of_one_colour_can_be_drawn() -> None:
+def test_a_constant_image_can_be_drawn() -> None:
     figure = image_grid(torch.full((1, 1, 4, 4), 3.0), ["flat"])
     assert np.isfinite(np.asarray(figure.axes[0].images[0].get_array())).all()
 
@@ -254,31 +254,31 @@ def test_a_grid_of_no_images_is_refused(num_images: int) -> None:
         ImageReport(num_images)
 
 
-def test_confusions_and_mistakes_are_written_down(known: Known, trainer: Trainer, tmp_path: Path) -> None:
+def test_the_test_report_holds_confusions_and_mistakes(known: Known, trainer: Trainer, tmp_path: Path) -> None:
     model, data = known(LABELS, ANSWERS, num_classes=3, names=["cat", "dog", "owl"])
     trainer(ImageReport(2, str(tmp_path))).test(model, datamodule=data, verbose=False)
     (report,) = json.loads((tmp_path / "test_report.json").read_text())["heads"].values()
     assert report["classes"] == ["cat", "dog", "owl"] and report["panels"] == ["input"]
     assert report["counts"] == [[1, 1, 0], [0, 1, 1], [1, 0, 1]]
-    told = [(mistake["label"], mistake["predicted"], mistake["confidence"]) for mistake in report["mistakes"]]
-    assert told == [("dog", "owl", pytest.approx(0.95)), ("owl", "cat", pytest.approx(0.7))]
+    mistakes = [(mistake["label"], mistake["predicted"], mistake["confidence"]) for mistake in report["mistakes"]]
+    assert mistakes == [("dog", "owl", pytest.approx(0.95)), ("owl", "cat", pytest.approx(0.7))]
     pictures = [Image.open(io.BytesIO(base64.b64decode(one["png"]))) for one in report["mistakes"]]
-    assert [np.asarray(picture).max() for picture in pictures] == [0, 255]  # images are their numbers: 3 and 5
+    assert [np.asarray(picture).max() for picture in pictures] == [0, 255]  # pixels hold the index: 3 and 5
 
 
-def test_another_file_of_the_report_s_name_is_not_replaced(known: Known, trainer: Trainer, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_test_report_is_not_overwritten(known: Known, trainer: Trainer, tmp_path: Path) -> None:
     model, data = known(labels=[0, 1], answers=[(0, 0.9), (0, 0.8)], num_classes=2)
-    for _ in range(2):  # a new folder, then a report that is there
+    for _ in range(2):  # a new folder, then an existing report
         trainer(ImageReport(dirpath=str(tmp_path / "new" / "one"))).test(model, datamodule=data, verbose=False)
     path = tmp_path / "new" / "one" / "test_report.json"
     assert "heads" in json.loads(path.read_text())
     path.write_text('{"passed": 3}')
-    with pytest.raises(ValueError, match=r"test_report\.json is no report of a test and is not replaced: name another"):
+    with pytest.raises(ValueError, match=r"test_report\.json is not a test report and is not overwritten: choose"):
         trainer(ImageReport(dirpath=str(path.parent))).test(model, datamodule=data, verbose=False)
     assert path.read_text() == '{"passed": 3}'
 
 
-def test_images_in_the_report_are_small_and_in_colour() -> None:
+def test_report_images_are_small_and_in_colour() -> None:
     (png,) = encode_pngs(torch.rand(1, 3, 200, 100))
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
     assert picture.size == (32, 64) and picture.mode == "RGB" and len(png) < 12_000
@@ -302,7 +302,7 @@ def test_a_datamodule_need_not_name_its_classes(known: Known, trainer: Trainer) 
     trainer(ImageReport()).test(model, datamodule=Plain(), verbose=False)
 
 
-def test_names_are_drawn_as_they_are_and_not_as_formulas() -> None:
+def test_class_names_are_not_parsed_as_math() -> None:
     names = [r"$\foo$", "$x^2$"]
     for figure in (image_grid(torch.rand(2, 1, 4, 4), names), confusion_figure(torch.ones(2, 2), names)):
         figure.savefig(io.BytesIO())

@@ -1,4 +1,4 @@
-"""A run that is broken off and resumed ends as if nothing had happened, bit for bit."""
+"""A run that is interrupted and resumed ends bit for bit like an uninterrupted one."""
 
 import os
 import signal
@@ -48,8 +48,8 @@ NETS = {
 STEP = "callbacks.last_checkpoint.every_n_train_steps"
 
 
-class Break(L.Callback):
-    """Stop a run after a batch, in the way that is asked for."""
+class StopAfter(L.Callback):
+    """Stop a run after a given batch, by an error or a signal."""
 
     def __init__(self, batches: int, how: str = "fault") -> None:
         self.batches, self.how = batches, how
@@ -64,17 +64,17 @@ class Break(L.Callback):
 
 @pytest.fixture
 def run(compose: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., tuple[dict[str, float], dict[str, Any]]]:
-    """Train in a folder of the given name; figures without times, and the state at the end."""
+    """Return a function that trains in a named folder and returns metrics without times and the final state."""
 
-    def run_(name: str, *overrides: str, broken_after: int = 0, how: str = "fault") -> tuple[dict[str, float], Any]:
+    def run_(name: str, *overrides: str, stop_after: int = 0, how: str = "fault") -> tuple[dict[str, float], Any]:
         broken = [
             "+callbacks.broken._target_=tests.callbacks.test_last_checkpoint.Break",
-            f"+callbacks.broken.batches={broken_after}",
+            f"+callbacks.broken.batches={stop_after}",
             f"+callbacks.broken.how={how}",
         ]
-        options = [*SMALL, *overrides, *(broken if broken_after else [])]
-        figures, _ = train(compose(*options, f"paths.output_dir={tmp_path / name}"))
-        plain = {key: value for key, value in figures.items() if "second" not in key}
+        options = [*SMALL, *overrides, *(broken if stop_after else [])]
+        metrics, _ = train(compose(*options, f"paths.output_dir={tmp_path / name}"))
+        plain = {key: value for key, value in metrics.items() if "second" not in key}
         return plain, read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"]
 
     return run_
@@ -87,35 +87,35 @@ def assert_equal(a: tuple[dict[str, float], Any], b: tuple[dict[str, float], Any
 
 
 @pytest.mark.parametrize("options", NETS.values(), ids=NETS.keys())
-def test_broken_off_anywhere_and_resumed_it_ends_the_same(
+def test_a_run_interrupted_anywhere_and_resumed_ends_the_same(
     options: list[str], run: Callable[..., Any], tmp_path: Path
 ) -> None:
     whole = run("whole", *options)
     last = f"ckpt_path={tmp_path}/parts/checkpoints/last.ckpt"
     with pytest.raises(RuntimeError, match="broken off"):
-        run("parts", *options, f"{STEP}=1", broken_after=4)  # amid the first epoch
+        run("parts", *options, f"{STEP}=1", stop_after=4)  # during the first epoch
     with pytest.raises(RuntimeError, match="broken off"):
-        run("parts", *options, f"{STEP}=2", last, broken_after=8)  # after its last batch, before the validation
+        run("parts", *options, f"{STEP}=2", last, stop_after=8)  # after its last batch, before the validation
     with pytest.raises(RuntimeError, match="broken off"):
-        run("parts", *options, last, broken_after=12)  # amid the second, with the checkpoint of the first
+        run("parts", *options, last, stop_after=12)  # during the second, with the checkpoint of the first
     assert_equal(run("parts", *options, last), whole)
-    assert_equal(run("parts", *options, last), whole)  # nothing left to train: the same figures again
+    assert_equal(run("parts", *options, last), whole)  # nothing left to train: the same metrics
 
 
-def test_figures_that_are_logged_seldom_survive_two_interruptions(run: Callable[..., Any], tmp_path: Path) -> None:
-    """The last step that is logged lies before the first interruption: only the checkpoints know its figures."""
+def test_rarely_logged_metrics_survive_two_interruptions(run: Callable[..., Any], tmp_path: Path) -> None:
+    """The last logged step lies before the first interruption, so that only checkpoints hold its metrics."""
     options = [*NETS["MLP"], "logger=csv", "trainer.log_every_n_steps=5", "trainer.accumulate_grad_batches=3"]
     last = f"ckpt_path={tmp_path}/parts/checkpoints/last.ckpt"
     whole = run("whole", *options)
     with pytest.raises(RuntimeError, match="broken off"):
-        run("parts", *options, f"{STEP}=1", broken_after=15)
+        run("parts", *options, f"{STEP}=1", stop_after=15)
     with pytest.raises(RuntimeError, match="broken off"):
-        run("parts", *options, f"{STEP}=1", last, broken_after=4)
+        run("parts", *options, f"{STEP}=1", last, stop_after=4)
     assert_equal(run("parts", *options, last), whole)
     assert "train/loss_step" in whole[0]
 
 
-def test_figures_that_another_interval_has_superseded_are_left_out(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_metrics_superseded_by_another_interval_are_dropped(run: Callable[..., Any], tmp_path: Path) -> None:
     options = [*NETS["MLP"], "logger=csv", "callbacks.early_stopping=null"]
     last = f"ckpt_path={tmp_path}/run/checkpoints/last.ckpt"
     first, _ = run("run", *options, "trainer.max_epochs=1", "trainer.log_every_n_steps=3")
@@ -126,13 +126,11 @@ def test_figures_that_another_interval_has_superseded_are_left_out(run: Callable
     assert again == longer  # nothing was left to train
 
 
-def test_a_checkpoint_of_a_version_without_balanced_accuracy_is_resumed_exactly_too(
-    run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_checkpoint_without_balanced_accuracy_is_resumed_exactly(run: Callable[..., Any], tmp_path: Path) -> None:
     whole = run("whole", *NETS["MLP"])
     last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
     with pytest.raises(RuntimeError, match="broken off"):
-        run("parts", *NETS["MLP"], f"{STEP}=1", broken_after=12)
+        run("parts", *NETS["MLP"], f"{STEP}=1", stop_after=12)
     checkpoint = read_checkpoint(last)
     for name in ("val_metrics", "test_metrics"):
         del checkpoint[RESUME_KEY]["processes"][0]["metrics"][name]["outcomes"]
@@ -141,18 +139,18 @@ def test_a_checkpoint_of_a_version_without_balanced_accuracy_is_resumed_exactly_
     assert_equal(run("parts", *NETS["MLP"], f"ckpt_path={former}"), whole)
 
 
-def test_a_run_tells_what_all_of_it_spent_and_which_epoch_was_best(
+def test_a_resumed_run_reports_its_total_time_and_best_epoch(
     compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
-    figures, _ = train(compose(*SMALL, "model=simple_mlp", "model.optimizer.lr=0"))  # no epoch beats the first
-    assert (figures["epochs"], figures["best_epoch"]) == (3, 1)
+    metrics, _ = train(compose(*SMALL, "model=simple_mlp", "model.optimizer.lr=0"))  # no epoch beats the first
+    assert (metrics["epochs"], metrics["best_epoch"]) == (3, 1)
     assert [path.name for path in (tmp_path / "checkpoints").glob("epoch_*.ckpt")] == ["epoch_000.ckpt"]
     state = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["callbacks"]["RunRecord"]
-    assert figures["train_seconds"] == pytest.approx(sum(state["epoch_seconds"]))
+    assert metrics["train_seconds"] == pytest.approx(sum(state["epoch_seconds"]))
     assert len(state["epoch_seconds"]) == 3
 
 
-def test_photographs_are_resumed_exactly_too(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_run_on_an_image_folder_is_resumed_exactly(run: Callable[..., Any], tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     for number in range(60):
         path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
@@ -176,14 +174,14 @@ def test_photographs_are_resumed_exactly_too(run: Callable[..., Any], tmp_path: 
     try:
         whole = run("whole", *options)
         with pytest.raises(RuntimeError, match="broken off"):
-            run("parts", *options, f"{STEP}=1", broken_after=9)
+            run("parts", *options, f"{STEP}=1", stop_after=9)
         assert_equal(run("parts", *options, f"ckpt_path={tmp_path}/parts/checkpoints/last.ckpt"), whole)
     finally:
         globals_["SMALL"] = before
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
-def test_a_signal_saves_and_ends_the_run_which_can_be_resumed(
+def test_a_signal_saves_a_checkpoint_and_ends_a_resumable_run(
     how: str, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "trains", True)
@@ -192,9 +190,9 @@ def test_a_signal_saves_and_ends_the_run_which_can_be_resumed(
     assert not listener.trains
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.raises(Interrupted, match=rf"{how}; resumable: python src/train.py resume={tmp_path}/parts"):
-        run("parts", *options, broken_after=14, how=how)
+        run("parts", *options, stop_after=14, how=how)
     assert {number: signal.getsignal(number) for number in handlers} == handlers
-    assert listener.trains  # what is left to do is done in order, however long it takes
+    assert listener.trains  # the run then ends by itself, however long it takes
     last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
     assert read_checkpoint(last)["global_step"] == 14
     assert_equal(run("parts", *options, f"ckpt_path={last}"), whole)
@@ -219,14 +217,16 @@ def test_a_wrong_interval_is_refused(options: dict[str, Any]) -> None:
         LastCheckpoint("x", **options)
 
 
-def test_an_old_checkpoint_is_replaced_by_time(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_checkpoint_is_saved_every_n_minutes(run: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="broken off"):
-        run("run", *NETS["MLP"], "callbacks.last_checkpoint.every_n_minutes=1e-9", broken_after=4)
+        run("run", *NETS["MLP"], "callbacks.last_checkpoint.every_n_minutes=1e-9", stop_after=4)
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] >= 3
 
 
 @pytest.mark.parametrize("place", ["..", "../../canary", "../run.json"])
-def test_a_checkpoint_has_no_say_in_what_is_deleted(place: str, run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_checkpoint_cannot_choose_which_files_are_deleted(
+    place: str, run: Callable[..., Any], tmp_path: Path
+) -> None:
     (tmp_path / "canary").mkdir()
     run("run", *NETS["MLP"])
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -252,14 +252,14 @@ def test_a_signal_after_the_last_epoch_is_not_lost(
         trainer(Late(), LastCheckpoint(str(tmp_path)), enable_checkpointing=True).fit(model, datamodule=data)
 
 
-def test_a_signal_to_another_process_after_the_last_epoch_ends_this_one_too(tmp_path: Path) -> None:
+def test_a_signal_to_another_process_after_the_last_epoch_ends_this_one(tmp_path: Path) -> None:
     trainer = Mock(world_size=2, default_root_dir=tmp_path)
     trainer.strategy.reduce_boolean_decision = lambda decision, all: True
     with pytest.raises(Interrupted, match="in another process"):
         LastCheckpoint(str(tmp_path)).on_fit_end(trainer, Mock())
 
 
-def test_a_signal_amid_the_last_epoch_of_a_run_that_is_given_up_is_for_the_sweep(
+def test_a_signal_during_the_last_epoch_of_a_pruned_run_reaches_the_sweep(
     trainer: Callable[..., L.Trainer], model: L.LightningModule, data: L.LightningDataModule, tmp_path: Path
 ) -> None:
     class Judge(L.Callback):
@@ -277,7 +277,7 @@ def test_a_signal_amid_the_last_epoch_of_a_run_that_is_given_up_is_for_the_sweep
     assert received == [signal.SIGTERM]
 
 
-def test_a_loader_that_keeps_no_position_is_saved_without_one(
+def test_a_loader_without_a_position_is_saved_without_one(
     model: L.LightningModule, data: L.LightningDataModule, trainer: Callable[..., L.Trainer], tmp_path: Path
 ) -> None:
     plain = DataLoader(TensorDataset(torch.randn(32, 1, 8, 8), torch.arange(32) % 4), batch_size=8)

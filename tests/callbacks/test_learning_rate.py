@@ -1,4 +1,4 @@
-"""The learning rate is one curve, of the rate that each logged step was made with."""
+"""The learning rate is logged as a single curve."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ class Halve(L.Callback):
             group["lr"] /= 2
 
 
-def test_one_curve_stands_for_all_groups(
+def test_one_curve_is_logged_for_all_parameter_groups(
     data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer, tmp_path: Path
 ) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="")
@@ -38,7 +38,7 @@ def test_one_curve_stands_for_all_groups(
     assert float(run.callback_metrics["lr"]) == pytest.approx(1e-4 / 32)
 
 
-def test_it_needs_no_logger(data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer) -> None:
+def test_no_logger_is_needed(data: L.LightningDataModule, model: L.LightningModule, trainer: Trainer) -> None:
     run = trainer(LearningRate(), log_every_n_steps=1)
     run.fit(model, datamodule=data)
     assert float(run.callback_metrics["lr"]) == pytest.approx(1e-4)

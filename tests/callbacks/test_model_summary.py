@@ -1,4 +1,4 @@
-"""The summary tells of one image."""
+"""The summary describes a single image."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from src.callbacks.model_summary import ModelSummary
 from src.models.classifier import Classifier
 
 
-def test_flops_are_those_of_one_image_with_batchnorm_too(
+def test_flops_are_for_one_image_even_with_batchnorm(
     data: L.LightningDataModule, trainer: Callable[..., L.Trainer], capsys: pytest.CaptureFixture[str]
 ) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))

@@ -1,4 +1,4 @@
-"""The progress bar: a line an epoch in a file, a bar on a terminal, and nothing where it is not wanted."""
+"""The progress bar: a line per epoch in a file, a bar on a terminal, and nothing if it is disabled."""
 
 import io
 import re
@@ -14,19 +14,19 @@ from src.run.record import RunRecord
 
 COLUMNS = ("train/loss", "train/acc", "val/loss", "val/acc", "images_per_second", "epoch_seconds")
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-FIGURE = r"(\d{1,2}\.\d{4}|\d{1,3}(,\d{3})*)"  # thousands are grouped and have no decimals
+NUMBER = r"(\d{1,2}\.\d{4}|\d{1,3}(,\d{3})*)"  # thousands are grouped and have no decimals
 
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What CI services set to get colours makes rich take anything for a terminal."""
+    """Unset the variables with which CI services make rich treat any output as a terminal."""
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    """The callback that measures the last columns of the line."""
+    """Return the callback that measures the last columns of the line."""
     return RunRecord(str(tmp_path_factory.mktemp("run")), {}, {})
 
 
@@ -43,7 +43,7 @@ def visible(screen: io.StringIO) -> str:
 # ---- in a file, a pipe, CI
 
 
-def test_elsewhere_than_on_a_terminal_each_epoch_is_one_line_of_figures(
+def test_without_a_terminal_each_epoch_is_one_line_of_metrics(
     data: L.LightningDataModule,
     model: L.LightningModule,
     record: RunRecord,
@@ -55,13 +55,13 @@ def test_elsewhere_than_on_a_terminal_each_epoch_is_one_line_of_figures(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     for number, line in enumerate(lines, start=1):
-        columns = "  ".join(f"{name} {FIGURE}" for name in COLUMNS)
+        columns = "  ".join(f"{name} {NUMBER}" for name in COLUMNS)
         assert re.fullmatch(f"epoch {number}/3  {columns}", line)
     for name in ("train/loss", "train/acc", "val/loss", "val/acc"):
         assert f"{name} {run.callback_metrics[name]:.4f}" in lines[-1]
 
 
-def test_the_lines_of_two_epochs_differ_as_their_figures_do(
+def test_each_line_shows_the_metrics_of_its_epoch(
     data: L.LightningDataModule,
     model: L.LightningModule,
     trainer: Callable[..., L.Trainer],
@@ -81,7 +81,7 @@ def test_the_lines_of_two_epochs_differ_as_their_figures_do(
     assert losses[0] not in lines[1]
 
 
-def test_large_figures_are_grouped_and_small_ones_have_decimals(
+def test_large_values_are_grouped_and_small_ones_have_decimals(
     data: L.LightningDataModule,
     model: L.LightningModule,
     trainer: Callable[..., L.Trainer],
@@ -107,7 +107,7 @@ def test_a_test_prints_no_line(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_a_run_that_goes_on_prints_its_new_epochs_only(
+def test_a_second_fit_prints_only_its_new_epochs(
     data: L.LightningDataModule,
     model: L.LightningModule,
     trainer: Callable[..., L.Trainer],
@@ -122,7 +122,7 @@ def test_a_run_that_goes_on_prints_its_new_epochs_only(
     assert [line.split()[1] for line in lines] == ["3/3"]
 
 
-def test_a_run_that_goes_on_from_a_checkpoint_prints_its_own_epochs_only(
+def test_a_run_resumed_from_a_checkpoint_prints_only_its_own_epochs(
     data: L.LightningDataModule,
     model: L.LightningModule,
     trainer: Callable[..., L.Trainer],
@@ -138,7 +138,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_prints_its_own_epochs_only(
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_bar_that_is_disabled_is_silent_until_it_is_enabled(
+def test_a_disabled_bar_is_silent_until_it_is_enabled(
     terminal: bool,
     data: L.LightningDataModule,
     model: L.LightningModule,
@@ -159,7 +159,7 @@ def test_a_bar_that_is_disabled_is_silent_until_it_is_enabled(
 # ---- on a terminal
 
 
-def test_on_a_terminal_a_bar_moves_and_the_lines_stay(
+def test_on_a_terminal_the_bar_moves_and_the_lines_stay(
     data: L.LightningDataModule, model: L.LightningModule, trainer: Callable[..., L.Trainer]
 ) -> None:
     bar, screen = on_terminal()
@@ -174,19 +174,19 @@ def test_on_a_terminal_a_bar_moves_and_the_lines_stay(
     assert screen.getvalue().rfind(SHOW_CURSOR) > screen.getvalue().rfind(HIDE_CURSOR)
 
 
-def test_the_bar_is_redrawn_no_oftener_than_it_should(
+def test_the_bar_is_not_redrawn_more_often_than_configured(
     data: L.LightningDataModule, model: L.LightningModule, trainer: Callable[..., L.Trainer]
 ) -> None:
     bar, screen = on_terminal()
-    seldom = ProgressBar(refresh_per_second=1e-9)
-    seldom.console = Console(file=io.StringIO(), force_terminal=True, width=200)
-    for callback in (bar, seldom):
+    rarely = ProgressBar(refresh_per_second=1e-9)
+    rarely.console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    for callback in (bar, rarely):
         trainer(callback).fit(model, datamodule=data)
     assert "3/4" in visible(screen)
-    assert "3/4" not in visible(seldom.console.file)  # type: ignore[arg-type]
+    assert "3/4" not in visible(rarely.console.file)  # type: ignore[arg-type]
 
 
-def test_an_error_leaves_the_terminal_as_it_was(
+def test_an_error_restores_the_terminal(
     data: L.LightningDataModule, model: L.LightningModule, trainer: Callable[..., L.Trainer]
 ) -> None:
     class Fault(L.Callback):
@@ -200,7 +200,7 @@ def test_an_error_leaves_the_terminal_as_it_was(
     assert screen.getvalue().rfind(SHOW_CURSOR) > screen.getvalue().rfind(HIDE_CURSOR)
 
 
-def test_a_validation_by_itself_leaves_the_terminal_as_it_was(
+def test_a_validation_alone_restores_the_terminal(
     data: L.LightningDataModule, model: L.LightningModule, trainer: Callable[..., L.Trainer]
 ) -> None:
     bar, screen = on_terminal()
@@ -208,10 +208,10 @@ def test_a_validation_by_itself_leaves_the_terminal_as_it_was(
         trainer(bar).validate(model, datamodule=data, verbose=False)
         assert screen.getvalue().rfind(SHOW_CURSOR) > screen.getvalue().rfind(HIDE_CURSOR)
     finally:
-        bar.on_exception()  # while it lives, rich keeps hold of stdout
+        bar.on_exception()  # a live bar redirects stdout
 
 
-def test_a_validation_amid_an_epoch_gives_the_bar_back_to_it(
+def test_a_validation_within_an_epoch_returns_to_its_bar(
     data: L.LightningDataModule, model: L.LightningModule, trainer: Callable[..., L.Trainer]
 ) -> None:
     bar, screen = on_terminal()

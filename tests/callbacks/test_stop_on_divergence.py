@@ -1,4 +1,4 @@
-"""A loss that is no number ends the run while the weights still are numbers."""
+"""A loss that is not finite ends the run while the weights still are."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from src.run.checkpoints import read_checkpoint
 
 
 class Diverges(nn.Module):
-    """A loss that is infinite from its third call on."""
+    """Return an infinite loss from the third call on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Diverges(nn.Module):
         return nn.functional.cross_entropy(logits, labels) * (float("inf") if self.calls > 2 else 1)
 
 
-def test_the_run_stops_with_a_sentence_and_keeps_the_weights_from_before(
+def test_the_run_stops_with_a_sentence_and_saves_the_last_finite_weights(
     model: L.LightningModule, data: InMemoryDataModule, trainer: Callable[..., L.Trainer], tmp_path: Path
 ) -> None:
     model.criterion = Diverges()
@@ -45,7 +45,7 @@ def test_the_run_stops_with_a_sentence_and_keeps_the_weights_from_before(
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-def test_spoilt_weights_are_not_kept(
+def test_non_finite_weights_are_not_saved(
     model: L.LightningModule, data: InMemoryDataModule, trainer: Callable[..., L.Trainer], tmp_path: Path
 ) -> None:
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_a_finite_loss_does_not_stop(
     assert run.global_step == 4 and not list(tmp_path.glob("*.ckpt"))
 
 
-def test_a_loader_of_torch_that_knows_no_seeds_stops_with_the_sentence_too(
+def test_a_torch_loader_without_batch_seeds_stops_with_the_same_sentence(
     model: L.LightningModule, trainer: Callable[..., L.Trainer], tmp_path: Path
 ) -> None:
     model.criterion = Diverges()

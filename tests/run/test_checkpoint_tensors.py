@@ -105,7 +105,7 @@ def test_a_training_goes_on_with_no_state_of_another_shape(compose: Callable[...
         bad = torch.load(last, weights_only=True)
         change(bad)
         torch.save(bad, tmp_path / "bad.ckpt")
-        with pytest.raises(ValueError, match=r"exp_avg of parameter 0 has the shape \(3,\)|numpy|running figures"):
+        with pytest.raises(ValueError, match=r"exp_avg of parameter 0 has the shape \(3,\)|numpy|running metrics"):
             train(compose(*SMALL, "trainer.max_epochs=2", f"ckpt_path={tmp_path}/bad.ckpt"))
     torch.save(good, tmp_path / "good.ckpt")
     figures, _ = train(compose(*SMALL, "trainer.max_epochs=2", f"ckpt_path={tmp_path}/good.ckpt"))

@@ -102,7 +102,7 @@ def test_a_test_by_itself_has_a_record_of_its_own(
 ) -> None:
     trainer(record).test(model, datamodule=data, verbose=False)
     assert json.loads((record.folder / "run.json").read_text())["seed"] == 42
-    assert record.figures() == {}
+    assert record.timing_metrics() == {}
 
 
 def test_a_checkpoint_holds_the_configuration_and_loads_without_running_code(
@@ -172,9 +172,9 @@ def test_a_checkpoint_that_is_tested_does_not_turn_back_the_clock(
 
     run = trainer(record, SaveFirst(), max_epochs=3)
     run.fit(model, datamodule=data)
-    figures = record.figures()
+    figures = record.timing_metrics()
     run.test(model, datamodule=data, ckpt_path=tmp_path / "first.ckpt", weights_only=True, verbose=False)
-    assert record.figures() == figures and figures["epochs"] == 3
+    assert record.timing_metrics() == figures and figures["epochs"] == 3
 
 
 @pytest.mark.usefixtures("clock")
@@ -192,8 +192,8 @@ def test_the_figures_of_a_run_are_those_of_its_median_epoch(record: RunRecord) -
     record.epoch_seconds = [60.0, 2.0, 4.0]  # the first epoch warms up
     record.images_per_second = [1.0, 50.0, 30.0]
     expected = {"epoch_seconds": 4, "images_per_second": 30, "epochs": 3, "train_seconds": 66}
-    assert record.figures() == expected
+    assert record.timing_metrics() == expected
 
 
 def test_a_run_without_epochs_has_no_figures(record: RunRecord) -> None:
-    assert record.figures() == {}
+    assert record.timing_metrics() == {}
