@@ -60,7 +60,7 @@ def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
     done, why, way_out = progress_of(checkpoint, max_epochs, max_steps)
     if why:
         raise ValueError(
-            f"ckpt_path={ckpt_path} has had {done}, and nothing is left to train ({why}): "
+            f"ckpt_path={ckpt_path} has been trained for {done}, and nothing is left to train ({why}): "
             f"{way_out}start anew from its weights with init_from={ckpt_path}."
         )
 
@@ -122,14 +122,14 @@ def read_version(path: Path, *version: int) -> dict[str, Any]:
     if invalid := next(
         (f"{name!a} {fault}" for name, value in weights.items() if (fault := entry_fault(name, value))), None
     ):
-        raise ValueError(f"{path} is no checkpoint that can be used: in its state_dict {invalid}.")
+        raise ValueError(f"{path} is not a usable checkpoint: in its state_dict, {invalid}.")
     return checkpoint
 
 
 def unreadable(path: Path, error: Exception) -> ValueError:
     """Create the error for a file that torch cannot read."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ValueError(f"{path} is no checkpoint that can be read: it is truncated or damaged ({reason}).")
+    return ValueError(f"{path} cannot be read as a checkpoint: it is truncated or damaged ({reason}).")
 
 
 def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:

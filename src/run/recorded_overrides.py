@@ -1,7 +1,7 @@
-"""The overrides that a run was started with, as far as a file may give them: choices and plain values, no permissions.
+"""Replay the recorded overrides of a run, for `resume=` and `reproduce=`, as far as a file may be trusted.
 
-`resume=` and `reproduce=` replay them. Values go to keys that this checkout's own configuration has, and are of the
-same type; only the command line may set output locations, trusted code and Hydra's own settings.
+Config group choices and plain values are replayed. A value must be for a key of this checkout's configuration and of
+the same type; only the command line may set output locations, trusted code and Hydra's own settings.
 """
 
 import logging
@@ -31,30 +31,30 @@ log = logging.getLogger(__name__)
 MAX_OVERRIDES, MAX_CHARACTERS, MAX_DEPTH = 500, 4_000, 20
 VOLATILE = ("resume", "reproduce", "seed")  # expected to differ between a run and its rerun
 # specific to one run, or reserved for the command line: silently dropped
-LEFT_OUT = (*VOLATILE, "allowed_targets", "extras.next_commands", "data.download")
+DROPPED = (*VOLATILE, "allowed_targets", "extras.next_commands", "data.download")
 NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # of a choice: a file below its group
 GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
 # a field of a format string, such as a checkpoint's name: a metric and its format spec, no attribute access
 FIELD = re.compile(r"\{[\w/-]*(:[\w.,+<>=^-]*)?\}")
 KEY = re.compile(r"\w+(\.[\w/]+)*")
-DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a data set is downloaded to, unless a record says where
-INPUTS = ("ckpt_path", "init_from", "paths.data_dir")  # where something is read, and all of data.*
-# what starts processes here, or waits for those of other machines; trainer=ddp chooses what this checkout says of them
+DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a dataset is downloaded to; no download if a record sets it
+INPUTS = ("ckpt_path", "init_from", "paths.data_dir")  # locations that are read, as are all of data.*
+# keys that start processes here, or wait for those of other machines; trainer=ddp takes them from this checkout
 PROCESSES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 # keys of callbacks, loggers and the trainer, absent from configs/, whose classes use them as output locations
 PLACES = re.compile(r"(callbacks|logger|trainer)\..*(dir|path|location|uri|url)[^.]*")
 
 
-def admitted_overrides(folder: Path, said: Sequence[str] = (), allowed: Sequence[str] = ()) -> list[str]:
-    """The overrides of a recorded run that may be replayed.
+def admitted_overrides(folder: Path, cli_keys: Sequence[str] = (), allowed: Sequence[str] = ()) -> list[str]:
+    """Return the overrides of a recorded run that may be replayed.
 
     Args:
         folder: of the run.
-        said: keys set on the command line; their recorded values are ignored.
+        cli_keys: keys set on the command line; their recorded values are ignored.
         allowed: packages or modules whose classes the command line trusts.
 
     Raises:
-        ValueError: the record is damaged, or asks for something else than a choice or a value may.
+        ValueError: the record is damaged, or contains anything but choices and values that are allowed.
     """
     path = folder / OVERRIDES
     parsed = parse_recorded(path)
@@ -62,7 +62,7 @@ def admitted_overrides(folder: Path, said: Sequence[str] = (), allowed: Sequence
     for override in choices:
         check_choice(path, override)
     values = [override for override in parsed if not is_choice(override)]
-    values = [override for override in values if override.key_or_group not in (*LEFT_OUT, *said)]
+    values = [override for override in values if override.key_or_group not in (*DROPPED, *cli_keys)]
     cfg = compose("train", choices) if values else OmegaConf.create()
     texts = []
     for override in parsed:
@@ -70,8 +70,8 @@ def admitted_overrides(folder: Path, said: Sequence[str] = (), allowed: Sequence
             texts.append(str(override.input_line))
         elif override in values and (text := admitted(path, override, cfg, allowed)):
             texts.append(text)
-    places = {override.key_or_group for override in values} & {*DATA_DIRS}
-    if places and "data.download" not in said and node_of(cfg, "data.download") is not MISSING:
+    sets_data_dir = not {override.key_or_group for override in values}.isdisjoint(DATA_DIRS)
+    if sets_data_dir and "data.download" not in cli_keys and node_of(cfg, "data.download") is not MISSING:
         texts.append("data.download=false")
     return texts
 
@@ -86,17 +86,17 @@ def record_overrides(folder: Path, overrides: list[str]) -> None:
 
 
 def parse_recorded(path: Path) -> list[Override]:
-    """The overrides that a file holds, none of which concerns Hydra itself.
+    """Parse the overrides in a file, none of which may concern Hydra itself.
 
     Raises:
-        ValueError: it is damaged, or one of them does.
+        ValueError: the file is damaged, or an override concerns Hydra.
     """
     try:
         texts = read_yaml(path)
     except FileNotFoundError as error:
         raise ValueError(f"{path} cannot be read: there is no such file.") from error
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{path} is damaged: it is no list of overrides.")
+        raise ValueError(f"{path} is damaged: it is not a list of overrides.")
     if len(texts) > MAX_OVERRIDES:
         raise ValueError(f"{path} is damaged: it lists {len(texts):,} overrides.")
     parsed = []
@@ -104,55 +104,55 @@ def parse_recorded(path: Path) -> list[Override]:
         if len(text) > MAX_CHARACTERS or text.count("[") + text.count("{") + text.count("(") > MAX_DEPTH:
             raise ValueError(f"{path} is damaged: {text[:60]}… is longer than any override.")
         if not text.isprintable():
-            raise ValueError(f"{path} is damaged: {text!a} is no override.")
+            raise ValueError(f"{path} is damaged: {text!a} is not an override.")
         if text.startswith("-"):
             raise ValueError(f"{path} is refused: {text} would change how Hydra itself runs.")
         try:
             (override,) = OverridesParser.create().parse_overrides([text])
         except (HydraException, ValueError) as error:
-            raise ValueError(f"{path} is damaged: {text} is no override.") from error
+            raise ValueError(f"{path} is damaged: {text} is not an override.") from error
         key = override.key_or_group
         if re.split(r"[./@]", key)[0] == "hydra":
             raise ValueError(f"{path} is refused: {text} would change how Hydra itself runs.")
         if override.is_sweep_override() or not (GROUP if is_choice(override) else KEY).fullmatch(key):
-            raise ValueError(f"{path} is damaged: {text} is no override of a run.")
+            raise ValueError(f"{path} is damaged: {text} is not an override of a run.")
         parsed.append(override)
     return parsed
 
 
 def check_choice(path: Path, override: Override) -> None:
-    """Check that a choice names files below the group, and puts them where the group belongs.
+    """Check that a choice names files of its config group and keeps the group's package.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it reads other files or changes the package.
     """
-    place = (override.package or override.key_or_group).removeprefix("_global_.")
-    if re.split(r"[./]", place)[0] != override.key_or_group.partition("/")[0]:
+    package = (override.package or override.key_or_group).removeprefix("_global_.")
+    if re.split(r"[./]", package)[0] != override.key_or_group.partition("/")[0]:
         raise ValueError(
-            f"{path} is refused: {override.input_line} would put {override.key_or_group} in another place."
+            f"{path} is refused: {override.input_line} would move {override.key_or_group} to another package."
         )
     value = override.value()
     names = value if isinstance(value, list) else [value]
     if not all(name is None or (isinstance(name, str) and NAME.fullmatch(name)) for name in names):
-        raise ValueError(
-            f"{path} is refused: {override.input_line} would read a configuration from outside of configs/."
-        )
+        raise ValueError(f"{path} is refused: {override.input_line} would read a configuration outside configs/.")
 
 
 def admitted(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[str]) -> str | None:
-    """A value override in the form to replay; None if only the command line may set it.
+    """Return a value override as it is replayed; None if only the command line may set it.
 
     Raises:
-        ValueError: says what it must not do.
+        ValueError: the override is not allowed.
     """
     key, text = override.key_or_group, str(override.input_line)
     default = node_of(cfg, key)
-    if reason := why_left_out(key, override.value(), default):
-        log.warning("Ignored in %s because it sets %s: %s; set it again if wanted.", path, reason, text)
+    if reason := command_line_only(key, override.value(), default):
+        log.warning(
+            "Ignored in %s because it sets %s: %s; set it again on the command line if needed.", path, reason, text
+        )
         return None
     if default is MISSING and not key.endswith("._target_"):
-        if key in DATA_DIRS:  # nor would there be a switch that keeps a download from it
-            raise ValueError(f"{path} is refused: the data set of this record has no folder to download to ({text}).")
+        if key in DATA_DIRS:  # there is no key to disable the download either
+            raise ValueError(f"{path} is refused: its dataset has no download folder to set ({text}).")
         parent = node_of(cfg, key.rpartition(".")[0])
         is_added = override.is_add() or override.is_force_add()
         if not (is_added and isinstance(parent, DictConfig) and "_target_" in parent):
@@ -166,8 +166,8 @@ def admitted(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[
     check_plain(value, f"{path}: {key}")
     for name, leaf in leaves(value, key):
         check_leaf(path, name, leaf, allowed)
-    if default is not MISSING and not same_kind(value, default):
-        raise ValueError(f"{path} is refused: {text} is not of the kind that {key} has here.")
+    if default is not MISSING and not same_type(value, default):
+        raise ValueError(f"{path} is refused: {text} has a different type from {key} in this checkout.")
     return text
 
 
@@ -175,7 +175,7 @@ def check_leaf(path: Path, key: str, value: Any, allowed: Sequence[str]) -> None
     """Check a single value of a record.
 
     Raises:
-        ValueError: it names a class that may not be built, another key of Hydra's, or a place outside of the run.
+        ValueError: it names a class that may not be built, another special key of Hydra, or a location outside the run.
     """
     block, _, name = key.rpartition(".")
     if name == "_target_":
@@ -185,13 +185,13 @@ def check_leaf(path: Path, key: str, value: Any, allowed: Sequence[str]) -> None
     elif isinstance(value, str) and set(FIELD.sub("", value)) & {*"{}"}:
         raise ValueError(f"{path} is refused: {key}={value[:200]} holds more than plain fields such as {{epoch:03d}}.")
     elif isinstance(value, str) and not key.startswith("data.") and key not in INPUTS and leads_outside(value):
-        raise ValueError(f"{path} is refused: {key}={value} leads out of the run's folder; say it on the command line.")
+        raise ValueError(f"{path} is refused: {key}={value} leads out of the run's folder: set it on the command line.")
 
 
 def leads_outside(text: str) -> bool:
-    """Whether a text, taken as a path, is not one below the folder it is taken from, or holds what becomes another.
+    """Return whether a text, taken as a relative path, could lead out of its folder.
 
-    TensorBoard's logger puts the environment's values in the place of their names.
+    Environment variables count, because TensorBoard's logger expands them.
     """
     if os.path.expandvars(text) != text:
         return True
@@ -200,14 +200,14 @@ def leads_outside(text: str) -> bool:
 
 
 class Missing:
-    """Stands for a key that a configuration does not have."""
+    """Marks a key that a configuration does not have."""
 
 
 MISSING = Missing()
 
 
 def node_of(cfg: DictConfig, key: str) -> Any:
-    """What stands in a configuration under a dotted key, unresolved; `MISSING` where there is no such key."""
+    """Return the unresolved value of a dotted key in a configuration; `MISSING` if there is no such key."""
     node: Any = cfg
     for part in key.split("."):
         if not isinstance(node, DictConfig) or part not in set(node):
@@ -216,10 +216,10 @@ def node_of(cfg: DictConfig, key: str) -> Any:
     return node if isinstance(node, DictConfig | ListConfig) else node._value()
 
 
-def why_left_out(key: str, value: Any, default: Any) -> str | None:
-    """What a key controls that only the command line may set (processes or output locations), or None.
+def command_line_only(key: str, value: Any, default: Any) -> str | None:
+    """Return what a key controls if only the command line may set it (processes or output locations), else None.
 
-    A run on as many processes as this machine has CPUs, or fewer, is resumed as it was.
+    A number of processes that this machine has enough CPUs for is replayed.
     """
     if key == "trainer.devices" and type(value) is int and 1 <= value <= allowed_cpus():
         return None
@@ -229,7 +229,7 @@ def why_left_out(key: str, value: Any, default: Any) -> str | None:
 
 
 def writes_somewhere(key: str, default: Any) -> bool:
-    """Whether a key says where something is written: a folder, or what this checkout derives from one."""
+    """Return whether a key sets an output location: a folder, or a value that this checkout derives from one."""
     if key in INPUTS or key.startswith("data."):
         return False
     if key.startswith("paths.") or (default is MISSING and PLACES.fullmatch(key)):
@@ -237,12 +237,12 @@ def writes_somewhere(key: str, default: Any) -> bool:
     return isinstance(default, str) and bool(re.search(r"\$\{(paths\.|hydra:)", default))
 
 
-def same_kind(value: Any, default: Any) -> bool:
-    """Whether a value may stand where a configuration has its default; null and references to others allow any."""
+def same_type(value: Any, default: Any) -> bool:
+    """Return whether a value has the type of a default; null and interpolations match any type."""
     if value is None or default is None or (isinstance(default, str) and ("${" in default or default == UNKNOWN)):
         return True
     if isinstance(default, bool) or isinstance(value, bool):
-        # a word may stand for a switch, such as compile=auto
+        # a switch may take a word, as in compile=auto
         return isinstance(value, bool | str) if isinstance(default, bool) else isinstance(default, str)
     if isinstance(default, int | float):
         return isinstance(value, int | float | str)
@@ -254,14 +254,14 @@ def same_kind(value: Any, default: Any) -> bool:
 
 
 def stored_value(path: Path, key: str, text: str) -> Any:
-    """The resolved value of an override that refers to other keys, as stored by the run.
+    """Return the resolved value of an override that refers to other keys, as stored by the run.
 
     Raises:
-        ValueError: it came from the environment, or it is not stored.
+        ValueError: the value came from the environment, or is not stored.
     """
-    found: Any = plain_config(read_yaml(path), str(path), path.parent.parent) if path.is_file() else {}
+    value: Any = plain_config(read_yaml(path), str(path), path.parent.parent) if path.is_file() else {}
     for part in key.split("."):
-        found = found.get(part, UNKNOWN) if isinstance(found, dict) else UNKNOWN
-    if any(leaf == UNKNOWN for _, leaf in leaves(found, key)):
+        value = value.get(part, UNKNOWN) if isinstance(value, dict) else UNKNOWN
+    if any(leaf == UNKNOWN for _, leaf in leaves(value, key)):
         raise ValueError(f"The run's record has no resolved value for {text}: set {key}=… again.")
-    return found
+    return value

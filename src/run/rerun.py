@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def expand_command_line() -> None:
-    """Replace `resume=` or `reproduce=` in this program's arguments by what they stand for.
+    """Replace `resume=` or `reproduce=` in this program's arguments by the recorded overrides.
 
     Processes that torchrun restarts after a failure resume their run, as with `resume=`.
     """
@@ -29,7 +29,7 @@ def expand_command_line() -> None:
         folder = folder_before_restart()
         if folder is None or not (Path(folder) / OVERRIDES).is_file():
             return expand(sys.argv[1:])
-        # keep what the user typed: it may name code and folders that a record may not
+        # keep the command line, which may name code and folders that a record may not
         typed = [word for word in sys.argv[1:] if name_of(word) not in (*VOLATILE, "ckpt_path")]
         return expand([f"resume={folder}", *typed])
 
@@ -38,26 +38,26 @@ def expand_command_line() -> None:
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """Replace `resume=` or `reproduce=` by the overrides of the recorded run; those of the command line come after.
+    """Replace `resume=` or `reproduce=` by the overrides of the recorded run, followed by the command line.
 
     Raises:
-        ValueError: both are given, or the record asks for more than a file may.
-        FileNotFoundError: the folder is not that of a run.
+        ValueError: both are given, or the record contains more than a file may set.
+        FileNotFoundError: the folder does not contain a run.
     """
     reruns = [argument for argument in arguments if argument.removeprefix("+").startswith(("resume=", "reproduce="))]
-    # with ++ in front, it has been expanded by the process that started this one
+    # with the prefix ++, it was expanded by the process that started this one
     if not reruns or reruns[0].partition("=")[2] in ("", "null"):
         return arguments
     if len(reruns) > 1:
         raise ValueError(f"{' '.join(reruns)}: one at a time.")
     if {"-m", "--multirun"} & set(arguments):
-        raise ValueError(f"{reruns[0]}: a sweep's jobs are run again one by one, without -m: resume=<sweep>/0")
+        raise ValueError(f"{reruns[0]}: resume the jobs of a sweep one by one, without -m: resume=<sweep>/0")
     key, _, name = reruns[0].lstrip("+").partition("=")
     run = Run(Path(path_of(name)))
     if not (run.folder / OVERRIDES).is_file():
         raise FileNotFoundError(f"{reruns[0]}: this is not the folder of a run; runs lie in logs/train/runs/.")
     if key == "resume":
-        check_links(run.folder)  # a damaged checkpoint is renamed below, before Hydra has seen the folder
+        check_links(run.folder)  # a damaged checkpoint is renamed below, before Hydra checks the folder
     typed = quote_paths([argument for argument in arguments if argument != reruns[0]])
     typed_keys = [override.key_or_group for override in parse(typed)]
     run_dir = quote(str(run.folder.resolve()))
@@ -66,7 +66,7 @@ def expand(arguments: list[str]) -> list[str]:
         expanded.append(f"seed={seed}")
     if key == "resume":
         expanded += [f"hydra.run.dir={run_dir}", "hydra.output_subdir=null"]
-        with locked(run.folder):  # or another process is writing its checkpoints
+        with locked(run.folder):  # unless another process is writing its checkpoints
             ckpt_path = run.resumable_checkpoint() if "ckpt_path" not in typed_keys else None
         if ckpt_path is not None or "ckpt_path" in typed_keys:
             expanded = [override for override in expanded if not override.startswith("ckpt_path=")]
@@ -79,16 +79,16 @@ def expand(arguments: list[str]) -> list[str]:
 
 
 def trusted_packages(arguments: list[str]) -> list[str]:
-    """The packages that `allowed_targets=[…]` of a command line trusts."""
+    """Return the packages in `allowed_targets=[…]` of a command line."""
     values = [override.value() for override in parse(arguments) if override.key_or_group == "allowed_targets"]
     return [str(name) for value in values for name in (value if isinstance(value, list) else [value])]
 
 
 def resume_job(cfg: DictConfig, folder: Path) -> bool:
-    """Resume a sweep job that has already been started, as `resume=` would, however it is restarted.
+    """Resume a sweep job that was started before, taking only the checkpoint and the seed from its folder.
 
     Returns:
-        Whether it is resumed; only the checkpoint and the seed come from the folder.
+        Whether the job is resumed.
     """
     if cfg.resume or not (folder / JOB).is_file() or not (folder / RECORD).is_file():
         return False

@@ -1,4 +1,4 @@
-"""What comes out of a run: its figures in `metrics.json`, in the HParams tab, and as a table at the end."""
+"""Report the metrics of a run: in `metrics.json`, in the HParams tab, and as a table at the end."""
 
 import shlex
 from pathlib import Path
@@ -24,99 +24,99 @@ from src.run.record import RunRecord
 
 SUMMARY = ("params", "epoch_seconds", "images_per_second")
 
-# what runs are compared by, in the HParams tab and its like
+# hyperparameters by which the HParams tab and other loggers compare runs
 COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
 
 
 def collect_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """The metrics of the stage that has just ended, plus the best value of the monitored metric and its epoch."""
-    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    """Return the metrics of the stage that just ended, plus the best value of the monitored metric and its epoch."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = best_checkpoint_callback(trainer)
     if checkpoint is not None and checkpoint.best_model_score is not None:
-        figures[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)
+        metrics[f"{checkpoint.monitor}_best"] = float(checkpoint.best_model_score)
         if trainer.state.fn == TrainerFn.FITTING:
-            # Lightning counts epochs from 0, also in the names of files; figures and lines count them from 1
-            figures["best_epoch"] = read_checkpoint(Path(checkpoint.best_model_path))["epoch"] + 1
-    return figures
+            # Lightning counts epochs from 0, also in file names; metrics and log lines count from 1
+            metrics["best_epoch"] = read_checkpoint(Path(checkpoint.best_model_path))["epoch"] + 1
+    return metrics
 
 
-def as_tensors(figures: dict[str, float]) -> dict[str, Tensor]:
-    """The figures as tensors without dimensions, as Lightning's are: for `.item()` as well as for sums."""
-    return {name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+def as_tensors(metrics: dict[str, float]) -> dict[str, Tensor]:
+    """Return the metrics as scalar tensors, as Lightning does."""
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in metrics.items()}
 
 
 def best_checkpoint(trainer: L.Trainer) -> Path | None:
-    """The best checkpoint of a training that has just ended; None where it kept none."""
+    """Return the best checkpoint of the training that just ended; None if it kept none."""
     checkpoint = best_checkpoint_callback(trainer)
     return Path(checkpoint.best_model_path) if checkpoint is not None and checkpoint.best_model_path else None
 
 
 def best_checkpoint_callback(trainer: L.Trainer) -> ModelCheckpoint | None:
-    """The callback that keeps the best checkpoint, by what it monitors."""
-    found = (one for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint) and one.monitor)
-    return next(found, None)
+    """Return the first ModelCheckpoint that monitors a metric."""
+    callbacks = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint))
+    return next((callback for callback in callbacks if callback.monitor), None)
 
 
-def report(cfg: DictConfig, objects: dict[str, Any], figures: dict[str, float]) -> None:
-    """Complete a run's figures with its size and speed, write them down and print them."""
+def report(cfg: DictConfig, objects: dict[str, Any], metrics: dict[str, float]) -> None:
+    """Add size and speed to a run's metrics, write them to its folder and loggers, and print them."""
     record: RunRecord = objects["record"]
     model, trainer = objects["model"], objects["trainer"]
-    figures["params"] = count_parameters(model)
-    figures |= record.timing_metrics()
+    metrics["params"] = count_parameters(model)
+    metrics |= record.timing_metrics()
     if not trainer.is_global_zero:
         return
-    image = model.example_input_array[:1].to(next(model.parameters()))  # of the device and kind of the weights
-    figures["macs"] = count_macs(model.net, image)
-    record.write(METRICS, figures)
+    image = model.example_input_array[:1].to(next(model.parameters()))  # with the device and dtype of the weights
+    metrics["macs"] = count_macs(model.net, image)
+    record.write(METRICS, metrics)
     compared = {**record.choices, **hyperparameters(record.config)}
     for logger in trainer.loggers:
         if not isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(compared)
-        elif record.epoch_seconds:  # the HParams tab compares trainings; a test by itself belongs to one of them
-            from src.run.hparams import log_hyperparameters  # what it imports need not delay the first step
+        elif record.epoch_seconds:  # the HParams tab compares trainings, not tests alone
+            from src.run.hparams import log_hyperparameters  # its imports must not delay the first step
 
-            log_hyperparameters(logger, compared, figures, score_of(model), trainer.global_step)
+            log_hyperparameters(logger, compared, metrics, score_of(model), trainer.global_step)
         logger.finalize("success")
-    best = best_line(trainer, figures)
-    tested = [f"{name} {value:.4f}" for name, value in figures.items() if name.startswith("test/")]
+    best = best_line(trainer, metrics)
+    tested = [f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("test/")]
     for line in (best, f"test: {'  '.join(tested)}" if tested else None):
         if line is not None:
             journal.info("%s", line)
-    print_summary(cfg, figures, best, score_of(model))
+    print_summary(cfg, metrics, best, score_of(model))
 
 
-def best_line(trainer: L.Trainer, figures: dict[str, float]) -> str | None:
-    """The best epoch and its checkpoint; None where none has been trained."""
+def best_line(trainer: L.Trainer, metrics: dict[str, float]) -> str | None:
+    """Describe the best epoch and its checkpoint; None if none was trained."""
     checkpoint = best_checkpoint_callback(trainer)
-    if checkpoint is None or "best_epoch" not in figures:
+    if checkpoint is None or "best_epoch" not in metrics:
         return None
-    score, name = figures[f"{checkpoint.monitor}_best"], Path(checkpoint.best_model_path).name
-    return f"best: epoch {figures['best_epoch']:.0f}  {checkpoint.monitor} {score:.4f}  checkpoints/{name}"
+    score, name = metrics[f"{checkpoint.monitor}_best"], Path(checkpoint.best_model_path).name
+    return f"best: epoch {metrics['best_epoch']:.0f}  {checkpoint.monitor} {score:.4f}  checkpoints/{name}"
 
 
 def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
-    """The values that a run may be compared by, under dotted names: `model.optimizer.lr` and its like.
+    """Return the hyperparameters that runs are compared by, such as `model.optimizer.lr`.
 
     Args:
-        config: as it is stored, so that what comes from the environment is unknown; that is left out.
+        config: the stored configuration; values that came from the environment are left out.
     """
-    found = {}
+    values = {}
     for name, value in flat(config).items():
-        own = any(part.startswith("_") for part in name.split("."))  # Hydra's
-        if any(f"{name}.".startswith(f"{key}.") for key in COMPARED) and not own and value != UNKNOWN:
-            found[name] = value if isinstance(value, bool | int | float | str) else str(value)
-    return found
+        special = any(part.startswith("_") for part in name.split("."))  # of Hydra
+        if any(f"{name}.".startswith(f"{key}.") for key in COMPARED) and not special and value != UNKNOWN:
+            values[name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return values
 
 
-def print_summary(cfg: DictConfig, figures: dict[str, float], best: str | None, scores: list[str]) -> None:
-    """Print the main figures, the best checkpoint, the run directory, and what to try next."""
+def print_summary(cfg: DictConfig, metrics: dict[str, float], best: str | None, scores: list[str]) -> None:
+    """Print the main metrics, the best checkpoint, the run directory, and what to try next."""
     table = Table(show_header=False)
     for name in (f"{stage}/{score}" for stage in ("test", "val") for score in scores):
-        if name in figures:
-            table.add_row(name, f"{figures[name]:.4f}")
+        if name in metrics:
+            table.add_row(name, f"{metrics[name]:.4f}")
     for name in SUMMARY:
-        if name in figures:
-            table.add_row(name, f"{figures[name]:,.2f}".removesuffix(".00"))
+        if name in metrics:
+            table.add_row(name, f"{metrics[name]:,.2f}".removesuffix(".00"))
     console = Console()
     console.print(table)
     if best is not None:

@@ -1,4 +1,4 @@
-"""The configuration of a run that is used again: what `src/eval.py`, `src/export.py` and `src/predict.py` share."""
+"""Reuse the configuration of a run, for `src/eval.py`, `src/export.py` and `src/predict.py`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,18 +15,18 @@ from src.run.scores import FORMER_SCORE
 
 # trainer settings that affect a run's metrics: testing the run again must use the same ones
 TRAINER = {"precision": (str, int), "limit_test_batches": (int, float)}
-MOST = 1_000_000  # largest integer accepted in a net's or its data's configuration, except seeds
+MAX_INTEGER = 1_000_000  # accepted in the configuration of a net or its data, except for seeds
 FORMER_TASKS = ("src.models.classifier.Classifier", "src.models.multihead_classifier.MultiheadClassifier")
-# where a net's first weights came from; those of the checkpoint take their place
-ORIGIN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")
+# the source of a net's initial weights, which those of the checkpoint replace
+INITIAL_WEIGHTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")
 
 
 def chosen_run(cfg: Any, alternative: str = "") -> Run:
-    """The run that `ckpt_path` or `run_dir` names.
+    """Return the run given by `ckpt_path` or `run_dir`.
 
     Args:
-        cfg: has these keys.
-        alternative: to either of them, for the error that asks for one.
+        cfg: the configuration with these keys.
+        alternative: another way to choose a model, appended to the error message.
 
     Raises:
         ValueError: neither is given, or both.
@@ -34,7 +34,7 @@ def chosen_run(cfg: Any, alternative: str = "") -> Run:
     """
     chosen = [key for key in ("run_dir", "ckpt_path") if cfg.get(key)]
     if len(chosen) != 1:
-        raise ValueError(f"Say which run is meant: either run_dir=logs/train/runs/… or ckpt_path=….ckpt{alternative}")
+        raise ValueError(f"Choose a run by either run_dir=logs/train/runs/… or ckpt_path=….ckpt{alternative}")
     return Run.open(cfg[chosen[0]], chosen[0])
 
 
@@ -42,25 +42,23 @@ def load_run_config(arguments: list[str], groups: Sequence[str], alternative: st
     """Register the selected run's configuration in the ConfigStore as `run`.
 
     Args:
-        arguments: of the command line. Without a run, for help or where none is needed, the node is empty.
-        groups: that the command line may choose anew: data=fashion_mnist then replaces the run's.
+        arguments: of the command line. The node is empty for --help, or if exported models are used.
+        groups: config groups that the command line may replace, as data=fashion_mnist does.
         alternative: see `chosen_run`.
 
     Raises:
-        ValueError: a net is chosen, or no run.
+        ValueError: a model is chosen, or no run.
         FileNotFoundError: there is no such run.
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
     run_config: dict[str, Any] = {}
-    if "model" in given:  # a block of the run's, of which single values may be set
+    if "model" in given:  # only single values of the run's model may be set
         raise ValueError(
             f"model={given['model']} cannot be chosen, because the net comes from the run: omit it and override "
             "single values by key, such as model.compile=true."
         )
-    if not any(flag in arguments for flag in ("--help", "-h", "--hydra-help")) and given.get("exported", "null") in (
-        "null",
-        "",
-    ):
+    asks_for_help = not {"--help", "-h", "--hydra-help"}.isdisjoint(arguments)
+    if not asks_for_help and given.get("exported", "null") in ("null", ""):
         paths = {key: path_of(given[key]) for key in ("run_dir", "ckpt_path") if key in given}
         run_config = reusable(chosen_run(paths, alternative).config())
         for group in set(given) & set(run_config) & set(groups):
@@ -71,40 +69,40 @@ def load_run_config(arguments: list[str], groups: Sequence[str], alternative: st
 
 
 def reusable(config: dict[str, Any]) -> dict[str, Any]:
-    """What is taken from a run's configuration: its net, task and data; all else is this checkout's own.
+    """Return the parts of a run's configuration that are reused: model, data, seed and some trainer settings.
 
     Raises:
-        ValueError: it says nothing of them, or something that they cannot be.
+        ValueError: they are missing or damaged.
     """
     for key in ("model", "data"):
         if not isinstance(config.get(key), dict):
             raise ValueError(
-                f"The run's configuration is damaged: {key}={str(config.get(key))[:200]} is no block of it."
+                f"The run's configuration is damaged: {key}={str(config.get(key))[:200]} is not a mapping."
             )
         for name, value in leaves(config[key], key):
-            if type(value) is int and abs(value) > MOST and not name.endswith("seed"):
-                raise ValueError(f"The run's configuration is damaged: {name[:200]}={value} is more than any net has.")
+            if type(value) is int and abs(value) > MAX_INTEGER and not name.endswith("seed"):
+                raise ValueError(f"The run's configuration is damaged: {name[:200]}={value} exceeds {MAX_INTEGER:,}.")
     model, trainer = dict(config["model"]), config.get("trainer")
     if model.get("_target_") in FORMER_TASKS:
         model = {**FORMER_SCORE, **model}
     if isinstance(model.get("net"), dict):
-        model["net"] = {key: value for key, value in model["net"].items() if key not in ORIGIN}
+        model["net"] = {key: value for key, value in model["net"].items() if key not in INITIAL_WEIGHTS}
     data = dict(config["data"])
     if "data_dir" in data and data["data_dir"] != str(ROOT / "data"):
-        data["download"] = False  # a file has no say in where something is written
-    found: dict[str, Any] = {"model": model, "data": data}
+        data["download"] = False  # a file must not choose where something is written
+    reused: dict[str, Any] = {"model": model, "data": data}
     if isinstance(config.get("seed"), int):
-        found["seed"] = config["seed"]
+        reused["seed"] = config["seed"]
     if isinstance(trainer, dict):
-        found["trainer"] = {key: trainer[key] for key, kinds in TRAINER.items() if type(trainer.get(key)) in kinds}
-    return found
+        reused["trainer"] = {key: trainer[key] for key, types in TRAINER.items() if type(trainer.get(key)) in types}
+    return reused
 
 
 def check_run_config(cfg: DictConfig) -> None:
-    """Check what a program builds of a run's configuration; `allowed_targets` of the command line is trusted.
+    """Check the classes in a run's configuration; `allowed_targets` of the command line are trusted.
 
     Raises:
-        ValueError: names what is refused.
+        ValueError: a class is not allowed.
     """
     config = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "data")}
     check_targets(config, cfg.allowed_targets)

@@ -89,9 +89,9 @@ def test_where_something_is_written_has_to_be_said_again(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert admitted(folder, "trainer.max_epochs=3", override) == ["trainer.max_epochs=3"]
-    assert override in caplog.text and "set it again if wanted" in caplog.text
+    assert override in caplog.text and "set it again on the command line if needed" in caplog.text
     caplog.clear()
-    assert admitted(folder, override, said=[override.lstrip("+").partition("=")[0]]) == [] and not caplog.text
+    assert admitted(folder, override, cli_keys=[override.lstrip("+").partition("=")[0]]) == [] and not caplog.text
 
 
 STARTS_PROCESSES = [
@@ -112,9 +112,9 @@ def test_which_processes_run_has_to_be_said_again(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert admitted(folder, choice, override) == [choice]
-    assert f"it sets which processes run: {override}; set it again if wanted" in caplog.text
+    assert f"it sets which processes run: {override}; set it again on the command line if needed" in caplog.text
     caplog.clear()
-    assert admitted(folder, choice, override, said=[override.lstrip("+").partition("=")[0]]) == [choice]
+    assert admitted(folder, choice, override, cli_keys=[override.lstrip("+").partition("=")[0]]) == [choice]
     assert not caplog.text
 
 
@@ -236,4 +236,4 @@ def test_what_refers_to_others_takes_the_value_it_came_to(folder: Path) -> None:
     photos = ["data=image_folder", "data.folder=${oc.env:PHOTOS}"]
     with pytest.raises(ValueError, match=r"set data\.folder=… again"):
         admitted(folder, *photos)
-    assert admitted(folder, *photos, said=["data.folder"]) == photos[:1]
+    assert admitted(folder, *photos, cli_keys=["data.folder"]) == photos[:1]

@@ -86,7 +86,7 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
         caplog.clear()
         assert Run.open(folder).resumable_checkpoint() == previous
         assert not last.exists() and last.with_name("last.ckpt.damaged").read_bytes() == bad
-        assert f"{last} is no checkpoint that can be read: it is truncated or damaged" in caplog.text
+        assert f"{last} cannot be read as a checkpoint: it is truncated or damaged" in caplog.text
     for path in (last, previous):
         path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot be resumed: last.ckpt and previous.ckpt are damaged"):
