@@ -2,12 +2,49 @@
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
+from src.models.components.convnext import ConvNeXt
 from src.models.components.convnext_v2 import ConvNeXtV2, GlobalResponseNorm
 from src.models.components.efficientnet import EfficientNet, InvertedResidual
+from src.models.components.efficientnet_v2 import EfficientNetV2
 from src.models.components.layers import Attention
+from src.models.components.mobilevit import MobileViT
+from src.models.components.regnet import RegNet
+from src.models.components.resnet import ResNet
+from src.models.components.vgg import VGG
 from src.models.components.vision_transformer import VisionTransformer
+
+IMAGENET = {"in_channels": 3, "image_size": 224, "num_classes": 1000}
+BOTTLENECKS = {"block": "bottleneck", "depths": (3, 4, 6, 3)}
+Y_200MF = {"depth": 13, "initial_width": 24, "width_slope": 36.44, "width_mult": 2.49, "group_width": 8}
+Y_800MF = {"depth": 14, "initial_width": 56, "width_slope": 38.84, "width_mult": 2.4, "group_width": 16}
+X_400MF = {"depth": 22, "initial_width": 24, "width_slope": 24.48, "width_mult": 2.54, "group_width": 16, "se_ratio": 0}
+X_800MF = {"depth": 16, "initial_width": 56, "width_slope": 35.73, "width_mult": 2.28, "group_width": 16, "se_ratio": 0}
+MOBILEVIT_XS = {"dims": (32, 48, 64, 80, 96), "embed_dims": (96, 120, 144), "expansion": 4, "head_channels": 384}
+MOBILEVIT_S = {"dims": (32, 64, 96, 128, 160), "embed_dims": (144, 192, 240), "expansion": 4, "head_channels": 640}
+RESNET_20 = {"depths": (3, 3, 3), "dims": (16, 32, 64), "shortcut": "padding"}
+
+# sizes that the papers' authors, torchvision or timm state
+PUBLISHED_COUNTS = {
+    "resnet18": (ResNet, {}, 11_689_512),
+    "resnet34": (ResNet, {"depths": (3, 4, 6, 3)}, 21_797_672),
+    "resnet50": (ResNet, BOTTLENECKS, 25_557_032),
+    "resnet20": (ResNet, {**RESNET_20, "image_size": 32, "num_classes": 10}, 269_722),
+    "regnet_y_200mf": (RegNet, Y_200MF, 3_162_996),
+    "regnet_y_400mf": (RegNet, {}, 4_344_144),
+    "regnet_y_800mf": (RegNet, Y_800MF, 6_432_512),
+    "regnet_x_200mf": (RegNet, {**Y_200MF, "se_ratio": 0}, 2_684_792),
+    "regnet_x_400mf": (RegNet, X_400MF, 5_495_976),
+    "regnet_x_800mf": (RegNet, X_800MF, 7_259_656),
+    "efficientnet_v2_s": (EfficientNetV2, {}, 21_458_488),
+    "mobilevit_xxs": (MobileViT, {}, 1_272_024),
+    "mobilevit_xs": (MobileViT, MOBILEVIT_XS, 2_317_848),
+    "mobilevit_s": (MobileViT, MOBILEVIT_S, 5_578_632),
+    "convnext_tiny": (ConvNeXt, {}, 28_589_128),
+    "plain cnn": (VGG, {"image_size": 32, "num_classes": 10}, 2_474_058),
+}
 
 
 def copy_in_order(source: nn.Module, target: nn.Module) -> None:
@@ -68,6 +105,84 @@ def test_convnext_v2_agrees_with_timm(size: int) -> None:
     images = torch.randn(4, 3, size, size)
     difference = (ours.eval()(images) - published(images)).abs().max()
     assert difference <= 1e-5
+
+
+@pytest.mark.parametrize("name", PUBLISHED_COUNTS)
+def test_a_net_of_published_sizes_has_the_published_number_of_parameters(name: str) -> None:
+    net_class, sizes, count = PUBLISHED_COUNTS[name]
+    with torch.device("meta"):
+        net = net_class(**{**IMAGENET, **sizes})
+    assert sum(parameter.numel() for parameter in net.parameters()) == count
+
+
+def check_agreement(ours: nn.Module, published: nn.Module, size: int) -> None:
+    """Check that two nets compute the same of the same weights; 64 px are enough for all of their layers."""
+    randomize(published)
+    copy_in_order(published, ours)
+    for net in (ours, published):
+        for module in net.modules():  # statistics that a net would have after some training
+            if isinstance(module, nn.BatchNorm2d):
+                torch.manual_seed(module.num_features)
+                module.running_var.uniform_(0.5, 2)
+                module.running_mean.normal_(std=0.1)
+    images = torch.randn(2, 3, size, size)
+    expected = published.eval()(images)
+    assert (ours.eval()(images) - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("resnet18", {}), ("resnet34", {"depths": (3, 4, 6, 3)}), ("resnet50", BOTTLENECKS)],
+)
+def test_resnet_is_torchvisions(name: str, sizes: dict[str, object]) -> None:
+    published = getattr(torchvision.models, name)(weights=None)
+    check_agreement(ResNet(**IMAGENET, **sizes), published, size=64)
+
+
+@torch.no_grad()
+def test_resnet_with_padding_shortcuts_is_the_papers_form_for_cifar() -> None:
+    """Strided pixels and zero channels, as section 4.2 of the paper describes option A."""
+    net = ResNet(in_channels=3, image_size=32, num_classes=10, **RESNET_20)
+    randomize(net)
+    x = torch.randn(2, 3, 32, 32)
+    features = net.stem(x)
+    for number, block in enumerate(net.blocks):
+        shortcut = features
+        if number in (3, 6):
+            shortcut = features[:, :, ::2, ::2]
+            shortcut = torch.cat((shortcut, torch.zeros_like(shortcut)), dim=1)
+        features = torch.relu(block.layers(features) + shortcut)
+    torch.testing.assert_close(net(x), net.head(features.mean(dim=(2, 3))))
+    assert net(x).shape == (2, 10) and features.shape == (2, 64, 8, 8)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("regnet_y_400mf", {}), ("regnet_y_800mf", Y_800MF), ("regnet_x_400mf", X_400MF)]
+)
+def test_regnet_is_torchvisions(name: str, sizes: dict[str, object]) -> None:
+    published = getattr(torchvision.models, name)(weights=None)
+    check_agreement(RegNet(**IMAGENET, **sizes), published, size=64)
+
+
+@torch.no_grad()
+def test_efficientnet_v2_s_is_torchvisions() -> None:
+    check_agreement(EfficientNetV2(**IMAGENET), torchvision.models.efficientnet_v2_s(weights=None), size=64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "sizes"), [("mobilevit_xxs", {}), ("mobilevit_xs", MOBILEVIT_XS)])
+@pytest.mark.parametrize("size", [64, 96])
+def test_mobilevit_agrees_with_timm(name: str, sizes: dict[str, object], size: int) -> None:
+    timm = pytest.importorskip("timm", reason="the comparison needs the extra [timm]")
+    check_agreement(MobileViT(**IMAGENET, **sizes), timm.create_model(name), size)
+
+
+@torch.no_grad()
+def test_convnext_tiny_agrees_with_timm() -> None:
+    timm = pytest.importorskip("timm", reason="the comparison needs the extra [timm]")
+    check_agreement(ConvNeXt(**IMAGENET), timm.create_model("convnext_tiny"), size=64)
 
 
 @torch.no_grad()

@@ -1,16 +1,16 @@
 """ConvNeXt-V2: Co-designing and Scaling ConvNets with Masked Autoencoders (Woo et al. 2023, arXiv 2301.00808).
 
-What differs from the paper: images below 64 px get a stem of 2×2 patches instead of 4×4, for they have no detail to
-spare. No masked pre-training: the net alone.
+What differs from ConvNeXt is the block: global response normalisation in place of LayerScale. What differs from the
+paper: the stem of small images, see `convnext.py`, and no masked pre-training: the net alone.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
-from src.models.components.layers import DepthwiseConv2d, Logits, NumClasses, check_images, check_positive, make_head
+from src.models.components.convnext import Block, ConvNeXt
+from src.models.components.layers import NumClasses
 
 
 class GlobalResponseNorm(nn.Module):
@@ -31,37 +31,8 @@ class GlobalResponseNorm(nn.Module):
         return torch.addcmul(self.beta, self.gamma * response + 1, x)  # gamma · (x · N) + beta + x, read once
 
 
-class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of (B, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H, W)."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class Block(nn.Module):
-    """Depthwise conv → LayerNorm → Linear → GELU → GRN → Linear → stochastic depth, added to its input."""
-
-    def __init__(self, dim: int, drop_path_rate: float) -> None:
-        super().__init__()
-        self.depthwise = DepthwiseConv2d(dim, kernel_size=7)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.expand = nn.Linear(dim, 4 * dim)
-        self.activation = nn.GELU()
-        self.grn = GlobalResponseNorm(4 * dim)
-        self.project = nn.Linear(4 * dim, dim)
-        self.drop_path = StochasticDepth(drop_path_rate, mode="row")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, D, H, W) to (B, D, H, W)."""
-        y = self.depthwise(x).permute(0, 2, 3, 1)  # (B, H, W, D)
-        y = self.grn(self.activation(self.expand(self.norm(y))))  # (B, H, W, 4 D)
-        y = self.project(y).permute(0, 3, 1, 2)  # (B, D, H, W)
-        return x + self.drop_path(y)
-
-
-class ConvNeXtV2(nn.Module):
-    """Patches, then four stages of blocks, each at half the resolution of the one before.
+class ConvNeXtV2(ConvNeXt):
+    """Patches, then stages of blocks, each at half the resolution of the one before.
 
     Args:
         in_channels: of the image.
@@ -72,7 +43,7 @@ class ConvNeXtV2(nn.Module):
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
 
     Raises:
-        ValueError: a size below 1, or lists of different lengths.
+        ValueError: a size below 1, an image too small for the stages, or lists of different lengths.
     """
 
     def __init__(
@@ -85,38 +56,16 @@ class ConvNeXtV2(nn.Module):
         dims: Sequence[int] = (40, 80, 160, 320),
         drop_path_rate: float = 0.0,
     ) -> None:
-        super().__init__()
-        check_positive(in_channels=in_channels, image_size=image_size, depths=depths, dims=dims)
-        if len(depths) != len(dims):
-            raise ValueError(f"depths={depths} and dims={dims} must have as many members as each other.")
-        patch = 4 if image_size >= 64 else 2
-        if image_size < patch * 2 ** (len(dims) - 1):
-            raise ValueError(f"image_size={image_size} is too small to be halved for {len(dims)} stages.")
-        self.in_channels = in_channels
-        rates = iter(drop_path_rate * block / max(sum(depths) - 1, 1) for block in range(sum(depths)))
-        stages: list[nn.Module] = []
-        for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
-            if stage == 0:
-                down = [nn.Conv2d(in_channels, dim, kernel_size=patch, stride=patch), LayerNorm2d(dim, eps=1e-6)]
-            else:
-                before = dims[stage - 1]
-                down = [LayerNorm2d(before, eps=1e-6), nn.Conv2d(before, dim, kernel_size=2, stride=2)]
-            stages.append(nn.Sequential(*down, *(Block(dim, next(rates)) for _ in range(depth))))
-        self.stages = nn.Sequential(*stages)
-        self.norm = nn.LayerNorm(dims[-1], eps=1e-6)
-        self.head = make_head(dims[-1], num_classes)
-        self.apply(init_weights)
+        super().__init__(
+            in_channels=in_channels,
+            image_size=image_size,
+            num_classes=num_classes,
+            depths=depths,
+            dims=dims,
+            drop_path_rate=drop_path_rate,
+            layer_scale=None,
+        )
 
-    def forward(self, x: Tensor) -> Logits:
-        """Map images (B, C, H, W) to logits (B, num_classes)."""
-        check_images(x, self.in_channels)
-        x = self.stages(x)  # (B, D, H / 16, W / 16), or / 32 from 64 px up
-        return self.head(self.norm(x.mean(dim=(2, 3))))  # (B, num_classes)
-
-
-def init_weights(module: nn.Module) -> None:
-    """Start as the authors' code does."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        assert module.bias is not None
-        nn.init.zeros_(module.bias)
+    def make_block(self, dim: int, drop_path_rate: float) -> Block:
+        """Build a block of a stage."""
+        return Block(dim, drop_path_rate, grn=GlobalResponseNorm(4 * dim))

@@ -31,6 +31,17 @@ def check_divisible(whole: str, parts: str, **sizes: int) -> None:
         raise ValueError(f"{whole}={sizes[whole]} must be a multiple of {parts}={sizes[parts]}.")
 
 
+def check_option(options: Sequence[str | None], **given: str | None) -> None:
+    """Check that an argument is one of its options.
+
+    Raises:
+        ValueError: names the argument, its value and the options.
+    """
+    for name, value in given.items():
+        if value not in options:
+            raise ValueError(f"{name}={value} is none of {', '.join(str(option) for option in options if option)}.")
+
+
 def check_images(x: Tensor, in_channels: int, image_size: int | None = None) -> None:
     """Check that x is a batch of images (B, in_channels, image_size, image_size); of any size for None.
 
