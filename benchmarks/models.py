@@ -1,6 +1,6 @@
-"""Write the README's table of models: family, data, parameters, MACs, and train images/s on this machine.
+"""Write the table of models in docs/models.md: family, data, parameters, MACs, and train images/s on this machine.
 
-    python benchmarks/models.py            # about two minutes; prints the table and writes it into README.md
+    python benchmarks/models.py            # about three minutes; prints the table and writes it into docs/models.md
 
 A train step is forward, loss, backward and fused AdamW at batch 128 (16 at 224 px) on noise, as contiguous float32: the
 median of 5 blocks of at least 0.3 s each.
@@ -26,8 +26,8 @@ from src.run.instantiate import instantiate
 SKIPPED = ("timm", "simple_mlp_256_128")  # any net of timm; the same net as simple_mlp
 
 
-def measure(name: str) -> tuple[str, tuple[str, ...]]:
-    """A model's family, and its name, data, parameters, MACs and speed."""
+def measure(name: str) -> list[str]:
+    """Measure a model: its net, name, data, parameters, MACs and speed."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", [f"model={name}"])
     task = instantiate(cfg.model)
@@ -36,7 +36,7 @@ def measure(name: str) -> tuple[str, tuple[str, ...]]:
     speed = images_per_second(task.train(), batch=16 if shape[1] >= 224 else 128)
     family = cfg.model.net._target_.rpartition(".")[2]
     data = cfg.data._target_.rpartition(".")[2].removesuffix("DataModule")
-    return family, (f"`{name}`", data, f"{count_parameters(task):,}", f"{macs / 1e6:,.1f} M", f"{speed:,.0f}")
+    return [family, f"`{name}`", data, f"{count_parameters(task):,}", f"{macs / 1e6:,.1f} M", f"{speed:,.0f}"]
 
 
 def images_per_second(task: Task, batch: int) -> float:
@@ -59,16 +59,11 @@ def images_per_second(task: Task, batch: int) -> float:
 
 
 def main() -> None:
-    """Print the table and put it into the README."""
+    """Print the table and write it into docs/models.md."""
     names = sorted(path.stem for path in CONFIGS.glob("model/*.yaml") if path.stem not in SKIPPED)
-    groups: dict[str, list[tuple[str, ...]]] = {}
-    for name in names:
-        family, figures = measure(name)
-        groups.setdefault(family, []).append(figures)
-    rows = [["family", "name", "data", "parameters", "MACs", "train images/s"]]
+    rows = [["net", "name", "data", "parameters", "MACs", "train images/s"]]
     rows.append(["---", "---", "---", "---:", "---:", "---:"])
-    for family, models in sorted(groups.items()):  # a line for each family, for a short README
-        rows.append([family, *("<br>".join(column) for column in zip(*models, strict=True))])
+    rows += sorted(measure(name) for name in names)
     write_table("models", rows)
 
 
