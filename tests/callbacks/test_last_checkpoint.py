@@ -68,7 +68,7 @@ def run(compose: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., tup
 
     def run_(name: str, *overrides: str, stop_after: int = 0, how: str = "fault") -> tuple[dict[str, float], Any]:
         broken = [
-            "+callbacks.broken._target_=tests.callbacks.test_last_checkpoint.Break",
+            "+callbacks.broken._target_=tests.callbacks.test_last_checkpoint.StopAfter",
             f"+callbacks.broken.batches={stop_after}",
             f"+callbacks.broken.how={how}",
         ]
