@@ -194,10 +194,12 @@ class Task(L.LightningModule, ABC):
     def example_outputs(self) -> Outputs:
         """Return what the net makes of `example_input_array`, for the shapes of its outputs."""
         assert isinstance(self.example_input_array, Tensor)
+        parameter = next(self.net.parameters(), self.example_input_array)
+        images = self.example_input_array.to(parameter)  # of the device and dtype of the weights
         training = self.net.training
         self.net.eval()
         with torch.no_grad():
-            outputs = self.named_outputs(self.example_input_array.to(next(self.net.parameters()).device))
+            outputs = self.named_outputs(images)
         self.net.train(training)
         return outputs
 
