@@ -47,7 +47,7 @@ class Classifier(Task):
 
     def setup(self, stage: str) -> None:
         """Check the number of classes, compile the net and compute balanced class weights, if configured."""
-        if self._trainer is not None:
+        if stage == "fit" and self._trainer is not None:
             self._check_classes()  # before the net is compiled
         super().setup(stage)
         if stage == "fit" and isinstance(self.criterion, CrossEntropy) and self.criterion.balanced:

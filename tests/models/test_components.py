@@ -3,12 +3,14 @@
 import importlib
 import inspect
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from torch import nn
 
 from src.models import components
+from src.models.components.resnet import ResNet
 from src.models.components.simple_cnn import SimpleCNN
 from src.models.components.simple_dense_net import SimpleDenseNet
 from src.models.components.simple_mlp import SimpleMLP
@@ -128,3 +130,15 @@ def test_dropout_acts_in_training_only(net_class: type[nn.Module]) -> None:
     images = torch.randn(4, 1, 8, 8)
     assert not torch.equal(net.train()(images), net(images))
     assert torch.equal(net.eval()(images), net(images))
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_resnet_blocks_start_as_their_shortcuts_on_request(block: Literal["basic", "bottleneck"]) -> None:
+    net = ResNet(
+        in_channels=3, image_size=8, num_classes=2, depths=(1, 1), dims=(4, 8), block=block, zero_init_residual=True
+    )
+    features = net.stem(torch.randn(2, 3, 8, 8))
+    for residual in net.blocks:
+        shortcut = residual.shortcut(features).relu()
+        features = residual(features)
+        torch.testing.assert_close(features, shortcut)

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from src.models.components.layers import DepthwiseConv2d, Logits, NumClasses, check_images, check_positive, make_head
+from src.models.components.layers import (
+    DepthwiseConv2d,
+    Logits,
+    NumClasses,
+    check_images,
+    check_positive,
+    drop_path_rates,
+    make_head,
+)
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -82,7 +90,7 @@ class ConvNeXt(nn.Module):
         if image_size < patch * 2 ** (len(dims) - 1):
             raise ValueError(f"image_size={image_size} is too small to be halved for {len(dims)} stages.")
         self.in_channels, self.layer_scale = in_channels, layer_scale
-        rates = iter(drop_path_rate * block / max(sum(depths) - 1, 1) for block in range(sum(depths)))
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         stages: list[nn.Module] = []
         for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
             if stage == 0:

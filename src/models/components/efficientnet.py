@@ -19,7 +19,10 @@ from src.models.components.layers import (
     NumClasses,
     check_images,
     check_positive,
+    conv_norm,
+    drop_path_rates,
     make_head,
+    norm_after,
 )
 
 # B0, table 1 of the paper: expansion, kernel size, stride, channels, layers
@@ -34,21 +37,6 @@ B0_STAGES = (
 )
 
 
-def conv_norm(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, activate: bool = True
-) -> nn.Sequential:
-    """Convolution that keeps the size at stride 1 → BatchNorm → SiLU, the last where `activate` says so."""
-    padding = (kernel_size - 1) // 2
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-    return norm_after(conv, activate)
-
-
-def norm_after(conv: nn.Conv2d, activate: bool = True) -> nn.Sequential:
-    """A convolution → BatchNorm → SiLU, the last where `activate` says so."""
-    layers: list[nn.Module] = [conv, nn.BatchNorm2d(conv.out_channels)]
-    return nn.Sequential(*layers, nn.SiLU(inplace=True)) if activate else nn.Sequential(*layers)
-
-
 class InvertedResidual(nn.Module):
     """Expand 1×1 → depthwise → squeeze-and-excitation → project 1×1; added to its input where the shapes agree."""
 
@@ -57,12 +45,12 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        layers: list[nn.Module] = [conv_norm(in_channels, hidden, 1)] if expansion > 1 else []
+        layers: list[nn.Module] = [conv_norm(in_channels, hidden, 1, activation=nn.SiLU)] if expansion > 1 else []
         self.layers = nn.Sequential(
             *layers,
-            norm_after(DepthwiseConv2d(hidden, kernel_size, stride, bias=False)),
+            norm_after(DepthwiseConv2d(hidden, kernel_size, stride, bias=False), nn.SiLU),
             SqueezeExcitation(hidden, max(1, in_channels // 4), activation=nn.SiLU),
-            conv_norm(hidden, out_channels, 1, activate=False),
+            conv_norm(hidden, out_channels, 1),
         )
         self.residual = stride == 1 and in_channels == out_channels
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
@@ -112,16 +100,15 @@ class EfficientNet(nn.Module):
         check_positive(in_channels=in_channels, image_size=image_size, channel_divisor=channel_divisor)
         if width_mult <= 0 or depth_mult <= 0:
             raise ValueError(f"width_mult={width_mult} and depth_mult={depth_mult} must be positive.")
-        for stage in stages:
-            if len(stage) != 5 or min(stage) < 1:
-                raise ValueError(f"stages has {stage}: a stage is [expansion, kernel, stride, channels, layers].")
+        check_stages(stages)
         self.in_channels = in_channels
 
         def scaled(channels: int) -> int:
             return scale_channels(channels, width_mult, channel_divisor)
 
-        self.stem = conv_norm(in_channels, scaled(stem_channels), 3, stride=2)
+        self.stem = conv_norm(in_channels, scaled(stem_channels), 3, stride=2, activation=nn.SiLU)
         depths = [math.ceil(layers * depth_mult) for *_, layers in stages]
+        rates = drop_path_rates(drop_path_rate, sum(depths))
         blocks: list[nn.Module] = []
         channels = scaled(stem_channels)
         for number, ((expansion, kernel_size, stride, out_channels, _), depth) in enumerate(
@@ -129,11 +116,11 @@ class EfficientNet(nn.Module):
         ):
             for layer in range(depth):
                 step = 1 if layer or (image_size < 64 and number == 1) else stride
-                rate = drop_path_rate * len(blocks) / max(sum(depths) - 1, 1)
+                rate = rates[len(blocks)]
                 blocks.append(InvertedResidual(channels, scaled(out_channels), expansion, kernel_size, step, rate))
                 channels = scaled(out_channels)
         self.blocks = nn.Sequential(*blocks)
-        self.last = conv_norm(channels, scaled(head_channels), 1)
+        self.last = conv_norm(channels, scaled(head_channels), 1, activation=nn.SiLU)
         self.dropout = Dropout(dropout)
         self.head = make_head(scaled(head_channels), num_classes)
         self.apply(init_weights)
@@ -144,6 +131,17 @@ class EfficientNet(nn.Module):
         x = self.stem(x.contiguous(memory_format=torch.channels_last))  # (B, stem_channels, H / 2, W / 2)
         x = self.last(self.blocks(x))  # (B, head_channels, H / 16, W / 16), or / 32 from 64 px up
         return self.head(self.dropout(x.mean(dim=(2, 3))))  # (B, num_classes)
+
+
+def check_stages(stages: Sequence[Sequence[int]]) -> None:
+    """Check that every stage has its five sizes.
+
+    Raises:
+        ValueError: names the first that has not.
+    """
+    for stage in stages:
+        if len(stage) != 5 or min(stage) < 1:
+            raise ValueError(f"stages has {stage}: a stage is [expansion, kernel, stride, channels, layers].")
 
 
 def scale_channels(channels: int, factor: float, divisor: int) -> int:

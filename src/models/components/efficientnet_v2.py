@@ -13,8 +13,17 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from src.models.components.efficientnet import InvertedResidual, conv_norm, init_weights
-from src.models.components.layers import Dropout, Logits, NumClasses, check_images, check_positive, make_head
+from src.models.components.efficientnet import InvertedResidual, check_stages, init_weights
+from src.models.components.layers import (
+    Dropout,
+    Logits,
+    NumClasses,
+    check_images,
+    check_positive,
+    conv_norm,
+    drop_path_rates,
+    make_head,
+)
 
 # V2-S, table 4 of the paper: expansion, kernel size, stride, channels, layers
 S_FUSED_STAGES = ((1, 3, 1, 24, 2), (4, 3, 2, 48, 4), (4, 3, 2, 64, 4))
@@ -32,10 +41,11 @@ class FusedInvertedResidual(nn.Module):
         hidden = in_channels * expansion
         self.layers = (
             nn.Sequential(
-                conv_norm(in_channels, hidden, kernel_size, stride), conv_norm(hidden, out_channels, 1, activate=False)
+                conv_norm(in_channels, hidden, kernel_size, stride, activation=nn.SiLU),
+                conv_norm(hidden, out_channels, 1),
             )
             if expansion > 1
-            else conv_norm(in_channels, out_channels, kernel_size, stride)
+            else conv_norm(in_channels, out_channels, kernel_size, stride, activation=nn.SiLU)
         )
         self.residual = stride == 1 and in_channels == out_channels
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
@@ -78,25 +88,22 @@ class EfficientNetV2(nn.Module):
         super().__init__()
         check_positive(in_channels=in_channels, image_size=image_size, head_channels=head_channels)
         all_stages = [*fused_stages, *stages]
-        for stage in all_stages:
-            if len(stage) != 5 or min(stage) < 1:
-                raise ValueError(f"stages has {stage}: a stage is [expansion, kernel, stride, channels, layers].")
+        check_stages(all_stages)
         if not fused_stages:
             raise ValueError("fused_stages has no stage: use EfficientNet for a net without fused blocks.")
         self.in_channels = in_channels
         channels = fused_stages[0][3]
-        self.stem = conv_norm(in_channels, channels, 3, stride=2)
-        depth = sum(layers for *_, layers in all_stages)
+        self.stem = conv_norm(in_channels, channels, 3, stride=2, activation=nn.SiLU)
+        rates = drop_path_rates(drop_path_rate, sum(layers for *_, layers in all_stages))
         blocks: list[nn.Module] = []
         for number, (expansion, kernel_size, stride, out_channels, layers) in enumerate(all_stages):
             block = FusedInvertedResidual if number < len(fused_stages) else InvertedResidual
             for layer in range(layers):
                 step = 1 if layer or (image_size < 64 and number == 1) else stride
-                rate = drop_path_rate * len(blocks) / max(depth - 1, 1)
-                blocks.append(block(channels, out_channels, expansion, kernel_size, step, rate))
+                blocks.append(block(channels, out_channels, expansion, kernel_size, step, rates[len(blocks)]))
                 channels = out_channels
         self.blocks = nn.Sequential(*blocks)
-        self.last = conv_norm(channels, head_channels, 1)
+        self.last = conv_norm(channels, head_channels, 1, activation=nn.SiLU)
         self.dropout = Dropout(dropout)
         self.head = make_head(head_channels, num_classes)
         self.apply(init_weights)

@@ -19,6 +19,7 @@ from src.models.components.layers import (
     NumClasses,
     check_images,
     check_positive,
+    conv_norm,
     make_head,
 )
 
@@ -29,15 +30,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
+            *conv_norm(in_channels, out_channels, 3, stride=2, activation=nn.ReLU),
+            *conv_norm(out_channels, out_channels, 3),
         )
-        self.skip = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=2, bias=False), nn.BatchNorm2d(out_channels)
-        )
+        self.skip = conv_norm(in_channels, out_channels, 1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, out_channels, H / 2, W / 2), rounded up."""

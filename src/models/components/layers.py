@@ -1,6 +1,6 @@
 """What several nets share: the head, attention, and the checks of sizes and inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,31 @@ def check_images(x: Tensor, in_channels: int, image_size: int | None = None) -> 
 def autocast_on_cpu(x: Tensor) -> bool:
     """Whether x is computed with on the CPU, in bfloat16 where torch's autocast thinks it suffices."""
     return x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+
+
+def conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: Callable[..., nn.Module] | None = None,
+) -> nn.Sequential:
+    """Convolution without bias → BatchNorm → activation, if one is given; it keeps the size at stride 1."""
+    padding = (kernel_size - 1) // 2
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+    return norm_after(conv, activation)
+
+
+def norm_after(conv: nn.Conv2d, activation: Callable[..., nn.Module] | None = None) -> nn.Sequential:
+    """A convolution → BatchNorm → activation, if one is given."""
+    layers: list[nn.Module] = [conv, nn.BatchNorm2d(conv.out_channels)]
+    return nn.Sequential(*layers, activation(inplace=True)) if activation else nn.Sequential(*layers)
+
+
+def drop_path_rates(last: float, blocks: int) -> list[float]:
+    """The probability of skipping each block, which rises linearly from 0 at the first to that of the last."""
+    return [last * block / max(blocks - 1, 1) for block in range(blocks)]
 
 
 class DepthwiseConv2d(nn.Conv2d):

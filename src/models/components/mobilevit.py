@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from src.models.components.efficientnet import conv_norm, norm_after, scale_channels
+from src.models.components.efficientnet import scale_channels
 from src.models.components.layers import (
     MLP,
     Attention,
@@ -27,7 +27,9 @@ from src.models.components.layers import (
     NumClasses,
     check_images,
     check_positive,
+    conv_norm,
     make_head,
+    norm_after,
 )
 
 
@@ -38,9 +40,9 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = scale_channels(in_channels, expansion, 8)
         self.layers = nn.Sequential(
-            conv_norm(in_channels, hidden, 1),
-            norm_after(DepthwiseConv2d(hidden, 3, stride, bias=False)),
-            conv_norm(hidden, out_channels, 1, activate=False),
+            conv_norm(in_channels, hidden, 1, activation=nn.SiLU),
+            norm_after(DepthwiseConv2d(hidden, 3, stride, bias=False), nn.SiLU),
+            conv_norm(hidden, out_channels, 1),
         )
         self.residual = stride == 1 and in_channels == out_channels
 
@@ -84,14 +86,15 @@ class MobileViTBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.local = nn.Sequential(
-            conv_norm(channels, channels, 3), nn.Conv2d(channels, embed_dim, kernel_size=1, bias=False)
+            conv_norm(channels, channels, 3, activation=nn.SiLU),
+            nn.Conv2d(channels, embed_dim, kernel_size=1, bias=False),
         )
         self.transformer = nn.Sequential(
             *(TransformerBlock(embed_dim, num_heads, mlp_ratio, dropout, drop_path_rate) for _ in range(depth))
         )
         self.norm = nn.LayerNorm(embed_dim)
-        self.project = conv_norm(embed_dim, channels, 1)
-        self.fuse = conv_norm(2 * channels, channels, 3)
+        self.project = conv_norm(embed_dim, channels, 1, activation=nn.SiLU)
+        self.fuse = conv_norm(2 * channels, channels, 3, activation=nn.SiLU)
         self.patch_size = patch_size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,7 +176,7 @@ class MobileViT(nn.Module):
         if (len(dims), len(embed_dims), len(depths)) != (5, 3, 3):
             raise ValueError(f"dims={dims} must have 5 members, embed_dims={embed_dims} and depths={depths} 3 each.")
         self.in_channels = in_channels
-        self.stem = conv_norm(in_channels, stem_channels, 3, stride=2 if image_size >= 64 else 1)
+        self.stem = conv_norm(in_channels, stem_channels, 3, stride=2 if image_size >= 64 else 1, activation=nn.SiLU)
         first, second, *others = dims
         stages: list[nn.Module] = [InvertedResidual(stem_channels, first, expansion, stride=1)]
         stages += [InvertedResidual(first, second, expansion, stride=2)]
@@ -184,7 +187,7 @@ class MobileViT(nn.Module):
             stages += [InvertedResidual(channels, dim, expansion, stride=2), block]
             channels = dim
         self.stages = nn.Sequential(*stages)
-        self.last = conv_norm(channels, head_channels, 1)
+        self.last = conv_norm(channels, head_channels, 1, activation=nn.SiLU)
         self.dropout = Dropout(dropout)
         self.head = make_head(head_channels, num_classes)
         self.apply(init_weights)

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import SqueezeExcitation, StochasticDepth
 
-from src.models.components.layers import Logits, NumClasses, check_images, check_positive, make_head
+from src.models.components.layers import (
+    Logits,
+    NumClasses,
+    check_images,
+    check_positive,
+    conv_norm,
+    drop_path_rates,
+    make_head,
+)
 from src.models.components.resnet import init_weights
 
 STEM_CHANNELS = 32
@@ -49,12 +57,6 @@ def block_widths(depth: int, initial_width: int, width_slope: float, width_mult:
     return widths
 
 
-def conv_norm(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution without bias → BatchNorm; it keeps the size at stride 1."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
-
-
 class Block(nn.Module):
     """1×1 → 3×3 in groups → squeeze-and-excitation → 1×1, added to its input or a projection of it, then ReLU."""
 
@@ -66,8 +68,10 @@ class Block(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or in_channels != out_channels:
             self.shortcut = conv_norm(in_channels, out_channels, 1, stride)
-        layers = [conv_norm(in_channels, out_channels, 1), nn.ReLU(inplace=True)]
-        layers += [conv_norm(out_channels, out_channels, 3, stride, groups), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [
+            conv_norm(in_channels, out_channels, 1, activation=nn.ReLU),
+            conv_norm(out_channels, out_channels, 3, stride, groups, activation=nn.ReLU),
+        ]
         if se_ratio:
             layers.append(SqueezeExcitation(out_channels, max(1, round(se_ratio * in_channels))))
         self.layers = nn.Sequential(*layers, conv_norm(out_channels, out_channels, 1))
@@ -119,10 +123,10 @@ class RegNet(nn.Module):
         check_positive(in_channels=in_channels, image_size=image_size, depth=depth, initial_width=initial_width)
         check_positive(group_width=group_width, stem_channels=stem_channels)
         self.in_channels = in_channels
-        stem = conv_norm(in_channels, stem_channels, 3, stride=2 if image_size >= 64 else 1)
-        self.stem = nn.Sequential(stem, nn.ReLU(inplace=True))
+        stride = 2 if image_size >= 64 else 1
+        self.stem = conv_norm(in_channels, stem_channels, 3, stride, activation=nn.ReLU)
         widths = block_widths(depth, initial_width, width_slope, width_mult, group_width)
-        rates = (drop_path_rate * block / max(depth - 1, 1) for block in range(depth))
+        rates = iter(drop_path_rates(drop_path_rate, depth))
         self.blocks = nn.Sequential(*self._blocks(widths, stem_channels, group_width, se_ratio, rates))
         self.head = make_head(widths[-1], num_classes)
         self.apply(init_weights)

@@ -15,16 +15,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from src.models.components.layers import Logits, NumClasses, check_images, check_option, check_positive, make_head
+from src.models.components.layers import (
+    Logits,
+    NumClasses,
+    check_images,
+    check_option,
+    check_positive,
+    conv_norm,
+    drop_path_rates,
+    make_head,
+)
 
 EXPANSION = {"basic": 1, "bottleneck": 4}  # output channels of a block for each channel inside
 Shortcut = Literal["projection", "padding"]
-
-
-def conv_norm(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> list[nn.Module]:
-    """Convolution without bias → BatchNorm; it keeps the size at stride 1."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
-    return [conv, nn.BatchNorm2d(out_channels)]
 
 
 class PaddingShortcut(nn.Module):
@@ -48,17 +51,17 @@ class Block(nn.Module):
         super().__init__()
         out_channels = channels * EXPANSION[kind]
         if kind == "basic":
-            layers = [*conv_norm(in_channels, channels, 3, stride), nn.ReLU(inplace=True)]
+            layers = [conv_norm(in_channels, channels, 3, stride, activation=nn.ReLU)]
         else:
-            layers = [*conv_norm(in_channels, channels, 1), nn.ReLU(inplace=True)]
-            layers += [*conv_norm(channels, channels, 3, stride), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers, *conv_norm(channels, out_channels, 3 if kind == "basic" else 1))
+            layers = [conv_norm(in_channels, channels, 1, activation=nn.ReLU)]
+            layers += [conv_norm(channels, channels, 3, stride, activation=nn.ReLU)]
+        self.layers = nn.Sequential(*layers, conv_norm(channels, out_channels, 3 if kind == "basic" else 1))
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or in_channels != out_channels:
             if shortcut == "padding":
                 self.shortcut = PaddingShortcut(in_channels, out_channels, stride)
             else:
-                self.shortcut = nn.Sequential(*conv_norm(in_channels, out_channels, 1, stride))
+                self.shortcut = conv_norm(in_channels, out_channels, 1, stride)
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,25 +119,26 @@ class ResNet(nn.Module):
             raise ValueError(f"shortcut=padding can only add channels, and {widths} has fewer than before somewhere.")
         self.in_channels = in_channels
         if stem == "7x7" or (stem is None and image_size >= 64):
-            self.stem = nn.Sequential(
-                *conv_norm(in_channels, channels, 7, stride=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)
-            )
+            stem_conv = conv_norm(in_channels, channels, 7, stride=2, activation=nn.ReLU)
+            self.stem = nn.Sequential(*stem_conv, nn.MaxPool2d(3, 2, padding=1))
         else:
-            self.stem = nn.Sequential(*conv_norm(in_channels, channels, 3), nn.ReLU(inplace=True))
+            self.stem = conv_norm(in_channels, channels, 3, activation=nn.ReLU)
+        rates = drop_path_rates(drop_path_rate, sum(depths))
         blocks: list[nn.Module] = []
         for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
             for number in range(depth):
                 stride = 2 if stage and not number else 1
-                rate = drop_path_rate * len(blocks) / max(sum(depths) - 1, 1)
-                blocks.append(Block(channels, dim, stride, block, shortcut, rate))
+                blocks.append(Block(channels, dim, stride, block, shortcut, rates[len(blocks)]))
                 channels = dim * EXPANSION[block]
         self.blocks = nn.Sequential(*blocks)
         self.head = make_head(channels, num_classes)
         self.apply(init_weights)
         if zero_init_residual:
-            for residual in blocks:
-                assert isinstance(residual, Block) and isinstance(residual.layers[-1], nn.BatchNorm2d)
-                nn.init.zeros_(residual.layers[-1].weight)
+            for residual in self.blocks.modules():
+                if isinstance(residual, Block):
+                    *_, norm = residual.layers.modules()
+                    assert isinstance(norm, nn.BatchNorm2d)
+                    nn.init.zeros_(norm.weight)
 
     def forward(self, x: Tensor) -> Logits:
         """Map images (B, C, H, W) to logits (B, num_classes)."""

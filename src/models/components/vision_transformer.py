@@ -17,6 +17,7 @@ from src.models.components.layers import (
     check_divisible,
     check_images,
     check_positive,
+    drop_path_rates,
     make_head,
 )
 
@@ -79,7 +80,7 @@ class VisionTransformer(nn.Module):
         self.patch_embed = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
         self.position = nn.Parameter(torch.empty(1, num_tokens, embed_dim))
         self.dropout = Dropout(dropout)
-        rates = [drop_path_rate * block / max(depth - 1, 1) for block in range(depth)]
+        rates = drop_path_rates(drop_path_rate, depth)
         hidden_dim = int(embed_dim * mlp_ratio)
         self.blocks = nn.Sequential(*(Block(embed_dim, num_heads, hidden_dim, dropout, rate) for rate in rates))
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
