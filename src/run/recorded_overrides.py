@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.config.composing import compose, is_choice
+from src.config.paths import CONFIGS
 from src.config.quoting import literal, name_of
 from src.config.stored_config import UNKNOWN, check_plain, leaves, plain_config
 from src.config.targets import check_target
@@ -25,6 +26,7 @@ from src.run.file_names import CONFIG, OVERRIDES
 from src.system.cpu import allowed_cpus
 from src.system.json_files import write_whole
 from src.system.safe_files import read_yaml
+from src.system.wording import suggest
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def admitted_overrides(folder: Path, cli_keys: Sequence[str] = (), allowed: Sequ
         check_choice(path, override)
     values = [override for override in parsed if not is_choice(override)]
     values = [override for override in values if override.key_or_group not in (*DROPPED, *cli_keys)]
-    cfg = compose("train", choices) if values else OmegaConf.create()
+    cfg = compose_recorded(path, choices) if values else OmegaConf.create()
     texts = []
     for override in parsed:
         if override in choices:
@@ -74,6 +76,22 @@ def admitted_overrides(folder: Path, cli_keys: Sequence[str] = (), allowed: Sequ
     if sets_data_dir and "data.download" not in cli_keys and node_of(cfg, "data.download") is not MISSING:
         texts.append("data.download=false")
     return texts
+
+
+def compose_recorded(path: Path, choices: list[Override]) -> DictConfig:
+    """Compose the configuration that recorded choices select in this checkout.
+
+    Raises:
+        ValueError: it lacks one of them, such as a model that has been renamed since.
+    """
+    try:
+        return compose("train", choices)
+    except MissingConfigException as error:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        hint = suggest(name, sorted(file.stem for file in (CONFIGS / group).glob("*.yaml")))
+        raise ValueError(f"{path} is refused: there is no {group}={name} in this checkout.{hint}") from error
+    except HydraException as error:
+        raise ValueError(f"{path} is refused: {str(error).strip().splitlines()[0]}.") from error
 
 
 def record_overrides(folder: Path, overrides: list[str]) -> None:

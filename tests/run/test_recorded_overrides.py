@@ -237,3 +237,15 @@ def test_what_refers_to_others_takes_the_value_it_came_to(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"set data\.folder=… again"):
         admitted(folder, *photos)
     assert admitted(folder, *photos, cli_keys=["data.folder"]) == photos[:1]
+
+
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        ("model=lnist_cnn_8k", r"there is no model=lnist_cnn_8k in this checkout. Did you mean mnist_cnn_8k"),
+        ("quantization=default", "Could not override 'quantization'"),
+    ],
+)
+def test_a_choice_that_this_checkout_lacks_is_named(choice: str, sentence: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=rf"overrides.yaml is refused: .*{sentence}"):
+        admitted(folder, choice, "trainer.max_epochs=3")
