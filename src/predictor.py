@@ -91,27 +91,51 @@ def read_image(path: str | Path, mode: str) -> Image.Image:
         raise ValueError(f"{path} {UNREAD}: {str(error) or type(error).__name__}") from error
 
 
-def fit_image(image: Image.Image, resize: str, image_size: int) -> Image.Image:
+def fit_image(
+    image: Image.Image,
+    resize: str,
+    image_size: int,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+    fill: int = 0,
+) -> Image.Image:
     """Resize an image to a square of `image_size` pixels, the way the training data were.
 
     Args:
         image: of any size.
         resize: "centre_crop": scale the shorter side to 8/7 of `image_size` and crop the centre;
-            "pad_or_stretch": pad a smaller image with black, stretch a larger one to the square.
+            "pad_or_stretch": pad a smaller image with `fill`, stretch a larger one to the square.
         image_size: height and width.
+        resample: how to interpolate; nearest for masks.
+        fill: value of the padding: black, or a class of a mask.
     """
     width, height = image.size
     if resize == "centre_crop":
         short = image_size * 8 // 7
         scaled = {side: max(int(short * side / min(width, height)), short) for side in (width, height)}
-        image = image.resize((scaled[width], scaled[height]), Image.Resampling.BILINEAR)
+        image = image.resize((scaled[width], scaled[height]), resample)
         left, top = round((image.width - image_size) / 2.0), round((image.height - image_size) / 2.0)
         return image.crop((left, top, left + image_size, top + image_size))
     if max(width, height) > image_size:
-        return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    canvas = Image.new(image.mode, (image_size, image_size))
+        return image.resize((image_size, image_size), resample)
+    canvas = Image.new(image.mode, (image_size, image_size), fill if image.mode == "L" else (fill,) * 3)
     canvas.paste(image, ((image_size - width) // 2, (image_size - height) // 2))
     return canvas
+
+
+def source_box(size: tuple[int, int], resize: str, image_size: int) -> tuple[int, int, int, int]:
+    """Return the part of an image, in its own pixels, that `fit_image` maps to the square; padding lies outside of it.
+
+    Args:
+        size: width and height of the image.
+        resize: see `fit_image`.
+        image_size: likewise.
+    """
+    width, height = size
+    if resize == "pad_or_stretch" and max(width, height) > image_size:
+        return 0, 0, width, height
+    side = image_size if resize == "pad_or_stretch" else round(min(width, height) * 7 / 8)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
 
 
 def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
@@ -174,9 +198,20 @@ def is_output(output: Any) -> bool:
     """Whether a value describes an output of a net; a kind that this program does not know is refused later."""
     if not isinstance(output, dict) or not isinstance(output.get("kind"), str):
         return False
-    names = output.get("names")
-    return output["kind"] != "classes" or (
-        isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+    if output["kind"] not in ("classes", "mask"):
+        return True
+    names, colors = output.get("names"), output.get("colors")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return False
+    return output["kind"] == "classes" or (
+        isinstance(colors, list) and len(colors) == len(names) <= 255 and all(map(is_color, colors))
+    )
+
+
+def is_color(color: Any) -> bool:
+    """Whether a value is a list of red, green and blue from 0 to 255."""
+    return (
+        isinstance(color, list) and len(color) == 3 and all(type(level) is int and 0 <= level <= 255 for level in color)
     )
 
 
@@ -195,7 +230,7 @@ FIELDS: dict[str, Field] = {
         lambda value, card: is_per_channel(value, card) and min(value) > 1e-30,
     ),
     "outputs": (
-        "the kind of each output by its name, with the names of classes",
+        "the kind of each output by its name, with the names of classes and the colours of masks",
         lambda value, card: isinstance(value, dict) and bool(value) and all(map(is_output, value.values())),
     ),
 }
@@ -452,7 +487,7 @@ class Predictor:
                     rows[-1]["error"] = str(error)
             results = self.results(np.stack(inputs)) if inputs else {}
             for index, row in enumerate([row for row in rows if "error" not in row]):
-                request = Request(Path(row["file"]), top, folder)
+                request = Request(Path(row["file"]), top, folder, self.card)
                 if bad := [name for name, values in results.items() if not np.isfinite(values[index]).all()]:
                     row["error"] = f"{row['file']} has no prediction: the model's output {bad[0]} is not finite."
                     continue
@@ -488,6 +523,7 @@ class Request(NamedTuple):
     file: Path
     top: int  # the number of classes
     images: Path | None  # the folder for predicted images
+    card: Mapping[str, Any]  # of the model
 
 
 def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
@@ -525,17 +561,58 @@ def decode_image(name: str, pixels: np.ndarray, output: Mapping[str, Any], reque
     return {name: file.name}
 
 
+def decode_mask(name: str, logits: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    """Write the mask of logits (classes, H, W) in the size of its photo, and the photo coloured by it.
+
+    Both are PNG files, whose paths are returned. A pixel of the mask is the number of its class, an index into the
+    palette, or 255 where the model does not see the photo. `<name>_classes` lists the classes by their share of the
+    model's output.
+
+    Raises:
+        ValueError: the logits are not those of an image's pixels, or there are not as many as names.
+    """
+    names = output["names"]
+    if logits.ndim != 3 or len(logits) != len(names):
+        count = f"the names of {len(names)} classes"
+        raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but its card {count}.")
+    shares = np.bincount(logits.argmax(axis=0).ravel(), minlength=len(names)) / logits[0].size
+    order = [label for label in np.argsort(-shares, kind="stable") if shares[label]]
+    result: dict[str, Any] = {f"{name}_classes": ", ".join(f"{names[label]} {shares[label]:.1%}" for label in order)}
+    if request.images is None:
+        return result
+    photo = read_image(request.file, "RGB")
+    left, top, right, bottom = source_box(photo.size, request.card["resize"], request.card["image_size"])
+    best = np.full((bottom - top, right - left), -np.inf, np.float32)
+    classes = np.zeros(best.shape, np.uint8)
+    for label, plane in enumerate(logits.astype(np.float32)):  # one after another, because photos are large
+        resized = np.asarray(Image.fromarray(plane).resize(best.shape[::-1], Image.Resampling.BILINEAR))
+        classes[resized > best] = label
+        best = np.maximum(best, resized)
+    mask = Image.new("P", photo.size, 255)
+    mask.paste(Image.fromarray(classes), (left, top))
+    mask.putpalette([level for color in output["colors"] for level in color] + [224] * 3 * (256 - len(names)))
+    stem = f"{request.file.stem}_{re.sub('[^a-zA-Z0-9_-]', '_', name)}"
+    for suffix, picture in {"": mask, PICTURES["mask"]: Image.blend(photo, mask.convert("RGB"), 0.5)}.items():
+        with create_file(request.images, stem + suffix, ".png") as file:
+            picture.save(file, format="PNG")
+        result[name + suffix] = file.name
+    return result
+
+
 def decode_vector(name: str, numbers: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
     """Return the numbers of a vector (D,), rounded to 6 significant digits."""
     return {name: [float(f"{number:.6g}") for number in numbers.ravel()]}
 
 
-KINDS = {"classes": decode_classes, "image": decode_image, "vector": decode_vector}
+KINDS = {"classes": decode_classes, "image": decode_image, "mask": decode_mask, "vector": decode_vector}
+# what follows an output's name in a row, by its kind; by default nothing
+PICTURES = {"image": "", "mask": "_overlay"}  # for the picture that shows it
+CAPTIONS = {"mask": "_classes"}  # for its description
 
 
-def image_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the names of the outputs that are images."""
-    return [name for name, output in outputs.items() if output["kind"] == "image"]
+def picture_names(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the names under which a row has pictures of the outputs."""
+    return [name + PICTURES[output["kind"]] for name, output in outputs.items() if output["kind"] in PICTURES]
 
 
 # ---- files
@@ -687,8 +764,9 @@ def contact_sheet(
     Below each are its name and its first prediction that is not an image.
     """
     shown = [row for row in rows if "error" not in row]
-    pictures = image_outputs(outputs)
-    caption = next((name for name in outputs if name not in pictures), None)
+    pictures = picture_names(outputs)
+    described = {name: output["kind"] for name, output in outputs.items() if output["kind"] != "image"}
+    caption = next((name + CAPTIONS.get(kind, "") for name, kind in described.items()), None)
     columns = min(max(round(len(shown) ** 0.5), 1), 12)
     width, height = side * (1 + len(pictures)), side + 28
     sheet = Image.new("RGB", (columns * width, -(-len(shown) // columns) * height), "white")
@@ -788,7 +866,7 @@ def report_rows(
         write_rows(rows, out)
     if all("error" in row for row in rows):
         raise ValueError(f"None of {len(rows)} file{'s' * (len(rows) > 1)} could be {failed_step(rows)}.")
-    if not all(name in row for name in image_outputs(outputs) for row in rows if "error" not in row):
+    if not all(name in row for name in picture_names(outputs) for row in rows if "error" not in row):
         sys.stderr.write(
             "The predicted images are not kept; images=<folder> (predict.py: --images) writes them there.\n"
         )

@@ -106,7 +106,9 @@ class ImageReport(L.Callback):
             task = as_task(pl_module)
             with isolate_rng():  # the random numbers drawn here must not change the training
                 samples = task.prepare(self._samples)
-            images, captions = samples[0], task.target_captions(task.targets(samples), output_cards(trainer, task))
+            targets = task.targets(samples)
+            images = torch.cat(list(task.target_panels(samples[0], targets).values()), dim=3)  # (N, C, H, panels · W)
+            captions = task.target_captions(targets, output_cards(trainer, task))
             self._log(trainer, "train/samples", lambda: image_grid(images, captions))
             self._samples, self._samples_logged = None, True
 

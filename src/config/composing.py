@@ -14,6 +14,7 @@ from src.data.class_folders import count_classes
 
 OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
 OmegaConf.register_new_resolver("count_classes", count_classes, replace=True)
+OmegaConf.register_new_resolver("length", len, replace=True)
 
 
 def parse(overrides: list[str]) -> list[Override]:

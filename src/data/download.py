@@ -10,7 +10,13 @@ from src.system.signals import listener
 
 
 def download(
-    dataset_name: str, data_dir: Path, folder: Path, names: Sequence[str], missing: str, allowed: bool = True
+    dataset_name: str,
+    data_dir: Path,
+    folder: Path,
+    names: Sequence[str],
+    missing: str,
+    allowed: bool = True,
+    offline: str = "mnist_5k",
 ) -> None:
     """Download and verify a data set to a temporary folder, then move its files into place.
 
@@ -18,9 +24,10 @@ def download(
         dataset_name: name of torchvision's class.
         data_dir: the data folder.
         folder: of the files, below the data folder, as in torchvision.
-        names: of the files.
+        names: of the files or folders.
         missing: the first missing file, for the message.
         allowed: otherwise a missing file is an error.
+        offline: data of the same task that need no download, for the message.
 
     Raises:
         FileNotFoundError: the download failed or is not allowed.
@@ -41,7 +48,7 @@ def download(
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
             raise FileNotFoundError(
                 f"{dataset_name} is not here: {missing} is missing. Put its files in {data_dir / folder}; "
-                f"`data=mnist_5k` works offline. The download failed: {reason}"
+                f"`data={offline}` works offline. The download failed: {reason}"
             ) from error
         (data_dir / folder).mkdir(parents=True, exist_ok=True)
         for name in names:

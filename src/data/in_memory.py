@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from src.data.attributes import AttributeLabels
 from src.data.augmentation import Augmentation, check_augmentation
 from src.data.batches import InMemoryLoader
-from src.data.class_balance import warn_of_imbalance
+from src.data.class_balance import UNBALANCED, warn_of_imbalance
 from src.data.splits import SplitDataModule
 from src.system.wording import counted
 
@@ -49,6 +49,7 @@ class InMemoryDataModule(SplitDataModule):
     data_val: TensorDataset | None
     data_test: TensorDataset | None
     class_names: Sequence[str] | None = None
+    max_imbalance: float = UNBALANCED  # ratio of the largest class to the smallest that is warned of
 
     def __init__(
         self,
@@ -94,16 +95,11 @@ class InMemoryDataModule(SplitDataModule):
         if self.data_train is not None:
             return
         train_images, train_labels, test_images, test_labels = self.load()
-        count = self.num_own_classes
         for labels in (train_labels, test_labels):
-            if labels.min() < 0 or labels.max() >= count:
-                raise ValueError(
-                    f"The labels run from {labels.min()} to {labels.max()}, "
-                    f"but those of {counted(count, 'class', 'classes')} run from 0 to {count - 1}."
-                )
+            self.check_labels(labels)
         if not 0 <= self.val_size < len(train_images):
             raise ValueError(f"val_size={self.val_size} must be less than the {len(train_images)} training images.")
-        order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(self.split_seed))
+        order = self.split_order(len(train_images))
         train, val = order[self.val_size :].sort().values, order[: self.val_size].sort().values
         if isinstance(self.num_classes, Mapping):
             _, *attributes = self.num_classes
@@ -111,12 +107,30 @@ class InMemoryDataModule(SplitDataModule):
             train_labels = torch.cat([train_labels[:, None], measured(train_images)], dim=1)  # (N, heads)
             test_labels = torch.cat([test_labels[:, None], measured(test_images)], dim=1)
         train_images, test_images = self._fit(train_images), self._fit(test_images)
+        train_labels, test_labels = self.fit_targets(train_labels), self.fit_targets(test_labels)
         self.data_train = TensorDataset(train_images[train], train_labels[train])
         self.data_val = TensorDataset(train_images[val], train_labels[val])
         self.data_test = TensorDataset(test_images, test_labels)
         if self.mean is None or self.std is None:
             self.mean, self.std = channel_statistics(self.data_train.tensors[0])
-        warn_of_imbalance(self.class_counts(), self.own_class_names)
+        warn_of_imbalance(self.class_counts(), self.own_class_names, self.max_imbalance)
+
+    def check_labels(self, labels: Tensor) -> None:
+        """Raise ValueError if a label (N, …) is not a class."""
+        count = self.num_own_classes
+        if labels.min() < 0 or labels.max() >= count:
+            raise ValueError(
+                f"The labels run from {labels.min()} to {labels.max()}, "
+                f"but those of {counted(count, 'class', 'classes')} run from 0 to {count - 1}."
+            )
+
+    def split_order(self, count: int) -> Tensor:
+        """Return the training images (count,) in the order of which the first `val_size` are for validation."""
+        return torch.randperm(count, generator=torch.Generator().manual_seed(self.split_seed))
+
+    def fit_targets(self, targets: Tensor) -> Tensor:
+        """Convert the targets (N, …) to the size that is served; labels have none."""
+        return targets
 
     def heads(self) -> dict[str, list[str]]:
         """Return the class names of each head, or their numbers."""
@@ -153,15 +167,19 @@ class InMemoryDataModule(SplitDataModule):
         elif images.shape[1] == 3 and self.channels == 1:
             weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
             images = torch.cat([(part * weights).sum(1, keepdim=True).round().byte() for part in images.split(4096)])
+        return self.fit_size(images, "bilinear", 0)
+
+    def fit_size(self, images: Tensor, mode: str, fill: int) -> Tensor:
+        """Pad smaller images (N, C, H, W) with a border of `fill`, or resize larger ones by interpolation."""
         height, width = images.shape[2:]
         if (height, width) == (self.image_size, self.image_size):
             return images
         if max(height, width) <= self.image_size:
             top, left = (self.image_size - height) // 2, (self.image_size - width) // 2
             bottom, right = self.image_size - height - top, self.image_size - width - left
-            return F.pad(images, (left, right, top, bottom))
-        size = (self.image_size, self.image_size)
-        return torch.cat([F.interpolate(part, size, mode="bilinear", antialias=True) for part in images.split(4096)])
+            return F.pad(images, (left, right, top, bottom), value=fill)
+        size, antialias = (self.image_size, self.image_size), mode == "bilinear"
+        return torch.cat([F.interpolate(part, size, mode=mode, antialias=antialias) for part in images.split(4096)])
 
     def make_loader(
         self, split: TensorDataset, train: bool, batch_size: int, rank: int, world_size: int

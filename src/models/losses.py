@@ -1,6 +1,7 @@
-"""Cross-entropy with class weights."""
+"""Cross-entropy with class weights, and with the Dice loss."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ class CrossEntropy(nn.Module):
         weight: of each class; or "balanced": inversely proportional to its number of training images, with a mean of 1
             over those images. Balanced weights are computed before training and saved in checkpoints.
         label_smoothing: share of a label that is spread over all classes (Szegedy et al. 2015, arXiv 1512.00567).
+        ignore_index: label of samples that do not count.
 
     Raises:
         ValueError: `weight` is not one non-negative number per class or is given for several heads, or
@@ -34,11 +36,12 @@ class CrossEntropy(nn.Module):
         num_classes: int | Mapping[str, int],
         weight: Sequence[float] | str | None = None,
         label_smoothing: float = 0.0,
+        ignore_index: int = -100,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing <= 1:
             raise ValueError(f"label_smoothing={label_smoothing} must be between 0 and 1.")
-        self.balanced, self.label_smoothing = weight == BALANCED, label_smoothing
+        self.balanced, self.label_smoothing, self.ignore_index = weight == BALANCED, label_smoothing, ignore_index
         self.register_buffer("weight", None)
         if weight is None:
             return
@@ -62,9 +65,63 @@ class CrossEntropy(nn.Module):
         self.weight.copy_(torch.where(present, weight, 1.0))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss () of logits (B, num_classes) and labels (B,)."""
+        """Return the mean loss () of logits (B, num_classes, …) and labels (B, …)."""
+        options: dict[str, Any] = {"ignore_index": self.ignore_index, "label_smoothing": self.label_smoothing}
         if self.weight is None:
-            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        smoothing = self.label_smoothing
-        total = F.cross_entropy(logits, labels, self.weight, reduction="sum", label_smoothing=smoothing)
-        return total / labels.numel()
+            return F.cross_entropy(logits, labels, **options)
+        total = F.cross_entropy(logits, labels, self.weight, reduction="sum", **options)
+        return total / (labels != self.ignore_index).sum()
+
+
+class CrossEntropyAndDice(CrossEntropy):
+    """Weighted sum of the cross-entropy and the soft Dice loss (Milletari et al. 2016, arXiv 1606.04797) of masks.
+
+    The Dice loss of a batch is 1 minus the mean Dice coefficient of the classes that occur in its masks, computed with
+    probabilities. It counts small objects as much as large ones.
+
+    Args:
+        num_classes: size of the output.
+        cross_entropy_weight: of the cross-entropy; 0 leaves the Dice loss alone.
+        dice_weight: of the Dice loss; 0 leaves the cross-entropy alone.
+        options: see `CrossEntropy`.
+
+    Raises:
+        ValueError: a weight is negative, or both are 0; or see `CrossEntropy`.
+    """
+
+    def __init__(
+        self, num_classes: int, cross_entropy_weight: float = 1.0, dice_weight: float = 1.0, **options: Any
+    ) -> None:
+        super().__init__(num_classes, **options)
+        if min(cross_entropy_weight, dice_weight) < 0 or max(cross_entropy_weight, dice_weight) == 0:
+            raise ValueError(
+                f"cross_entropy_weight={cross_entropy_weight} and dice_weight={dice_weight} must not be negative, and "
+                "one of them must be above 0."
+            )
+        self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss () of logits (B, num_classes, H, W) and masks (B, H, W)."""
+        loss = logits.new_zeros((), dtype=torch.float32)
+        if self.cross_entropy_weight:
+            loss = loss + self.cross_entropy_weight * super().forward(logits, labels)
+        if self.dice_weight:
+            loss = loss + self.dice_weight * dice_loss(logits, labels, self.ignore_index)
+        return loss
+
+
+def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """Return 1 minus the mean soft Dice coefficient () of the classes in masks.
+
+    Args:
+        logits: (B, num_classes, H, W).
+        labels: (B, H, W).
+        ignore_index: label of pixels that do not count.
+    """
+    counted = (labels != ignore_index)[:, None]  # (B, 1, H, W)
+    probabilities = logits.float().softmax(dim=1) * counted  # (B, K, H, W)
+    truth = torch.zeros_like(probabilities).scatter_(1, labels.where(labels != ignore_index, 0)[:, None], 1.0) * counted
+    common, total = (probabilities * truth).sum(dim=(0, 2, 3)), (probabilities + truth).sum(dim=(0, 2, 3))  # (K,)
+    present = truth.sum(dim=(0, 2, 3)) > 0
+    dice = (2 * common / total.clamp(min=1e-6)).where(present, 0.0)
+    return 1 - dice.sum() / present.sum().clamp(min=1)

@@ -1,6 +1,6 @@
 """Metrics accumulated on the device with few operations per step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,69 @@ class LossAndBalancedAccuracy(LossAndAccuracy):
         counts = wrong + correct
         recalls = correct / counts.clamp(min=1)
         return {**super().compute(), "balanced_acc": recalls.sum() / counts.count_nonzero()}
+
+
+class LossAndOverlap(Metric):
+    """Mean loss, pixel accuracy, and overlap of the predicted with the true masks, over all pixels of an epoch.
+
+    Pixels whose label is not a class are ignored. A class without a true or a predicted pixel does not count in means.
+
+    Attributes:
+        class_names: names of the classes, whose overlaps are reported one by one; none by default.
+    """
+
+    full_state_update = False
+    loss: Tensor
+    count: Tensor
+    pairs: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.class_names: Sequence[str] = ()
+        self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("pairs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")  # (num_classes, num_classes)
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: its mean loss (), logits (B, num_classes, H, W) and labels (B, H, W)."""
+        self.loss.add_(loss * len(labels))
+        self.count.add_(len(labels))
+        self.pairs = self.pairs + pair_counts(logits, labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return `loss`, `acc`, `miou` and `dice`; for each named class `iou/<name>` and `dice/<name>`."""
+        iou, dice = overlap(self.pairs)  # (num_classes,) each
+        acc = self.pairs.diagonal().sum() / self.pairs.sum()
+        means = {"loss": self.loss / self.count, "acc": acc, "miou": iou.nanmean(), "dice": dice.nanmean()}
+        classes = list(enumerate(self.class_names))
+        return {
+            **means,
+            **{f"iou/{name}": iou[label] for label, name in classes},
+            **{f"dice/{name}": dice[label] for label, name in classes},
+        }
+
+
+def pair_counts(logits: Tensor, labels: Tensor) -> Tensor:
+    """Count pairs of true and predicted class (num_classes, num_classes), where rows are true classes.
+
+    Args:
+        logits: (B, num_classes, …).
+        labels: (B, …); those that are not a class are ignored.
+    """
+    num_classes = logits.shape[1]
+    pairs = labels * num_classes + logits.argmax(dim=1)
+    pairs = pairs[(labels >= 0) & (labels < num_classes)]
+    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def overlap(pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the intersection over union and the Dice coefficient of each class (num_classes,), NaN for absent ones.
+
+    Args:
+        pairs: counts of true and predicted class (num_classes, num_classes).
+    """
+    common, total = pairs.diagonal(), pairs.sum(dim=0) + pairs.sum(dim=1)  # total counts common pixels twice
+    return common / (total - common), 2 * common / total
 
 
 class MultiheadLossAndAccuracy(nn.ModuleDict):

