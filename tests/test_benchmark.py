@@ -22,7 +22,7 @@ from src.speed import benchmark_report
 from src.speed.benchmark_report import add_to_report, recorded_score
 from src.system.locks import locked
 
-PARAMS = {"mnist_sdn_8k": 7_973, "mnist_mh_cnn_422k": 422_866, "mnist_autoencoder_5k": 5_097}
+PARAMS = {"mnist_sdn_8k": 7_973, "mnist_mh_cnn_422k": 422_866, "mnist_autoencoder_5k": 5_097, "scenes_unet_64k": 62_555}
 SMALL = ("seconds=0.05", "train_batch_size=4", "inference_batch_sizes=[2]", "threads=1")
 
 
@@ -47,7 +47,7 @@ def test_an_exported_model_joins_the_table(
     assert f"test {task.score}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", ["mnist_sdn_8k", "mnist_mh_cnn_422k", "mnist_autoencoder_5k"])
+@pytest.mark.parametrize("model", PARAMS)
 def test_a_net_is_measured(model: str, compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     data = ["data=mnist_multihead"] if "mh" in model else []
     cfg = compose(f"model={model}", *data, *SMALL, config_name="benchmark")

@@ -189,10 +189,11 @@ def test_outputs_that_are_not_finite_are_an_error_of_their_file(
     kind: str, shots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        values = images[:, :, :1, :2] if kind == "image" else images[:, 0, 0, :2]
+        shapes = {"image": images[:, :, :1, :2], "mask": images[:, :, :2].reshape(len(images), 2, 2, -1)}
+        values = shapes.get(kind, images[:, 0, 0, :2])
         return {"first": np.zeros((len(images), 2), np.float32), "it": np.where(values < 0, np.nan, values)}
 
-    outputs = {"first": {"kind": "vector"}, "it": {"kind": kind, "names": ["a", "b"]}}
+    outputs = {"first": {"kind": "vector"}, "it": {"kind": kind, "names": ["a", "b"], "colors": [[0, 0, 0], [9, 9, 9]]}}
     model = Predictor({**BASE, "outputs": outputs}, run)
     rows = list(model.predict(find_images([str(shots)]), images=tmp_path / "out"))
     assert [set(row) >= {"file", "it"} for row in rows] == [True, False, False]
@@ -373,7 +374,7 @@ def test_a_card_from_before_outputs_had_kinds_is_read(tmp_path: Path) -> None:
 
 
 def test_an_output_of_an_unknown_kind_is_refused_with_a_sentence() -> None:
-    with pytest.raises(ValueError, match=r"output map is of the kind depth, .* it knows classes, image, vector\.$"):
+    with pytest.raises(ValueError, match=r"output map is of the kind depth, .* knows classes, image, mask, vector\.$"):
         Predictor({**BASE, "outputs": {"map": {"kind": "depth"}}}, brightness)
 
 
@@ -442,6 +443,52 @@ def test_a_sheet_shows_what_went_in_beside_what_came_out(
     report_rows(list(inverter.predict(paths)), outputs, None, None)
     shown = capsys.readouterr()
     assert shown.out == f"{paths[0]}\n" and "not kept; images=<folder> (predict.py: --images)" in shown.err
+
+
+MASK = {"mask": {"kind": "mask", "names": ["background", "thing"], "colors": [[0, 0, 0], [200, 100, 0]]}}
+
+
+def brighter(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Logits (B, 2, H, W) whose second is larger where a pixel is brighter than the middle."""
+    return {"mask": np.concatenate([-images, images], axis=1)}
+
+
+@pytest.mark.parametrize("size", [(40, 24), (6, 4)], ids=["stretched", "padded"])
+def test_a_mask_is_written_in_the_size_of_its_photo_with_an_overlay(
+    size: tuple[int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    width, height = size
+    levels = np.zeros((height, width), np.uint8)
+    levels[:, width // 2 :] = 255
+    photo = save(Image.fromarray(levels), tmp_path / "half.png")
+    predictor = Predictor({**BASE, "outputs": MASK}, brighter)
+    rows = list(predictor.predict([photo], images=tmp_path / "out"))
+    assert rows[0] == {
+        "file": str(photo),
+        "mask_classes": "background 50.0%, thing 50.0%" if width == 40 else "background 81.2%, thing 18.8%",
+        "mask": str(tmp_path / "out" / "half_mask.png"),
+        "mask_overlay": str(tmp_path / "out" / "half_mask_overlay.png"),
+    }
+    with Image.open(rows[0]["mask"]) as mask:
+        assert (mask.mode, mask.size) == ("P", size) and mask.getpalette()[:6] == [0, 0, 0, 200, 100, 0]
+        assert (np.asarray(mask) == (levels > 0)).all()
+    with Image.open(rows[0]["mask_overlay"]) as overlay:
+        assert overlay.getpixel((0, 0)) == (0, 0, 0)
+        assert overlay.getpixel((width - 1, 0)) == pytest.approx((227, 177, 127), abs=1)
+    report_rows(rows, MASK, None, str(tmp_path / "sheet.png"))
+    assert Image.open(tmp_path / "sheet.png").size == (256, 156)
+    without = next(iter(predictor.predict([photo])))
+    assert list(without) == ["file", "mask_classes"]
+    report_rows([without], MASK, None, None)
+    assert "not kept; images=<folder>" in capsys.readouterr().err
+
+
+def test_what_a_cropped_model_does_not_see_is_255_in_the_mask(tmp_path: Path) -> None:
+    photo = save(Image.new("L", (64, 32), 255), tmp_path / "wide.png")
+    predictor = Predictor({**BASE, "resize": "centre_crop", "outputs": MASK}, brighter)
+    (row,) = predictor.predict([photo], images=tmp_path / "out")
+    mask = np.asarray(Image.open(row["mask"]))
+    assert (mask[2:30, 18:46] == 1).all() and (mask == 1).sum() == 28 * 28 and (mask == 255).sum() == 64 * 32 - 28 * 28
 
 
 def test_a_vector_is_told_by_its_numbers(shots: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -650,6 +697,11 @@ def test_no_format_is_read_that_starts_another_program(tmp_path: Path, monkeypat
         {"outputs": {"class": {"kind": "classes", "names": []}}},
         {"outputs": {"class": {"kind": "classes", "names": "ab"}}},
         {"outputs": {"class": {"kind": "classes", "names": ["a", 1]}}},
+        {"outputs": {"mask": {"kind": "mask", "names": ["a"]}}},
+        {"outputs": {"mask": {"kind": "mask", "names": [], "colors": []}}},
+        {"outputs": {"mask": {"kind": "mask", "names": ["a"], "colors": [[0, 0, 256]]}}},
+        {"outputs": {"mask": {"kind": "mask", "names": ["a"], "colors": [[0, 0, 0], [1, 1, 1]]}}},
+        {"outputs": {"mask": {"kind": "mask", "names": ["a"], "colors": [[0, 0]]}}},
         {"format": ["openvino"]},
         {"precision": 32},
         {"params": "many"},

@@ -12,10 +12,12 @@ from src.data.masks import MaskDataModule
 from src.data.mnist_5k import read_digits, stratified_split
 
 SPLIT_DIGITS = {"test": 1000, "val": 500}  # real digits that only these splits show; the other 3,500 are for training
+MIN_SIDE, MAX_SIDE = 24, 44  # pixels of the square around a digit, which fills two thirds of it
+PLACES = 20  # tried for a digit, which is left out if it would touch another one in all of them
 
 
 class DigitScenesDataModule(MaskDataModule):
-    """Real digits of MNIST at random places, sizes and grey levels, on textured backgrounds.
+    """Real digits of MNIST at random places, sizes and grey levels, on textured backgrounds, none on another.
 
     A scene depends on its split, its number and `scene_seed` alone. No digit occurs in two of the splits.
 
@@ -42,8 +44,10 @@ class DigitScenesDataModule(MaskDataModule):
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
-        if self.image_size < 32:
-            raise ValueError(f"image_size={self.image_size} must be at least 32 for scenes of digits.")
+        if self.image_size < MAX_SIDE:
+            raise ValueError(
+                f"image_size={self.image_size} must be at least {MAX_SIDE}, the size of the largest digit."
+            )
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.max_digits, self.scene_seed = max_digits, scene_seed
 
@@ -77,17 +81,23 @@ class DigitScenesDataModule(MaskDataModule):
         images, masks = backgrounds + texture, torch.zeros(count, size, size, dtype=torch.uint8)
         numbers = 1 + (draw(count) * self.max_digits).long()  # digits of each scene
         for scene in range(count):
-            for chosen, height, x, y, contrast in draw(int(numbers[scene]), 5).tolist():
+            brightness = float(backgrounds[scene])
+            for chosen, scale, contrast in draw(int(numbers[scene]), 3).tolist():
                 index = math.floor(chosen * len(digits))
-                side = 18 + math.floor(height * (min(size, 44) - 18))  # pixels; a digit fills two thirds of its square
+                side = MIN_SIDE + math.floor(scale * (MAX_SIDE - MIN_SIDE))
                 ink = F.interpolate(digits[index][None, None].float() / 255, (side, side), mode="bilinear")[0, 0]
-                left, top = math.floor(x * (size - side + 1)), math.floor(y * (size - side + 1))
-                window = (slice(top, top + side), slice(left, left + side))
-                brightness = float(backgrounds[scene])
-                # at least 60 levels darker or brighter than the mean of the background
-                darkest, brightest = brightness - 60, 255 - brightness - 60
-                level = contrast * (darkest + brightest)
-                grey = level if level < darkest else level - darkest + brightness + 60
-                images[scene, 0][window].mul_(1 - ink).add_(grey * ink)
-                masks[scene][window][ink > 0.5] = int(labels[index]) + 1
+                for x, y in draw(PLACES, 2).tolist():
+                    left, top = math.floor(x * (size - side + 1)), math.floor(y * (size - side + 1))
+                    window = (slice(top, top + side), slice(left, left + side))
+                    if not masks[scene][window][ink > 0].any():
+                        images[scene, 0][window].mul_(1 - ink).add_(ink * grey_level(brightness, contrast))
+                        masks[scene][window][ink > 0.5] = int(labels[index]) + 1
+                        break
         return images.clamp_(0, 255).byte(), masks
+
+
+def grey_level(brightness: float, contrast: float) -> float:
+    """Return a grey level, by a number from 0 to 1, that differs from the brightness of a background by at least 60."""
+    darker, brighter = brightness - 60, 255 - brightness - 60  # how many levels there are
+    level = contrast * (darker + brighter)
+    return level if level < darker else level + 120

@@ -111,17 +111,18 @@ class CrossEntropyAndDice(CrossEntropy):
 
 
 def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
-    """Return 1 minus the mean soft Dice coefficient () of the classes in masks.
+    """Return 1 minus the mean soft Dice coefficient () of the classes that occur.
 
     Args:
-        logits: (B, num_classes, H, W).
-        labels: (B, H, W).
-        ignore_index: label of pixels that do not count.
+        logits: (B, num_classes, …).
+        labels: (B, …).
+        ignore_index: label of samples that do not count.
     """
-    counted = (labels != ignore_index)[:, None]  # (B, 1, H, W)
-    probabilities = logits.float().softmax(dim=1) * counted  # (B, K, H, W)
-    truth = torch.zeros_like(probabilities).scatter_(1, labels.where(labels != ignore_index, 0)[:, None], 1.0) * counted
-    common, total = (probabilities * truth).sum(dim=(0, 2, 3)), (probabilities + truth).sum(dim=(0, 2, 3))  # (K,)
-    present = truth.sum(dim=(0, 2, 3)) > 0
-    dice = (2 * common / total.clamp(min=1e-6)).where(present, 0.0)
-    return 1 - dice.sum() / present.sum().clamp(min=1)
+    counted = (labels != ignore_index)[:, None]  # (B, 1, …)
+    probabilities = logits.float().softmax(dim=1) * counted  # (B, num_classes, …)
+    truth = torch.zeros_like(probabilities).scatter_(1, labels[:, None].where(counted, 0), 1.0) * counted
+    others = [0, *range(2, logits.ndim)]  # all but the classes
+    common, total = (probabilities * truth).sum(others), (probabilities + truth).sum(others)  # (num_classes,)
+    occurs = truth.sum(others) > 0
+    dice = (2 * common / total.clamp(min=1e-6)).where(occurs, 0.0)
+    return 1 - dice.sum() / occurs.sum().clamp(min=1)

@@ -11,8 +11,12 @@ from omegaconf import DictConfig
 from src.config.paths import CONFIGS
 from src.run.instantiate import instantiate
 from tests.data.conftest import write_photographs
+from tests.data.test_mask_data import grey, write_folder, write_pets
 
 DATA = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))
+MASKS = ("digit_scenes", "mask_folder", "oxford_pets")  # data with a class for each pixel
+OPTIONS = {"image_folder": ["data.num_workers=0"], "mask_folder": ["data.image_size=24"]}
+OPTIONS |= {"oxford_pets": ["data.val_size=2"], "digit_scenes": ["data.train_size=16", "data.val_size=8"]}
 AUGMENTATIONS = sorted(path.stem for path in (CONFIGS / "data" / "augmentation").glob("*.yaml"))
 
 
@@ -22,6 +26,8 @@ def folders(data_dir: Path, tmp_path: Path) -> Path:
     shutil.copytree(data_dir, tmp_path / "data")
     shutil.copytree(data_dir / "MNIST", tmp_path / "data" / "FashionMNIST")  # of the same format
     write_photographs(tmp_path / "data" / "images", count=12)
+    write_pets(tmp_path / "data" / "oxford-iiit-pet", train=14)
+    write_folder(tmp_path / "data" / "masks", grey(0, 1, count=14))
     return tmp_path / "data"
 
 
@@ -29,20 +35,21 @@ def folders(data_dir: Path, tmp_path: Path) -> Path:
 def test_every_augmentation_trains_on_every_data_set(
     name: str, folders: Path, compose: Callable[..., DictConfig]
 ) -> None:
-    assert len(DATA) >= 9 and len(AUGMENTATIONS) >= 5
+    assert len(DATA) >= 12 and len(AUGMENTATIONS) >= 5
     batches = {}
     for augmentation in AUGMENTATIONS:
         own = [f"data={name}", f"data/augmentation={augmentation}", f"paths.data_dir={folders}", "data.batch_size=8"]
-        own += ["data.num_workers=0"] if name == "image_folder" else ["data.val_size=50"]
+        own += OPTIONS.get(name, ["data.val_size=50"])
         own += ["data.augmentation.degrees=20"] if augmentation == "custom" else []
-        model = "mnist_mh_cnn_422k" if "multihead" in name else "mnist_sdn_8k"
+        model = "scenes_unet_64k" if name in MASKS else "mnist_mh_cnn_422k" if "multihead" in name else "mnist_sdn_8k"
         cfg = compose(f"model={model}", *own)
         datamodule = instantiate(cfg.data)
         datamodule.setup()
         images, labels = batches[augmentation] = next(iter(datamodule.train_dataloader()))
         assert images.shape == (8, cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
         assert images.dtype == torch.float32 and images.isfinite().all()
-        assert torch.equal(labels, batches[AUGMENTATIONS[0]][1])  # augmentation changes no order
+        if name not in MASKS:  # these move with their images
+            assert torch.equal(labels, batches[AUGMENTATIONS[0]][1])  # augmentation changes no order
         task = instantiate(cfg.model)
         loss, _ = task.step((images, labels), task.train_metrics)
         loss.backward()

@@ -22,7 +22,7 @@ TESTED = [name for name in MODELS if name not in {"hybrid_base", "hybrid_heavy",
 KINDS = {"mnist_sdn_8k", "simple_mlp", "mnist_cnn_8k", "mnist_convnext_18k", "mnist_vit_38k", "mnist_efficientnet_22k"}
 KINDS |= {"mnist_hybrid_210k", "mnist_mh_cnn_422k", "hybrid_light", "mnist_autoencoder_5k"}
 KINDS |= {"cifar10_resnet20_270k", "mnist_resnet_64k", "mnist_regnet_210k", "mnist_efficientnetv2_210k"}
-KINDS |= {"mnist_mobilevit_210k", "mnist_convnext1_210k", "cifar10_vgg_2474k"}
+KINDS |= {"mnist_mobilevit_210k", "mnist_convnext1_210k", "cifar10_vgg_2474k", "scenes_unet_64k"}
 ONE_OF_A_KIND = pytest.mark.parametrize(
     "built", [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in TESTED], indirect=True
 )
