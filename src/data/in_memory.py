@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from src.data.attributes import AttributeLabels
 from src.data.augmentation import Augmentation, check_augmentation
 from src.data.batches import InMemoryLoader
 from src.data.class_balance import UNBALANCED, warn_of_imbalance
+from src.data.image_sequences import ImageSequences
 from src.data.splits import SplitDataModule
 from src.system.wording import counted
 
@@ -33,6 +35,9 @@ class InMemoryDataModule(SplitDataModule):
             See `src.data.augmentation`.
         mean: of the pixels for each channel, in [0, 1]; by default measured on the training set.
         std: likewise.
+        length: serve images as sequences of so many steps; None: as images.
+        features: values of a step; with `length`.
+        permutation_seed: of an order of the steps; see `ImageSequences`.
         shuffle: draw a new order of the training set for every epoch.
         drop_last: drop an incomplete last training batch.
         num_workers: has no effect, because batches come from memory; other DataModules have it.
@@ -49,6 +54,7 @@ class InMemoryDataModule(SplitDataModule):
     data_val: TensorDataset | None
     data_test: TensorDataset | None
     class_names: Sequence[str] | None = None
+    val_first = False  # whether the first `val_size` training samples of `load` are for validation, not a random part
     max_imbalance: float = UNBALANCED  # ratio of the largest class to the smallest that is warned of
 
     def __init__(
@@ -62,6 +68,9 @@ class InMemoryDataModule(SplitDataModule):
         augmentation: Augmentation | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        length: int | None = None,
+        features: int | None = None,
+        permutation_seed: int | None = None,
         shuffle: bool = True,
         drop_last: bool = True,
         num_workers: int = 0,
@@ -81,6 +90,13 @@ class InMemoryDataModule(SplitDataModule):
             raise ValueError(f"mean={mean} and std={std} must have a value for each of channels={channels}.")
         if num_workers:
             log.warning("data.num_workers=%d has no effect: batches are cut from memory.", num_workers)
+        if (length is None) != (features is None):
+            raise ValueError(f"length={length} and features={features} must both be given, or neither.")
+        self.sequences = (
+            ImageSequences(length, features, channels, image_size, permutation_seed)
+            if length is not None and features is not None
+            else None
+        )
         self.num_classes, self.val_size = num_classes, val_size
         self.shuffle, self.drop_last = shuffle, drop_last
         self.augmentation, self.mean, self.std = augmentation, mean, std
@@ -99,7 +115,8 @@ class InMemoryDataModule(SplitDataModule):
             self.check_labels(labels)
         if not 0 <= self.val_size < len(train_images):
             raise ValueError(f"val_size={self.val_size} must be less than the {len(train_images)} training images.")
-        order = self.split_order(len(train_images))
+        count, generator = len(train_images), torch.Generator().manual_seed(self.split_seed)
+        order = torch.arange(count) if self.val_first else torch.randperm(count, generator=generator)
         train, val = order[self.val_size :].sort().values, order[: self.val_size].sort().values
         if isinstance(self.num_classes, Mapping):
             _, *attributes = self.num_classes
@@ -113,7 +130,7 @@ class InMemoryDataModule(SplitDataModule):
         self.data_test = TensorDataset(test_images, test_labels)
         if self.mean is None or self.std is None:
             self.mean, self.std = channel_statistics(self.data_train.tensors[0])
-        warn_of_imbalance(self.class_counts(), self.own_class_names, self.max_imbalance)
+        warn_of_imbalance(self.class_counts(), self.own_class_names, limit=self.max_imbalance)
 
     def check_labels(self, labels: Tensor) -> None:
         """Raise ValueError if a label (N, …) is not a class."""
@@ -124,13 +141,14 @@ class InMemoryDataModule(SplitDataModule):
                 f"but those of {counted(count, 'class', 'classes')} run from 0 to {count - 1}."
             )
 
-    def split_order(self, count: int) -> Tensor:
-        """Return the training images (count,) in the order of which the first `val_size` are for validation."""
-        return torch.randperm(count, generator=torch.Generator().manual_seed(self.split_seed))
-
     def fit_targets(self, targets: Tensor) -> Tensor:
         """Convert the targets (N, …) to the size that is served; labels have none."""
         return targets
+
+    def input_card(self) -> dict[str, Any]:
+        """Describe the images, or the sequences that they are served as, and the class names of each head."""
+        card = super().input_card()
+        return self.sequences.input_card(card) if self.sequences else card
 
     def heads(self) -> dict[str, list[str]]:
         """Return the class names of each head, or their numbers."""
@@ -196,6 +214,7 @@ class InMemoryDataModule(SplitDataModule):
             shuffle=train and self.shuffle,
             drop_last=train and self.drop_last,
             augmentation=self.augmentation if train else None,
+            sequences=self.sequences,
             seed=self.seed,
             pin_memory=self.pin_memory,
             rank=rank,

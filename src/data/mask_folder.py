@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from src.data.class_folders import image_files, split_folders
+from src.data.class_folders import check_splits, split_folders, visible_files
 from src.data.masks import MaskDataModule, read_mask, stack_pairs
+from src.data.splits import split_off
 from src.predictor import read_image
 
 Value = int | Sequence[int]  # a grey level or palette index, or an RGB colour
@@ -34,6 +34,8 @@ class MaskFolderDataModule(MaskDataModule):
         FileNotFoundError: the folder does not exist or has no images, or a mask or an image is missing.
         ValueError: a file is damaged, a mask is not as large as its image, or has a value that is not a class.
     """
+
+    val_first = True
 
     def __init__(
         self,
@@ -65,60 +67,26 @@ class MaskFolderDataModule(MaskDataModule):
             self.values[number(ignore)] = self.ignore_index
         elif not self.in_color:
             self.values.setdefault(self.ignore_index, self.ignore_index)
-        self._has_val = False
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read all images and masks, and set `val_size`."""
         if not self.folder.is_dir():
             raise FileNotFoundError(f"data.folder={self.folder} is not a folder; name the one that holds your images.")
         roots = split_folders(self.folder)
-        if "all" not in roots and not {"train", "test"} <= roots.keys():
-            raise ValueError(f"{self.folder} holds {', '.join(roots)}: it needs train and test, or neither.")
-        splits = {split: self._read(root) for split, root in roots.items()}
-        if "all" in splits:
-            images, masks = splits["all"]
-            order = super().split_order(len(images))
-            count = self._share(len(images), self.test_fraction)
-            splits = {"test": (images[order[:count]], masks[order[:count]])}
-            splits["train"] = images[order[count:]], masks[order[count:]]
-        images, masks = splits["train"]
-        self._has_val = "val" in splits
-        if self._has_val:
-            self.val_size = len(splits["val"][0])
-            images, masks = torch.cat([splits["val"][0], images]), torch.cat([splits["val"][1], masks])
-        else:
-            self.val_size = self._share(len(images), self.val_fraction)
-        return images, masks, *splits["test"]
+        check_splits(self.folder, roots.keys())
+        files = {split: paired_files(root) for split, root in roots.items()}
+        if "all" in files:
+            files["test"], files["train"] = split_off(files.pop("all"), self.test_fraction, self.split_seed)
+        if "val" not in files:
+            files["val"], files["train"] = split_off(files["train"], self.val_fraction, self.split_seed)
+        self.val_size = len(files["val"])
+        return *self._read(files["val"] + files["train"]), *self._read(files["test"])
 
-    def split_order(self, count: int) -> Tensor:
-        """Return the training images (count,) in the order of which the first `val_size` are for validation."""
-        return torch.arange(count) if self._has_val else super().split_order(count)
-
-    def _share(self, count: int, fraction: float) -> int:
-        if count < 2:
-            raise ValueError(f"{self.folder} holds too few images to split off {fraction:g} of them.")
-        return max(round(count * fraction), 1)
-
-    def _read(self, root: Path) -> tuple[Tensor, Tensor]:
-        """Read the images (N, C, S, S) and masks (N, S, S) of a split."""
-        folders = {kind: root / kind for kind in ("images", "masks")}
-        for kind, folder in folders.items():
-            if not folder.is_dir():
-                raise FileNotFoundError(f"{root} has no folder {kind}: it needs images/, and masks/ for their masks.")
-        files = {kind: by_stem(folder) for kind, folder in folders.items()}
-        for kind, other in (("images", "masks"), ("masks", "images")):
-            if alone := sorted(files[kind].keys() - files[other].keys()):
-                names = ", ".join(alone[:LISTED]) + (" …" if len(alone) > LISTED else "")
-                raise FileNotFoundError(
-                    f"{len(alone)} of {len(files[kind])} files in {folders[kind]} have no counterpart of the same name "
-                    f"in {folders[other]}: {names}."
-                )
-        if not files["images"]:
-            raise FileNotFoundError(f"{folders['images']} holds no image.")
+    def _read(self, files: Sequence[tuple[Path, Path]]) -> tuple[Tensor, Tensor]:
+        """Read images (N, C, S, S) and masks (N, S, S)."""
         pairs = []
-        for stem, path in files["images"].items():
-            photo = read_image(path, self.mode)
-            mask_path = files["masks"][stem]
+        for image_path, mask_path in files:
+            photo = read_image(image_path, self.mode)
             pairs.append(self.fit_pair(photo, self._to_classes(mask_path, read_mask(mask_path, photo))))
         return stack_pairs(pairs)
 
@@ -155,16 +123,39 @@ def number(value: Value) -> int:
     return sum(level << shift for level, shift in zip(reversed(levels), (0, 8, 16), strict=False))
 
 
+def paired_files(root: Path) -> list[tuple[Path, Path]]:
+    """Return the images in `<root>/images` and the masks of the same names in `<root>/masks`.
+
+    Raises:
+        FileNotFoundError: there is no such folder, no image, or a file has no counterpart.
+        ValueError: two files differ in their suffix alone.
+    """
+    images, masks = by_stem(root / "images"), by_stem(root / "masks")
+    for files, others, folder in ((images, masks, "images"), (masks, images, "masks")):
+        if alone := sorted(files.keys() - others.keys()):
+            names = ", ".join(alone[:LISTED]) + (" …" if len(alone) > LISTED else "")
+            raise FileNotFoundError(
+                f"{len(alone)} of {len(files)} files in {root / folder} have no counterpart of the same name in "
+                f"{root / ('masks' if files is images else 'images')}: {names}."
+            )
+    return [(path, masks[stem]) for stem, path in images.items()]
+
+
 def by_stem(folder: Path) -> dict[str, Path]:
     """Return the files below a folder by their path without its suffix.
 
     Raises:
+        FileNotFoundError: the folder does not exist or is empty.
         ValueError: two files differ in their suffix alone.
     """
     files: dict[str, Path] = {}
-    for path in image_files(folder):
+    for path in visible_files(folder) if folder.is_dir() else []:
         stem = str(path.relative_to(folder).with_suffix(""))
         if stem in files:
             raise ValueError(f"{files[stem]} and {path} have the same name: delete one of them.")
         files[stem] = path
+    if not files:
+        raise FileNotFoundError(
+            f"{folder} does not exist or is empty: images belong in images/, and their masks in masks/."
+        )
     return files

@@ -1,8 +1,11 @@
 """Count the parameters and multiply-accumulate operations of a net."""
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -10,8 +13,23 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def count_macs(net: nn.Module, images: Tensor) -> float:
-    """Count the multiply-accumulates of a forward pass: convolutions, linear layers and attention."""
+def count_macs(net: nn.Module, inputs: Tensor) -> float:
+    """Count the multiply-accumulates of a forward pass: convolutions, linear and recurrent layers and attention."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net.eval()(images)
+        net.eval()(inputs)
     return counter.get_total_flops() / 2
+
+
+@register_flop_formula(torch.ops.aten.mkldnn_rnn_layer)
+def lstm_flops(x: Any, input_weight: Any, hidden_weight: Any, *others: Any, **options: Any) -> int:
+    """Count the operations of torch's LSTM kernel for CPUs, which its counter leaves out, for Lightning's summary too.
+
+    Args:
+        x: the shape (T, B, D).
+        input_weight: the shape (4 · hidden_size, D).
+        hidden_weight: the shape (4 · hidden_size, hidden_size).
+        others: of biases and states, and settings.
+        options: of the results.
+    """
+    steps, batch, _ = x
+    return 2 * steps * batch * (math.prod(input_weight) + math.prod(hidden_weight))
