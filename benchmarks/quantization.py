@@ -30,6 +30,7 @@ from src.deploy.exporting import split_loaders, staged, write_card
 from src.deploy.inference_net import inference_copy, layers, trace
 from src.deploy.quantizer import Quantizer
 from src.deploy.speed import compare_speeds, weights_size
+from src.models.task import Task
 from src.predictor import input_shape, load, read_card
 from src.run.instantiate import build_datamodule, build_trained_model, instantiate
 from src.run.run import Run
@@ -53,15 +54,17 @@ def trained(family: str) -> Path:
     return run_dir
 
 
+def best_of(run_dir: Path) -> tuple[Task, Any]:
+    """The task of a run with its best weights, and its data."""
+    run = Run.open(run_dir)
+    cfg = OmegaConf.merge(run.config(), {"paths": {"output_dir": "."}})
+    return build_trained_model(cfg, run.best_checkpoint()), build_datamodule(cfg)  # type: ignore[arg-type]
+
+
 def measure(family: str) -> list[str]:
     """A line of the table."""
-    run = Run.open(trained(family))
-    ckpt_path = run.best_checkpoint()
-    cfg = OmegaConf.merge(run.config(), {"paths": {"output_dir": "."}})
-    model = build_trained_model(cfg, ckpt_path)  # type: ignore[arg-type]
-    datamodule = build_datamodule(cfg)  # type: ignore[arg-type]
-    card = datamodule.input_card()
-    batches = split_loaders(datamodule)
+    model, datamodule = best_of(trained(family))
+    card, batches = datamodule.input_card(), split_loaders(datamodule)
     with tempfile.TemporaryDirectory() as folder:
         done = {}
         for kind, (mode, format) in KINDS.items():

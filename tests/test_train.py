@@ -132,7 +132,7 @@ def test_null_leaves_a_group_out_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_there_are_as_many_experiments_as_we_know_of() -> None:
-    assert len(EXPERIMENTS) == 26
+    assert len(EXPERIMENTS) == 27
 
 
 @pytest.mark.parametrize("name", DEBUGS)

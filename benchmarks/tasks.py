@@ -1,0 +1,126 @@
+"""What the nets of every task reach: train each on real data that needs no download, export it to int8, print a table.
+
+    python benchmarks/tasks.py               # about 40 minutes on two cores; writes the tables of docs/tasks.md
+    python benchmarks/tasks.py scenes_unet   # only the jobs whose names contain a word; docs/tasks.md is left alone
+
+Results are kept in benchmarks/results/tasks.json by the command that gave them, and not measured again. Runs that take
+less than three minutes are repeated with three seeds; their median and range are printed. Nothing was chosen by these
+test sets. Needs the extras [demo], [deploy] and [series], and Fashion-MNIST.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.quantization import best_of
+from benchmarks.readme import write_table
+from src.deploy.exporting import split_loaders
+from src.deploy.quantizer import Quantizer
+from src.deploy.speed import compare_speeds, weights_size
+from src.predictor import input_shape
+from src.system.json_files import read_json, write_json
+
+RESULTS = ROOT / "benchmarks" / "results" / "tasks.json"
+TUNED = ["callbacks=[default,cpu_autotune]", "callbacks.cpu_tuning.precision=tune"]
+FASHION = ["data=fashion_mnist", "data.channels=3", "data.image_size=32"]
+SECONDS = 1.0  # of every measurement of speed
+# by name: the overrides, the metrics to show, and the number of seeds
+JOBS: dict[str, tuple[list[str], tuple[str, ...], int]] = {
+    "scenes_unet": (["experiment=scenes_unet"], ("miou", "dice", "acc"), 1),
+}
+
+
+def measure(overrides: list[str]) -> dict[str, Any]:
+    """Train and test a net, then quantise it.
+
+    Returns:
+        The run's metrics, `params` and `minutes`, its score's name and mode, the score of the int8 net (`int8`), by
+        how much it is faster (`speedup`), and the sizes of both nets in MB.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir, start = Path(folder, "run"), time.perf_counter()
+        command = [sys.executable, "src/train.py", *overrides, f"hydra.run.dir={run_dir}"]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        minutes = (time.perf_counter() - start) / 60
+        task, datamodule = best_of(run_dir)
+        card = datamodule.input_card()
+        int8 = Quantizer("static", "openvino")(task, card, split_loaders(datamodule), Path(folder, "int8"))
+        speeds = compare_speeds(task.net, {"int8": int8.folder}, input_shape(card), SECONDS, compiled=False)
+        return {
+            "metrics": read_json(run_dir / "metrics.json"),
+            "minutes": minutes,
+            "score": task.score,
+            "mode": task.mode,
+            "int8": int8.test.value,
+            "speedup": speeds["int8"]["images_per_second"] / speeds["fp32"]["images_per_second"],
+            "mb": [weights_size(task.net) / 1e6, int8.size_mb],
+        }
+
+
+def results_of(overrides: list[str], seeds: int) -> list[dict[str, Any]]:
+    """Measure a job with each seed, unless it has been measured already."""
+    results = []
+    for seed in range(42, 42 + seeds):
+        known = read_json(RESULTS)
+        key = " ".join([*overrides, f"seed={seed}"])
+        if key not in known:
+            known[key] = measure(key.split(" "))
+            RESULTS.parent.mkdir(exist_ok=True)
+            write_json(RESULTS, known)
+        results.append(known[key])
+        print(key, json.dumps(results[-1]), flush=True)
+    return results
+
+
+def row_of(name: str, metrics: Sequence[str], results: list[dict[str, Any]]) -> list[str]:
+    """The line of a job in the table: medians over its seeds."""
+    tested = [
+        f"{metric} {median([result['metrics'][f'test/{metric}'] for result in results]):.4g}" for metric in metrics
+    ]
+    losses = [change(result) for result in results]
+    before, after = (median([result["mb"][place] for result in results]) for place in (0, 1))
+    return [
+        f"`{name}`",
+        f"{results[0]['metrics']['params']:,.0f}",
+        ", ".join(tested),
+        spread([result["metrics"][f"test/{result['score']}"] for result in results]),
+        f"{median([result['minutes'] for result in results]):.1f}",
+        f"{results[0]['score']} {median(losses):+.4f}",
+        f"{median([result['speedup'] for result in results]):.1f}×",
+        f"{before:.2f} → {after:.2f}",
+    ]
+
+
+def change(result: dict[str, Any]) -> float:
+    """How the score changes by int8."""
+    return result["int8"] - result["metrics"][f"test/{result['score']}"]
+
+
+def spread(values: list[float]) -> str:
+    """The range of a score over the seeds."""
+    return f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else "one seed"
+
+
+def main() -> None:
+    """Measure, print, and write the table."""
+    chosen = {name: job for name, job in JOBS.items() if not sys.argv[1:] or any(word in name for word in sys.argv[1:])}
+    rows = [row_of(name, metrics, results_of(job, seeds)) for name, (job, metrics, seeds) in chosen.items()]
+    head = ["job", "parameters", "test", "score over seeds", "minutes", "int8", "speed", "MB"]
+    table = [head, ["---", "---:", "---", "---", "---:", "---:", "---:", "---:"], *rows]
+    if len(chosen) == len(JOBS):
+        write_table("tasks", table)
+    else:
+        print("\n".join(" | ".join(row) for row in table))
+
+
+if __name__ == "__main__":
+    main()
