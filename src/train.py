@@ -45,15 +45,21 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
 
     from src.callbacks.last_checkpoint import restored_metrics
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
+    from src.run.published_weights import load_weights, weights_file
     from src.run.results import as_tensors, best_checkpoint, collect_metrics, report
     from src.run.weights import load_fitting
     from src.sweeps.job_callback import callbacks_of_job
 
+    weights = None if ckpt_path else weights_file(cfg.model.get("net"))  # a checkpoint has all weights
+    if weights and init_from:
+        raise ValueError("init_from= and model.net.weights= both give the first weights: give one of them.")
     objects = build(cfg, ckpt_path, callbacks_of_job(cfg.paths.output_dir))
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
     figures: dict[str, float] = {}
     if init_from is not None:
         load_fitting(model, init_from)
+    if weights is not None:
+        load_weights(model.net, weights)
     if cfg.train:
         if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
             check_left(ckpt_path, trainer.max_epochs, trainer.max_steps)

@@ -186,6 +186,25 @@ def test_a_net_that_returns_masks_predicts_the_same_as_a_run_and_as_exported(sho
     assert (masks["whole"] == masks["openvino_int8"]).mean() > 0.8
 
 
+def test_the_code_of_a_bottleneck_is_written_by_a_run_and_as_exported(shots: Path, tmp_path: Path) -> None:
+    run_dir = train("mnist_autoencoder_58k", tmp_path / "run")
+    quick = ["formats=[onnx]", "precisions=[fp32]", "seconds=0.02", f"hydra.run.dir={tmp_path}/exporting"]
+    exported = run("export", f"run_dir={run_dir}", *quick)
+    assert exported.returncode == 0, exported.stderr
+    codes = []
+    for number, model in enumerate((f"run_dir={run_dir}", f"model={run_dir}/export/onnx_fp32")):
+        written = [f"vectors={tmp_path}/{number}.npz", f"images={tmp_path}/{number}", f"out={tmp_path}/{number}.csv"]
+        inputs = f"input=[{shots}/digit.png,{shots}/small.png]"
+        result = run("predict", model, inputs, *written, f"hydra.run.dir={tmp_path}/run_{number}")
+        assert result.returncode == 0, result.stderr
+        with np.load(tmp_path / f"{number}.npz") as arrays:
+            assert [Path(name).name for name in arrays["file"]] == ["digit.png", "small.png"]
+            codes.append(arrays["code"])
+        assert len(list((tmp_path / str(number)).glob("*_image.png"))) == 2
+    assert codes[0].shape == (2, 32) and np.abs(codes[0][0] - codes[0][1]).max() > 0.01
+    np.testing.assert_allclose(*codes, atol=1e-4)
+
+
 def predicted_images(folder: Path, *arguments: str) -> dict[str, np.ndarray]:
     """Let `src/predict.py` write images into a folder, and read them; one of the inputs is no image."""
     out = [] if any(word.startswith("out=") for word in arguments) else [f"out={folder}.csv"]

@@ -131,8 +131,9 @@ class ImageReport(L.Callback):
         task = as_task(pl_module)
         batch = task.prepare(batch)
         targets = task.targets(batch)
-        for name, output in outputs.items():
-            self._results.setdefault(name, OutputResults(self.num_images)).update(task, batch[0], output, targets[name])
+        for name in [name for name in outputs if name in targets]:  # a code has no target
+            results = self._results.setdefault(name, OutputResults(self.num_images))
+            results.update(task, batch[0], outputs[name], targets[name])
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the confusion matrix and worst mistakes of each output, and write the report."""

@@ -31,6 +31,7 @@ class InMemoryDataModule(SplitDataModule):
         image_size: height and width of the served images: smaller images get a black border, larger ones are resized.
         batch_size: of all ranks together.
         val_size: validation samples, split from the training set by `split_seed`.
+        held_out: classes that are left out of training and validation, so that only the test has them.
         augmentation: called with raw images (B, C, H, W), targets (B, …) and a generator; returns images and targets.
             See `src.data.augmentation`.
         mean: of the pixels for each channel, in [0, 1]; by default measured on the training set.
@@ -65,6 +66,7 @@ class InMemoryDataModule(SplitDataModule):
         image_size: int,
         batch_size: int,
         val_size: int = 0,
+        held_out: Sequence[int] = (),
         augmentation: Augmentation | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -84,6 +86,11 @@ class InMemoryDataModule(SplitDataModule):
             raise ValueError("num_classes=null says nothing of the classes: give their number, or leave it out.")
         if min(num_classes.values() if isinstance(num_classes, Mapping) else [num_classes]) < 1:
             raise ValueError(f"num_classes={num_classes} must be at least 1.")
+        self.num_classes = num_classes
+        if not set(held_out) <= set(range(self.num_own_classes)):
+            raise ValueError(
+                f"held_out={list(held_out)} must list classes, which run from 0 to {self.num_own_classes - 1}."
+            )
         if (mean is None) != (std is None):
             raise ValueError(f"mean={mean} and std={std} must both be given, or neither.")
         if mean is not None and std is not None and not len(mean) == len(std) == channels:
@@ -97,7 +104,7 @@ class InMemoryDataModule(SplitDataModule):
             if length is not None and features is not None
             else None
         )
-        self.num_classes, self.val_size = num_classes, val_size
+        self.val_size, self.held_out = val_size, list(held_out)
         self.shuffle, self.drop_last = shuffle, drop_last
         self.augmentation, self.mean, self.std = augmentation, mean, std
         self.seed, self.split_seed = seed, split_seed
@@ -113,10 +120,12 @@ class InMemoryDataModule(SplitDataModule):
         train_images, train_labels, test_images, test_labels = self.load()
         for labels in (train_labels, test_labels):
             self.check_labels(labels)
-        if not 0 <= self.val_size < len(train_images):
-            raise ValueError(f"val_size={self.val_size} must be less than the {len(train_images)} training images.")
         count, generator = len(train_images), torch.Generator().manual_seed(self.split_seed)
         order = torch.arange(count) if self.val_first else torch.randperm(count, generator=generator)
+        own_labels = train_labels.view(count, -1)[:, 0]
+        order = order[~torch.isin(own_labels[order], torch.tensor(self.held_out, dtype=torch.long))]
+        if not 0 <= self.val_size < len(order):
+            raise ValueError(f"val_size={self.val_size} must be less than the {len(order)} training images.")
         train, val = order[self.val_size :].sort().values, order[: self.val_size].sort().values
         if isinstance(self.num_classes, Mapping):
             _, *attributes = self.num_classes
@@ -130,7 +139,9 @@ class InMemoryDataModule(SplitDataModule):
         self.data_test = TensorDataset(test_images, test_labels)
         if self.mean is None or self.std is None:
             self.mean, self.std = channel_statistics(self.data_train.tensors[0])
-        warn_of_imbalance(self.class_counts(), self.own_class_names, limit=self.max_imbalance)
+        kept = [label for label in range(self.num_own_classes) if label not in self.held_out]
+        counts = {split: images[kept] for split, images in self.class_counts().items()}
+        warn_of_imbalance(counts, [self.own_class_names[label] for label in kept], limit=self.max_imbalance)
 
     def check_labels(self, labels: Tensor) -> None:
         """Raise ValueError if a label (N, …) is not a class."""

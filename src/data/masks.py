@@ -36,6 +36,8 @@ class MaskDataModule(InMemoryDataModule):
 
     def __init__(self, *, ignore_index: int, **options: Any) -> None:
         super().__init__(**options)
+        if self.held_out:
+            raise ValueError(f"held_out={self.held_out} leaves out labels of images, but this data has masks.")
         if not isinstance(self.num_classes, int):
             raise ValueError(f"num_classes={self.num_classes} must be a number for data with masks.")
         if not self.num_classes <= ignore_index <= 255:

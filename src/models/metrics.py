@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.utilities import dim_zero_cat
 
 
 class Means(Metric):
@@ -30,6 +32,30 @@ class Means(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return the mean of each value by name."""
         return {name: getattr(self, f"sum_{name}") / self.count for name in self.names}
+
+
+class MeansAndAUROC(Means):
+    """Means, and how well a score of each sample tells positive from negative ones: the area under the ROC curve."""
+
+    scores: list[Tensor]
+    positives: list[Tensor]
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names)
+        self.add_state("scores", [], dist_reduce_fx="cat")
+        self.add_state("positives", [], dist_reduce_fx="cat")
+
+    def add_scores(self, scores: Tensor, positives: Tensor) -> None:
+        """Add the scores (B,) of a batch, not negative and higher for positive samples, and which are positive (B,)."""
+        self.scores.append(scores)
+        self.positives.append(positives)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the means, and `auroc`: 0.5 by chance, 1 at best, NaN where all samples are of one kind."""
+        scores, positives = dim_zero_cat(self.scores), dim_zero_cat(self.positives)  # (N,)
+        both = positives.any() and not positives.all()
+        auroc = binary_auroc(scores / scores.max(), positives.long()) if both else torch.full_like(scores[0], torch.nan)
+        return {**super().compute(), "auroc": auroc}
 
 
 class LossAndAccuracy(Metric):

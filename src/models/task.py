@@ -79,7 +79,7 @@ class Task(L.LightningModule, ABC):
 
     @abstractmethod
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the target (B, …) of each output for a prepared batch, in the order of the outputs."""
+        """Return the target (B, …) of each output that has one for a prepared batch, in the order of the outputs."""
 
     @abstractmethod
     def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from src.run.checkpoints import check_fits
 from src.run.known_metrics import KnownMetrics
 from src.run.lean_steps import NoProfiler, skip_noop_work
 from src.run.outputs import check_outputs, keep_tables
+from src.run.published_weights import without_weights
 from src.run.record import RunRecord
 from src.run.reuse import reusable
 from src.run.run import Run
@@ -205,12 +206,14 @@ def silence_lightning() -> None:
 def instantiate(cfg: DictConfig, **options: Any) -> Any:
     """Build the object that `_target_` names, with plain lists and dicts in place of configuration nodes.
 
+    A net is built without its file of published weights, which `src/train.py` alone loads.
+
     Raises:
         ValueError: a value is of the wrong type.
     """
     check_arguments(cfg)
     try:
-        return hydra.utils.instantiate(cfg, _convert_="all", **options)
+        return hydra.utils.instantiate(without_weights(cfg), _convert_="all", **options)
     except InstantiationException as error:
         if isinstance(error.__cause__, MisconfigurationException):
             raise InstantiationException(str(error)) from ValueError(str(error.__cause__))

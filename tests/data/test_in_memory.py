@@ -282,3 +282,23 @@ def test_classes_of_very_different_sizes_are_named(given_tensors: DataModule, ca
         given_tensors(images[:22], given[:22], images[22:], given[22:], num_classes=2).setup()
         assert ("from 2 of 1 to 20 of 0" in caplog.text) == warned
         assert len(caplog.records) == warned
+
+
+# ---- classes that only the test has
+
+
+def test_classes_that_are_held_out_are_in_the_test_alone(
+    given_tensors: DataModule, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, labels = noise(60, 1, 4, 4), torch.arange(60) % 4
+    data = given_tensors(images[:40], labels[:40], images[40:], labels[40:], num_classes=4, val_size=8, held_out=[1, 3])
+    data.setup()
+    counts = {split: count.tolist() for split, count in data.class_counts().items()}
+    assert [sum(counts[split]) for split in ("train", "val", "test")] == [12, 8, 20]
+    assert all(counts[split][label] == 0 for split in ("train", "val") for label in (1, 3))
+    assert counts["test"] == [5, 5, 5, 5] and not caplog.messages
+
+
+def test_classes_that_there_are_not_cannot_be_held_out(given_tensors: DataModule) -> None:
+    with pytest.raises(ValueError, match=r"held_out=\[50\] must list classes, which run from 0 to 49"):
+        given_tensors(*tensors(), num_classes=50, held_out=[50])

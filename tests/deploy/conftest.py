@@ -15,17 +15,26 @@ from src.models.task import Task
 from src.run.instantiate import instantiate
 
 FAMILIES = ("mnist_sdn_8k", "simple_mlp", "mnist_cnn_8k", "mnist_convnext_18k", "mnist_vit_38k")
-FAMILIES += ("mnist_efficientnet_22k", "mnist_hybrid_210k")
+FAMILIES += ("mnist_efficientnet_22k", "mnist_hybrid_210k", "mnist_resnet_64k", "mnist_regnet_210k")
+FAMILIES += ("mnist_efficientnetv2_210k", "mnist_mobilevit_210k", "mnist_convnext1_210k", "cifar10_vgg_2474k")
+ATTENTIVE = ("mnist_vit_38k", "mnist_hybrid_210k", "mnist_mobilevit_210k")
 MULTIHEAD = "mnist_mh_cnn_422k"
 AUTOENCODER = "mnist_autoencoder_5k"
+BOTTLENECK = "mnist_autoencoder_58k"
 # exporters take their time for each layer: tests have one or two of a kind, `make test-slow` all that there are
 SHALLOW = {
     "mnist_convnext_18k": ("model.net.depths=[1,1]", "model.net.dims=[4,8]"),
     "mnist_vit_38k": ("model.net.depth=1",),
     "mnist_efficientnet_22k": ("model.net.stages=[[1,3,1,8,1],[4,5,2,16,2]]",),
     "mnist_hybrid_210k": ("model.net.depth=1",),
+    "mnist_resnet_64k": ("model.net.depths=[1,1]", "model.net.dims=[8,16]"),
+    "mnist_regnet_210k": ("model.net.depth=3", "model.net.initial_width=8", "model.net.width_slope=8"),
+    "mnist_efficientnetv2_210k": ("model.net.fused_stages=[[1,3,1,8,1]]", "model.net.stages=[[4,3,2,16,1]]"),
+    "mnist_mobilevit_210k": ("model.net.dims=[8,8,8,16,16]", "model.net.embed_dims=[8,16,16]"),
+    "mnist_convnext1_210k": ("model.net.depths=[1,1]", "model.net.dims=[4,8]"),
 }
 WHOLE = [pytest.param(f"{name}, whole", marks=pytest.mark.slow) for name in SHALLOW]
+SHALLOW["cifar10_vgg_2474k"] = ("data=mnist", "model.net.dims=[4,8]", "model.net.hidden_size=16")  # here of grey digits
 
 
 def unlike_new(net: nn.Module) -> nn.Module:

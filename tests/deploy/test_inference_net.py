@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from src.config.paths import ROOT
 from src.deploy.inference_net import has_attention, inference_copy, layers, trace
-from tests.deploy.conftest import AUTOENCODER, FAMILIES, MULTIHEAD, unlike_new
+from tests.deploy.conftest import ATTENTIVE, AUTOENCODER, BOTTLENECK, FAMILIES, MULTIHEAD, unlike_new
 
 SHAPE = (1, 28, 28)
 NORMS = nn.BatchNorm1d | nn.BatchNorm2d
@@ -20,10 +20,10 @@ NORMS = nn.BatchNorm1d | nn.BatchNorm2d
 def logits(net: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad():
         output = net(images)
-    return torch.cat(list(output.values()), dim=1) if isinstance(output, dict) else output
+    return torch.cat([values.flatten(1) for values in output.values()], 1) if isinstance(output, dict) else output
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD, AUTOENCODER])
+@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD, AUTOENCODER, BOTTLENECK])
 def test_it_computes_the_same_without_norms_and_leaves_the_net_alone(
     name: str, make_net: Callable[[str], nn.Module]
 ) -> None:
@@ -37,13 +37,13 @@ def test_it_computes_the_same_without_norms_and_leaves_the_net_alone(
     assert all(parameter.requires_grad for parameter in copied.parameters())
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD, AUTOENCODER])
+@pytest.mark.parametrize("name", [*FAMILIES, MULTIHEAD, AUTOENCODER, BOTTLENECK])
 def test_every_layer_is_found_under_its_name(name: str, make_net: Callable[[str], nn.Module]) -> None:
     net = inference_copy(make_net(name), SHAPE)
     wanted = [key for key, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     program = trace(net, SHAPE)
     assert sorted(layers(program).values()) == sorted(wanted)
-    assert has_attention(program) == (name in ("mnist_vit_38k", "mnist_hybrid_210k"))
+    assert has_attention(program) == (name in ATTENTIVE)
 
 
 def test_relu_comes_before_max_pool_and_pools_that_do_nothing_go(make_net: Callable[[str], nn.Module]) -> None:

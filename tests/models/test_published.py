@@ -15,6 +15,7 @@ from src.models.components.regnet import RegNet
 from src.models.components.resnet import ResNet
 from src.models.components.vgg import VGG
 from src.models.components.vision_transformer import VisionTransformer
+from src.models.published import load_published
 
 IMAGENET = {"in_channels": 3, "image_size": 224, "num_classes": 1000}
 BOTTLENECKS = {"block": "bottleneck", "depths": (3, 4, 6, 3)}
@@ -47,12 +48,9 @@ PUBLISHED_COUNTS = {
 }
 
 
-def copy_in_order(source: nn.Module, target: nn.Module) -> None:
-    """Copy parameters and buffers one after the other: the nets hold the same ones in the same order."""
-    ours, theirs = list(target.state_dict().values()), list(source.state_dict().values())
-    assert [tuple(value.shape) for value in ours] == [tuple(value.shape) for value in theirs]
-    for mine, other in zip(ours, theirs, strict=True):
-        mine.copy_(other)
+def copy_all(source: nn.Module, target: nn.Module) -> None:
+    """Load the weights of a published net into ours, down to the last tensor."""
+    assert load_published(target, source.state_dict()) == ([], [])
 
 
 def randomize(net: nn.Module) -> nn.Module:
@@ -73,17 +71,7 @@ def test_vision_transformer_agrees_with_timm() -> None:
     ours = VisionTransformer(
         in_channels=3, image_size=32, num_classes=10, embed_dim=48, depth=3, num_heads=4, mlp_ratio=3
     )
-    randomize(published)
-    state = published.state_dict()
-    renamed = {
-        key.replace("patch_embed.proj", "patch_embed")
-        .replace("pos_embed", "position")
-        .replace(".attn.", ".attention.")
-        .replace("mlp.fc1", "mlp.0")
-        .replace("mlp.fc2", "mlp.3"): value
-        for key, value in state.items()
-    }
-    ours.load_state_dict(renamed)
+    copy_all(randomize(published), ours)
     images = torch.randn(4, 3, 32, 32)
     difference = (ours.eval()(images) - published(images)).abs().max()
     assert difference <= 1e-5
@@ -101,7 +89,7 @@ def test_convnext_v2_agrees_with_timm(size: int) -> None:
         published.stem[0] = nn.Conv2d(3, dims[0], kernel_size=2, stride=2)
     randomize(published)
     ours = ConvNeXtV2(in_channels=3, image_size=size, num_classes=10, depths=depths, dims=dims)
-    copy_in_order(published, ours)
+    copy_all(published, ours)
     images = torch.randn(4, 3, size, size)
     difference = (ours.eval()(images) - published(images)).abs().max()
     assert difference <= 1e-5
@@ -118,7 +106,7 @@ def test_a_net_of_published_sizes_has_the_published_number_of_parameters(name: s
 def check_agreement(ours: nn.Module, published: nn.Module, size: int) -> None:
     """Check that two nets compute the same of the same weights; 64 px are enough for all of their layers."""
     randomize(published)
-    copy_in_order(published, ours)
+    copy_all(published, ours)
     for net in (ours, published):
         for module in net.modules():  # statistics that a net would have after some training
             if isinstance(module, nn.BatchNorm2d):
@@ -186,6 +174,19 @@ def test_convnext_tiny_agrees_with_timm() -> None:
 
 
 @torch.no_grad()
+def test_convnext_tiny_is_torchvisions_whose_layer_scales_have_three_dimensions() -> None:
+    check_agreement(ConvNeXt(**IMAGENET), torchvision.models.convnext_tiny(weights=None), size=64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_resnet_agrees_with_timm(name: str) -> None:
+    timm = pytest.importorskip("timm", reason="the comparison needs the extra [timm]")
+    sizes = BOTTLENECKS if name == "resnet50" else {}
+    check_agreement(ResNet(**IMAGENET, **sizes), timm.create_model(name), size=64)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(("stride", "expansion"), [(1, 1), (1, 6), (2, 4)])
 def test_efficientnets_block_agrees_with_torchvision(stride: int, expansion: int) -> None:
     from torchvision.models.efficientnet import MBConv, MBConvConfig
@@ -194,7 +195,7 @@ def test_efficientnets_block_agrees_with_torchvision(stride: int, expansion: int
     published = MBConv(MBConvConfig(expansion, 5, stride, 16, out_channels, 1), 0.0, nn.BatchNorm2d)
     ours = InvertedResidual(16, out_channels, expansion, 5, stride, drop_path_rate=0.0)
     randomize(published)
-    copy_in_order(published, ours)
+    copy_all(published, ours)
     images = torch.randn(2, 16, 14, 14)
     assert (ours.eval()(images) - published(images)).abs().max() <= 1e-5
 
@@ -205,7 +206,7 @@ def test_efficientnet_b0_at_224_px_is_torchvisions() -> None:
 
     published = randomize(efficientnet_b0(weights=None))
     ours = EfficientNet(in_channels=3, image_size=224, num_classes=1000)
-    copy_in_order(published, ours)
+    copy_all(published, ours)
     images = torch.randn(1, 3, 224, 224)
     assert (ours.eval()(images) - published(images)).abs().max() <= 1e-5
 
@@ -234,3 +235,88 @@ def test_attention_is_the_softmax_of_scaled_products() -> None:
     weights: Tensor = (q @ k.transpose(-2, -1) / 4**0.5).softmax(-1)
     expected = attention.proj((weights @ v).transpose(1, 2).reshape(3, 5, 8))
     torch.testing.assert_close(attention(x), expected)
+
+
+def resnet(**changes: object) -> ResNet:
+    sizes = {"in_channels": 3, "image_size": 32, "num_classes": 4, "depths": (1, 1), "dims": (8, 16)}
+    return ResNet(**{**sizes, **changes})
+
+
+def renamed(net: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a net under other names, in its order."""
+    return {name.replace("blocks", "layers").replace("head", "fc"): value for name, value in net.state_dict().items()}
+
+
+def test_a_head_of_other_classes_is_left_as_it_is() -> None:
+    ours, theirs = resnet(num_classes=3), resnet(num_classes=1000)
+    before = ours.head.weight.clone()
+    new, unused = load_published(ours, renamed(theirs))
+    assert [name for name, _ in new] == ["head.weight", "head.bias"]
+    assert [name for name, _ in unused] == ["fc.weight", "fc.bias"]
+    assert torch.equal(ours.head.weight, before) and torch.equal(ours.stem[0].weight, theirs.stem[0].weight)
+
+
+@pytest.mark.parametrize("head", ["", "head."])
+def test_several_heads_are_left_as_they_are_and_weights_need_none(head: str) -> None:
+    ours, theirs = resnet(num_classes={"digit": 10, "thickness": 5}), resnet()
+    before = ours.head["digit"].weight.clone()
+    state = {name: value for name, value in renamed(theirs).items() if head or not name.startswith("fc.")}
+    new, unused = load_published(ours, state)
+    assert [name for name, _ in new][::2] == ["head.digit.weight", "head.thickness.weight"]
+    assert len(unused) == (2 if head else 0)
+    assert torch.equal(ours.head["digit"].weight, before) and torch.equal(ours.stem[0].weight, theirs.stem[0].weight)
+
+
+def test_a_layers_tensors_may_be_in_any_order_and_counters_be_missing() -> None:
+    """As in the files of torchvision that are older than batch norm's counter."""
+    ours, theirs = resnet(), randomize(resnet())
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+    state = {name: value for name, value in renamed(theirs).items() if "num_batches" not in name}
+    layers: dict[str, list[str]] = {}
+    for name in state:
+        layers.setdefault(name.rpartition(".")[0], []).append(name)
+    turned = {name: state[name] for names in layers.values() for name in reversed(names)}
+    assert list(turned) != list(state) and load_published(ours, turned) == ([], [])
+    for name, value in ours.state_dict().items():
+        assert "num_batches" in name or torch.equal(value, theirs.state_dict()[name])
+
+
+def test_the_nets_own_names_are_followed_in_any_order() -> None:
+    ours, theirs = resnet(), resnet()
+    assert load_published(ours, dict(reversed(theirs.state_dict().items()))) == ([], [])
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (
+            {"in_channels": 1},
+            r"where ResNet has stem\.0\.weight \(8, 3, 3, 3\), they have stem\.0\.weight \(8, 1, 3, 3\)",
+        ),
+        ({"depths": (1, 2)}, r"where ResNet has head\.weight|they have layers\.2"),
+        ({"depths": (1,), "dims": (8,)}, r"they have (nothing|fc)"),
+        ({"dims": (8, 24)}, r"they have layers\.1\.\S+ \(24, "),
+    ],
+)
+def test_weights_of_another_net_are_refused_by_the_first_tensor_that_does_not_fit_and_change_nothing(
+    other: dict[str, object], words: str
+) -> None:
+    ours = resnet()
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    with pytest.raises(ValueError, match=f"They are of another net: .*{words}"):
+        load_published(ours, renamed(resnet(**other)))
+    assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
+
+
+def test_a_tensor_of_another_kind_does_not_fit_though_its_shape_does() -> None:
+    ours = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    swapped = {"a.weight": torch.zeros(4, 4), "a.bias": torch.zeros(4), "b.running_mean": torch.zeros(4)}
+    rest = {"b.running_var": torch.zeros(4), "c.weight": torch.zeros(2, 4), "c.bias": torch.zeros(2)}
+    with pytest.raises(ValueError, match=r"1\.weight \(4,\), they have b\.running_mean \(4,\)"):
+        load_published(ours, {**swapped, **rest})
+    integers = {name: value.long() for name, value in nn.Linear(4, 4).state_dict().items()}
+    with pytest.raises(ValueError, match="another net"):
+        load_published(nn.Linear(4, 4), integers)
