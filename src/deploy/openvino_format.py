@@ -98,6 +98,10 @@ def convert_onnx(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[
 
     onnx_model, onnx_names, attends = onnx_format.convert(net, input_shape)
     model = ov.Core().read_model(onnx_model.SerializeToString())
+    results = {node.output[0]: node.name for node in onnx_model.graph.node if node.name in onnx_names}
+    for operation in model.get_ordered_ops():
+        if (name := operation.get_friendly_name()) in results:  # a sum's, after its product, goes by its result
+            operation.set_friendly_name(f"{results[name]}/{name}")
     kinds = [kind for kinds in PLACES.values() for kind in kinds]
     nodes = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in kinds]
     found = {node: onnx_names.get(node.partition("/")[0]) for node in nodes}  # some nodes become several
