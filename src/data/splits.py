@@ -1,4 +1,4 @@
-"""Base of the DataModules for classification: three splits, their loaders, and their description."""
+"""Bases of the DataModules: three splits and their loaders; for images with classes, their description as well."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -10,42 +10,25 @@ from torch import Tensor
 from src.data.resumable_loader import Resumable, can_pin_memory, check_batch_size
 
 
-class SplitDataModule(L.LightningDataModule, ABC):
+class ThreeSplits(L.LightningDataModule, ABC):
     """Serve a training, a validation and a test set, which `setup` of a subclass creates.
 
     Args:
-        channels: of the served images: 3 for RGB, 1 for grey.
-        image_size: height and width of the served images.
         batch_size: of all ranks together.
         pin_memory: copy batches to page-locked memory, for a GPU.
 
     Raises:
-        ValueError: the number of channels or the batch size is invalid.
+        ValueError: the batch size is invalid.
     """
 
-    resize: str  # how an image is resized to `image_size`, see `src.predictor`
-
-    def __init__(self, channels: int, image_size: int, batch_size: int, pin_memory: bool) -> None:
+    def __init__(self, batch_size: int, pin_memory: bool) -> None:
         super().__init__()
         check_batch_size(batch_size)
-        if channels not in (1, 3):
-            raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
-        self.channels, self.image_size, self.batch_size = channels, image_size, batch_size
-        self.mode = "L" if channels == 1 else "RGB"
+        self.batch_size = batch_size
         self.pin_memory = pin_memory and can_pin_memory()
-        self.mean: Any = None  # of the pixels for each channel, in [0, 1]
-        self.std: Any = None
         self.data_train: Any = None
         self.data_val: Any = None
         self.data_test: Any = None
-
-    @abstractmethod
-    def heads(self) -> dict[str, list[str]]:
-        """Return the class names of each head."""
-
-    @abstractmethod
-    def labels_of(self, split: Any) -> Tensor:
-        """Return the labels (N,) of a split for the first head."""
 
     @abstractmethod
     def checksum_of(self, split: Any) -> str:
@@ -60,27 +43,9 @@ class SplitDataModule(L.LightningDataModule, ABC):
         splits = {"train": self.data_train, "val": self.data_val, "test": self.data_test}
         return {name: split for name, split in splits.items() if split is not None}
 
-    def class_counts(self) -> dict[str, Tensor]:
-        """Count the images of each class (num_classes,) of the first head, in each split that is not empty."""
-        num_classes = len(next(iter(self.heads().values())))
-        splits = {name: split for name, split in self.splits().items() if len(split)}
-        return {name: torch.bincount(self.labels_of(split), minlength=num_classes) for name, split in splits.items()}
-
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of each split."""
         return {name: self.checksum_of(split) for name, split in self.splits().items()}
-
-    def input_card(self) -> dict[str, Any]:
-        """Describe the preprocessing of an image and the class names of each head; see `src.predictor`."""
-        assert self.mean is not None and self.std is not None, "call setup() first"
-        return {
-            "mode": self.mode,
-            "resize": self.resize,
-            "image_size": self.image_size,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "heads": self.heads(),
-        }
 
     def train_dataloader(self) -> Resumable:
         """Shuffled and augmented batches of the training set."""
@@ -100,3 +65,54 @@ class SplitDataModule(L.LightningDataModule, ABC):
         if self.batch_size % world_size:
             raise ValueError(f"batch_size={self.batch_size} must be a multiple of the {world_size} processes.")
         return self.make_loader(split, train, self.batch_size // world_size, rank, world_size)
+
+
+class SplitDataModule(ThreeSplits):
+    """Serve images of one size, with their classes.
+
+    Args:
+        channels: of the served images: 3 for RGB, 1 for grey.
+        image_size: height and width of the served images.
+        batch_size: of all ranks together.
+        pin_memory: copy batches to page-locked memory, for a GPU.
+
+    Raises:
+        ValueError: the number of channels or the batch size is invalid.
+    """
+
+    resize: str  # how an image is resized to `image_size`, see `src.predictor`
+
+    def __init__(self, channels: int, image_size: int, batch_size: int, pin_memory: bool) -> None:
+        super().__init__(batch_size, pin_memory)
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
+        self.channels, self.image_size = channels, image_size
+        self.mode = "L" if channels == 1 else "RGB"
+        self.mean: Any = None  # of the pixels for each channel, in [0, 1]
+        self.std: Any = None
+
+    @abstractmethod
+    def heads(self) -> dict[str, list[str]]:
+        """Return the class names of each head."""
+
+    @abstractmethod
+    def labels_of(self, split: Any) -> Tensor:
+        """Return the labels (N,) of a split for the first head."""
+
+    def class_counts(self) -> dict[str, Tensor]:
+        """Count the images of each class (num_classes,) of the first head, in each split that is not empty."""
+        num_classes = len(next(iter(self.heads().values())))
+        splits = {name: split for name, split in self.splits().items() if len(split)}
+        return {name: torch.bincount(self.labels_of(split), minlength=num_classes) for name, split in splits.items()}
+
+    def input_card(self) -> dict[str, Any]:
+        """Describe the preprocessing of an image and the class names of each head; see `src.predictor`."""
+        assert self.mean is not None and self.std is not None, "call setup() first"
+        return {
+            "mode": self.mode,
+            "resize": self.resize,
+            "image_size": self.image_size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "heads": self.heads(),
+        }

@@ -73,7 +73,10 @@ class Task(L.LightningModule, ABC):
 
     @abstractmethod
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the target (B, …) of each output for a prepared batch, in the order of the outputs."""
+        """Return the target (B, …) of each output for a prepared batch, in the order of the outputs.
+
+        After them may come what else metrics need, under other names, such as a forecast to compare with.
+        """
 
     @abstractmethod
     def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
