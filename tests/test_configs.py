@@ -16,7 +16,7 @@ from src.run.instantiate import instantiate, instantiate_all
 
 FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rglob("*.yaml"))
 # files that are not chosen by themselves, and who includes them
-PARTS = {"data/base", "model/base", "model/task", "experiment/base", "local", "quantization"}
+PARTS = {"data/base", "model/base", "model/task", "model/input", "experiment/base", "local", "quantization"}
 OF_A_RUN = ("eval", "export", "predict")
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
 COUNTS = {"model": 66, "data": 9, "experiment": 26, "trainer": 7, "callbacks": 15, "logger": 6, "debug": 5}
@@ -32,6 +32,7 @@ COUNTS |= {
     "model/scheduler": 5,
     "model/criterion": 1,
     "model/task": 3,
+    "model/input": 1,
     "data/augmentation": 5,
 }
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
@@ -116,7 +117,8 @@ def test_what_runs_sweeps_can_be_built(path: Path) -> None:
 @pytest.mark.parametrize("part", [path for path in FILES if str(path.parent) in PARTS], ids=str)
 def test_a_part_is_included_somewhere(part: Path) -> None:
     name = re.compile(
-        rf"- (.*(task@_here_|quantization): {part.name}|(base/|task/)?{part.name}(@_here_)?)$", re.MULTILINE
+        rf"- (.*(task@_here_|input@_here_|quantization): {part.name}|(base/|task/)?{part.name}(@_here_)?)$",
+        re.MULTILINE,
     )
     users = [path for path in CONFIGS.rglob("*.yaml") if name.search(path.read_text())]
     assert users or part.parent.name == "local"

@@ -16,6 +16,8 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from src.models.example_inputs import example_inputs
+
 CONVOLUTIONS = tuple(f"aten.conv{n}d.{kind}" for n in (1, 2, 3) for kind in ("default", "padding"))
 LAYERS = (*CONVOLUTIONS, "aten.linear.default")
 ATTENTION = "aten.scaled_dot_product_attention.default"
@@ -28,8 +30,8 @@ def inference_copy(net: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     compute both within the convolution), and an adaptive pool that leaves the size as it is is left out.
 
     Args:
-        net: maps images (B, C, H, W) to outputs (B, …).
-        input_shape: (C, H, W).
+        net: maps inputs (B, …) to outputs (B, …).
+        input_shape: of one input; see `src.models.task.Task`.
     """
     net = copy.deepcopy(net).eval().to(memory_format=torch.contiguous_format)
     program = trace(net, input_shape)
@@ -72,11 +74,11 @@ def trace(net: nn.Module, input_shape: Sequence[int]) -> ExportedProgram:
     """The whole of a net as a graph, for batches of any size.
 
     Raises:
-        ValueError: the net does something that torch.export cannot follow, or takes more than images.
+        ValueError: the net does something that torch.export cannot follow, or takes more than one input.
     """
     with quiet("torch.export", "torch.fx"):
         try:
-            return torch.export.export(net, (torch.zeros(2, *input_shape),), dynamic_shapes=({0: Dim("batch")},))
+            return torch.export.export(net, (example_inputs(2, input_shape),), dynamic_shapes=({0: Dim("batch")},))
         except Exception as error:  # whatever a tracer raises
             raise ValueError(f"The net cannot be exported: torch.export cannot follow it. {sentence(error)}") from error
 

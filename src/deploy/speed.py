@@ -15,6 +15,7 @@ from torch import nn
 
 from src.deploy.inference_net import quiet
 from src.models.compiling import first_line
+from src.models.example_inputs import noise_inputs
 from src.predictor import Run, input_shape, load, read_card
 from src.speed.benchmark import measure_inference
 from src.speed.measure import MEMORY_FORMATS, blocks, inference_step, latencies
@@ -32,16 +33,14 @@ def compare_speeds(
     Args:
         net: it is not changed.
         exported: the folders of models that this process has exported, under their names: they are trusted.
-        input_shape: (C, H, W) of an image.
+        input_shape: of one input; see `src.models.task.Task`.
         seconds: for each model and figure.
         compiled: torch.compile exported torch models first, where that works.
 
     Returns:
-        `latency_ms` of a single image and `images_per_second` at batch 32, medians; under "fp32" and the given names.
+        `latency_ms` of a single input and `images_per_second` at batch 32, medians; under "fp32" and the given names.
     """
-    single, batch = (
-        np.random.default_rng(0).standard_normal((size, *input_shape), np.float32) for size in (1, BATCH_SIZE)
-    )
+    single, batch = (noise_inputs(size, input_shape).numpy() for size in (1, BATCH_SIZE))
     net = copy.deepcopy(net)
     threads = torch.get_num_threads()
     runs = {name: ready_to_run(folder, compiled, batch, threads, trusted=True) for name, folder in exported.items()}
@@ -73,7 +72,7 @@ def measure_exported(folder: str, cfg: DictConfig) -> dict[str, Any]:
     """
     card = read_card(folder)
     sizes = (1, *cfg.inference_batch_sizes)
-    batches = {size: torch.randn(size, *input_shape(card)).numpy() for size in sizes}
+    batches = {size: noise_inputs(size, input_shape(card)).numpy() for size in sizes}
     run = ready_to_run(Path(folder), cfg.compiled, batches[1], torch.get_num_threads(), cfg.trusted)
     return {
         "model": folder,

@@ -10,20 +10,21 @@ from torch.export import Dim
 from torch.fx import GraphModule, Node
 
 from src.deploy.inference_net import CONVOLUTIONS, LAYERS, layers, quiet, trace
+from src.models.example_inputs import example_inputs
 
 FILE = "model.pt2"
 
 
 class InBfloat16(nn.Module):
-    """A net whose weights and arithmetic are bfloat16, while images and outputs are float32."""
+    """A net whose weights and arithmetic are bfloat16, while inputs and outputs are as they were."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net.bfloat16()
 
-    def forward(self, images: Tensor) -> Any:
-        """Map images (B, C, H, W) to outputs (B, …)."""
-        outputs = self.net(images.bfloat16())
+    def forward(self, inputs: Tensor) -> Any:
+        """Map inputs (B, …) to outputs (B, …)."""
+        outputs = self.net(inputs.bfloat16() if inputs.is_floating_point() else inputs)
         return {name: x.float() for name, x in outputs.items()} if isinstance(outputs, dict) else outputs.float()
 
 
@@ -68,7 +69,7 @@ def write_int8(
         quantised = convert_pt2e(prepared)
         move_exported_model_to_eval(quantised)
         drop_unused_tensors(quantised)
-        example = (torch.zeros(2, *input_shape),)
+        example = (example_inputs(2, input_shape),)
         final = torch.export.export(quantised, example, dynamic_shapes=({0: Dim("batch")},))
         torch.export.save(final, folder / FILE)
     calls = [node for node in final.graph.nodes if str(node.target) in LAYERS]

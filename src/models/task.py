@@ -13,30 +13,36 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from src.models.compiling import why_not_compilable
+from src.models.example_inputs import example_inputs, moved_to, noise_inputs
 from src.models.schedulers import Schedule
 
 log = logging.getLogger(__name__)
 
-Batch = Sequence[Tensor]  # images (B, C, H, W), perhaps further inputs (B, …), and targets (B, …) last
+# images (B, C, H, W), series (B, T, F) or tokens (B, T), perhaps further inputs (B, …), and targets (B, …) last
+Batch = Sequence[Tensor]
 Outputs = dict[str, Tensor]  # by name: (B, …) each
 
 
 @runtime_checkable
 class DescribesInputs(Protocol):
-    """A DataModule that describes how images are preprocessed and labelled."""
+    """A DataModule that describes its inputs, how they are preprocessed, and their labels."""
 
     def input_card(self) -> dict[str, Any]:
-        """Return `mode`, `resize`, `image_size`, `mean`, `std`, and `heads`: the class names of each label."""
+        """Return the `input` and its entries (see `src.predictor`), and `heads`: the class names of each label.
+
+        For an "image", which is assumed without `input`: `mode`, `resize`, `image_size`, `mean` and `std`. For a
+        "series": `length`, `features`, `mean` and `std`. For "tokens": `length` and `vocabulary_size`.
+        """
 
 
 class Task(L.LightningModule, ABC):
     """Train a net. Subclasses define what is learnt; callbacks, export and prediction use only this interface.
 
     Args:
-        net: maps images (B, C, H, W), and further inputs if it takes any, to a tensor (B, …) or a dict of tensors.
+        net: maps inputs (B, …), and further ones if it takes any, to a tensor (B, …) or a dict of tensors.
         optimizer: called with the parameter groups.
         scheduler: called with the optimizer, `total_steps` and `steps_per_epoch`; see `src.models.schedulers`.
-        input_shape: (C, H, W) of an image, for the summary and the graph.
+        input_shape: (C, H, W) of an image, (T, F) of a series or (T,) of tokens, for the summary and the graph.
         score: the metric by which models are compared, such as `acc` for `val/acc`.
         mode: "max" if a higher score is better, "min" if a lower one is.
         compile: compile the net with torch.compile before training; "auto": if that works on this machine.
@@ -65,7 +71,7 @@ class Task(L.LightningModule, ABC):
             raise ValueError(f"compile={compile} must be true, false or auto.")
         self.net = net
         self.score, self.mode = score, mode
-        self.example_input_array = torch.zeros(2, *input_shape)  # (2, C, H, W)
+        self.example_input_array = example_inputs(2, input_shape)  # (2, …)
         self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
         self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
 
@@ -173,11 +179,11 @@ class Task(L.LightningModule, ABC):
             super().__setattr__(name, value)
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Map images (B, C, H, W), and further inputs if the net takes any, to what the net returns."""
+        """Map inputs (B, …), and further ones if the net takes any, to what the net returns."""
         return self.net(*inputs)
 
     def named_outputs(self, *inputs: Tensor) -> Outputs:
-        """Map images (B, C, H, W), and further inputs if the net takes any, to outputs (B, …) by name."""
+        """Map inputs (B, …), and further ones if the net takes any, to outputs (B, …) by name."""
         outputs = self.net(*inputs)
         return outputs if isinstance(outputs, dict) else {self.output_name: outputs}
 
@@ -187,22 +193,21 @@ class Task(L.LightningModule, ABC):
         return {**facts, "outputs": self.output_card(input_card), "score": self.score}
 
     def example_batch(self, batch_size: int) -> Batch:
-        """Make a batch of noise to time train steps with: images (B, C, H, W) and matching targets."""
+        """Make a batch of noise to time train steps with: inputs (B, …) and matching targets."""
         assert isinstance(self.example_input_array, Tensor)
-        images = torch.randn(batch_size, *self.example_input_array.shape[1:])
+        inputs = noise_inputs(batch_size, self.example_input_array.shape[1:])
         outputs = self.example_outputs()
         shaped = {name: output[:1].expand(batch_size, *output.shape[1:]) for name, output in outputs.items()}
-        return images, self.example_targets(shaped)
+        return inputs, self.example_targets(shaped)
 
     def example_outputs(self) -> Outputs:
         """Return what the net makes of `example_input_array`, for the shapes of its outputs."""
         assert isinstance(self.example_input_array, Tensor)
-        parameter = next(self.net.parameters(), self.example_input_array)
-        images = self.example_input_array.to(parameter)  # of the device and dtype of the weights
+        inputs = moved_to(self.net, self.example_input_array)
         training = self.net.training
         self.net.eval()
         with torch.no_grad():
-            outputs = self.named_outputs(images)
+            outputs = self.named_outputs(inputs)
         self.net.train(training)
         return outputs
 

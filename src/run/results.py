@@ -16,6 +16,7 @@ from torch import Tensor
 
 from src.config.stored_config import UNKNOWN
 from src.models.counting import count_macs, count_parameters
+from src.models.example_inputs import moved_to
 from src.run.checkpoints import read_checkpoint
 from src.run.differences import flat
 from src.run.file_names import METRICS
@@ -65,8 +66,7 @@ def report(cfg: DictConfig, objects: dict[str, Any], metrics: dict[str, float]) 
     metrics |= record.timing_metrics()
     if not trainer.is_global_zero:
         return
-    image = model.example_input_array[:1].to(next(model.parameters()))  # with the device and dtype of the weights
-    metrics["macs"] = count_macs(model.net, image)
+    metrics["macs"] = count_macs(model.net, moved_to(model.net, model.example_input_array[:1]))
     record.write(METRICS, metrics)
     compared = {**record.choices, **hyperparameters(record.config)}
     for logger in trainer.loggers:

@@ -20,14 +20,19 @@ FILES = sorted(path.stem for path in Path(components.__path__[0]).glob("*.py") i
 
 
 def nets_in(file: str) -> list[type[nn.Module]]:
-    """The nets that a file defines; modules that take no `image_size` are their parts."""
+    """The nets that a file defines; modules that take no `image_size` or `length` are their parts."""
     module = importlib.import_module(f"src.models.components.{file}")
     classes = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, nn.Module)]
     own = [value for value in classes if value.__module__ == module.__name__]
-    return [value for value in own if "image_size" in inspect.signature(value).parameters]
+    return [value for value in own if {"image_size", "length"} & set(inspect.signature(value).parameters)]
 
 
-NETS = [net for file in FILES for net in nets_in(file) if "num_classes" in inspect.signature(net).parameters]
+def takes(net: type[nn.Module], *names: str) -> bool:
+    return set(names) <= set(inspect.signature(net).parameters)
+
+
+NETS = [net for file in FILES for net in nets_in(file) if takes(net, "num_classes", "image_size")]
+SEQUENCE_NETS = [net for file in FILES for net in nets_in(file) if takes(net, "num_classes", "length")]
 every_net = pytest.mark.parametrize("net_class", NETS, ids=lambda net: net.__name__)
 
 

@@ -1,4 +1,4 @@
-"""What several nets share: the head, attention, and the checks of sizes and inputs."""
+"""What several nets share: the head, attention, the first layer of sequences, and the checks of sizes and inputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -52,6 +52,17 @@ def check_images(x: Tensor, in_channels: int, image_size: int | None = None) -> 
     if x.ndim != 4 or x.shape[1] != in_channels or tuple(x.shape[2:]) != sizes:
         size = image_size or "any"
         raise ValueError(f"The input is {tuple(x.shape)}, but the net takes (batch, {in_channels}, {size}, {size}).")
+
+
+def check_sequences(x: Tensor, in_features: int | None, length: int) -> None:
+    """Check that x is a batch of series (B, T, in_features), or for None of tokens (B, T), of at most `length` steps.
+
+    Raises:
+        ValueError: says what shape came and what shape the net was built for.
+    """
+    if (x.ndim, *x.shape[2:]) != ((2,) if in_features is None else (3, in_features)) or not 1 <= x.shape[1] <= length:
+        takes = f"(batch, steps, {in_features})" if in_features else "tokens (batch, steps)"
+        raise ValueError(f"The input is {tuple(x.shape)}, but the net takes {takes} of at most {length} steps.")
 
 
 def autocast_on_cpu(x: Tensor) -> bool:
@@ -143,6 +154,60 @@ def make_head(in_features: int, num_classes: NumClasses) -> nn.Linear | Heads:
     return Heads(in_features, num_classes)
 
 
+class StepEmbedding(nn.Module):
+    """Turn each step of a sequence into a vector, and tell the steps of a sequence from the padding after it.
+
+    Args:
+        in_features: of series (B, T, in_features), all of whose steps are valid.
+        vocabulary_size: of tokens (B, T), int64, from 1 to `vocabulary_size - 1`; 0 is padding. Give one of the two.
+        length: the most steps that an input may have.
+        embed_dim: width of a vector; None: series stay as they are.
+
+    Raises:
+        ValueError: a size is below 1, or not one of `in_features` and `vocabulary_size` is given.
+    """
+
+    def __init__(
+        self, in_features: int | None, vocabulary_size: int | None, length: int, embed_dim: int | None
+    ) -> None:
+        super().__init__()
+        given = {"in_features": in_features, "vocabulary_size": vocabulary_size, "embed_dim": embed_dim}
+        check_positive(length=length, **{name: size for name, size in given.items() if size is not None})
+        if (in_features is None) == (vocabulary_size is None):
+            raise ValueError(
+                f"in_features={in_features} and vocabulary_size={vocabulary_size}: give the one for series, or the "
+                "other for tokens."
+            )
+        self.in_features, self.length = in_features, length
+        self.width: int  # of a vector
+        self.project: nn.Module
+        if vocabulary_size is not None:
+            assert embed_dim is not None, "tokens need a width"
+            self.project, self.width = nn.Embedding(vocabulary_size, embed_dim, padding_idx=0), embed_dim
+        elif in_features is not None:
+            self.project = nn.Linear(in_features, embed_dim) if embed_dim else nn.Identity()
+            self.width = embed_dim or in_features
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map a batch of sequences to vectors (B, T, D) and a mask (B, T) of valid steps; None if all are.
+
+        The first step counts as valid even in a sequence without tokens.
+        """
+        check_sequences(x, self.in_features, self.length)
+        if self.in_features is not None:
+            return self.project(x), None
+        first = torch.arange(x.shape[1], device=x.device) == 0  # (T,)
+        return self.project(x), (x != 0) | first
+
+
+def last_valid(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the vector (B, D) of the last valid step of (B, T, D), by a mask (B, T)."""
+    if mask is None:
+        return x[:, -1]
+    last = mask.sum(dim=1) - 1  # (B,)
+    return x.gather(1, last[:, None, None].expand(-1, 1, x.shape[2])).squeeze(1)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017, arXiv 1706.03762).
 
@@ -165,18 +230,19 @@ class Attention(nn.Module):
         self.proj = nn.Linear(embed_dim, embed_dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens (B, N, D) to tokens (B, N, D)."""
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map tokens (B, N, D) to tokens (B, N, D); none attends to those where the mask (B, N) is false."""
         batch, tokens, dim = x.shape
+        masks = () if mask is None else (mask[:, None, None],)  # (B, 1, 1, N)
         qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, -1)  # (B, N, 3, heads, D / heads)
         q, k, v = qkv.permute(
             2, 0, 3, 1, 4
         ).contiguous()  # (B, heads, N, D / heads) each; one copy speeds up the kernel
         if self.training and autocast_on_cpu(x):
             with torch.autocast("cpu", enabled=False):  # the backward kernel is several times slower in bfloat16
-                x = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+                x = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), *masks)
         else:
-            x = F.scaled_dot_product_attention(q, k, v)
+            x = F.scaled_dot_product_attention(q, k, v, *masks)
         return self.dropout(self.proj(x.transpose(1, 2).reshape(batch, tokens, dim)))  # (B, N, D)
 
 

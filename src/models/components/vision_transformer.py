@@ -33,9 +33,9 @@ class Block(nn.Module):
         self.mlp = MLP(embed_dim, hidden_dim, dropout)
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens (B, N, D) to tokens (B, N, D)."""
-        x = x + self.drop_path(self.attention(self.norm1(x)))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map tokens (B, N, D) to tokens (B, N, D); none attends to those where the mask (B, N) is false."""
+        x = x + self.drop_path(self.attention(self.norm1(x), mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
