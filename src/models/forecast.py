@@ -27,8 +27,9 @@ class Forecaster(nn.Module):
         horizon: H, the number of steps to forecast.
         season: steps after which the series about repeats itself.
         residual: what the net's output is added to: "last", the last value; "season", the last season, repeated;
-            "none", nothing. With the former two the net sees windows less their last value, so that it need not know
-            the level of a series (as NLinear does: Zeng et al. 2022, arXiv 2205.13504).
+            "none", nothing. With the former two each window is normalised by its own mean and standard deviation, and
+            the output is multiplied by the latter (Kim et al. 2022, "Reversible Instance Normalization"), so that the
+            net need not know the level and the spread of a series, which change with time.
 
     Raises:
         ValueError: `residual` has another value.
@@ -44,9 +45,12 @@ class Forecaster(nn.Module):
         """Map windows (B, T, F) to forecasts (B, H, F), both normalised."""
         if self.residual == "none":
             return self._steps(windows)
-        last = windows[:, -1:]  # (B, 1, F)
-        simple = last if self.residual == "last" else seasonal_naive(windows, self.horizon, self.season)
-        return simple + self._steps(windows - last)
+        centred = windows - windows.mean(dim=1, keepdim=True)  # (B, T, F)
+        std = (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()  # (B, 1, F)
+        steps = std * self._steps(centred / std)  # (B, H, F)
+        return steps + (
+            windows[:, -1:] if self.residual == "last" else seasonal_naive(windows, self.horizon, self.season)
+        )
 
     def _steps(self, windows: Tensor) -> Tensor:
         """Return the net's output for windows (B, T, F) as steps (B, H, F)."""
