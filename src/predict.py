@@ -17,7 +17,15 @@ from omegaconf import DictConfig
 
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
-from src.predictor import check_all_predicted, check_outputs, find_images, load, report_rows
+from src.predictor import (
+    check_all_predicted,
+    check_drawable,
+    check_outputs,
+    find_files,
+    input_kind,
+    load,
+    report_rows,
+)
 from src.run.reuse import check_run_config, chosen_run, load_run_config
 
 
@@ -31,8 +39,8 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     if cfg.exported and (cfg.run_dir or cfg.ckpt_path):
         raise ValueError(f"model={cfg.exported} and a run are given: choose one of them to predict with.")
     check_outputs(cfg.out, cfg.sheet, cfg.images, cfg.vectors)
-    paths = find_images([cfg.input] if isinstance(cfg.input, str) else list(cfg.input))
-    check_not_overwritten(paths, {"out": cfg.out, "sheet": cfg.sheet, "vectors": cfg.vectors})
+    inputs = [cfg.input] if isinstance(cfg.input, str) else list(cfg.input)
+    find_files(inputs)  # of any kind, to report a wrong name before the model is loaded
     if cfg.exported:
         predictor = load(cfg.exported, trusted=cfg.trusted)
     else:
@@ -41,16 +49,19 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         from src.deploy.serving import predictor_of_run  # imports torch; mistakes above are answered before
 
         predictor = predictor_of_run(cfg, ckpt_path)
+    check_drawable(predictor.card, cfg.sheet)
+    paths = find_files(inputs, [input_kind(predictor.card)])
+    check_not_overwritten(paths, {"out": cfg.out, "sheet": cfg.sheet, "vectors": cfg.vectors})
     rows = list(predictor.predict(paths, cfg.top, cfg.images, cfg.vectors))
     report_rows(rows, predictor.card["outputs"], cfg.out, cfg.sheet)
     return rows, {"cfg": cfg, "predictor": predictor}
 
 
 def check_not_overwritten(paths: Sequence[str | Path], outputs: Mapping[str, str | None]) -> None:
-    """Raise ValueError if an output file is one of the images, also under another name."""
+    """Raise ValueError if an output file is one of the inputs, also under another name."""
     for name, output in outputs.items():
         if output and Path(output).exists() and any(Path(output).samefile(path) for path in paths):
-            raise ValueError(f"{name}={output} is one of the images: name another file to write.")
+            raise ValueError(f"{name}={output} is one of the inputs: name another file to write.")
 
 
 def prepare_command_line() -> None:

@@ -3,6 +3,8 @@
 Every exported model comes with a copy of this file, `predict.py`:
 
     python predict.py photo.png 'more/*.jpg' --top 3 --out predictions.csv
+
+Models of series read .npy and .csv files, models of text .txt files.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import secrets
 import stat
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from fnmatch import fnmatchcase
 from functools import cache
@@ -48,9 +50,11 @@ FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "P
 RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # the package that runs each format
 RESIZES = ("centre_crop", "pad_or_stretch")
 MAX_IMAGE_SIZE = 16384
+MAX_STEPS, MAX_FEATURES = 1_000_000, 16384
+VOCABULARY_SIZE = 257  # token 0 is padding, and 1 to 256 are bytes
 BATCH_SIZE = 32
-UNREAD = "cannot be read as an image"
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images (B, C, H, W) to outputs (B, …) by name
+UNREAD = "cannot be read as"
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # inputs (B, …) to outputs (B, …) by name
 
 
 # ---- images
@@ -86,9 +90,9 @@ def read_image(path: str | Path, mode: str) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         return image.convert(mode)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} {UNREAD}: its format is unknown, or it is damaged") from error
+        raise ValueError(f"{path} {UNREAD} an image: its format is unknown, or it is damaged") from error
     except Exception as error:  # decoders raise anything on damaged files
-        raise ValueError(f"{path} {UNREAD}: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"{path} {UNREAD} an image: {str(error) or type(error).__name__}") from error
 
 
 def fit_image(image: Image.Image, resize: str, image_size: int) -> Image.Image:
@@ -122,9 +126,122 @@ def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))
 
 
+# ---- series and text
+def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
+    """Read a series from a .npy file or a .csv file, which may begin with a row of names.
+
+    Returns:
+        An input of the net: float32 (T, F), normalised.
+
+    Raises:
+        ValueError: the file cannot be read, is of another shape than the model takes, or holds something else than
+            numbers.
+    """
+    readers = {".npy": read_npy, ".csv": read_csv}
+    reader = readers.get(Path(path).suffix.lower())
+    try:
+        if reader is None:
+            raise ValueError(f"its name must end in {' or '.join(readers)}")
+        values, numbers, names = reader(path)
+        if values.ndim == 1:
+            values = values[:, None]
+        if values.ndim != 2 or values.shape[1] != card["features"]:
+            found = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
+            raise ValueError(f"it has {found}, but the model takes features={card['features']}")
+        if len(values) != card["length"]:
+            raise ValueError(f"it has {len(values)} steps, but the model takes length={card['length']}")
+        for row, column in np.argwhere(~np.isfinite(values))[:1]:
+            name = names[column] if names else str(column + 1)
+            raise ValueError(f"row {numbers[row]}, column {name} is {values[row, column]}")
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} {UNREAD} a series: {error}") from error
+    return (values.astype(np.float32) - np.float32(card["mean"])) / np.float32(card["std"])
+
+
+def read_npy(path: str | Path) -> tuple[np.ndarray, Sequence[int], list[str]]:
+    """Read an array of numbers; returns it with the numbers of its rows and no names.
+
+    Raises:
+        ValueError: it is no such array.
+    """
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError("it is damaged, or holds objects") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or not values.ndim:
+        raise ValueError("it is not an array of real numbers")
+    return values, range(1, len(values) + 1), []
+
+
+def read_csv(path: str | Path) -> tuple[np.ndarray, Sequence[int], list[str]]:
+    """Read a table of numbers; returns it with the numbers of its rows in the file and the names of its columns.
+
+    Raises:
+        ValueError: a cell is not a number, the rows differ in their number of columns, or there are none.
+    """
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        rows = [(reader.line_num, row) for row in reader if row]
+    names = [] if not rows or all(map(parses, rows[0][1])) else rows.pop(0)[1]
+    if not rows:
+        raise ValueError("it has no numbers")
+    columns = len(names or rows[0][1])
+    for number, row in rows:
+        if len(row) != columns:
+            raise ValueError(f"row {number} has {len(row)} columns, but the first has {columns}")
+        for column, cell in enumerate(row):
+            if not parses(cell):
+                raise ValueError(f"row {number}, column {names[column] if names else column + 1} is {cell[:40]!r}")
+    return np.array([row for _, row in rows], dtype=np.float64), [number for number, _ in rows], names
+
+
+def parses(cell: str) -> bool:
+    """Whether a cell of a table is a number, which may be nan."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8.
+
+    Raises:
+        ValueError: it is empty, or not in UTF-8.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+        if not text.strip():
+            raise ValueError("it is empty")
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+        raise ValueError(f"{path} {UNREAD} text: it is not in UTF-8 ({byte})") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} {UNREAD} text: {error}") from error
+    return text
+
+
+def to_tokens(text: str) -> np.ndarray:
+    """Turn a text into tokens (T,), int64: its bytes in UTF-8, plus 1."""
+    return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) + 1
+
+
+def read_tokens(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
+    """Read a text file as an input of the net: tokens (length,), the first `length` ones, followed by padding.
+
+    Raises:
+        ValueError: see `read_text`; or the file has another suffix.
+    """
+    if Path(path).suffix.lower() != ".txt":
+        raise ValueError(f"{path} {UNREAD} text: its name must end in .txt")
+    tokens = to_tokens(read_text(path))[: card["length"]]
+    return np.pad(tokens, (0, card["length"] - len(tokens)))
+
+
 # ---- models
 def read_card(folder: str | Path) -> dict[str, Any]:
-    """Read and check the card of an exported model: how an image becomes its input, and what its outputs mean.
+    """Read and check the card of an exported model: how a file becomes its input, and what its outputs mean.
 
     Raises:
         FileNotFoundError: there is no exported model in the folder, or a file of it is missing.
@@ -145,7 +262,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     if version not in READABLE_VERSIONS:
         raise ValueError(f"{folder} is of version {version}, but this program reads {CARD_VERSION}: export it anew.")
     try:
-        check_card(card, {**FIELDS, **EXPORT_FIELDS})
+        check_card(card, {**fields_of(card), **EXPORT_FIELDS})
     except ValueError as error:
         raise ValueError(f"{folder / CARD} is damaged: {error} Export the model anew.") from error
     check_files(folder, card["files"])
@@ -161,6 +278,11 @@ def is_per_channel(values: Any, card: Mapping[str, Any]) -> bool:
     """Whether a value is a list of numbers: one per channel, or one for all channels."""
     channels = (1,) if card["mode"] == "L" else (1, 3)
     return isinstance(values, list) and len(values) in channels and all(map(is_number, values))
+
+
+def is_per_feature(values: Any, card: Mapping[str, Any]) -> bool:
+    """Whether a value is a list of numbers: one per feature."""
+    return isinstance(values, list) and len(values) == card["features"] and all(map(is_number, values))
 
 
 def are_checksums(values: Any) -> bool:
@@ -182,7 +304,7 @@ def is_output(output: Any) -> bool:
 
 # what each entry of a card must be, and the check for it, which may rely on the entries before
 Field = tuple[str, Callable[[Any, Mapping[str, Any]], bool]]
-FIELDS: dict[str, Field] = {
+IMAGE_FIELDS: dict[str, Field] = {
     "mode": ("L or RGB", lambda value, card: value in ("L", "RGB")),
     "resize": (" or ".join(RESIZES), lambda value, card: value in RESIZES),
     "image_size": (
@@ -194,6 +316,31 @@ FIELDS: dict[str, Field] = {
         "a list of numbers above 0, one per channel",
         lambda value, card: is_per_channel(value, card) and min(value) > 1e-30,
     ),
+}
+LENGTH: Field = (
+    f"an integer from 1 to {MAX_STEPS}",
+    lambda value, card: type(value) is int and 1 <= value <= MAX_STEPS,
+)
+SERIES_FIELDS: dict[str, Field] = {
+    "length": LENGTH,
+    "features": (
+        f"an integer from 1 to {MAX_FEATURES}",
+        lambda value, card: type(value) is int and 1 <= value <= MAX_FEATURES,
+    ),
+    "mean": ("a list of numbers, one per feature", is_per_feature),
+    "std": (
+        "a list of numbers above 0, one per feature",
+        lambda value, card: is_per_feature(value, card) and min(value) > 1e-30,
+    ),
+}
+TOKEN_FIELDS: dict[str, Field] = {
+    "length": LENGTH,
+    "vocabulary_size": (
+        f"{VOCABULARY_SIZE}, padding and all bytes",
+        lambda value, card: type(value) is int and value == VOCABULARY_SIZE,
+    ),
+}
+OUTPUT_FIELDS: dict[str, Field] = {
     "outputs": (
         "the kind of each output by its name, with the names of classes",
         lambda value, card: isinstance(value, dict) and bool(value) and all(map(is_output, value.values())),
@@ -210,6 +357,52 @@ EXPORT_FIELDS: dict[str, Field] = {
     "files": ("checksums by file name", lambda value, card: are_checksums(value)),
     "file": ("one of files", lambda value, card: isinstance(value, str) and value in card["files"]),
 }
+
+
+class InputKind(NamedTuple):
+    """What a model reads."""
+
+    noun: str
+    suffixes: Callable[[], Iterable[str]]  # of its files
+    fields: Mapping[str, Field]  # of its card
+    shape: Callable[[Mapping[str, Any]], tuple[int, ...]]  # of an input of the net, by the card
+    read: Callable[[str | Path, Mapping[str, Any]], np.ndarray]  # a file to an input of the net, by the card
+
+
+INPUTS = {
+    "image": InputKind(
+        "an image",
+        lambda: Image.registered_extensions(),
+        IMAGE_FIELDS,
+        lambda card: ((1 if card["mode"] == "L" else 3), card["image_size"], card["image_size"]),
+        lambda path, card: to_input(read_image(path, card["mode"]), card),
+    ),
+    "series": InputKind(
+        "a series",
+        lambda: (".npy", ".csv"),
+        SERIES_FIELDS,
+        lambda card: (card["length"], card["features"]),
+        read_series,
+    ),
+    "tokens": InputKind("text", lambda: (".txt",), TOKEN_FIELDS, lambda card: (card["length"],), read_tokens),
+}
+IMAGE = "image"  # what cards without `input` describe
+
+
+def input_kind(card: Mapping[str, Any]) -> InputKind:
+    """Return the kind of a model's inputs."""
+    return INPUTS[card.get("input", IMAGE)]
+
+
+def fields_of(card: Mapping[str, Any]) -> dict[str, Field]:
+    """Return the entries that describe a model's inputs and outputs, and what they must be.
+
+    Raises:
+        ValueError: the inputs are of an unknown kind.
+    """
+    if card.get("input", IMAGE) not in tuple(INPUTS):
+        raise ValueError(f"input={str(card['input'])[:80]} must be one of {', '.join(INPUTS)}.")
+    return {**input_kind(card).fields, **OUTPUT_FIELDS}
 
 
 def check_card(card: Mapping[str, Any], fields: Mapping[str, Field]) -> None:
@@ -276,9 +469,9 @@ def read_regular(path: Path) -> bytes:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def input_shape(card: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return the (C, H, W) of the net's input."""
-    return (1 if card["mode"] == "L" else 3), card["image_size"], card["image_size"]
+def input_shape(card: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the shape of the net's input: (C, H, W) of an image, (T, F) of a series, (T,) of tokens."""
+    return input_kind(card).shape(card)
 
 
 def load(folder: str | Path, threads: int | None = None, compiled: bool = False, trusted: bool = False) -> "Predictor":
@@ -392,9 +585,10 @@ class Predictor:
     """A loaded model with its card.
 
     Args:
-        card: `mode`, `resize`, `image_size`, `mean` and `std` of the input, and `outputs`: by name, the `kind` of each
-            output (see `KINDS`) and what that kind needs, such as the `names` of classes.
-        run: maps images (B, C, H, W) to outputs (B, …) by name.
+        card: the kind of `input` (see `INPUTS`; an image by default) and what that kind needs, such as `image_size`,
+            `mean` and `std`; and `outputs`: by name, the `kind` of each output (see `KINDS`) and what that kind needs,
+            such as the `names` of classes.
+        run: maps inputs (B, …) to outputs (B, …) by name.
 
     Raises:
         ValueError: an output is of a kind that this program does not know.
@@ -424,7 +618,7 @@ class Predictor:
         read or an output is not finite.
 
         Args:
-            paths: of the image files.
+            paths: of the files.
             top: the number of classes.
             images: the folder for predicted images.
             vectors: a .npz file, written after the last row: `file` (N,), the files without an error, and the vectors
@@ -447,7 +641,7 @@ class Predictor:
             for path in paths[start : start + BATCH_SIZE]:
                 rows.append({"file": str(path)})
                 try:
-                    inputs.append(to_input(read_image(path, self.card["mode"]), self.card))
+                    inputs.append(input_kind(self.card).read(path, self.card))
                 except ValueError as error:
                     rows[-1]["error"] = str(error)
             results = self.results(np.stack(inputs)) if inputs else {}
@@ -466,16 +660,16 @@ class Predictor:
         if vectors and files:
             write_arrays({"file": np.array(files), **{name: np.stack(rows) for name, rows in arrays.items()}}, vectors)
 
-    def results(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the outputs (B, …) by name for images (B, C, H, W).
+    def results(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs (B, …) by name for inputs (B, …).
 
         Raises:
-            ValueError: the model fails on such images, or has outputs that its card does not name.
+            ValueError: the model fails on such inputs, or has outputs that its card does not name.
         """
         try:
-            results = self.run(images)
+            results = self.run(inputs)
         except Exception as error:  # runtimes raise exceptions of any type
-            raise ValueError(f"The model fails on images of shape {images.shape[1:]}: {one_line(error)}") from error
+            raise ValueError(f"The model fails on inputs of shape {inputs.shape[1:]}: {one_line(error)}") from error
         if results.keys() - self.card["outputs"].keys():
             raise ValueError(f"The model's outputs are {', '.join(results)}: its card names others.")
         return results
@@ -539,16 +733,17 @@ def image_outputs(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 # ---- files
-def find_images(inputs: Sequence[str]) -> list[Path]:
-    """Find the images named by files, folders and patterns such as 'shots/*.png'.
+def find_files(inputs: Sequence[str], kinds: Collection[InputKind] = tuple(INPUTS.values())) -> list[Path]:
+    """Find the inputs of a model named by files, folders and patterns such as 'shots/*.png'.
 
-    Folders are searched recursively for names with an image suffix.
+    Folders are searched recursively for names with a suffix of one of the kinds.
 
     Raises:
         FileNotFoundError: one of the inputs matches no file.
     """
-    suffixes = set(Image.registered_extensions())
-    images: list[Path] = []
+    suffixes = {suffix for kind in kinds for suffix in kind.suffixes()}
+    nouns = " or ".join(kind.noun.removeprefix("an ").removeprefix("a ") for kind in kinds)
+    found: list[Path] = []
     for name in inputs:
         files = [
             file
@@ -558,10 +753,10 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
         ]
         if not files:
             raise FileNotFoundError(
-                f"input={name} names no image: it must be a file, a folder with images in it, or a pattern."
+                f"input={name} names no {nouns}: it must be a file, a folder with such files in it, or a pattern."
             )
-        images += dict.fromkeys(files)  # a pattern may match a folder and its files
-    return images
+        found += dict.fromkeys(files)  # a pattern may match a folder and its files
+    return found
 
 
 def expand_pattern(pattern: str) -> list[Path]:
@@ -726,8 +921,9 @@ def check_all_predicted(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def failed_step(rows: Sequence[Mapping[str, Any]]) -> str:
     """Say what failed for the files without a prediction."""
-    unread = all(UNREAD in row["error"] for row in rows if "error" in row)
-    return "read as an image" if unread else "predicted"
+    errors = [row["error"] for row in rows if "error" in row]
+    nouns = [kind.noun for kind in INPUTS.values() if all(f"{UNREAD} {kind.noun}" in error for error in errors)]
+    return f"read as {nouns[0]}" if nouns else "predicted"
 
 
 def check_outputs(
@@ -751,6 +947,12 @@ def check_outputs(
         raise ValueError(f"images={images} is a file: name a folder.")
     if images and Path(images).is_dir() and any(Path(images).iterdir()):
         raise ValueError(f"images={images} holds files already: name a new or an empty folder.")
+
+
+def check_drawable(card: Mapping[str, Any], sheet: str | Path | None) -> None:
+    """Raise ValueError for a contact sheet of inputs that are not images."""
+    if sheet and input_kind(card) is not INPUTS[IMAGE]:
+        raise ValueError(f"sheet={sheet} can show images only, but this model reads {input_kind(card).noun}.")
 
 
 def printable(text: str) -> str:
@@ -799,8 +1001,8 @@ def report_rows(
 def main() -> None:
     """Predict with the model in this file's folder."""
     parser = argparse.ArgumentParser(description="Predict with the exported model in this folder.")
-    parser.add_argument("input", nargs="+", help="images, folders of images, patterns")
-    parser.add_argument("--top", type=int, default=1, help="the number of classes for each image")
+    parser.add_argument("input", nargs="+", help="files of what the model reads, folders of them, patterns")
+    parser.add_argument("--top", type=int, default=1, help="the number of classes for each file")
     parser.add_argument("--out", help="a .csv or .json file to write")
     parser.add_argument("--sheet", help="a .png file to draw all images and predictions on")
     parser.add_argument("--images", help="a new folder for images that the model predicts")
@@ -809,8 +1011,10 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         check_outputs(arguments.out, arguments.sheet, arguments.images, arguments.vectors)
-        paths = find_images(arguments.input)
+        find_files(arguments.input)  # of any kind, to report a wrong name before the model is loaded
         predictor = load(Path(__file__).parent, trusted=arguments.trusted)
+        check_drawable(predictor.card, arguments.sheet)
+        paths = find_files(arguments.input, [input_kind(predictor.card)])
         rows = list(predictor.predict(paths, arguments.top, arguments.images, arguments.vectors))
         report_rows(rows, predictor.card["outputs"], arguments.out, arguments.sheet)
         check_all_predicted(rows)

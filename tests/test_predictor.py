@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from src.predictor import (
     CARD_VERSION,
     Predictor,
     expand_pattern,
-    find_images,
+    find_files,
     fit_image,
     read_card,
     read_image,
@@ -36,6 +37,7 @@ from src.predictor import (
 GREY = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 CLASSES = {"class": {"kind": "classes", "names": ["a", "b"]}}
+find_images = partial(find_files, kinds=[predictor.INPUTS["image"]])
 BASE = {"mode": "L", "resize": "pad_or_stretch", "image_size": 8, "mean": [0.5], "std": [0.25]}
 
 
@@ -684,7 +686,7 @@ def fails(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 MISFITS = {
-    "another size": (fails, r"^The model fails on images of shape \(1, 8, 8\): Got: 8 Expected: 28$"),
+    "another size": (fails, r"^The model fails on inputs of shape \(1, 8, 8\): Got: 8 Expected: 28$"),
     "more classes": (lambda images: {"class": np.zeros((len(images), 3))}, r"shape \(3,\), but .* names of 2 classes"),
     "a map of classes": (lambda images: {"class": np.zeros((len(images), 2, 4))}, r"shape \(2, 4\), but .* 2 classes"),
     "another output": (brightness, "outputs are class, other: its card names others"),

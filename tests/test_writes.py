@@ -178,5 +178,5 @@ def test_a_prediction_writes_over_no_image(tmp_path: Path) -> None:
     for sheet in (photo, other):
         words = [f"input={photo}", f"sheet={sheet}", "model=nowhere", f"hydra.run.dir={tmp_path}/log"]
         result = run("predict", *words)
-        assert result.stderr.startswith(f"ERROR: sheet={sheet} is one of the images: name another file to write.\n")
+        assert result.stderr.startswith(f"ERROR: sheet={sheet} is one of the inputs: name another file to write.\n")
     assert photo.read_bytes() == before

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from src.data.augmentation import Augmentation
+from src.data.image_sequences import ImageSequences
 from src.data.resumable_loader import Resumable, check_batch_size, draw
 
 
@@ -109,6 +110,7 @@ class InMemoryLoader(TensorLoader):
         mean: of the pixels, for each channel, in [0, 1].
         std: likewise.
         augmentation: applied to raw images and their targets, before normalisation.
+        sequences: turns normalised images into what is served instead of them.
         options: see `TensorLoader`.
     """
 
@@ -121,17 +123,19 @@ class InMemoryLoader(TensorLoader):
         std: Sequence[float],
         *,
         augmentation: Augmentation | None = None,
+        sequences: ImageSequences | None = None,
         **options: Any,
     ) -> None:
         super().__init__(images, targets, batch_size, **options)
-        self.augmentation = augmentation
+        self.augmentation, self.sequences = augmentation, sequences
         std_ = torch.tensor(std).view(-1, 1, 1)
         self._scale = 1 / (255 * std_)  # (C, 1, 1)
         self._shift = -torch.tensor(mean).view(-1, 1, 1) / std_  # (C, 1, 1)
 
     def make_batch(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Return normalised images (B, C, H, W) and targets (B, …), augmented by a seed."""
+        """Return normalised images (B, C, H, W), or their sequences, and targets (B, …), augmented by a seed."""
         images, targets = super().make_batch(indices, seed)
         if self.augmentation is not None:
             images, targets = self.augmentation(images, targets, torch.Generator().manual_seed(seed))
-        return images.float().mul_(self._scale).add_(self._shift), targets
+        images = images.float().mul_(self._scale).add_(self._shift)
+        return images if self.sequences is None else self.sequences(images), targets

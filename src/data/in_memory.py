@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from src.data.attributes import AttributeLabels
 from src.data.augmentation import Augmentation, check_augmentation
 from src.data.batches import InMemoryLoader
 from src.data.class_balance import warn_of_imbalance
+from src.data.image_sequences import ImageSequences
 from src.data.splits import SplitDataModule
 from src.system.wording import counted
 
@@ -33,6 +35,9 @@ class InMemoryDataModule(SplitDataModule):
             See `src.data.augmentation`.
         mean: of the pixels for each channel, in [0, 1]; by default measured on the training set.
         std: likewise.
+        length: serve images as sequences of so many steps; None: as images.
+        features: values of a step; with `length`.
+        permutation_seed: of an order of the steps; see `ImageSequences`.
         shuffle: draw a new order of the training set for every epoch.
         drop_last: drop an incomplete last training batch.
         num_workers: has no effect, because batches come from memory; other DataModules have it.
@@ -61,6 +66,9 @@ class InMemoryDataModule(SplitDataModule):
         augmentation: Augmentation | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        length: int | None = None,
+        features: int | None = None,
+        permutation_seed: int | None = None,
         shuffle: bool = True,
         drop_last: bool = True,
         num_workers: int = 0,
@@ -80,6 +88,13 @@ class InMemoryDataModule(SplitDataModule):
             raise ValueError(f"mean={mean} and std={std} must have a value for each of channels={channels}.")
         if num_workers:
             log.warning("data.num_workers=%d has no effect: batches are cut from memory.", num_workers)
+        if (length is None) != (features is None):
+            raise ValueError(f"length={length} and features={features} must both be given, or neither.")
+        self.sequences = (
+            ImageSequences(length, features, channels, image_size, permutation_seed)
+            if length is not None and features is not None
+            else None
+        )
         self.num_classes, self.val_size = num_classes, val_size
         self.shuffle, self.drop_last = shuffle, drop_last
         self.augmentation, self.mean, self.std = augmentation, mean, std
@@ -117,6 +132,11 @@ class InMemoryDataModule(SplitDataModule):
         if self.mean is None or self.std is None:
             self.mean, self.std = channel_statistics(self.data_train.tensors[0])
         warn_of_imbalance(self.class_counts(), self.own_class_names)
+
+    def input_card(self) -> dict[str, Any]:
+        """Describe the images, or the sequences that they are served as, and the class names of each head."""
+        card = super().input_card()
+        return self.sequences.input_card(card) if self.sequences else card
 
     def heads(self) -> dict[str, list[str]]:
         """Return the class names of each head, or their numbers."""
@@ -178,6 +198,7 @@ class InMemoryDataModule(SplitDataModule):
             shuffle=train and self.shuffle,
             drop_last=train and self.drop_last,
             augmentation=self.augmentation if train else None,
+            sequences=self.sequences,
             seed=self.seed,
             pin_memory=self.pin_memory,
             rank=rank,

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from src.data.batches import TensorLoader
-from src.data.splits import ThreeSplits
+from src.data.splits import LoadedSplits
 
 
-class SeriesDataModule(ThreeSplits):
+class SeriesDataModule(LoadedSplits):
     """Serve windows of a series with the values that follow them. A subclass implements `load`.
 
     The first steps of the series are for training, the next for validation, the last for the test. A split has all

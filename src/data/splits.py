@@ -1,4 +1,4 @@
-"""Bases of the DataModules: three splits and their loaders; for images with classes, their description as well."""
+"""Bases of DataModules: three splits with their loaders; with classes; of images."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -10,8 +10,8 @@ from torch import Tensor
 from src.data.resumable_loader import Resumable, can_pin_memory, check_batch_size
 
 
-class ThreeSplits(L.LightningDataModule, ABC):
-    """Serve a training, a validation and a test set, which `setup` of a subclass creates.
+class LoadedSplits(L.LightningDataModule, ABC):
+    """Serve a training, a validation and a test set of anything, which `setup` of a subclass creates.
 
     Args:
         batch_size: of all ranks together.
@@ -29,6 +29,10 @@ class ThreeSplits(L.LightningDataModule, ABC):
         self.data_train: Any = None
         self.data_val: Any = None
         self.data_test: Any = None
+
+    @abstractmethod
+    def input_card(self) -> dict[str, Any]:
+        """Describe the inputs and their labels; see `src.models.task.DescribesInputs`."""
 
     @abstractmethod
     def checksum_of(self, split: Any) -> str:
@@ -67,14 +71,32 @@ class ThreeSplits(L.LightningDataModule, ABC):
         return self.make_loader(split, train, self.batch_size // world_size, rank, world_size)
 
 
-class SplitDataModule(ThreeSplits):
-    """Serve images of one size, with their classes.
+class ClassSplits(LoadedSplits):
+    """Serve samples with labels."""
+
+    @abstractmethod
+    def heads(self) -> dict[str, list[str]]:
+        """Return the class names of each head."""
+
+    @abstractmethod
+    def labels_of(self, split: Any) -> Tensor:
+        """Return the labels (N,) of a split for the first head."""
+
+    def class_counts(self) -> dict[str, Tensor]:
+        """Count the samples of each class (num_classes,) of the first head, in each split that is not empty."""
+        num_classes = len(next(iter(self.heads().values())))
+        splits = {name: split for name, split in self.splits().items() if len(split)}
+        return {name: torch.bincount(self.labels_of(split), minlength=num_classes) for name, split in splits.items()}
+
+
+class SplitDataModule(ClassSplits):
+    """Serve images with labels.
 
     Args:
         channels: of the served images: 3 for RGB, 1 for grey.
         image_size: height and width of the served images.
-        batch_size: of all ranks together.
-        pin_memory: copy batches to page-locked memory, for a GPU.
+        batch_size: see `LoadedSplits`.
+        pin_memory: likewise.
 
     Raises:
         ValueError: the number of channels or the batch size is invalid.
@@ -90,20 +112,6 @@ class SplitDataModule(ThreeSplits):
         self.mode = "L" if channels == 1 else "RGB"
         self.mean: Any = None  # of the pixels for each channel, in [0, 1]
         self.std: Any = None
-
-    @abstractmethod
-    def heads(self) -> dict[str, list[str]]:
-        """Return the class names of each head."""
-
-    @abstractmethod
-    def labels_of(self, split: Any) -> Tensor:
-        """Return the labels (N,) of a split for the first head."""
-
-    def class_counts(self) -> dict[str, Tensor]:
-        """Count the images of each class (num_classes,) of the first head, in each split that is not empty."""
-        num_classes = len(next(iter(self.heads().values())))
-        splits = {name: split for name, split in self.splits().items() if len(split)}
-        return {name: torch.bincount(self.labels_of(split), minlength=num_classes) for name, split in splits.items()}
 
     def input_card(self) -> dict[str, Any]:
         """Describe the preprocessing of an image and the class names of each head; see `src.predictor`."""

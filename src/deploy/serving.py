@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.deploy.inference_net import torch_runner
-from src.predictor import FIELDS, Predictor, check_card, upgrade
+from src.predictor import Predictor, check_card, fields_of, upgrade
 from src.run.checkpoints import INPUT_KEY, read_checkpoint
 from src.run.instantiate import build_datamodule, build_trained_model
 
@@ -22,7 +22,7 @@ def predictor_of_run(cfg: DictConfig, ckpt_path: Path) -> Predictor:
     else:
         try:
             card = upgrade(card)
-            check_card(card, FIELDS)
+            check_card(card, fields_of(card))
         except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{ckpt_path} is damaged: its {INPUT_KEY} says {error}") from error
     return Predictor(card, torch_runner(task.net, list(card["outputs"])))

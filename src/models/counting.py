@@ -1,5 +1,8 @@
 """Count the parameters and multiply-accumulate operations of a net."""
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -10,8 +13,23 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def count_macs(net: nn.Module, images: Tensor) -> float:
-    """Count the multiply-accumulates of a forward pass: convolutions, linear layers and attention."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net.eval()(images)
+def count_macs(net: nn.Module, inputs: Tensor) -> float:
+    """Count the multiply-accumulates of a forward pass: convolutions, linear and recurrent layers and attention."""
+    formulas = {torch.ops.aten.mkldnn_rnn_layer: lstm_flops}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+        net.eval()(inputs)
     return counter.get_total_flops() / 2
+
+
+def lstm_flops(x: Any, input_weight: Any, hidden_weight: Any, *others: Any, **options: Any) -> int:
+    """Count the operations of torch's LSTM kernel for CPUs, which its own counter leaves out.
+
+    Args:
+        x: the shape (T, B, D).
+        input_weight: the shape (4 · hidden_size, D).
+        hidden_weight: the shape (4 · hidden_size, hidden_size).
+        others: of biases and states, and settings.
+        options: of the results.
+    """
+    steps, batch, _ = x
+    return 2 * steps * batch * (math.prod(input_weight) + math.prod(hidden_weight))
