@@ -154,6 +154,7 @@ class SeriesDataModule(LoadedSplits):
             "features": self.features,
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
+            "crop": "last",  # a forecast is made from the last steps of a longer series
             "columns": self.columns,
             "season": self.season,
             "naive_mae": self.naive_mae.tolist(),  # of the seasonal-naive forecast, one step ahead, in training

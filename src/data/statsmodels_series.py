@@ -22,8 +22,7 @@ class SunspotsDataModule(SeriesDataModule):
 
     def load(self) -> tuple[Tensor, list[str]]:
         """Read the package's table."""
-        series, _ = read_series(file_of("sunspots"), ["SUNACTIVITY"], time="YEAR")  # (309, 1)
-        return series, ["sunspots"]
+        return read_series(file_of("sunspots"), ["SUNACTIVITY"], time="YEAR")  # (309, 1)
 
 
 class CO2DataModule(SeriesDataModule):

@@ -47,10 +47,9 @@ class Forecaster(nn.Module):
             return self._steps(windows)
         centred = windows - windows.mean(dim=1, keepdim=True)  # (B, T, F)
         std = (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()  # (B, 1, F)
-        steps = std * self._steps(centred / std)  # (B, H, F)
-        return steps + (
-            windows[:, -1:] if self.residual == "last" else seasonal_naive(windows, self.horizon, self.season)
-        )
+        last = windows[:, -1:]  # (B, 1, F)
+        simple = last if self.residual == "last" else seasonal_naive(windows, self.horizon, self.season)
+        return simple + std * self._steps(centred / std)
 
     def _steps(self, windows: Tensor) -> Tensor:
         """Return the net's output for windows (B, T, F) as steps (B, H, F)."""
@@ -158,8 +157,8 @@ class Forecast(Task):
         return torch.zeros_like(outputs[self.output_name])
 
     def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Describe the output as steps of the columns, normalised as the input is."""
-        return {self.output_name: {"kind": "series", **{name: input_card[name] for name in ("columns", "mean", "std")}}}
+        """Describe the output as steps of columns, normalised as the input is."""
+        return {self.output_name: {"kind": "vector", **{name: input_card[name] for name in ("columns", "mean", "std")}}}
 
     def sample_errors(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean absolute scaled error (B,) of each forecast."""

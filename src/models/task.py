@@ -101,7 +101,8 @@ class Task(L.LightningModule, ABC):
 
         Returns:
             For each output its `kind` and that kind's fields: `{"kind": "classes", "names": […]}`, `{"kind": "image"}`
-            or `{"kind": "vector"}`; see `src.predictor`.
+            or `{"kind": "vector"}`, whose numbers may be normalised `columns` with `mean` and `std`; see
+            `src.predictor`.
         """
 
     @abstractmethod

@@ -30,7 +30,7 @@ def shipped() -> None:
 @pytest.mark.usefixtures("shipped")
 def test_sunspots_are_those_of_309_years() -> None:
     series, names = SunspotsDataModule(season=11, **SIZES).load()
-    assert series.shape == (309, 1) and names == ["sunspots"]
+    assert series.shape == (309, 1) and names == ["SUNACTIVITY"]
     assert series[[0, 1, -1], 0].tolist() == [5.0, 11.0, 2.9]
 
 
