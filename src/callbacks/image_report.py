@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from src.callbacks.fonts import fonts_for
+from src.callbacks.pictures import as_pictures
 from src.models.classifier import class_name
 from src.models.task import Batch, DescribesInputs, Task
 from src.run.file_names import TEST_REPORT
@@ -34,18 +35,18 @@ class OutputResults:
     def __init__(self, num_mistakes: int) -> None:
         self.num_mistakes = num_mistakes
         self.counts: Tensor | None = None  # (num_classes, num_classes), rows are true classes
-        self.mistakes: list[Tensor] = []  # errors (M,), images (M, C, H, W), outputs and targets (M, …)
+        self.mistakes: list[Tensor] = []  # errors (M,), inputs, outputs and targets (M, …)
 
-    def update(self, task: Task, images: Tensor, output: Tensor, target: Tensor) -> None:
-        """Add a batch: images (B, C, H, W), an output and its target (B, …)."""
+    def update(self, task: Task, inputs: Tensor, output: Tensor, target: Tensor) -> None:
+        """Add a batch: inputs, an output and its target (B, …)."""
         counts = task.confusion(output, target)
         if counts is not None:
             self.counts = counts if self.counts is None else self.counts + counts
         errors = task.sample_errors(output, target)
         wrong = errors > 0
-        mistakes = [errors[wrong], images[wrong], output[wrong], target[wrong]]
+        mistakes = [errors[wrong], inputs[wrong], output[wrong], target[wrong]]
         if self.mistakes:
-            mistakes = [torch.cat(pair) for pair in zip(self.mistakes, mistakes, strict=True)]
+            mistakes = [cat_padded(*pair) for pair in zip(self.mistakes, mistakes, strict=True)]
         worst = mistakes[0].argsort(descending=True)[: self.num_mistakes]
         self.mistakes = [part[worst] for part in mistakes]
 
@@ -106,8 +107,11 @@ class ImageReport(L.Callback):
             task = as_task(pl_module)
             with isolate_rng():  # the random numbers drawn here must not change the training
                 samples = task.prepare(self._samples)
-            images, captions = samples[0], task.target_captions(task.targets(samples), output_cards(trainer, task))
-            self._log(trainer, "train/samples", lambda: image_grid(images, captions))
+            pictures, captions = (
+                as_pictures(samples[0]),
+                task.target_captions(task.targets(samples), output_cards(trainer, task)),
+            )
+            self._log(trainer, "train/samples", lambda: image_grid(pictures, captions))
             self._samples, self._samples_logged = None, True
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -144,11 +148,11 @@ class ImageReport(L.Callback):
                 self._log(trainer, f"{prefix}confusion_matrix", lambda c=counts, n=names: confusion_figure(c, n))
                 classes = [class_name(label, names) for label in range(len(counts))]
                 entry = {"classes": classes, "counts": counts.tolist()}  # rows are true classes
-            _, images, output, target = (part.cpu() for part in results.mistakes)
+            _, inputs, output, target = (part.cpu() for part in results.mistakes)
             descriptions = task.describe_samples(output, target, card)
             captions = [task.caption(description) for description in descriptions]
-            panels = task.panels(images, output, target)
-            pictures = torch.cat(list(panels.values()), dim=3)  # (M, C, H, panels · W)
+            panels = task.panels(inputs, output, target)
+            pictures = torch.cat([as_pictures(panel) for panel in panels.values()], dim=3)  # (M, C, H, panels · W)
             if captions:
                 self._log(trainer, f"{prefix}worst_mistakes", lambda p=pictures, c=captions: image_grid(p, c))
             entry["panels"] = list(panels)
@@ -183,6 +187,16 @@ def output_cards(trainer: L.Trainer, task: Task) -> dict[str, dict[str, Any]]:
     """Return the description of each output; empty if the DataModule does not describe its inputs."""
     datamodule: Any = getattr(trainer, "datamodule", None)  # Lightning sets it out of mypy's sight
     return task.output_card(datamodule.input_card()) if isinstance(datamodule, DescribesInputs) else {}
+
+
+def cat_padded(first: Tensor, second: Tensor) -> Tensor:
+    """Concatenate batches of samples (B, …), and pad the shorter samples with zeros, which are no tokens."""
+    shape = [max(sizes) for sizes in zip(first.shape[1:], second.shape[1:], strict=True)]
+    joined = first.new_zeros(len(first) + len(second), *shape)
+    for start, part in ((0, first), (len(first), second)):
+        place = (slice(start, start + len(part)), *map(slice, part.shape[1:]))
+        joined[place] = part
+    return joined
 
 
 def rescale(images: Tensor) -> Tensor:

@@ -4,9 +4,11 @@ import lightning as L
 from lightning.pytorch.callbacks import RichModelSummary
 from torch import Tensor
 
+from src.models import counting  # noqa: F401  # registers the operations of recurrent layers
+
 
 class ModelSummary(RichModelSummary):
-    """Print the layers and their parameters, with FLOPs and shapes for a single image.
+    """Print the layers and their parameters, with FLOPs and shapes for a single input.
 
     Args:
         max_depth: how many levels of submodules are shown.

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -15,14 +15,14 @@ def count_parameters(model: nn.Module) -> int:
 
 def count_macs(net: nn.Module, inputs: Tensor) -> float:
     """Count the multiply-accumulates of a forward pass: convolutions, linear and recurrent layers and attention."""
-    formulas = {torch.ops.aten.mkldnn_rnn_layer: lstm_flops}
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(inputs)
     return counter.get_total_flops() / 2
 
 
+@register_flop_formula(torch.ops.aten.mkldnn_rnn_layer)
 def lstm_flops(x: Any, input_weight: Any, hidden_weight: Any, *others: Any, **options: Any) -> int:
-    """Count the operations of torch's LSTM kernel for CPUs, which its own counter leaves out.
+    """Count the operations of torch's LSTM kernel for CPUs, which its counter leaves out, for Lightning's summary too.
 
     Args:
         x: the shape (T, B, D).

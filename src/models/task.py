@@ -143,9 +143,11 @@ class Task(L.LightningModule, ABC):
         """Caption each sample with its target; empty here, since not every target can be put into words."""
         return [""] * len(next(iter(targets.values())))
 
-    def panels(self, images: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return named pictures (B, C, H, W) that show the result of each sample of one output."""
-        return {"input": images}
+    def panels(self, inputs: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return what shows the result of each sample of one output, by name: images (B, C, H, W), series (B, T, F) or
+        tokens (B, T), of which pictures are made; up to 4 features are drawn as curves, without what is nan.
+        """
+        return {"input": inputs}
 
     def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
         """Count pairs of true and predicted class (num_classes, num_classes); None without classes."""

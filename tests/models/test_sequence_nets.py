@@ -12,6 +12,7 @@ from src.deploy.inference_net import trace
 from src.models.components.recurrent_net import RecurrentNet
 from src.models.components.sequence_transformer import SequenceTransformer, sinusoids
 from src.models.components.temporal_conv_net import TemporalConvNet
+from src.models.counting import count_macs
 from tests.models.test_components import SEQUENCE_NETS
 
 VARIANTS = {
@@ -217,3 +218,11 @@ def test_inputs_of_another_shape_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         net_class(**facts)(inputs)
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3)])
+def test_the_operations_of_recurrent_layers_are_counted(cell: str, gates: int) -> None:
+    net = RecurrentNet(**SERIES, cell=cell, num_layers=2, hidden_size=12, bidirectional=True)
+    by_hand = 9 * 2 * gates * 12 * ((5 + 12) + (24 + 12)) + 24 * 4  # steps · directions · weights, and the head
+    assert count_macs(net, torch.randn(1, 9, 5)) == by_hand
+    assert count_macs(net, torch.randn(3, 9, 5)) == 3 * by_hand
