@@ -1,10 +1,9 @@
 """Forecasts of a series, measured against the seasonal-naive forecast."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,9 +13,8 @@ from src.models.task import Batch, DescribesInputs, Outputs, Task
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 RESIDUALS = ("none", "last", "season")
 NAIVE = "naive"  # among the targets: the seasonal-naive forecast
-HEIGHT, WIDTH, MAX_PANELS = 128, 384, 3  # of a picture in pixels; one for each of the first columns
-DRAWN_HORIZONS = 4  # of the history
-HISTORY, TRUTH, FORECAST, DIVIDER = "#9a9a9a", "#000000", "#d55e00", "#d0d0d0"  # colours
+DRAWN_HORIZONS = 4  # of the history, in a picture
+MAX_PANELS = 3  # one for each of the first columns
 
 
 class Forecaster(nn.Module):
@@ -170,17 +168,19 @@ class Forecast(Task):
         scaled, errors = self.sample_errors(output, target), means(self._errors(output, target))
         return [{"mase": mase, "mae": mae} for mase, mae in zip(scaled.tolist(), errors.tolist(), strict=True)]
 
-    def panels(self, images: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Draw windows (B, T, F), what followed, and its forecast (B, H, F): a picture for each column."""
-        windows, forecasts, truths = images.float(), output.float(), target.float()
-        windows = windows[:, -DRAWN_HORIZONS * self.horizon :]
-        columns = range(min(windows.shape[2], MAX_PANELS))
-        return {
-            self.output_name if len(columns) == 1 else f"{self.output_name} {column + 1}": draw_forecasts(
-                windows[..., column], truths[..., column], forecasts[..., column]
-            )
-            for column in columns
-        }
+    def panels(self, inputs: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return curves (B, steps, 3) of each column: windows (B, T, F), what followed, and the forecast (B, H, F)."""
+        history = inputs[:, -DRAWN_HORIZONS * self.horizon :].float()  # (B, T', F)
+        gap = torch.full_like(history[:, :-1], torch.nan)
+        now = history[:, -1:]  # where all curves meet
+        after = torch.full_like(target, torch.nan, dtype=torch.float32)
+        curves = [
+            torch.cat(parts, dim=1)  # (B, T' + H, F)
+            for parts in ([history, after], [gap, now, target.float()], [gap, now, output.float()])
+        ]
+        columns = torch.stack(curves, dim=3).unbind(dim=2)[:MAX_PANELS]  # (B, T' + H, 3) each
+        name = self.output_name
+        return {name if len(columns) == 1 else f"{name} {place}": column for place, column in enumerate(columns, 1)}
 
 
 def means(values: Tensor) -> Tensor:
@@ -191,41 +191,3 @@ def means(values: Tensor) -> Tensor:
 def seasonal_naive(windows: Tensor, horizon: int, season: int) -> Tensor:
     """Repeat the last season of windows (B, T, F) for (B, horizon, F)."""
     return windows[:, -season:].repeat(1, -(-horizon // season), 1)[:, :horizon]
-
-
-def draw_forecasts(windows: Tensor, truths: Tensor, forecasts: Tensor) -> Tensor:
-    """Draw histories (B, T), what followed and its forecasts (B, H), as pictures (B, 3, H, W) in [0, 1]."""
-    pictures = [
-        draw_forecast(*lines) for lines in zip(windows.tolist(), truths.tolist(), forecasts.tolist(), strict=True)
-    ]
-    return torch.stack(pictures) if pictures else torch.zeros(0, 3, HEIGHT, WIDTH)
-
-
-def draw_forecast(history: Sequence[float], truth: Sequence[float], forecast: Sequence[float]) -> Tensor:
-    """Draw one history in grey, what followed in black and its forecast in orange (3, H, W)."""
-    scale = 2  # drawn larger and reduced, for smooth lines
-    width, height, margin = scale * WIDTH, scale * HEIGHT, scale * HEIGHT // 16
-    low, high = min(*history, *truth, *forecast), max(*history, *truth, *forecast)
-    steps, now = len(history) + len(truth) - 1, len(history) - 1
-
-    def points(start: int, values: Sequence[float]) -> list[tuple[float, float]]:
-        return [
-            (
-                margin + (width - 2 * margin) * (start + step) / steps,
-                height - margin - (height - 2 * margin) * (value - low) / max(high - low, 1e-6),
-            )
-            for step, value in enumerate(values)
-        ]
-
-    picture = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(picture)
-    x = points(now, [low])[0][0]
-    draw.line([(x, 0), (x, height)], fill=DIVIDER, width=scale)
-    for start, values, colour in (
-        (0, history, HISTORY),
-        (now, [history[-1], *truth], TRUTH),
-        (now, [history[-1], *forecast], FORECAST),
-    ):
-        draw.line(points(start, values), fill=colour, width=3 * scale, joint="curve")
-    pixels = torch.frombuffer(bytearray(picture.reduce(scale).tobytes()), dtype=torch.uint8)
-    return pixels.view(HEIGHT, WIDTH, 3).permute(2, 0, 1) / 255
