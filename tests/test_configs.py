@@ -19,7 +19,7 @@ FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rgl
 PARTS = {"data/base", "model/base", "model/task", "model/input", "experiment/base", "local", "quantization"}
 OF_A_RUN = ("eval", "export", "predict")
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
-COUNTS = {"model": 71, "data": 15, "experiment": 26, "trainer": 7, "callbacks": 15, "logger": 6, "debug": 5}
+COUNTS = {"model": 75, "data": 16, "experiment": 26, "trainer": 7, "callbacks": 15, "logger": 6, "debug": 5}
 COUNTS |= {
     "clipping": 3,
     "hparams_search": 2,
@@ -32,7 +32,7 @@ COUNTS |= {
     "model/scheduler": 5,
     "model/criterion": 1,
     "model/task": 3,
-    "model/input": 2,
+    "model/input": 3,
     "data/augmentation": 5,
 }
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}

@@ -13,27 +13,29 @@ LISTED = 5  # classes named in a line
 
 
 @rank_zero_only
-def warn_of_imbalance(counts: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    """Warn of classes without an image in a split, and of unbalanced training images.
+def warn_of_imbalance(counts: Mapping[str, Tensor], names: Sequence[str], noun: str = "image") -> None:
+    """Warn of classes without a sample in a split, and of unbalanced training samples.
 
     Args:
-        counts: number of images of each class (num_classes,), by split.
+        counts: number of samples of each class (num_classes,), by split.
         names: of the classes.
+        noun: what a sample is.
     """
-    splits = [split for split, images in counts.items() if images.sum()]  # one may be empty on purpose
+    splits = [split for split, samples in counts.items() if samples.sum()]  # one may be empty on purpose
     missing = [tuple(split for split in splits if not counts[split][label]) for label in range(len(counts["train"]))]
     for absent in sorted(set(missing) - {()}):
         classes = [name for name, splits in zip(names, missing, strict=False) if splits == absent]
         consequence = (
             "cannot be learnt" if "train" in absent else f"count for nothing in {'/acc and '.join(absent)}/acc"
         )
-        log.warning("No image in %s of the classes %s: they %s.", " and ".join(absent), listed(classes), consequence)
+        log.warning("No %s in %s of the classes %s: they %s.", noun, " and ".join(absent), listed(classes), consequence)
     training = sorted(zip(counts["train"].tolist(), names, strict=False))
     present = [(count, name) for count, name in training if count]
     if present and present[-1][0] >= UNBALANCED * present[0][0]:
         log.warning(
-            "Training images are unbalanced, from %d of %s to %d of %s: model.criterion.weight=balanced lets every "
+            "Training %ss are unbalanced, from %d of %s to %d of %s: model.criterion.weight=balanced lets every "
             "class count alike in the loss, and val/balanced_acc counts them alike.",
+            noun,
             *present[0],
             *present[-1],
         )

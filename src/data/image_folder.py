@@ -5,17 +5,16 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from src.data.augmentation import BatchAugmentation
 from src.data.class_balance import warn_of_imbalance
-from src.data.class_folders import SPLITS, class_folders, image_files, split_folders
+from src.data.class_folders import check_splits, class_folders, split_folders, visible_files
 from src.data.photographs import RESIZE, Augmentation, Photographs, augmented, centre
 from src.data.resumable_loader import ResumableLoader, SeededSampler, check_batch_size
-from src.data.splits import SplitDataModule
+from src.data.splits import SplitDataModule, split_off
 from src.predictor import read_image
 from src.system.wording import counted
 
@@ -99,10 +98,8 @@ class ImageFolderDataModule(SplitDataModule):
             return
         if not self.folder.is_dir():
             raise FileNotFoundError(f"data.folder={self.folder} is not a folder; name the one that holds your images.")
-        present = [split for split in SPLITS if (self.folder / split).is_dir()]
-        if present and not {"train", "test"} <= set(present):
-            raise ValueError(f"{self.folder} holds {', '.join(present)}: it needs train and test, or neither.")
         roots = split_folders(self.folder)
+        check_splits(self.folder, roots)
         self.class_names = class_folders(next(iter(roots.values())))
         num_classes = len(self.class_names)
         if num_classes == 0:
@@ -118,9 +115,9 @@ class ImageFolderDataModule(SplitDataModule):
         self.num_classes = num_classes
         splits = {split: self._samples(root) for split, root in roots.items()}
         if "all" in splits:
-            splits["test"], splits["train"] = self._split(splits.pop("all"), self.test_fraction)
+            splits["test"], splits["train"] = split_off(splits.pop("all"), self.test_fraction, self.split_seed)
         if "val" not in splits:
-            splits["val"], splits["train"] = self._split(splits["train"], self.val_fraction)
+            splits["val"], splits["train"] = split_off(splits["train"], self.val_fraction, self.split_seed)
         eval_view = partial(centre, image_size=self.image_size)
         augmentation = self.augmentation or BatchAugmentation()
         train_view = partial(augmented, image_size=self.image_size, augmentation=augmentation)
@@ -153,7 +150,7 @@ class ImageFolderDataModule(SplitDataModule):
         names = class_folders(root)
         if names != self.class_names:
             raise ValueError(f"{root} holds the classes {names}, but another split holds {self.class_names}.")
-        samples = [(path, label) for label, name in enumerate(names) for path in image_files(root / name)]
+        samples = [(path, label) for label, name in enumerate(names) for path in visible_files(root / name)]
         reasons = {}
         for path, _ in samples:
             try:
@@ -174,11 +171,6 @@ class ImageFolderDataModule(SplitDataModule):
         if not samples:
             raise FileNotFoundError(f"{root} holds no image.")
         return samples
-
-    def _split(self, samples: list[tuple[Path, int]], fraction: float) -> tuple[list[Any], list[Any]]:
-        count = max(round(len(samples) * fraction), 1)
-        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(self.split_seed)).tolist()
-        return [samples[i] for i in sorted(order[:count])], [samples[i] for i in sorted(order[count:])]
 
     def make_loader(
         self, split: Photographs, train: bool, batch_size: int, rank: int, world_size: int

@@ -124,3 +124,10 @@ class SplitDataModule(ClassSplits):
             "std": list(self.std),
             "heads": self.heads(),
         }
+
+
+def split_off(samples: list[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """Split a random fraction off a list, at least one; both parts keep its order."""
+    count = max(round(len(samples) * fraction), 1)
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [samples[i] for i in sorted(order[:count])], [samples[i] for i in sorted(order[count:])]
