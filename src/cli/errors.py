@@ -11,7 +11,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from src.cli.words import options_named
@@ -50,6 +50,10 @@ def sentence_of(error: BaseException, config_name: str | None, overrides: list[s
     if isinstance(error, MissingMandatoryValue) and (open_key := error.full_key):
         part = ", or choose a file that does: those in base/ are parts of others" if "." in open_key else ""
         return f"{open_key} has no value: give {open_key}=…{part}."
+    if isinstance(error, InterpolationKeyError) and (needed := re.search(r"'(data\..+?)' not found", str(error))):
+        return (
+            f"The model needs {needed[1]}, which these data do not have: choose data that it reads, or another model."
+        )
     if isinstance(error, OSError) and error.errno in FULL:
         where = f" for {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}: make room, or write elsewhere with paths.log_dir=<folder>."

@@ -81,7 +81,7 @@ class Forecast(Task):
         ValueError: `residual` or `loss` has another value, or the window is shorter than a season.
     """
 
-    output_name = "forecast"
+    output_name, baseline = "forecast", "naive_mase"
     std: Tensor
     naive_mae: Tensor
 

@@ -52,6 +52,7 @@ class Task(L.LightningModule, ABC):
     """
 
     output_name = "output"  # of a net that returns one tensor
+    baseline: str | None = None  # a metric to compare the score with, such as that of a simple rule on the same data
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from src.cli.entry_point import describe_background_errors
 from src.cli.errors import describe
@@ -36,6 +36,13 @@ def test_a_value_that_is_not_given_is_named() -> None:
     assert describe(caught.value).startswith(
         "net._target_ has no value: give net._target_=…, or choose a file that does"
     )
+
+
+def test_data_and_a_model_that_do_not_fit_are_told_by_what_is_missing() -> None:
+    cfg = OmegaConf.create({"model": {"net": {"image_size": "${data.image_size}"}}, "data": {"window": 5}})
+    with pytest.raises(InterpolationKeyError) as caught:
+        _ = cfg.model.net.image_size
+    assert describe(caught.value).startswith("The model needs data.image_size, which these data do not have: choose")
 
 
 class FullLog(logging.Handler):
