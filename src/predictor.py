@@ -131,8 +131,8 @@ def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
 def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     """Read a series from a .npy file or a .csv file, which may begin with a row of names.
 
-    Where the card names the `columns`, those are read of a .csv file that has them all; with `crop` "last", the last
-    `length` steps of a longer series.
+    Where the card names the `columns`, those are read of a .csv file; with `crop` "last", the last `length` steps of a
+    longer series.
 
     Returns:
         An input of the net: float32 (T, F), normalised.
@@ -188,10 +188,11 @@ def read_csv(path: str | Path, columns: Sequence[str]) -> tuple[np.ndarray, Sequ
 
     Args:
         path: of the file.
-        columns: to read, if it has them all; otherwise all of its columns.
+        columns: to read; a table without names, or of as many columns, may have others.
 
     Raises:
-        ValueError: a cell is not a number, the rows differ in their number of columns, or there are none.
+        ValueError: a cell is not a number, a column is missing, the rows differ in their number of columns, or there
+            are none.
     """
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
@@ -200,7 +201,10 @@ def read_csv(path: str | Path, columns: Sequence[str]) -> tuple[np.ndarray, Sequ
     if not rows:
         raise ValueError("it has no numbers")
     width = len(names or rows[0][1])
-    places = [names.index(column) for column in columns] if columns and {*columns} <= {*names} else range(width)
+    missing = [column for column in columns if column not in names]
+    if missing and names and width != len(columns):
+        raise ValueError(f"it has no column {missing[0]}")
+    places = range(width) if missing or not columns else [names.index(column) for column in columns]
     for number, row in rows:
         if len(row) != width:
             raise ValueError(f"row {number} has {len(row)} columns, but the first has {width}")
