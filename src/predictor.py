@@ -51,6 +51,7 @@ RUNTIMES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}  # 
 RESIZES = ("centre_crop", "pad_or_stretch")
 MAX_IMAGE_SIZE = 16384
 MAX_STEPS, MAX_FEATURES = 1_000_000, 16384
+LAST = "last"  # the part of a longer series that is read
 VOCABULARY_SIZE = 257  # token 0 is padding, and 1 to 256 are bytes
 BATCH_SIZE = 32
 UNREAD = "cannot be read as"
@@ -154,6 +155,9 @@ def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
 def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     """Read a series from a .npy file or a .csv file, which may begin with a row of names.
 
+    Where the card names the `columns`, those are read of a .csv file; with `crop` "last", the last `length` steps of a
+    longer series.
+
     Returns:
         An input of the net: float32 (T, F), normalised.
 
@@ -166,12 +170,14 @@ def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     try:
         if reader is None:
             raise ValueError(f"its name must end in {' or '.join(readers)}")
-        values, numbers, names = reader(path)
+        values, numbers, names = reader(path, card.get("columns") or [])
         if values.ndim == 1:
             values = values[:, None]
         if values.ndim != 2 or values.shape[1] != card["features"]:
             found = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
             raise ValueError(f"it has {found}, but the model takes features={card['features']}")
+        if card.get("crop") == LAST:
+            values, numbers = values[-card["length"] :], numbers[-card["length"] :]
         if len(values) != card["length"]:
             raise ValueError(f"it has {len(values)} steps, but the model takes length={card['length']}")
         for row, column in np.argwhere(~np.isfinite(values))[:1]:
@@ -182,8 +188,12 @@ def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     return (values.astype(np.float32) - np.float32(card["mean"])) / np.float32(card["std"])
 
 
-def read_npy(path: str | Path) -> tuple[np.ndarray, Sequence[int], list[str]]:
+def read_npy(path: str | Path, columns: Sequence[str]) -> tuple[np.ndarray, Sequence[int], list[str]]:
     """Read an array of numbers; returns it with the numbers of its rows and no names.
+
+    Args:
+        path: of the file.
+        columns: have no effect, since an array has no names.
 
     Raises:
         ValueError: it is no such array.
@@ -197,11 +207,16 @@ def read_npy(path: str | Path) -> tuple[np.ndarray, Sequence[int], list[str]]:
     return values, range(1, len(values) + 1), []
 
 
-def read_csv(path: str | Path) -> tuple[np.ndarray, Sequence[int], list[str]]:
+def read_csv(path: str | Path, columns: Sequence[str]) -> tuple[np.ndarray, Sequence[int], list[str]]:
     """Read a table of numbers; returns it with the numbers of its rows in the file and the names of its columns.
 
+    Args:
+        path: of the file.
+        columns: to read; a table without names, or of as many columns, may have others.
+
     Raises:
-        ValueError: a cell is not a number, the rows differ in their number of columns, or there are none.
+        ValueError: a cell is not a number, a column is missing, the rows differ in their number of columns, or there
+            are none.
     """
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
@@ -209,14 +224,19 @@ def read_csv(path: str | Path) -> tuple[np.ndarray, Sequence[int], list[str]]:
     names = [] if not rows or all(map(parses, rows[0][1])) else rows.pop(0)[1]
     if not rows:
         raise ValueError("it has no numbers")
-    columns = len(names or rows[0][1])
+    width = len(names or rows[0][1])
+    missing = [column for column in columns if column not in names]
+    if missing and names and width != len(columns):
+        raise ValueError(f"it has no column {missing[0]}")
+    places = range(width) if missing or not columns else [names.index(column) for column in columns]
     for number, row in rows:
-        if len(row) != columns:
-            raise ValueError(f"row {number} has {len(row)} columns, but the first has {columns}")
-        for column, cell in enumerate(row):
-            if not parses(cell):
-                raise ValueError(f"row {number}, column {names[column] if names else column + 1} is {cell[:40]!r}")
-    return np.array([row for _, row in rows], dtype=np.float64), [number for number, _ in rows], names
+        if len(row) != width:
+            raise ValueError(f"row {number} has {len(row)} columns, but the first has {width}")
+        for place in places:
+            if not parses(row[place]):
+                raise ValueError(f"row {number}, column {names[place] if names else place + 1} is {row[place][:40]!r}")
+    values = np.array([[row[place] for place in places] for _, row in rows], dtype=np.float64)
+    return values, [number for number, _ in rows], [names[place] for place in places] if names else []
 
 
 def parses(cell: str) -> bool:
@@ -320,14 +340,28 @@ def is_output(output: Any) -> bool:
     """Whether a value describes an output of a net; a kind that this program does not know is refused later."""
     if not isinstance(output, dict) or not isinstance(output.get("kind"), str):
         return False
+    units = [output[key] for key in ("mean", "std", "columns") if key in output]
+    if units and not (len(units) == 3 and are_units(*units)):
+        return False
     if output["kind"] not in ("classes", "mask"):
         return True
     names, colors = output.get("names"), output.get("colors")
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    if not are_names(names) or not names:
         return False
     return output["kind"] == "classes" or (
         isinstance(colors, list) and len(colors) == len(names) <= 255 and all(map(is_color, colors))
     )
+
+
+def are_names(values: Any) -> bool:
+    """Whether a value is a list of texts."""
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def are_units(mean: Any, std: Any, columns: Any) -> bool:
+    """Whether values are the mean, standard deviation and name of each column."""
+    numbers = isinstance(mean, list) and isinstance(std, list) and all(map(is_number, [*mean, *std]))
+    return numbers and are_names(columns) and len(mean) == len(std) == len(columns) > 0
 
 
 def is_color(color: Any) -> bool:
@@ -367,6 +401,11 @@ SERIES_FIELDS: dict[str, Field] = {
         "a list of numbers above 0, one per feature",
         lambda value, card: is_per_feature(value, card) and min(value) > 1e-30,
     ),
+    "columns": (
+        "a list of names, one per feature, or left out",
+        lambda value, card: value is None or (are_names(value) and len(value) == card["features"]),
+    ),
+    "crop": (f"{LAST}, or left out", lambda value, card: value in (None, LAST)),
 }
 TOKEN_FIELDS: dict[str, Field] = {
     "length": LENGTH,
@@ -649,7 +688,8 @@ class Predictor:
 
         For classes that is the likeliest, with `<name>_probability`; the next ones are `<name>_2`,
         `<name>_2_probability` and so on. For an image it is the path of a PNG file in the folder `images`, left out if
-        no folder is given. For a vector it is the list of its numbers. A row has `error` instead if the file cannot be
+        no folder is given. For a vector it is the list of its numbers; with several columns there is one for each, as
+        `<name>_<column>`. A row has `error` instead if the file cannot be
         read or an output is not finite.
 
         Args:
@@ -680,6 +720,7 @@ class Predictor:
                 except ValueError as error:
                     rows[-1]["error"] = str(error)
             results = self.results(np.stack(inputs)) if inputs else {}
+            results = {name: in_units(values, outputs[name]) for name, values in results.items()}
             for index, row in enumerate([row for row in rows if "error" not in row]):
                 request = Request(Path(row["file"]), top, folder, self.card)
                 if bad := [name for name, values in results.items() if not np.isfinite(values[index]).all()]:
@@ -794,8 +835,18 @@ def decode_mask(name: str, logits: np.ndarray, output: Mapping[str, Any], reques
 
 
 def decode_vector(name: str, numbers: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """Return the numbers of a vector (D,), rounded to 6 significant digits."""
-    return {name: [float(f"{number:.6g}") for number in numbers.ravel()]}
+    """Return the numbers of a vector (D,), or those of each column (D, columns), rounded to 6 significant digits."""
+    columns = output.get("columns", [])
+    several = dict(zip((f"{name}_{column}" for column in columns), numbers.T, strict=True)) if len(columns) > 1 else {}
+    lists = several or {name: numbers.ravel()}
+    return {key: [float(f"{number:.6g}") for number in values] for key, values in lists.items()}
+
+
+def in_units(values: np.ndarray, output: Mapping[str, Any]) -> np.ndarray:
+    """Undo the normalisation of an output (B, …, columns) whose card tells the mean and std of its columns."""
+    if "mean" not in output:
+        return values
+    return values * np.float32(output["std"]) + np.float32(output["mean"])
 
 
 KINDS = {"classes": decode_classes, "image": decode_image, "mask": decode_mask, "vector": decode_vector}
@@ -1060,7 +1111,7 @@ def report_rows(
             for key, value in row.items():
                 if key == "file" or key.removesuffix("_probability") in row.keys() - {key}:
                     continue
-                name = f"{key}=" if len(outputs) > 1 else ""
+                name = f"{key}=" if len(outputs) > 1 or (key not in outputs and isinstance(value, list)) else ""
                 probability = f"  {row[f'{key}_probability']:.4f}" if f"{key}_probability" in row else ""
                 cells.append(f"{name}{printable(shortened(value))}{probability}")
             sys.stdout.write("  ".join(cells) + "\n")

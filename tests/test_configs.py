@@ -19,7 +19,7 @@ FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rgl
 PARTS = {"data/base", "model/base", "model/task", "model/input", "experiment/base", "local", "quantization"}
 OF_A_RUN = ("eval", "export", "predict")
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
-COUNTS = {"model": 82, "data": 19, "experiment": 29, "trainer": 7, "callbacks": 15, "logger": 6, "debug": 5}
+COUNTS = {"model": 86, "data": 22, "experiment": 29, "trainer": 7, "callbacks": 15, "logger": 6, "debug": 5}
 COUNTS |= {
     "clipping": 3,
     "hparams_search": 2,
@@ -31,14 +31,19 @@ COUNTS |= {
     "model/optimizer": 3,
     "model/scheduler": 5,
     "model/criterion": 2,
-    "model/task": 4,
-    "model/input": 3,
+    "model/task": 5,
+    "model/input": 4,
     "data/augmentation": 5,
 }
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
 # of the models whose names do not say it; the hybrids' with the 10 classes of their data's configuration
 SIZES = {"simple_mlp": 235_146, "simple_mlp_256_128": 235_146, "timm": 11_181_642}
 SIZES |= {"hybrid_light": 14.5e6, "hybrid_base": 52.9e6, "hybrid_heavy": 116.1e6}
+
+
+# of the data that the default model does not read
+READERS = {"text_folder": "text_gru_64k", "csv_series": "sunspots_lstm_6k"}
+READERS |= {"sunspots": "sunspots_lstm_6k", "co2": "co2_lstm_6k"}
 
 
 def choices(group: str) -> list[str]:
@@ -54,6 +59,8 @@ def override(path: Path) -> list[str]:
     if str(path.parent) == "." or str(path.parent) in PARTS:
         return []
     chosen = [f"{path.parent}={path.name}"]
+    if str(path.parent) == "data" and path.name in READERS:
+        return [f"model={READERS[path.name]}", *chosen]
     return (
         ["hydra/sweeper=optuna", *chosen] if path.parts[:2] == ("hydra", "sweeper") and len(path.parts) > 3 else chosen
     )

@@ -1,5 +1,6 @@
 """Parse overrides and compose configurations as Hydra does, before or during its own run."""
 
+import math
 from typing import Any
 
 import hydra
@@ -15,6 +16,7 @@ from src.data.class_folders import count_classes
 OmegaConf.register_new_resolver("project_root", lambda: str(ROOT), replace=True)
 OmegaConf.register_new_resolver("count_classes", count_classes, replace=True)
 OmegaConf.register_new_resolver("length", len, replace=True)
+OmegaConf.register_new_resolver("product", lambda *factors: math.prod(factors), replace=True)
 
 
 def parse(overrides: list[str]) -> list[Override]:

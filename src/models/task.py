@@ -52,6 +52,7 @@ class Task(L.LightningModule, ABC):
     """
 
     output_name = "output"  # of a net that returns one tensor
+    baseline: str | None = None  # a metric to compare the score with, such as that of a simple rule on the same data
 
     def __init__(
         self,
@@ -79,7 +80,10 @@ class Task(L.LightningModule, ABC):
 
     @abstractmethod
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the target (B, …) of each output that has one for a prepared batch, in the order of the outputs."""
+        """Return the target (B, …) of each output that has one for a prepared batch, in the order of the outputs.
+
+        After them may come what else metrics need, under other names, such as a forecast to compare with.
+        """
 
     @abstractmethod
     def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -98,7 +102,8 @@ class Task(L.LightningModule, ABC):
 
         Returns:
             For each output its `kind` and that kind's fields: `{"kind": "classes", "names": […]}`, `{"kind": "image"}`
-            or `{"kind": "vector"}`; see `src.predictor`.
+            or `{"kind": "vector"}`, whose numbers may be normalised `columns` with `mean` and `std`; see
+            `src.predictor`.
         """
 
     @abstractmethod

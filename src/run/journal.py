@@ -26,6 +26,12 @@ def epoch_line(trainer: L.Trainer) -> str | None:
     return f"epoch {completed_epochs(trainer)}/{trainer.max_epochs}  {formatted}" if metrics else None
 
 
+def results_of(model: L.LightningModule) -> list[str]:
+    """Return the score of a model, and after it the metric to compare it with, if its task names one."""
+    baseline = [model.baseline] if isinstance(model, Task) and model.baseline else []
+    return score_of(model) + baseline
+
+
 def score_of(model: L.LightningModule) -> list[str]:
     """Return the score of a model in a list, which is empty if the model is not a `Task`."""
     return [model.score] if isinstance(model, Task) else []

@@ -20,7 +20,7 @@ from src.models.example_inputs import moved_to
 from src.run.checkpoints import read_checkpoint
 from src.run.differences import flat
 from src.run.file_names import METRICS
-from src.run.journal import journal, score_of
+from src.run.journal import journal, results_of, score_of
 from src.run.record import RunRecord
 
 SUMMARY = ("params", "epoch_seconds", "images_per_second")
@@ -82,7 +82,7 @@ def report(cfg: DictConfig, objects: dict[str, Any], metrics: dict[str, float]) 
     for line in (best, f"test: {'  '.join(tested)}" if tested else None):
         if line is not None:
             journal.info("%s", line)
-    print_summary(cfg, metrics, best, score_of(model))
+    print_summary(cfg, metrics, best, results_of(model))
 
 
 def best_line(trainer: L.Trainer, metrics: dict[str, float]) -> str | None:
@@ -108,10 +108,10 @@ def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def print_summary(cfg: DictConfig, metrics: dict[str, float], best: str | None, scores: list[str]) -> None:
+def print_summary(cfg: DictConfig, metrics: dict[str, float], best: str | None, names: list[str]) -> None:
     """Print the main metrics, the best checkpoint, the run directory, and what to try next."""
     table = Table(show_header=False)
-    for name in (f"{stage}/{score}" for stage in ("test", "val") for score in scores):
+    for name in (f"{stage}/{name}" for stage in ("test", "val") for name in names):
         if name in metrics:
             table.add_row(name, f"{metrics[name]:.4f}")
     for name in SUMMARY:
