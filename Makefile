@@ -12,11 +12,17 @@ TORCH_INDEX ?=
 LOCKED ?=
 
 # what `make ca` compares, and on what
-FAMILIES := sdn mlp cnn convnext vit efficientnet hybrid
+MODELS := $(basename $(notdir $(wildcard configs/model/*.yaml)))
+FAMILIES := $(patsubst cifar10_%_210k,%,$(filter cifar10_%_210k,$(MODELS)))
 DATA ?= cifar10
 DATA_32 := data=$(DATA) data.image_size=32 data.channels=3
 comma := ,
 space := $(subst ,, )
+family = $(word 2,$(subst _, ,$(1)))# of a name <data>_<family>_<size>
+# the first model of each family that is meant for MNIST, and those of families without one that train on its shape, too
+QUICK := $(foreach name,$(sort $(foreach one,$(filter mnist_%,$(MODELS)),$(call family,$(one)))),$(firstword $(filter mnist_$(name)_%,$(MODELS))))
+QUICK_DATA = mnist_5k
+QUICK += simple_mlp cifar10_vgg_2474k
 
 SHORTCUTS := trc trcns trcnm trcnl emhcm evit tq tqm tqc tqv tqcn tqe tqh tqa
 
@@ -92,6 +98,7 @@ tqcn: quick-mnist_convnext_68k
 tqe: quick-mnist_efficientnet_66k
 tqh: quick-mnist_hybrid_210k
 tqm: quick-simple_mlp
-tqa: tq tqm tqc tqv tqcn tqe tqh ## quick test of all families
+tqa: $(QUICK:%=quick-%) ## quick test of a model of each family
+quick-mnist_mh_cnn_422k: QUICK_DATA = mnist_5k_multihead
 quick-%: $(STAMP)
-	$(TRAIN) debug=limit trainer.max_epochs=1 extras.print_config=false data=mnist_5k model=$* $(ARGS)
+	$(TRAIN) debug=limit trainer.max_epochs=1 extras.print_config=false data=$(QUICK_DATA) model=$* $(ARGS)

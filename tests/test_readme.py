@@ -68,6 +68,14 @@ def test_any_other_command_exists(command: str) -> None:
         assert program == "python" and (ROOT / argument).is_file()
 
 
+def test_the_quick_test_of_all_families_leaves_none_out() -> None:
+    said = subprocess.run(["make", "-n", "tqa"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    texts = {path.stem: path.read_text() for path in CONFIGS.glob("model/*.yaml") if path.stem != "timm"}
+    nets = {name: re.findall(r"^  _target_: (\S+)", text, re.MULTILINE)[-1:] for name, text in texts.items()}
+    quick = [nets[name] for name in re.findall(r"model=(\S+)", said)]
+    assert not {name: net for name, net in nets.items() if net and net not in quick}
+
+
 def test_the_steps_of_extending_work_as_written(tmp_path: Path) -> None:
     """Copy the project, write the files of the steps, run their commands and the tests that find configurations."""
     for name in ("src", "configs"):

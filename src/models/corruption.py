@@ -1,4 +1,4 @@
-"""Images for a net to restore: noisy (Vincent et al. 2008), or partly masked (He et al. 2022, arXiv 2111.06377)."""
+"""Images for a net to restore: noisy (Vincent et al. 2008), or with masked patches (He et al. 2022, 2111.06377)."""
 
 import math
 from collections.abc import Callable, Sequence

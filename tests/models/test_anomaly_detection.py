@@ -29,10 +29,10 @@ def measured(model: AnomalyDetection, errors: list[float], labels: Tensor, batch
     "labels", [torch.tensor([0, 3, 1, 5, 3]), torch.tensor([[0, 3], [3, 0], [1, 3], [5, 1], [3, 3]])]
 )
 def test_auroc_is_the_share_of_pairs_in_which_the_anomaly_has_the_larger_error(labels: Tensor) -> None:
-    errors = [0.01, 0.02, 0.03, 0.004, 5.0]  # of the labels 0, 3, 1, 5, 3; an error may be beyond 1
+    errors = [0.01, 0.02, 0.03, 40.0, 50.0]  # of the labels 0, 3, 1, 5, 3; an error may be beyond 1
     values = measured(task([3]), errors, labels)
-    assert values["auroc"].item() == pytest.approx(5 / 6)  # 0.02 is below 0.03
-    assert measured(task([3, 1]), errors, labels)["auroc"].item() == 1.0
+    assert values["auroc"].item() == pytest.approx(4 / 6)  # 0.02 is below 0.03 and 40
+    assert measured(task([3, 1]), errors, labels)["auroc"].item() == pytest.approx(4 / 6)
     assert values["mse"].item() == pytest.approx(sum(errors) / 5)
 
 

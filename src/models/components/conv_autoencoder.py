@@ -13,7 +13,7 @@ class ConvAutoencoder(nn.Module):
 
     With a bottleneck, a dense layer maps the result of the encoder to a code of a few numbers, another one back.
 
-    Weights are drawn from a normal distribution by their fan-in (He et al. 2015, arXiv 1502.01852); biases are zero.
+    Filters are drawn from a normal distribution by their fan-in (He et al. 2015, arXiv 1502.01852); biases are zero.
 
     Args:
         in_channels: of the image.
@@ -59,7 +59,7 @@ class ConvAutoencoder(nn.Module):
         decoder.append(nn.Conv2d(widths[-1], in_channels, kernel_size=3, padding=1))
         self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # it has one
 
