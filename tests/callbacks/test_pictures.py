@@ -43,6 +43,12 @@ def test_short_peaks_of_long_series_are_seen_and_curves_have_no_gaps() -> None:
     assert len(column) == column.max() - column.min() + 1 > HEIGHT - 10
 
 
+def test_a_jump_between_two_columns_is_drawn_as_a_line() -> None:
+    series = (torch.arange(10 * WIDTH) >= 5 * WIDTH).float().view(1, -1, 1)  # ten steps a column, half of them 0
+    column = (draw_curves(series)[0] < 1).any(dim=0)[:, WIDTH // 2 - 1].nonzero()
+    assert len(column) == column.max() - column.min() + 1 > HEIGHT - 10
+
+
 def test_several_features_share_a_scale_and_what_is_nan_is_left_out() -> None:
     series = torch.full((1, 100, 2), torch.nan)
     series[0, :50, 0], series[0, 50:, 1] = 0.0, 10.0  # a history, and what follows

@@ -136,7 +136,7 @@ def test_the_order_is_of_the_seed_and_the_epoch_alone_and_batches_are_shuffled()
     orders = [[labels.tolist() for _, labels in epoch(*pair)] for pair in epochs]
     assert orders[0] == orders[1]
     assert orders[0] != orders[2] and orders[0] != orders[3]
-    lengths = [tokens.shape[1] for tokens, _ in epoch(first, 3)]
+    lengths = [tokens.shape[1] for tokens, _ in epoch(loader(POOL * 4), 3)]  # of texts that are sorted together
     assert lengths != sorted(lengths)
     assert {frozenset(batch) for batch in orders[0]} != {frozenset(batch) for batch in orders[2]}
 
