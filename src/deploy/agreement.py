@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from src.models.example_inputs import padded_to
 from src.models.task import Task
 from src.predictor import Run
 
@@ -62,7 +63,7 @@ def agreement(
     Args:
         examined: for example an exported model.
         reference: for example the net that it was made of.
-        batches: of images (B, C, H, W) and targets (B, …).
+        batches: of inputs (B, …) and targets (B, …).
         task: it gives the metrics; its own are left alone.
         outputs: of the model's card.
 
@@ -72,8 +73,10 @@ def agreement(
     ours, theirs = task.make_metrics("test"), task.make_metrics("test")
     images = predictions = equal = beyond = 0
     difference = largest = 0.0
+    assert isinstance(task.example_input_array, torch.Tensor)
     for batch in map(task.prepare, batches):
-        inputs, targets = batch[0].numpy(), task.targets(batch)
+        inputs = padded_to(task.example_input_array.shape[1:], batch[0]).numpy()
+        targets = task.targets(batch)
         found, wanted = examined(inputs), reference(inputs)
         images += len(inputs)
         check_finite(wanted, "net")  # first, for what is made of it cannot be better

@@ -4,7 +4,7 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import islice
@@ -19,6 +19,7 @@ from src.deploy.agreement import Agreement, agreement, check, metrics_of
 from src.deploy.formats import INT8_PACKAGES, PACKAGES, load_format
 from src.deploy.inference_net import inference_copy, torch_runner
 from src.models.counting import count_parameters
+from src.models.example_inputs import padded_to
 from src.models.task import Task
 from src.predictor import CARD, CARD_VERSION, MODEL, input_shape, load, read_card, sha256
 from src.system.json_files import part, read_json
@@ -160,11 +161,11 @@ class Limited:
         return islice(self.loader, self.count)
 
 
-def take_images(batches: Iterable[Any], count: int) -> Tensor:
-    """The first images (count, C, H, W) of batches."""
+def take_inputs(batches: Iterable[Any], count: int, input_shape: Sequence[int]) -> Tensor:
+    """The first inputs (count, *input_shape) of batches."""
     parts: list[Tensor] = []
     for inputs, *_ in batches:
-        parts.append(inputs)
+        parts.append(padded_to(input_shape, inputs))
         if sum(map(len, parts)) >= count:
             break
     return torch.cat(parts)[:count]

@@ -21,6 +21,7 @@ from src.models.example_inputs import example_inputs
 CONVOLUTIONS = tuple(f"aten.conv{n}d.{kind}" for n in (1, 2, 3) for kind in ("default", "padding"))
 LAYERS = (*CONVOLUTIONS, "aten.linear.default")
 ATTENTION = "aten.scaled_dot_product_attention.default"
+RECURRENCES = ("aten.lstm.input", "aten.gru.input")
 
 
 def inference_copy(net: nn.Module, input_shape: Sequence[int]) -> nn.Module:
@@ -91,6 +92,11 @@ def layers(program: ExportedProgram) -> dict[Node, str]:
 def has_attention(program: ExportedProgram) -> bool:
     """Whether a net attends."""
     return any(str(node.target) == ATTENTION for node in program.graph.nodes)
+
+
+def has_recurrence(program: ExportedProgram) -> bool:
+    """Whether a net has recurrent layers."""
+    return any(str(node.target) in RECURRENCES for node in program.graph.nodes)
 
 
 def module_name(node: Node) -> str:

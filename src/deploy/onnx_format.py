@@ -14,7 +14,8 @@ from src.predictor import without_telemetry
 
 FILE = "model.onnx"
 KINDS = ("Conv", "Gemm", "MatMul")
-MOVES = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")  # what int8 values pass as they are
+# what int8 values pass as they are
+MOVES = ("Flatten", "Gather", "GatherElements", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 SCOPE = "pkg.torch.onnx.name_scopes"  # where torch's exporter notes the modules that a node is of
 
 
@@ -65,6 +66,8 @@ def write_int8(
     def is_dequantised(value: str) -> bool:
         while value in makers and makers[value].op_type in MOVES:
             value = makers[value].input[0]
+        if value in makers and makers[value].op_type == "Concat":
+            return all(map(is_dequantised, makers[value].input))
         return value in makers and makers[value].op_type == "DequantizeLinear"
 
     from_int8 = {node.name for node in quantised.graph.node if all(map(is_dequantised, node.input[:2]))}

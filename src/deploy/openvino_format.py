@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from src.deploy.inference_net import CONVOLUTIONS, has_attention, layers, quiet, sentence, trace
+from src.deploy.inference_net import CONVOLUTIONS, has_attention, has_recurrence, layers, quiet, sentence, trace
 from src.deploy.nncf_quantization import compress_dense_layers, quantize
 from src.predictor import without_telemetry
 
@@ -65,6 +65,8 @@ def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, 
         ValueError: OpenVINO has no rule for one of the net's operators.
     """
     program = trace(net, input_shape)
+    if has_recurrence(program):
+        return convert_onnx(net, input_shape)
     with quiet("openvino"):
         try:
             model = ov.convert_model(program)
@@ -84,6 +86,26 @@ def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, 
             raise ValueError(f"OpenVINO has made {len(numbered)} nodes of the net's {len(called)} {place} layers.")
         names |= {node: module for (_, node), module in zip(sorted(numbered.items()), called, strict=True)}
     return model, names, has_attention(program)
+
+
+def convert_onnx(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:
+    """Convert a net by way of ONNX, which keeps recurrent layers whole; OpenVINO itself would unroll their steps.
+
+    Raises:
+        ValueError: see `src.deploy.onnx_format.convert`.
+    """
+    from src.deploy import onnx_format
+
+    onnx_model, onnx_names, attends = onnx_format.convert(net, input_shape)
+    model = ov.Core().read_model(onnx_model.SerializeToString())
+    results = {node.output[0]: node.name for node in onnx_model.graph.node if node.name in onnx_names}
+    for operation in model.get_ordered_ops():
+        if (name := operation.get_friendly_name()) in results:  # a sum's, after its product, goes by its result
+            operation.set_friendly_name(f"{results[name]}/{name}")
+    kinds = [kind for kinds in PLACES.values() for kind in kinds]
+    nodes = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in kinds]
+    found = {node: onnx_names.get(node.partition("/")[0]) for node in nodes}  # some nodes become several
+    return model, {node: name for node, name in found.items() if name}, attends
 
 
 def computed_in_int8(path: Path) -> set[str]:

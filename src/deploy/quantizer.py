@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from src.deploy.agreement import Agreement, agreement, check, metrics_of
-from src.deploy.exporting import Batches, size_mb, staged, take_images, write_card
+from src.deploy.exporting import Batches, size_mb, staged, take_inputs, write_card
 from src.deploy.fake_quantization import by_sensitivity, fine_tune
 from src.deploy.formats import check_format, load_format
 from src.deploy.inference_net import inference_copy, layers, torch_runner, trace
@@ -143,7 +143,7 @@ class Quantizer:
         if self.mode == "qat":
             log.info("training %d layers with rounded values: epochs=%d", len(roundable), self.epochs)
             fine_tune(model, net, roundable, batches["train"], self.epochs, self.lr)
-        images = take_images(map(model.prepare, batches["train"]()), self.calibration_images)
+        images = take_inputs(map(model.prepare, batches["train"]()), self.calibration_images, shape)
         mode = "dynamic" if self.mode == "dynamic" else "static"
         candidates = [name for name in roundable if mode != "dynamic" or isinstance(net.get_submodule(name), nn.Linear)]
         tried: list[tuple[float, list[str], list[str]]] = []  # drop, layers kept, layers quantised

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def are_tokens(input_shape: Sequence[int]) -> bool:
@@ -21,6 +22,11 @@ def example_inputs(batch_size: int, input_shape: Sequence[int]) -> Tensor:
 def noise_inputs(batch_size: int, input_shape: Sequence[int]) -> Tensor:
     """Draw inputs (B, *input_shape) from a standard normal distribution; tokens are as in `example_inputs`."""
     return example_inputs(batch_size, input_shape) if are_tokens(input_shape) else torch.randn(batch_size, *input_shape)
+
+
+def padded_to(input_shape: Sequence[int], inputs: Tensor) -> Tensor:
+    """Pad tokens (B, T) to the length that an exported net takes; images and series are left as they are."""
+    return F.pad(inputs, (0, input_shape[0] - inputs.shape[1])) if are_tokens(input_shape) else inputs
 
 
 def moved_to(net: nn.Module, inputs: Tensor) -> Tensor:

@@ -1,0 +1,96 @@
+"""Nets on series and tokens in every format: what is written takes them, for batches of any size, and agrees."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.deploy.exporting import export
+from src.deploy.formats import PRECISIONS
+from src.deploy.inference_net import torch_runner
+from src.deploy.quantizer import Quantizer
+from src.deploy.speed import compare_speeds
+from src.models.classifier import Classifier
+from src.models.components.recurrent_net import RecurrentNet
+from src.models.components.sequence_transformer import SequenceTransformer
+from src.models.components.temporal_conv_net import TemporalConvNet
+from src.predictor import input_shape, load, read_card
+
+HEADS = {"heads": {"class": ["a", "b", "c"]}}
+CARDS: dict[str, dict[str, Any]] = {
+    "series": {"input": "series", "length": 7, "features": 3, "mean": [0.0] * 3, "std": [1.0] * 3, **HEADS},
+    "tokens": {"input": "tokens", "length": 9, "vocabulary_size": 257, **HEADS},
+}
+FACTS: dict[str, dict[str, Any]] = {
+    "series": {"in_features": 3, "length": 7, "num_classes": 3},
+    "tokens": {"vocabulary_size": 257, "length": 9, "num_classes": 3},
+}
+NETS: dict[str, Callable[..., nn.Module]] = {
+    "lstm": partial(RecurrentNet, hidden_size=16, bidirectional=True),
+    "gru": partial(RecurrentNet, cell="gru", hidden_size=16),
+    "transformer": partial(SequenceTransformer, embed_dim=16, depth=1),
+    "convolutions": partial(TemporalConvNet, channels=16, depth=2),
+}
+# one kind of inputs for each net at each commit, both in `make test-slow`
+FAST = {("lstm", "tokens"), ("gru", "series"), ("transformer", "tokens"), ("convolutions", "series")}
+CASES = [
+    pytest.param(net, kind, marks=() if (net, kind) in FAST else pytest.mark.slow) for net in NETS for kind in CARDS
+]
+KINDS = [(name, precision) for name, precisions in PRECISIONS.items() for precision in precisions]
+
+
+def make_task(net: str, kind: str) -> Classifier:
+    torch.manual_seed(0)
+    optimizer = partial(torch.optim.AdamW, lr=1e-3)
+    shape = input_shape(CARDS[kind])
+    built = NETS[net](**FACTS[kind]).eval()
+    return Classifier(built, optimizer, None, nn.CrossEntropyLoss(), shape, score="acc", mode="max")
+
+
+def make_batches(kind: str) -> list[tuple[Tensor, Tensor]]:
+    """Batches of inputs and labels; those of tokens differ in their lengths."""
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for steps in (4, 9, 6):
+        if kind == "series":
+            inputs = torch.randn(20, 7, 3, generator=generator)
+        else:
+            inputs = torch.randint(1, 257, (20, steps), generator=generator)
+            inputs *= torch.arange(steps) < torch.randint(3, steps + 1, (20, 1), generator=generator)
+        batches.append((inputs, torch.randint(3, (20,), generator=generator)))
+    return batches
+
+
+@pytest.mark.parametrize(("format", "precision"), KINDS)
+@pytest.mark.parametrize(("net", "kind"), CASES)
+def test_an_exported_net_agrees_with_the_net(net: str, kind: str, format: str, precision: str, tmp_path: Path) -> None:
+    model, card, batches = make_task(net, kind), CARDS[kind], make_batches(kind)
+    if precision == "int8":
+        quantizer = Quantizer(format=format, max_drop=100, calibration_images=40)
+        done = quantizer(
+            model, card, {split: lambda: batches for split in ("train", "val", "test")}, tmp_path / "model"
+        )
+        assert done.layers and done.test.images == 60
+    else:
+        found = export(model, card, lambda: batches, tmp_path / "model", format, precision, max_drop=100)
+        assert found.images == 60
+    predictor, reference = load(tmp_path / "model", trusted=True), torch_runner(model.net, ["class"])
+    assert {**read_card(tmp_path / "model"), **HEADS, **card}.items() >= card.items()
+    inputs = nn.functional.pad(batches[0][0], (0, 5)) if kind == "tokens" else batches[0][0]
+    for size in (1, 3):
+        ours, theirs = predictor.run(inputs[:size].numpy())["class"], reference(inputs[:size].numpy())["class"]
+        assert ours.shape == theirs.shape == (size, 3)
+        assert np.abs(ours - theirs).max() < (1e-5 if precision == "fp32" else 0.5)
+
+
+@pytest.mark.parametrize("kind", CARDS)
+def test_speeds_are_measured_on_inputs_of_the_kind(kind: str, tmp_path: Path) -> None:
+    model = make_task("gru", kind)
+    export(model, CARDS[kind], lambda: make_batches(kind), tmp_path / "model", "onnx", "fp32", max_drop=100)
+    speeds = compare_speeds(model.net, {"onnx": tmp_path / "model"}, input_shape(CARDS[kind]), 0.01, compiled=False)
+    assert set(speeds) == {"fp32", "onnx"} and all(value > 0 for row in speeds.values() for value in row.values())
