@@ -6,6 +6,7 @@ A train step is forward, loss, backward and fused AdamW at batch 128 (16 at 224 
 median of 5 blocks of at least 0.3 s each.
 """
 
+import math
 import statistics
 import sys
 import time
@@ -20,6 +21,7 @@ import torch
 from benchmarks.readme import write_table
 from src.config.paths import CONFIGS
 from src.models.counting import count_macs, count_parameters
+from src.models.example_inputs import example_inputs
 from src.models.task import Task
 from src.run.instantiate import instantiate
 
@@ -31,9 +33,9 @@ def measure(name: str) -> list[str]:
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", [f"model={name}"])
     task = instantiate(cfg.model)
-    net, shape = task.net, (cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
-    macs = count_macs(net, torch.zeros(1, *shape))
-    speed = images_per_second(task.train(), batch=16 if shape[1] >= 224 else 128)
+    net, shape = task.net, cfg.model.input_shape
+    macs = count_macs(net, example_inputs(1, shape))
+    speed = images_per_second(task.train(), batch=16 if math.prod(shape) >= 224**2 else 128)
     family = cfg.model.net._target_.rpartition(".")[2]
     data = cfg.data._target_.rpartition(".")[2].removesuffix("DataModule")
     return [family, f"`{name}`", data, f"{count_parameters(task):,}", f"{macs / 1e6:,.1f} M", f"{speed:,.0f}"]

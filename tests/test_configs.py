@@ -36,14 +36,12 @@ COUNTS |= {
     "data/augmentation": 5,
 }
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
+# of data that the default model cannot read, one that can
+READERS = {"data/text_folder": "model=text_gru_64k", "data/csv_series": "model=sunspots_lstm_6k"}
+READERS |= {"data/sunspots": "model=sunspots_lstm_6k", "data/co2": "model=co2_lstm_6k"}
 # of the models whose names do not say it; the hybrids' with the 10 classes of their data's configuration
 SIZES = {"simple_mlp": 235_146, "simple_mlp_256_128": 235_146, "timm": 11_181_642}
 SIZES |= {"hybrid_light": 14.5e6, "hybrid_base": 52.9e6, "hybrid_heavy": 116.1e6}
-
-
-# of the data that the default model does not read
-READERS = {"text_folder": "text_gru_64k", "csv_series": "sunspots_lstm_6k"}
-READERS |= {"sunspots": "sunspots_lstm_6k", "co2": "co2_lstm_6k"}
 
 
 def choices(group: str) -> list[str]:
@@ -58,9 +56,7 @@ def override(path: Path) -> list[str]:
     """How the command line chooses a file."""
     if str(path.parent) == "." or str(path.parent) in PARTS:
         return []
-    chosen = [f"{path.parent}={path.name}"]
-    if str(path.parent) == "data" and path.name in READERS:
-        return [f"model={READERS[path.name]}", *chosen]
+    chosen = [f"{path.parent}={path.name}", *([READERS[str(path)]] if str(path) in READERS else [])]
     return (
         ["hydra/sweeper=optuna", *chosen] if path.parts[:2] == ("hydra", "sweeper") and len(path.parts) > 3 else chosen
     )

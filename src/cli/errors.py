@@ -50,9 +50,10 @@ def sentence_of(error: BaseException, config_name: str | None, overrides: list[s
     if isinstance(error, MissingMandatoryValue) and (open_key := error.full_key):
         part = ", or choose a file that does: those in base/ are parts of others" if "." in open_key else ""
         return f"{open_key} has no value: give {open_key}=…{part}."
-    if isinstance(error, InterpolationKeyError) and (needed := re.search(r"'(data\..+?)' not found", str(error))):
+    if isinstance(error, InterpolationKeyError) and (absent := re.search(r"key '(data\.\w+)' not found", str(error))):
         return (
-            f"The model needs {needed[1]}, which these data do not have: choose data that it reads, or another model."
+            f"The model needs {absent[1]}, which these data do not have: it reads another kind of input; choose other "
+            "data, or another model."
         )
     if isinstance(error, OSError) and error.errno in FULL:
         where = f" for {error.filename}" if error.filename else ""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from src.data.class_balance import warn_of_imbalance
-from src.data.class_folders import SPLITS
+from src.data.class_folders import SPLITS, class_folders, split_folders
 from src.data.resumable_loader import check_batch_size
 from src.data.splits import ClassSplits, split_off
 from src.data.text_batches import TextLoader, Texts
@@ -89,10 +89,13 @@ class TextFolderDataModule(ClassSplits):
         if not self.path.exists():
             raise FileNotFoundError(f"data.path={self.path} does not exist; name a folder of texts, or a CSV file.")
         splits = read_folders(self.path) if self.path.is_dir() else read_table(self.path)
-        names = {split: sorted({label for _, label in samples}) for split, samples in splits.items()}
-        self.class_names = names.get("all") or names["train"]
+        names = {split: {label for _, label in samples} for split, samples in splits.items()}
+        if self.path.is_dir():  # a folder without texts is a class nevertheless, as it is one of images
+            self.class_names = class_folders(next(iter(split_folders(self.path).values())))
+        else:
+            self.class_names = sorted(names.get("all") or names["train"])
         for split, found in names.items():
-            if unknown := sorted(set(found) - set(self.class_names)):
+            if unknown := sorted(found - set(self.class_names)):
                 raise ValueError(f"{self.path}: {split} holds the class {unknown[0]}, but train does not.")
         num_classes = len(self.class_names)
         if self.num_classes not in (num_classes, None):

@@ -6,12 +6,14 @@ import os
 import threading
 from pathlib import Path
 
+import hydra
 import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from src.cli.entry_point import describe_background_errors
 from src.cli.errors import describe
+from src.config.paths import CONFIGS
 from src.system.locks import locked
 from tests.data.conftest import write_photographs
 from tests.programs import run
@@ -38,11 +40,17 @@ def test_a_value_that_is_not_given_is_named() -> None:
     )
 
 
-def test_data_and_a_model_that_do_not_fit_are_told_by_what_is_missing() -> None:
-    cfg = OmegaConf.create({"model": {"net": {"image_size": "${data.image_size}"}}, "data": {"window": 5}})
+@pytest.mark.parametrize(("key", "data"), [("length", "mnist_5k"), ("vocabulary_size", "mnist_5k_rows")])
+def test_data_of_another_kind_than_the_model_reads_are_refused_in_a_sentence(key: str, data: str) -> None:
+    model = "rows_lstm_64k" if key == "length" else "text_gru_64k"
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", [f"model={model}", f"data={data}"])
     with pytest.raises(InterpolationKeyError) as caught:
-        _ = cfg.model.net.image_size
-    assert describe(caught.value).startswith("The model needs data.image_size, which these data do not have: choose")
+        OmegaConf.resolve(cfg.model)
+    assert describe(caught.value) == (
+        f"The model needs data.{key}, which these data do not have: it reads another kind of input; choose other data, "
+        "or another model."
+    )
 
 
 class FullLog(logging.Handler):

@@ -70,6 +70,14 @@ def test_one_folder_is_split_by_a_seed_without_overlap(tmp_path: Path) -> None:
     assert parts[0] == parts[1] != parts[2]
 
 
+def test_a_folder_without_texts_is_a_class_as_the_net_is_told(tmp_path: Path) -> None:
+    write_texts(tmp_path, 10)
+    (tmp_path / "birds").mkdir()
+    datamodule = module(tmp_path, num_classes=count_classes(str(tmp_path), 10))
+    assert datamodule.class_names == ["birds", "cats", "dogs"]
+    assert datamodule.class_counts()["train"].tolist()[0] == 0
+
+
 def test_a_table_is_split_by_a_seed_or_by_its_column(tmp_path: Path) -> None:
     rows = [f'{name},"{word}, {number}\nand more"' for name, word in WORDS.items() for number in range(10)]
     datamodule = module(write_table(tmp_path / "a.csv", rows))

@@ -85,7 +85,7 @@ def test_an_exported_net_agrees_with_the_net(net: str, kind: str, format: str, p
     for size in (1, 3):
         ours, theirs = predictor.run(inputs[:size].numpy())["class"], reference(inputs[:size].numpy())["class"]
         assert ours.shape == theirs.shape == (size, 3)
-        assert np.abs(ours - theirs).max() < (1e-5 if precision == "fp32" else 0.5)
+        assert np.abs(ours - theirs).max() < (1e-5 if precision == "fp32" else 1.0)
 
 
 @pytest.mark.parametrize("kind", CARDS)
