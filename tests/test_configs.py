@@ -36,8 +36,6 @@ COUNTS |= {
     "data/augmentation": 5,
 }
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
-# of data that the default model cannot read, one that can
-READERS = {"data/text_folder": "model=text_gru_64k"}
 # of the models whose names do not say it; the hybrids' with the 10 classes of their data's configuration
 SIZES = {"simple_mlp": 235_146, "simple_mlp_256_128": 235_146, "timm": 11_181_642}
 SIZES |= {"hybrid_light": 14.5e6, "hybrid_base": 52.9e6, "hybrid_heavy": 116.1e6}

@@ -1,7 +1,7 @@
 """Static quantisation by NNCF, of OpenVINO and of ONNX models alike."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from src.deploy.inference_net import quiet
 from src.predictor import without_telemetry
@@ -9,6 +9,43 @@ from src.predictor import without_telemetry
 without_telemetry()
 
 import nncf
+
+# of OpenVINO and of ONNX
+ARITHMETIC = {"Add", "Sub", "Subtract", "Mul", "Multiply", "Div", "Divide", "Pow", "Power", "Sqrt", "ReduceMean", "MVN"}
+MOVES = {"Broadcast", "Convert", "Expand", "Gather", "Reshape", "Slice", "StridedSlice", "Tile", "Transpose"}
+
+
+class Operation(NamedTuple):
+    """A node of a model."""
+
+    name: str
+    kind: str
+    inputs: Sequence[str]  # the names of the values that it takes
+    outputs: Sequence[str]
+
+
+def beside_layers(operations: Iterable[Operation], inputs: Iterable[str]) -> list[str]:
+    """The names of the operations that compute with a model's inputs as no layer has seen them.
+
+    They bring a series to a common level and spread, and a forecast back to its own. A new series may leave the ranges
+    of the samples by far, and eight bits would round its level.
+
+    Args:
+        operations: in the order in which they are computed.
+        inputs: the names of the model's inputs.
+    """
+    unseen, computed, found = set(inputs), set(inputs), []  # values: made of inputs and constants; of any input
+    for name, kind, taken, made in operations:
+        varying = [value for value in taken if value in computed]
+        if varying:
+            computed.update(made)
+        if kind in ARITHMETIC and unseen.intersection(varying):
+            found.append(name)
+            if unseen.issuperset(varying):
+                unseen.update(made)
+        elif kind in MOVES and taken[0] in unseen:
+            unseen.update(made)
+    return found
 
 
 def quantize(model: Any, samples: Sequence[Any], attends: bool, kept: Sequence[str]) -> Any:

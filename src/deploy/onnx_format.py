@@ -56,8 +56,10 @@ def write_int8(
             )
         computed = {node.name for node in onnx.load(folder / FILE).graph.node if node.op_type == "MatMulInteger"}
         return [name for node, name in names.items() if {f"{node}_quant", f"{node}_MatMul_quant"} & computed]
-    from src.deploy.nncf_quantization import quantize
+    from src.deploy.nncf_quantization import Operation, beside_layers, quantize
 
+    operations = [Operation(node.name, node.op_type, node.input, node.output) for node in model.graph.node]
+    kept += beside_layers(operations, [model.graph.input[0].name])
     samples = [{model.graph.input[0].name: image[None].numpy()} for image in images]
     quantised = quantize(model, samples, attends, kept)
     onnx.save(quantised, folder / FILE)

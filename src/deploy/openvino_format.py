@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from src.deploy.inference_net import CONVOLUTIONS, has_attention, has_recurrence, layers, quiet, sentence, trace
-from src.deploy.nncf_quantization import compress_dense_layers, quantize
+from src.deploy.nncf_quantization import Operation, beside_layers, compress_dense_layers, quantize
 from src.predictor import without_telemetry
 
 without_telemetry()
@@ -52,10 +52,18 @@ def write_int8(
         quantised = compress_dense_layers(model, kept)
     else:
         samples = [image[None].numpy() for image in images]
+        kept += beside_layers(map(as_operation, model.get_ordered_ops()), [model.input().node.get_friendly_name()])
         quantised = quantize(model, samples, attends, kept)
     ov.save_model(quantised, folder / FILE, compress_to_fp16=False)
     computed = computed_in_int8(folder / FILE)
     return [name for node, name in names.items() if node.partition("/")[0] in computed]
+
+
+def as_operation(node: Any) -> Operation:
+    """Describe a node of a model, whose values go by the names of the nodes that make them."""
+    name = node.get_friendly_name()
+    taken = [value.get_node().get_friendly_name() for value in node.input_values()]
+    return Operation(name, node.get_type_name(), taken, [name])
 
 
 def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:
