@@ -1,7 +1,7 @@
 """What the nets of every task reach: train each on real data that needs no download, export it to int8, print a table.
 
-    python benchmarks/tasks.py               # about 40 minutes on two cores; writes the tables of docs/tasks.md
-    python benchmarks/tasks.py scenes_unet   # only the jobs whose names contain a word; docs/tasks.md is left alone
+    python benchmarks/tasks.py               # all
+    python benchmarks/tasks.py scenes_unet   # only the jobs whose names contain a word
 
 Results are kept in benchmarks/results/tasks.json by the command that gave them, and not measured again. Runs that take
 less than three minutes are repeated with three seeds; their median and range are printed. Nothing was chosen by these
@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.quantization import best_of
-from benchmarks.readme import write_table
 from src.deploy.exporting import split_loaders
 from src.deploy.quantizer import Quantizer
 from src.deploy.speed import compare_speeds, weights_size
@@ -36,6 +35,20 @@ SECONDS = 1.0  # of every measurement of speed
 # by name: the overrides, the metrics to show, and the number of seeds
 JOBS: dict[str, tuple[list[str], tuple[str, ...], int]] = {
     "scenes_unet": (["experiment=scenes_unet"], ("miou", "dice", "acc"), 1),
+    "autoencoder": (["model=cifar10_autoencoder_752k", *FASHION, *TUNED], ("psnr", "ssim"), 1),
+    "autoencoder_documented": (["experiment=cifar10_autoencoder", *FASHION, *TUNED], ("psnr", "ssim"), 1),
+    "code_of_32": (["model=mnist_autoencoder_58k", "data=mnist_5k", "trainer.max_epochs=30"], ("psnr", "ssim"), 3),
+    "anomaly": (["experiment=mnist_anomaly", "data=mnist_5k", "trainer.max_epochs=20"], ("auroc",), 3),
+    "rows_lstm": (
+        ["model=rows_lstm_64k", "data=mnist_5k_rows", "data.batch_size=64", "trainer.max_epochs=20"],
+        ("acc",),
+        3,
+    ),
+    "fashion_rows_lstm": (["model=rows_lstm_64k", "data=fashion_mnist_rows"], ("acc",), 1),
+    "sunspots_lstm": (["model=sunspots_lstm_6k"], ("mase", "naive_mase"), 3),
+    "sunspots_tcn": (["model=sunspots_tcn_9k"], ("mase", "naive_mase"), 3),
+    "co2_lstm": (["model=co2_lstm_6k"], ("mase", "naive_mase"), 3),
+    "co2_tcn": (["model=co2_tcn_9k"], ("mase", "naive_mase"), 3),
 }
 
 
@@ -111,15 +124,12 @@ def spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and write the table."""
+    """Measure, and print the table."""
     chosen = {name: job for name, job in JOBS.items() if not sys.argv[1:] or any(word in name for word in sys.argv[1:])}
     rows = [row_of(name, metrics, results_of(job, seeds)) for name, (job, metrics, seeds) in chosen.items()]
     head = ["job", "parameters", "test", "score over seeds", "minutes", "int8", "speed", "MB"]
     table = [head, ["---", "---:", "---", "---", "---:", "---:", "---:", "---:"], *rows]
-    if len(chosen) == len(JOBS):
-        write_table("tasks", table)
-    else:
-        print("\n".join(" | ".join(row) for row in table))
+    print("\n".join(" | ".join(row) for row in table))
 
 
 if __name__ == "__main__":
