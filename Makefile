@@ -22,7 +22,7 @@ family = $(word 2,$(subst _, ,$(1)))# of a name <data>_<family>_<size>
 # the first model of each family that is meant for MNIST, and those of families without one that train on its shape, too
 QUICK := $(foreach name,$(sort $(foreach one,$(filter mnist_%,$(MODELS)),$(call family,$(one)))),$(firstword $(filter mnist_$(name)_%,$(MODELS))))
 QUICK_DATA = mnist_5k
-QUICK += simple_mlp cifar10_vgg_2474k
+QUICK += simple_mlp cifar10_vgg_2474k scenes_unet_64k rows_lstm_64k rows_transformer_210k pixels_tcn_64k sunspots_lstm_6k
 
 SHORTCUTS := trc trcns trcnm trcnl emhcm evit tq tqm tqc tqv tqcn tqe tqh tqa
 
@@ -100,5 +100,9 @@ tqh: quick-mnist_hybrid_210k
 tqm: quick-simple_mlp
 tqa: $(QUICK:%=quick-%) ## quick test of a model of each family
 quick-mnist_mh_cnn_422k: QUICK_DATA = mnist_5k_multihead
+quick-rows_lstm_64k quick-rows_transformer_210k: QUICK_DATA = mnist_5k_rows
+quick-pixels_tcn_64k: QUICK_DATA = mnist_5k_pixels
+quick-scenes_unet_64k: QUICK_DATA = digit_scenes
+quick-sunspots_lstm_6k: QUICK_DATA = sunspots
 quick-%: $(STAMP)
 	$(TRAIN) debug=limit trainer.max_epochs=1 extras.print_config=false data=$(QUICK_DATA) model=$* $(ARGS)

@@ -47,11 +47,6 @@ def sentence_of(error: BaseException, config_name: str | None, overrides: list[s
         return describe_building(error, error.__cause__)
     if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
         return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: this is not YAML: {error.problem}."
-    if isinstance(error, InterpolationKeyError) and (fact := re.search(r"key '(data\.\w+)' not found", str(error))):
-        return (
-            f"{error.full_key} takes {fact[1]}, which this data does not have: choose data made for such a model, "
-            f"or set {error.full_key}=<value>."
-        )
     if isinstance(error, MissingMandatoryValue) and (open_key := error.full_key):
         part = ", or choose a file that does: those in base/ are parts of others" if "." in open_key else ""
         return f"{open_key} has no value: give {open_key}=…{part}."

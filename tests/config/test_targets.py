@@ -24,6 +24,7 @@ from src.config.targets import (
     registry,
     role_of,
 )
+from tests.test_configs import READERS
 
 BASES = {TASK: LightningModule, NET: nn.Module, OPTIMIZER: optim.Optimizer, CRITERION: nn.Module}
 BASES |= {DATA: LightningDataModule}
@@ -146,7 +147,8 @@ def test_every_choice_of_a_group_is_allowed(group: str, compose: Callable[..., D
     assert names
     for name in names:
         folder = ["data.folder=/tmp", "data.num_classes=2"] if name == "image_folder" else []
-        check_targets(built_of(compose(f"{group}={name}", *folder)))
+        reader = [f"model={READERS[name]}"] if group == "data" and name in READERS else []
+        check_targets(built_of(compose(f"{group}={name}", *folder, *reader)))
 
 
 def test_a_package_that_the_user_trusts_is_allowed() -> None:

@@ -42,6 +42,8 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(in_channels=in_channels, num_classes=num_classes, dims=dims)
+        if image_size is not None:
+            check_positive(image_size=image_size)
         check_option(UPSAMPLING, upsampling=upsampling)
         if len(dims) < 2:
             raise ValueError(f"dims={list(dims)} must have at least two levels.")
