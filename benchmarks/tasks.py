@@ -45,10 +45,10 @@ JOBS: dict[str, tuple[list[str], tuple[str, ...], int]] = {
         3,
     ),
     "fashion_rows_lstm": (["model=rows_lstm_64k", "data=fashion_mnist_rows"], ("acc",), 1),
-    "sunspots_lstm": (["model=sunspots_lstm_6k"], ("mase", "naive_mase"), 3),
-    "sunspots_tcn": (["model=sunspots_tcn_9k"], ("mase", "naive_mase"), 3),
-    "co2_lstm": (["model=co2_lstm_6k"], ("mase", "naive_mase"), 3),
-    "co2_tcn": (["model=co2_tcn_9k"], ("mase", "naive_mase"), 3),
+    "sunspots_lstm": (["model=sunspots_lstm_6k", "trainer.max_epochs=100"], ("mase", "naive_mase"), 3),
+    "sunspots_tcn": (["model=sunspots_tcn_9k", "trainer.max_epochs=100"], ("mase", "naive_mase"), 3),
+    "co2_lstm": (["model=co2_lstm_6k", "trainer.max_epochs=100"], ("mase", "naive_mase"), 3),
+    "co2_tcn": (["model=co2_tcn_9k", "trainer.max_epochs=100"], ("mase", "naive_mase"), 3),
 }
 
 
