@@ -104,5 +104,6 @@ quick-rows_lstm_64k quick-rows_transformer_210k: QUICK_DATA = mnist_5k_rows
 quick-pixels_tcn_64k: QUICK_DATA = mnist_5k_pixels
 quick-scenes_unet_64k: QUICK_DATA = digit_scenes
 quick-sunspots_lstm_6k: QUICK_DATA = sunspots
+quick-sunspots_lstm_6k: $(DEV_STAMP)# for the extra [series]
 quick-%: $(STAMP)
 	$(TRAIN) debug=limit trainer.max_epochs=1 extras.print_config=false data=$(QUICK_DATA) model=$* $(ARGS)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +109,7 @@ class ImageReport(L.Callback):
             with isolate_rng():  # the random numbers drawn here must not change the training
                 samples = task.prepare(self._samples)
             targets = task.targets(samples)
-            panels = [as_pictures(panel) for panel in task.target_panels(samples[0], targets).values()]
-            pictures = torch.cat(panels, dim=3)  # (N, C, H, panels · W)
+            pictures = side_by_side(task.target_panels(samples[0], targets))
             captions = task.target_captions(targets, output_cards(trainer, task))
             self._log(trainer, "train/samples", lambda: image_grid(pictures, captions))
             self._samples, self._samples_logged = None, True
@@ -153,7 +153,7 @@ class ImageReport(L.Callback):
             descriptions = task.describe_samples(output, target, card)
             captions = [task.caption(description) for description in descriptions]
             panels = task.panels(inputs, output, target)
-            pictures = torch.cat([as_pictures(panel) for panel in panels.values()], dim=3)  # (M, C, H, panels · W)
+            pictures = side_by_side(panels)
             if captions:
                 self._log(trainer, f"{prefix}worst_mistakes", lambda p=pictures, c=captions: image_grid(p, c))
             entry["panels"] = list(panels)
@@ -188,6 +188,11 @@ def output_cards(trainer: L.Trainer, task: Task) -> dict[str, dict[str, Any]]:
     """Return the description of each output; empty if the DataModule does not describe its inputs."""
     datamodule: Any = getattr(trainer, "datamodule", None)  # Lightning sets it out of mypy's sight
     return task.output_card(datamodule.input_card()) if isinstance(datamodule, DescribesInputs) else {}
+
+
+def side_by_side(panels: Mapping[str, Tensor]) -> Tensor:
+    """Join the panels of each sample into one picture (N, C, H, panels · W); see `Task.panels`."""
+    return torch.cat([as_pictures(panel) for panel in panels.values()], dim=3)
 
 
 def cat_padded(first: Tensor, second: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Batches of in-memory tensors: one index each; of images also one cast, one augmentation, one normalisation."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,16 +13,15 @@ from src.data.image_sequences import ImageSequences
 from src.data.resumable_loader import Resumable, check_batch_size, draw
 
 
-class TensorLoader(Resumable):
-    """Iterate over (inputs, targets) batches; a drop-in for a DataLoader whose data fits in memory.
+class SampleLoader(Resumable, ABC):
+    """Iterate over (inputs, targets) batches of samples in memory; a drop-in for a DataLoader.
 
     The order depends on `seed` and the epoch alone, never on the global random state, so that an epoch can be replayed.
     Ranks share the samples: each is seen once (with `drop_last`, all but the remainder), and all ranks make the same
     number of steps.
 
     Args:
-        inputs: (N, …).
-        targets: (N, …).
+        count: number of samples.
         batch_size: samples per batch and rank.
         shuffle: draw a new order for every epoch.
         drop_last: drop an incomplete last batch.
@@ -36,8 +36,7 @@ class TensorLoader(Resumable):
 
     def __init__(
         self,
-        inputs: Tensor,
-        targets: Tensor,
+        count: int,
         batch_size: int,
         *,
         shuffle: bool = False,
@@ -47,27 +46,57 @@ class TensorLoader(Resumable):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        share = len(inputs) // world_size
-        if 0 < len(inputs) < world_size:
-            raise ValueError(f"{len(inputs)} samples cannot be shared by {world_size} processes.")
+        self.share = count // world_size  # the smallest of a rank
+        if 0 < count < world_size:
+            raise ValueError(f"{count} samples cannot be shared by {world_size} processes.")
         remedy = "lower data.batch_size, or set data.drop_last=false"
-        check_batch_size(batch_size, share if drop_last else None, remedy)
-        self.inputs, self.targets = inputs, targets
-        self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
-        self.seed, self.pin_memory = seed, pin_memory
-        self.rank, self.world_size = rank, world_size
+        check_batch_size(batch_size, self.share if drop_last else None, remedy)
+        self.count, self.batch_size, self.shuffle, self.drop_last = count, batch_size, shuffle, drop_last
+        self.seed, self.pin_memory, self.rank, self.world_size = seed, pin_memory, rank, world_size
         self.epoch = 0
 
     batch_sampler = None  # Lightning asks for both
 
     @property
-    def sampler(self) -> "TensorLoader":
+    def sampler(self) -> "SampleLoader":
         """Itself, because Lightning calls `sampler.set_epoch`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration; Lightning calls it."""
         self.epoch = epoch
+
+    @abstractmethod
+    def epoch_batches(self) -> Sequence[tuple[Tensor, int]]:
+        """Return the indices (B,) of each batch of this rank in the epoch, and a seed for it."""
+
+    @abstractmethod
+    def make_batch(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets (B, …) at some indices (B,)."""
+
+    def __len__(self) -> int:
+        return self.share // self.batch_size if self.drop_last else math.ceil(self.share / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices, seed in self.epoch_batches()[self.begin() :]:
+            inputs, targets = self.make_batch(indices, seed)
+            self.batches += 1
+            yield (inputs.pin_memory(), targets.pin_memory()) if self.pin_memory else (inputs, targets)
+
+
+class TensorLoader(SampleLoader):
+    """Iterate over batches of two tensors.
+
+    Args:
+        inputs: (N, …).
+        targets: (N, …).
+        batch_size: see `SampleLoader`.
+        options: likewise.
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, **options: Any) -> None:
+        super().__init__(len(inputs), batch_size, **options)
+        self.inputs, self.targets = inputs, targets
 
     def batch_seeds(self) -> list[int]:
         """The seed of each batch of this rank in the epoch, for what is drawn beside the order."""
@@ -78,23 +107,17 @@ class TensorLoader(Resumable):
         # `[indices]` copies number by number
         return self.inputs.index_select(0, indices), self.targets.index_select(0, indices)
 
-    def __len__(self) -> int:
-        smallest_share = len(self.inputs) // self.world_size
-        return smallest_share // self.batch_size if self.drop_last else math.ceil(smallest_share / self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch_batches(self) -> Sequence[tuple[Tensor, int]]:
+        """Return the indices (B,) of each batch of this rank in the epoch, and a seed for it."""
         order, seeds = self._draw()
         batches = order.split(self.batch_size)
         if not self.drop_last and len(batches) > len(seeds) > 0:
             batches = order.tensor_split(len(seeds))  # a sample more than other ranks, in as many steps
-        for indices, seed in list(zip(batches, seeds, strict=False))[self.begin() :]:  # `drop_last`: one has no seed
-            inputs, targets = self.make_batch(indices, seed)
-            self.batches += 1
-            yield (inputs.pin_memory(), targets.pin_memory()) if self.pin_memory else (inputs, targets)
+        return list(zip(batches, seeds, strict=False))  # `drop_last`: one has no seed
 
     def _draw(self) -> tuple[Tensor, list[int]]:
         """The indices of this rank in the epoch's order, and a seed for each batch."""
-        order, seeds = draw(len(self.inputs), self.shuffle, self.seed, self.epoch, (len(self), self.world_size))
+        order, seeds = draw(self.count, self.shuffle, self.seed, self.epoch, (len(self), self.world_size))
         return order[self.rank :: self.world_size], seeds[:, self.rank].tolist()
 
 

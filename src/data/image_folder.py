@@ -14,7 +14,7 @@ from src.data.class_balance import warn_of_imbalance
 from src.data.class_folders import check_splits, class_folders, split_folders, visible_files
 from src.data.photographs import RESIZE, Augmentation, Photographs, augmented, centre
 from src.data.resumable_loader import ResumableLoader, SeededSampler, check_batch_size
-from src.data.splits import SplitDataModule, split_off
+from src.data.splits import SplitDataModule, check_fractions, split_missing
 from src.predictor import read_image
 from src.system.wording import counted
 
@@ -80,9 +80,7 @@ class ImageFolderDataModule(SplitDataModule):
         split_seed: int = 0,
     ) -> None:
         super().__init__(channels, image_size, batch_size, pin_memory)
-        for name, fraction in {"val_fraction": val_fraction, "test_fraction": test_fraction}.items():
-            if not 0 < fraction < 1:
-                raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
+        check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
         self.folder, self.num_classes = Path(folder), num_classes
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.skip_unreadable, self.num_workers = skip_unreadable, num_workers
@@ -114,10 +112,7 @@ class ImageFolderDataModule(SplitDataModule):
             )
         self.num_classes = num_classes
         splits = {split: self._samples(root) for split, root in roots.items()}
-        if "all" in splits:
-            splits["test"], splits["train"] = split_off(splits.pop("all"), self.test_fraction, self.split_seed)
-        if "val" not in splits:
-            splits["val"], splits["train"] = split_off(splits["train"], self.val_fraction, self.split_seed)
+        split_missing(splits, self.val_fraction, self.test_fraction, self.split_seed)
         eval_view = partial(centre, image_size=self.image_size)
         augmentation = self.augmentation or BatchAugmentation()
         train_view = partial(augmented, image_size=self.image_size, augmentation=augmentation)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from src.data.class_folders import check_splits, split_folders, visible_files
 from src.data.masks import MaskDataModule, read_mask, stack_pairs
-from src.data.splits import split_off
+from src.data.splits import check_fractions, split_missing
 from src.predictor import read_image
 
 Value = int | Sequence[int]  # a grey level or palette index, or an RGB colour
@@ -48,9 +48,7 @@ class MaskFolderDataModule(MaskDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        for name, fraction in {"val_fraction": val_fraction, "test_fraction": test_fraction}.items():
-            if not 0 < fraction < 1:
-                raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
+        check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
         self.folder, self.val_fraction, self.test_fraction = Path(folder), val_fraction, test_fraction
         self.class_names = list(classes)
         if len(self.class_names) != self.num_classes:
@@ -75,10 +73,7 @@ class MaskFolderDataModule(MaskDataModule):
         roots = split_folders(self.folder)
         check_splits(self.folder, roots.keys())
         files = {split: paired_files(root) for split, root in roots.items()}
-        if "all" in files:
-            files["test"], files["train"] = split_off(files.pop("all"), self.test_fraction, self.split_seed)
-        if "val" not in files:
-            files["val"], files["train"] = split_off(files["train"], self.val_fraction, self.split_seed)
+        split_missing(files, self.val_fraction, self.test_fraction, self.split_seed)
         self.val_size = len(files["val"])
         return *self._read(files["val"] + files["train"]), *self._read(files["test"])
 

@@ -126,6 +126,21 @@ class SplitDataModule(ClassSplits):
         }
 
 
+def check_fractions(**fractions: float) -> None:
+    """Raise ValueError unless every fraction, given by name, lies between 0 and 1."""
+    for name, fraction in fractions.items():
+        if not 0 < fraction < 1:
+            raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
+
+
+def split_missing(splits: dict[str, list[Any]], val_fraction: float, test_fraction: float, seed: int) -> None:
+    """Split off the test set if there are no splits, only "all", and the validation set if there is none; in place."""
+    if "all" in splits:
+        splits["test"], splits["train"] = split_off(splits.pop("all"), test_fraction, seed)
+    if "val" not in splits:
+        splits["val"], splits["train"] = split_off(splits["train"], val_fraction, seed)
+
+
 def split_off(samples: list[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
     """Split a random fraction off a list, at least one; both parts keep its order."""
     count = max(round(len(samples) * fraction), 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from src.data.class_balance import warn_of_imbalance
 from src.data.class_folders import SPLITS, class_folders, split_folders
 from src.data.resumable_loader import check_batch_size
-from src.data.splits import ClassSplits, split_off
+from src.data.splits import ClassSplits, check_fractions, split_missing
 from src.data.text_batches import TextLoader, Texts
 from src.data.text_files import read_folders, read_table
 from src.predictor import VOCABULARY_SIZE
@@ -68,9 +68,7 @@ class TextFolderDataModule(ClassSplits):
         split_seed: int = 0,
     ) -> None:
         super().__init__(batch_size, pin_memory)
-        for name, fraction in {"val_fraction": val_fraction, "test_fraction": test_fraction}.items():
-            if not 0 < fraction < 1:
-                raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
+        check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
         if length < 1:
             raise ValueError(f"length={length} must be at least 1.")
         if vocabulary_size != VOCABULARY_SIZE:
@@ -105,10 +103,7 @@ class TextFolderDataModule(ClassSplits):
                 f"but data.num_classes={self.num_classes}."
             )
         self.num_classes = num_classes
-        if "all" in splits:
-            splits["test"], splits["train"] = split_off(splits.pop("all"), self.test_fraction, self.split_seed)
-        if "val" not in splits:
-            splits["val"], splits["train"] = split_off(splits["train"], self.val_fraction, self.split_seed)
+        split_missing(splits, self.val_fraction, self.test_fraction, self.split_seed)
         self.data_train, self.data_val, self.data_test = (self._texts(splits[split]) for split in SPLITS)
         check_batch_size(self.batch_size, len(self.data_train))
         warn_of_imbalance(self.class_counts(), self.class_names, "text")

@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from src.deploy.inference_net import has_attention, layers, quiet, sentence, trace
 from src.predictor import without_telemetry
@@ -21,7 +22,7 @@ SCOPE = "pkg.torch.onnx.name_scopes"  # where torch's exporter notes the modules
 
 def write(net: nn.Module, input_shape: Sequence[int], folder: Path, precision: str) -> None:
     """Write a net as `model.onnx`."""
-    onnx.save(convert(net, input_shape)[0], folder / FILE)
+    onnx.save(convert(trace(net, input_shape))[0], folder / FILE)
 
 
 def write_int8(
@@ -38,7 +39,7 @@ def write_int8(
         images: (N, C, H, W).
         keep: names of layers that stay in float32.
     """
-    model, names, attends = convert(net, input_shape)
+    model, names, attends = convert(trace(net, input_shape))
     kept = [node for node, name in names.items() if name in keep]
     if mode == "dynamic":
         without_telemetry()
@@ -76,13 +77,12 @@ def write_int8(
     return [name for node, name in names.items() if node in from_int8]
 
 
-def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:
-    """A net as an ONNX model, its layers' modules by the names of the model's nodes, and whether it attends.
+def convert(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
+    """A traced net as an ONNX model, its layers' modules by the names of the model's nodes, and whether it attends.
 
     Raises:
         ValueError: ONNX has no function for one of the net's operators.
     """
-    program = trace(net, input_shape)
     with quiet("torch.onnx", "onnxscript", "onnx_ir"):
         try:
             exported = torch.onnx.export(program, dynamo=True, verbose=False, optimize=True)

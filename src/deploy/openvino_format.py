@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from src.deploy.inference_net import CONVOLUTIONS, has_attention, has_recurrence, layers, quiet, sentence, trace
 from src.deploy.nncf_quantization import Operation, beside_layers, compress_dense_layers, quantize
@@ -74,7 +75,7 @@ def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, 
     """
     program = trace(net, input_shape)
     if has_recurrence(program):
-        return convert_onnx(net, input_shape)
+        return convert_onnx(program)
     with quiet("openvino"):
         try:
             model = ov.convert_model(program)
@@ -96,15 +97,15 @@ def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, 
     return model, names, has_attention(program)
 
 
-def convert_onnx(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:
-    """Convert a net by way of ONNX, which keeps recurrent layers whole; OpenVINO itself would unroll their steps.
+def convert_onnx(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
+    """Convert a traced net by way of ONNX, which keeps recurrent layers whole; OpenVINO would unroll their steps.
 
     Raises:
         ValueError: see `src.deploy.onnx_format.convert`.
     """
     from src.deploy import onnx_format
 
-    onnx_model, onnx_names, attends = onnx_format.convert(net, input_shape)
+    onnx_model, onnx_names, attends = onnx_format.convert(program)
     model = ov.Core().read_model(onnx_model.SerializeToString())
     results = {node.output[0]: node.name for node in onnx_model.graph.node if node.name in onnx_names}
     for operation in model.get_ordered_ops():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from src.models.losses import BALANCED, CrossEntropy
 from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, pair_counts
-from src.models.task import Batch, DescribesInputs, Outputs, Task
+from src.models.task import Batch, Outputs, Task
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ class Classifier(Task):
 
     def setup(self, stage: str) -> None:
         """Check the number of classes, compile the net and compute balanced class weights, if configured."""
-        if stage == "fit" and self._trainer is not None:
+        if stage == "fit":
             self._check_classes()  # before the net is compiled
         super().setup(stage)
         if stage == "fit" and isinstance(self.criterion, CrossEntropy) and self.criterion.balanced:
@@ -59,10 +59,10 @@ class Classifier(Task):
         Raises:
             ValueError: an output has more logits than classes, or fewer.
         """
-        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
-        if not isinstance(datamodule, DescribesInputs):
+        card = self.data_card()
+        if not card:
             return
-        cards = self.output_card(datamodule.input_card())
+        cards = self.output_card(card)
         for name, logits in self.example_outputs().items():
             if name not in cards:
                 raise ValueError(
@@ -83,8 +83,7 @@ class Classifier(Task):
                 f"criterion.weight={BALANCED} needs class_counts(), which {type(datamodule).__name__} does not have: "
                 "implement it, or give the weights as a list."
             )
-        if isinstance(datamodule, DescribesInputs):
-            card = datamodule.input_card()
+        if card := self.data_card():
             names = [output["names"] for output in self.output_card(card).values()]
             if names != list(card["heads"].values()):
                 raise ValueError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.models.metrics import Means
-from src.models.task import Batch, DescribesInputs, Outputs, Task
+from src.models.task import Batch, Outputs, Task
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 RESIDUALS = ("none", "last", "season")
@@ -106,12 +106,11 @@ class Forecast(Task):
             ValueError: the data do not tell them.
         """
         if stage == "fit":
-            datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set out of mypy's sight
-            card = datamodule.input_card() if isinstance(datamodule, DescribesInputs) else {}
+            card, data = self.data_card(), type(self.trainer.datamodule)  # type: ignore[attr-defined]  # set by Lightning
             for name in ("std", "naive_mae"):
                 if name not in card:
                     raise ValueError(
-                        f"Forecasts need {name} in input_card(), which {type(datamodule).__name__} does not give: use "
+                        f"Forecasts need {name} in input_card(), which {data.__name__} does not give: use "
                         "data of a series, such as data=sunspots."
                     )
                 getattr(self, name).copy_(torch.tensor(card[name]))

@@ -110,7 +110,7 @@ class LossAndBalancedAccuracy(LossAndAccuracy):
         return {**super().compute(), "balanced_acc": recalls.sum() / counts.count_nonzero()}
 
 
-class LossAndOverlap(Metric):
+class LossAndOverlap(Means):
     """Mean loss, pixel accuracy, and overlap of the predicted with the true masks, over all pixels of an epoch.
 
     Pixels whose label is not a class are ignored. A class without a true or a predicted pixel does not count in means.
@@ -119,32 +119,26 @@ class LossAndOverlap(Metric):
         class_names: names of the classes, whose overlaps are reported one by one; none by default.
     """
 
-    full_state_update = False
-    loss: Tensor
-    count: Tensor
     pairs: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__("loss")
         self.class_names: Sequence[str] = ()
-        self.add_state("loss", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("pairs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")  # (num_classes, num_classes)
 
-    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:  # type: ignore[override]  # per task
         """Add a batch: its mean loss (), logits (B, num_classes, H, W) and labels (B, H, W)."""
-        self.loss.add_(loss * len(labels))
-        self.count.add_(len(labels))
+        super().update(len(labels), loss=loss)
         self.pairs = self.pairs + pair_counts(logits, labels)
 
     def compute(self) -> dict[str, Tensor]:
         """Return `loss`, `acc`, `miou` and `dice`; for each named class `iou/<name>` and `dice/<name>`."""
         iou, dice = overlap(self.pairs)  # (num_classes,) each
         acc = self.pairs.diagonal().sum() / self.pairs.sum()
-        means = {"loss": self.loss / self.count, "acc": acc, "miou": iou.nanmean(), "dice": dice.nanmean()}
         classes = list(enumerate(self.class_names))
         return {
-            **means,
+            **super().compute(),
+            **{"acc": acc, "miou": iou.nanmean(), "dice": dice.nanmean()},
             **{f"iou/{name}": iou[label] for label, name in classes},
             **{f"dice/{name}": dice[label] for label, name in classes},
         }

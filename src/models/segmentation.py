@@ -8,7 +8,7 @@ from torch import Tensor
 
 from src.models.classifier import Classifier
 from src.models.metrics import LossAndOverlap, overlap, pair_counts
-from src.models.task import Batch, DescribesInputs
+from src.models.task import Batch
 
 
 class Segmentation(Classifier):
@@ -26,9 +26,8 @@ class Segmentation(Classifier):
     def setup(self, stage: str) -> None:
         """Name the classes of the test metrics, beside what every classifier sets up."""
         super().setup(stage)
-        datamodule: Any = self._trainer and self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
-        if isinstance(datamodule, DescribesInputs):
-            self.test_metrics.class_names = self.output_card(datamodule.input_card())[self.output_name]["names"]
+        if card := self.data_card():
+            self.test_metrics.class_names = self.output_card(card)[self.output_name]["names"]
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:
         """Return the masks (B, H, W) of a batch.

@@ -219,6 +219,11 @@ class Task(L.LightningModule, ABC):
         self.net.train(training)
         return outputs
 
+    def data_card(self) -> dict[str, Any]:
+        """Return the description of the trainer's data; empty where there is none."""
+        datamodule: Any = self._trainer and self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        return datamodule.input_card() if isinstance(datamodule, DescribesInputs) else {}
+
     def setup(self, stage: str) -> None:
         """Compile the net before training, if configured."""
         if stage == "fit" and self._compile:

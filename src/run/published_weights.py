@@ -39,12 +39,15 @@ def weights_file(net: DictConfig | None) -> Path | None:
 
 
 def without_weights(cfg: DictConfig) -> DictConfig:
-    """Return a copy of a configuration, of a net or with one, whose net does not name such a file."""
+    """Return a configuration, of a net or with one, whose net does not name such a file: a copy if it does."""
+    is_net = cfg._key() == "net"
+    net = cfg if is_net else cfg.get("net")
+    if not isinstance(net, DictConfig) or KEY not in net or takes_weights(net):
+        return cfg
     cfg = copy.deepcopy(cfg)  # of the same parent, to resolve what refers to other blocks
-    net = cfg if cfg._key() == "net" else cfg.get("net")
-    if isinstance(net, DictConfig) and not takes_weights(net):
-        with open_dict(net):
-            net.pop(KEY, None)
+    net = cfg if is_net else cfg.net
+    with open_dict(net):
+        net.pop(KEY)
     return cfg
 
 
