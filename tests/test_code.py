@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,15 @@ def test_rooms_import_in_one_direction() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_room_holds_a_sixth_of_the_code() -> None:
+    files = {file: len(file.read_text().splitlines()) for file in (ROOT / "src").rglob("*.py")}
+    lines = Counter()
+    for file, length in files.items():
+        # the nets are a room of their own: they know nothing of tasks
+        lines["components" if file.parent.name == "components" else file.relative_to(ROOT / "src").parts[0]] += length
+    assert not {room for room, length in lines.items() if 6 * length >= sum(files.values())}, lines
 
 
 def test_no_large_file_no_data_no_logs_in_git() -> None:
