@@ -124,7 +124,8 @@ def test_what_runs_sweeps_can_be_built(path: Path) -> None:
 @pytest.mark.parametrize("part", [path for path in FILES if str(path.parent) in PARTS], ids=str)
 def test_a_part_is_included_somewhere(part: Path) -> None:
     name = re.compile(
-        rf"- (.*(task@_here_|input@_here_|quantization): {part.name}|(base/|task/)?{part.name}(@_here_)?)$",
+        rf"- (.*(task@_here_|input@_here_|quantization): {part.name}"
+        rf"|(/model/)?(base/|task/)?{part.name}(@_here_|@_global_\.trainer)?)$",
         re.MULTILINE,
     )
     users = [path for path in CONFIGS.rglob("*.yaml") if name.search(path.read_text())]
