@@ -162,6 +162,15 @@ def test_data_named_by_the_user_or_an_experiment_wins_over_the_models(
     assert compose(*overrides).data._target_.endswith(f".{data}")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "epochs"), [([], 30), (["trainer=cpu"], 30), (["debug=limit"], 3), (["trainer.max_epochs=7"], 7)]
+)
+def test_a_task_may_change_the_trainer_and_the_user_has_the_last_word(
+    overrides: list[str], epochs: int, compose: Callable[..., DictConfig]
+) -> None:
+    assert compose("model=sunspots_lstm_6k", *overrides).trainer.max_epochs == epochs
+
+
 def test_what_a_net_needs_of_the_data_follows_from_the_data(compose: Callable[..., DictConfig]) -> None:
     cfg = compose("model=simple_mlp", "data=synthetic", "data.num_classes=7", "data.channels=3", "data.image_size=20")
     net = instantiate(cfg.model.net)
