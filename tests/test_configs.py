@@ -163,7 +163,7 @@ def test_data_named_by_the_user_or_an_experiment_wins_over_the_models(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "epochs"), [([], 30), (["trainer=cpu"], 30), (["debug=limit"], 3), (["trainer.max_epochs=7"], 7)]
+    ("overrides", "epochs"), [([], 60), (["trainer=cpu"], 60), (["debug=limit"], 3), (["trainer.max_epochs=7"], 7)]
 )
 def test_a_task_may_change_the_trainer_and_the_user_has_the_last_word(
     overrides: list[str], epochs: int, compose: Callable[..., DictConfig]
