@@ -4,9 +4,15 @@
     python benchmarks/tasks.py scenes_unet   # only the jobs whose names contain a word
 
 Results are kept in benchmarks/results/tasks.json by the command that gave them, and not measured again. Runs that take
-less than three minutes are repeated with three seeds; their median and range are printed. The
-normalisation of the sunspot nets was chosen with their test figures in sight, so those are not blind. Needs the extras
-[demo], [deploy] and [series], and Fashion-MNIST.
+less than three minutes are repeated with three seeds; their median and range are printed. Needs the extras [demo],
+[deploy] and [series], and Fashion-MNIST.
+
+Residual, loss, learning rate, weight decay and epochs of the forecast nets, and the horizon of the sunspots, were chosen by
+the MASE relative to the seasonal-naive forecast's, as a mean over three blocks before the test: of 50 years for sunspots
+(1809 to 1958), of 60 months for carbon dioxide (1982 to 1996). Before each block came one of the same length, for the best
+epoch; before that one lay the training steps. A whole cycle of sunspots ahead, no setting was better than the naive
+forecast (0.99 to 1.02 times its error); four years ahead, the chosen nets are (0.90, 0.94). Test figures of other settings
+were known from earlier benchmarks.
 """
 
 import json
@@ -46,10 +52,10 @@ JOBS: dict[str, tuple[list[str], tuple[str, ...], int]] = {
         3,
     ),
     "fashion_rows_lstm": (["model=rows_lstm_64k", "data=fashion_mnist_rows"], ("acc",), 1),
-    "sunspots_lstm": (["model=sunspots_lstm_6k", "trainer.max_epochs=100"], ("mase", "naive_mase"), 3),
-    "sunspots_tcn": (["model=sunspots_tcn_9k", "trainer.max_epochs=100"], ("mase", "naive_mase"), 3),
-    "co2_lstm": (["model=co2_lstm_6k", "trainer.max_epochs=100"], ("mase", "naive_mase"), 3),
-    "co2_tcn": (["model=co2_tcn_9k", "trainer.max_epochs=100"], ("mase", "naive_mase"), 3),
+    "sunspots_lstm": (["model=sunspots_lstm_6k"], ("mase", "naive_mase"), 3),
+    "sunspots_tcn": (["model=sunspots_tcn_9k"], ("mase", "naive_mase"), 3),
+    "co2_lstm": (["model=co2_lstm_6k"], ("mase", "naive_mase"), 3),
+    "co2_tcn": (["model=co2_tcn_9k"], ("mase", "naive_mase"), 3),
 }
 
 

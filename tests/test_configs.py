@@ -124,7 +124,8 @@ def test_what_runs_sweeps_can_be_built(path: Path) -> None:
 @pytest.mark.parametrize("part", [path for path in FILES if str(path.parent) in PARTS], ids=str)
 def test_a_part_is_included_somewhere(part: Path) -> None:
     name = re.compile(
-        rf"- (.*(task@_here_|input@_here_|quantization): {part.name}|(base/|task/)?{part.name}(@_here_)?)$",
+        rf"- (.*(task@_here_|input@_here_|quantization): {part.name}"
+        rf"|(/model/)?(base/|task/)?{part.name}(@_here_|@_global_\.trainer)?)$",
         re.MULTILINE,
     )
     users = [path for path in CONFIGS.rglob("*.yaml") if name.search(path.read_text())]
@@ -159,6 +160,15 @@ def test_data_named_by_the_user_or_an_experiment_wins_over_the_models(
     overrides: list[str], data: str, compose: Callable[..., DictConfig]
 ) -> None:
     assert compose(*overrides).data._target_.endswith(f".{data}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs"), [([], 60), (["trainer=cpu"], 60), (["debug=limit"], 3), (["trainer.max_epochs=7"], 7)]
+)
+def test_a_task_may_change_the_trainer_and_the_user_has_the_last_word(
+    overrides: list[str], epochs: int, compose: Callable[..., DictConfig]
+) -> None:
+    assert compose("model=sunspots_lstm_6k", *overrides).trainer.max_epochs == epochs
 
 
 def test_what_a_net_needs_of_the_data_follows_from_the_data(compose: Callable[..., DictConfig]) -> None:

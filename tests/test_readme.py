@@ -1,5 +1,7 @@
 """The README tells the truth: its commands run, its steps work as written, what it names exists."""
 
+import csv
+import json
 import re
 import shlex
 import shutil
@@ -8,12 +10,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import DictConfig
 
 from src.config.paths import CONFIGS, ROOT
 from src.train import train
 from tests.conftest import TINY_RUN
+from tests.programs import run
 
 README = (ROOT / "README.md").read_text()
 DOCS = "\n".join([README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))])
@@ -40,7 +44,7 @@ def test_the_readme_is_short_and_its_commands_are_found() -> None:
     assert len(COMMANDS) >= 15 and len(TRAINING) >= 9 and len(NEW_FILES) == 10
 
 
-@pytest.mark.parametrize("command", [c for c in TRAINING if not any(name in c for name in NEW_NAMES)])
+@pytest.mark.parametrize("command", [c for c in TRAINING if not any(name in c for name in [*NEW_NAMES, "csv_series"])])
 def test_a_training_command_trains(command: str, compose: Callable[..., DictConfig]) -> None:
     arguments = [argument for argument in shlex.split(command)[2:] if argument != "-m"]
     if "-m" in command.split():
@@ -54,8 +58,10 @@ def test_a_training_command_trains(command: str, compose: Callable[..., DictConf
     unused = ["trainer.limit"] if "debug=limit" in arguments else []
     unused += ["++data.val_size"] if "data.path=configs" in arguments else []  # texts are split by fractions
     tiny = [override for override in TINY_RUN if not override.startswith(tuple(unused))]
-    figures, _ = train(compose(*arguments, *tiny, "test=true"))
-    assert 0 <= figures["test/acc"] <= 1
+    figures, objects = train(compose(*arguments, *tiny, "test=true"))
+    model = objects["model"]
+    score = figures[f"test/{model.score}"]
+    assert score >= 0 and (score <= 1 or model.mode == "min")
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in TRAINING])
@@ -96,6 +102,36 @@ def test_the_steps_of_extending_work_as_written(tmp_path: Path) -> None:
             params = re.findall(r"params\W+([\d,]+)", result.stdout)[-1]
             assert f"They are {params}." in DOCS and f"model=mnist_tiny_{params.split(',')[0]}k " in DOCS
     assert len(list((tmp_path / "logs" / "train" / "runs").glob("*/metrics.json"))) == 5
+
+
+def test_a_series_of_ones_own_is_forecast_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Continue the table that the page begins, run the page's commands on it, and find what it says they write."""
+    section = DOCS.split("\n## Forecasting\n")[1].split("\n## ")[0]
+    table, written = re.findall(r"```csv\n(.*?)```", section, re.DOTALL)
+    days = [f"2024-{month:02}-{day:02}" for month in range(2, 10) for day in range(1, 29)]
+    rows = [f"{day},{500 + 15 * (number % 7) + number % 5},no\n" for number, day in enumerate(days)]
+    Path(tmp_path, "load.csv").write_text(table + "".join(rows))
+    monkeypatch.chdir(tmp_path)
+    options = {
+        "train": TINY_RUN[:2],
+        "export": ("seconds=0.02", "compiled=false"),
+        "predict": ("hydra.run.dir=predict",),
+    }
+    for block in [block for block in BLOCKS if block[1] in section and block[0] == "bash"][:2]:
+        for line in block[1].replace("<run>", "mine").splitlines():
+            _, program, *arguments = shlex.split(line)
+            name = Path(program).stem
+            folder = ("hydra.run.dir=logs/train/runs/mine",) if name == "train" else ()
+            result = run(name, *arguments, *options[name], *folder)
+            assert result.returncode == 0, result.stderr
+    (row,), (expected,) = (
+        list(csv.DictReader(text.splitlines())) for text in (Path("forecast.csv").read_text(), written)
+    )
+    assert row["file"] == expected["file"] and list(row) == list(expected)
+    lists = [json.loads(line["forecast"]) for line in (row, expected)]
+    assert [len(one) for one in lists] == [7, 7] and all(400 < value < 700 for one in lists for value in one)
+    assert json.loads(Path("forecast.json").read_text())[0]["file"] == "load.csv"
+    assert np.load("forecast.npz")["forecast"].shape == (1, 7, 1)
 
 
 def test_every_model_is_in_the_table_and_no_figure_is_left_out() -> None:
