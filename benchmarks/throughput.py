@@ -101,7 +101,8 @@ def regnet(net: dict[str, Any], ours: Any) -> nn.Module:
     """torchvision's RegNet with our stem, which keeps the size of small images."""
     line = {"w_0": net["initial_width"], "w_a": net["width_slope"], "w_m": net["width_mult"]}
     blocks = {"group_width": net["group_width"], "se_ratio": net["se_ratio"]}
-    published = RegNet(BlockParams.from_init_params(net["depth"], **line, **blocks), num_classes=10, stem_width=net["stem_channels"])
+    widths = BlockParams.from_init_params(net["depth"], **line, **blocks)
+    published = RegNet(widths, num_classes=10, stem_width=net["stem_channels"])
     published.stem[0].stride = (1, 1)
     return published
 
