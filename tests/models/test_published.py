@@ -1,8 +1,11 @@
 """Our nets compute what the published implementations compute, given the same weights."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from src.models.components.convnext import ConvNeXt
@@ -16,6 +19,7 @@ from src.models.components.resnet import ResNet
 from src.models.components.vgg import VGG
 from src.models.components.vision_transformer import VisionTransformer
 from src.models.published import load_published
+from src.run.instantiate import instantiate
 
 IMAGENET = {"in_channels": 3, "image_size": 224, "num_classes": 1000}
 BOTTLENECKS = {"block": "bottleneck", "depths": (3, 4, 6, 3)}
@@ -209,6 +213,16 @@ def test_efficientnet_b0_at_224_px_is_torchvisions() -> None:
     copy_all(published, ours)
     images = torch.randn(1, 3, 224, 224)
     assert (ours.eval()(images) - published(images)).abs().max() <= 1e-5
+
+
+def test_the_peers_that_training_speed_is_compared_with_compute_the_same(compose: Callable[..., DictConfig]) -> None:
+    pytest.importorskip("timm", reason="the comparison needs the extra [timm]")
+    from benchmarks.throughput import PEERS, check_same
+
+    assert len(PEERS) == 8
+    for family, peer in PEERS.items():
+        net = compose(f"model=cifar10_{family}_210k").model.net
+        check_same(instantiate(net), peer(OmegaConf.to_container(net), instantiate(net)))
 
 
 def test_grn_follows_its_formula() -> None:
