@@ -38,12 +38,13 @@ from src.system.json_files import read_json
 
 TUNED = ["callbacks=[default,cpu_autotune]", "callbacks.cpu_tuning.precision=tune"]
 FASHION = ["data=fashion_mnist", "data.channels=3", "data.image_size=32"]
+AN_EPOCH = [*FASHION, *TUNED, "trainer.max_epochs=1"]
 SECONDS = 1.0  # of every measurement of speed
 # by name: the overrides, the metrics to show, and the number of seeds
 JOBS: dict[str, tuple[list[str], tuple[str, ...], int]] = {
     "scenes_unet": (["experiment=scenes_unet"], ("miou", "dice", "acc"), 1),
-    "autoencoder": (["model=cifar10_autoencoder_752k", *FASHION, *TUNED], ("psnr", "ssim"), 1),
-    "autoencoder_documented": (["experiment=cifar10_autoencoder", *FASHION, *TUNED], ("psnr", "ssim"), 1),
+    "autoencoder": (["experiment=cifar10_autoencoder_small_batch", *AN_EPOCH], ("psnr", "ssim"), 1),
+    "autoencoder_documented": (["experiment=cifar10_autoencoder", *AN_EPOCH], ("psnr", "ssim"), 1),
     "code_of_32": (["model=mnist_autoencoder_58k", "data=mnist_5k", "trainer.max_epochs=30"], ("psnr", "ssim"), 3),
     "anomaly": (["experiment=mnist_anomaly", "data=mnist_5k", "trainer.max_epochs=20"], ("auroc",), 3),
     "rows_lstm": (

@@ -133,10 +133,6 @@ def test_null_leaves_a_group_out_on_the_command_line(tmp_path: Path) -> None:
         without_null(["seed=null", "model=null"])
 
 
-def test_there_are_as_many_experiments_as_we_know_of() -> None:
-    assert len(EXPERIMENTS) == 29
-
-
 @pytest.mark.parametrize("name", DEBUGS)
 def test_a_debug_preset_runs(name: str, compose: Callable[..., DictConfig]) -> None:
     figures, _ = train(compose(f"debug={name}", "data.batch_size=16", "data.val_size=100"))
