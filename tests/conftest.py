@@ -6,7 +6,7 @@ import hashlib
 import os
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,9 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig
 
 from src.config.paths import CONFIGS
@@ -40,6 +43,28 @@ def seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def configs_are_parsed_once() -> Iterator[None]:
+    """Let Hydra keep the files that it has parsed: composing is a large part of all that tests do."""
+    Plugins.instance()  # registers the sources
+    source_class = SourcesRegistry.instance().resolve("file")
+    load: Callable[[ConfigSource, str], ConfigResult] = source_class.load_config
+
+    @cache
+    def loaded(provider: str, folder: str, config_path: str, changed: int) -> bytes:
+        return pickle.dumps(load(source_class(provider, folder), config_path))
+
+    def load_config(self: ConfigSource, config_path: str) -> ConfigResult:
+        file = Path(self.path, self._normalize_file_name(config_path))
+        if not file.is_file():
+            return load(self, config_path)
+        return pickle.loads(loaded(self.provider, self.path, config_path, file.stat().st_mtime_ns))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_class, "load_config", load_config)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +106,34 @@ def cifar_checksums(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "files", files)
 
 
+@pytest.fixture(scope="session")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, tuple[str, ...]], DictConfig]:
+    """Compose a configuration once for all tests that ask for it, in whichever of pytest-xdist's workers they run."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "composed"
+    folder.mkdir(exist_ok=True)
+
+    @cache
+    def composed_(config_name: str, overrides: tuple[str, ...]) -> DictConfig:
+        path = folder / hashlib.md5(repr((config_name, overrides)).encode()).hexdigest()
+        if not path.exists():
+            with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+                cfg = hydra.compose(config_name, list(overrides))
+            own = path.with_suffix(f".{os.getpid()}")
+            own.write_bytes(pickle.dumps(cfg))
+            own.replace(path)
+        return pickle.loads(path.read_bytes())
+
+    return composed_
+
+
 @pytest.fixture
-def compose(tmp_path: Path, data_dir: Path, cifar_checksums: None) -> Callable[..., DictConfig]:
+def compose(
+    tmp_path: Path,
+    data_dir: Path,
+    cifar_checksums: None,
+    composed: Callable[[str, tuple[str, ...]], DictConfig],
+) -> Callable[..., DictConfig]:
     """Compose a configuration as the command line would, with a run directory of its own."""
 
     def compose_(*overrides: str, config_name: str = "train") -> DictConfig:
@@ -94,10 +145,3 @@ def compose(tmp_path: Path, data_dir: Path, cifar_checksums: None) -> Callable[.
         return cfg
 
     return compose_
-
-
-@cache
-def composed(config_name: str, overrides: tuple[str, ...]) -> DictConfig:
-    """A configuration, composed once for all tests that ask for it."""
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose(config_name, list(overrides))

@@ -16,6 +16,7 @@ from pathlib import Path
 from src.config.paths import ROOT
 
 PRELOADED = ("src.run.instantiate", "src.run.results", "src.callbacks.image_report", "src.data.synthetic")
+PRELOADED += ("src.sweeps.optuna_sweeper", "optuna")
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload([*PRELOADED, __name__])
@@ -25,13 +26,13 @@ class Program:
     """A program of `src` that runs, or has; what it writes is kept in files.
 
     Args:
-        name: train, eval, export …
+        name: train, eval, export …, or the path of another program.
         arguments: of its command line.
         environment: variables beside those of the tests.
     """
 
     def __init__(self, name: str, *arguments: str, **environment: str) -> None:
-        self.command = [str(ROOT / "src" / f"{name}.py"), *arguments]
+        self.command = [name if name.endswith(".py") else str(ROOT / "src" / f"{name}.py"), *arguments]
         self._outputs = [tempfile.NamedTemporaryFile(prefix="output_") for _ in range(2)]  # noqa: SIM115
         files = [file.name for file in self._outputs]
         settings = (self.command, {**os.environ, **environment}, str(Path.cwd()), files)

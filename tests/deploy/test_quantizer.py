@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,17 @@ def layer_kinds(net: nn.Module) -> tuple[list[str], list[str]]:
     return [n for n, m in named if isinstance(m, nn.Conv2d)], [n for n, m in named if isinstance(m, nn.Linear)]
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", [*FAMILIES, *WHOLE])
+# static quantisation of all families at each commit, the other modes of three kinds, all of them in `make test-slow`
+IN_ALL_MODES = ("mnist_cnn_8k", "mnist_vit_38k", "mnist_efficientnet_22k")
+CASES = [
+    pytest.param(name, mode, marks=() if mode == "static" or name in IN_ALL_MODES else pytest.mark.slow)
+    for name in FAMILIES
+    for mode in MODES
+]
+CASES += [pytest.param(*name.values, mode, marks=name.marks) for name in WHOLE for mode in MODES]
+
+
+@pytest.mark.parametrize(("name", "mode"), CASES)
 def test_every_layer_of_every_family_computes_in_int8(
     name: str,
     mode: str,
@@ -55,9 +65,19 @@ def test_every_layer_of_every_family_computes_in_int8(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".", "int8"))] == ["int8"]
 
 
-@pytest.mark.parametrize("mode", ["static", "dynamic"])
-@pytest.mark.parametrize("format", ["torch", "onnx"])
-@pytest.mark.parametrize("name", ["mnist_cnn_8k", "mnist_convnext_18k", "mnist_efficientnet_22k", "mnist_hybrid_210k"])
+# a net of each kind in both formats or modes at each commit, all combinations in `make test-slow`
+OTHERS = ("mnist_cnn_8k", "mnist_convnext_18k", "mnist_efficientnet_22k", "mnist_vit_38k", "mnist_hybrid_210k")
+FAST = {("mnist_cnn_8k", format, mode) for format in ("torch", "onnx") for mode in ("static", "dynamic")}
+FAST |= {("mnist_convnext_18k", "torch", "static"), ("mnist_convnext_18k", "onnx", "dynamic")}
+FAST |= {("mnist_efficientnet_22k", "torch", "static"), ("mnist_efficientnet_22k", "onnx", "static")}
+FAST |= {("mnist_vit_38k", "torch", "dynamic"), ("mnist_vit_38k", "onnx", "static")}
+OTHER_CASES = [
+    pytest.param(*case, marks=() if case in FAST else pytest.mark.slow)
+    for case in product(OTHERS, ("torch", "onnx"), ("static", "dynamic"))
+]
+
+
+@pytest.mark.parametrize(("name", "format", "mode"), OTHER_CASES)
 def test_other_formats_say_which_layers_they_leave(
     name: str,
     format: str,
@@ -208,6 +228,7 @@ def test_what_cannot_be_mended_is_reported_plainly(
     assert quantized.test.drop > 1
     drops = [float(attempt.split(": ")[1].split()[0]) for attempt in quantized.attempts]
     assert drops[-1] == max(drops)  # the least bad one is what was kept
+    monkeypatch.setattr("src.deploy.quantizer.remedies", lambda *_: [])  # they would be tried in vain once more
     with pytest.raises(ValueError, match=r"\(openvino int8\) is worse .* points in acc on 160 test images"):
         Quantizer(max_drop=1.0, calibration_images=64)(fragile, card, batches, tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()

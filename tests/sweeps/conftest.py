@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.programs import run
 from tests.small_run import data, model, trainer  # noqa: F401  # fixtures
 
 TOY = str(Path(__file__).parent / "toy.py")
@@ -20,8 +20,7 @@ def toy(tmp_path: Path) -> Toy:
     """Run a sweep of toys in `<tmp_path>/sweep`."""
 
     def toy_(*arguments: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        result = run(TOY, "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}", *arguments, timeout=120)
         assert result.returncode == status, result.stdout + result.stderr
         return result
 

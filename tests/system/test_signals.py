@@ -94,22 +94,27 @@ def test_so_does_one_that_does_what_comes_before_hydra(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (130, "ERROR: Interrupted.\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(
-    ("where", "hook", "status"),
-    [
-        ("hydra.callbacks", "on_run_start", "stopped"),
-        ("hydra.callbacks", "on_job_start", "stopped"),
-        ("callbacks", "setup", "stopped"),
-        ("callbacks", "on_sanity_check_start", "stopped"),
-        ("callbacks", "on_train_batch_start", "resumable"),
-        ("callbacks", "on_validation_batch_end", "stopped"),  # of the sanity check
-        ("callbacks", "on_test_start", "has a checkpoint"),
-        ("callbacks", "on_test_batch_end", "has a checkpoint"),
-        ("hydra.callbacks", "on_job_end", "has a checkpoint"),
-        ("hydra.callbacks", "on_run_end", "has a checkpoint"),
-    ],
-)
+MOMENTS = [
+    ("hydra.callbacks", "on_run_start", "stopped"),
+    ("hydra.callbacks", "on_job_start", "stopped"),
+    ("callbacks", "setup", "stopped"),
+    ("callbacks", "on_sanity_check_start", "stopped"),
+    ("callbacks", "on_train_batch_start", "resumable"),
+    ("callbacks", "on_validation_batch_end", "stopped"),  # of the sanity check
+    ("callbacks", "on_test_start", "has a checkpoint"),
+    ("callbacks", "on_test_batch_end", "has a checkpoint"),
+    ("hydra.callbacks", "on_job_end", "has a checkpoint"),
+    ("hydra.callbacks", "on_run_end", "has a checkpoint"),
+]
+# the signals in turn at each commit, and both where a run can be resumed; both at each moment in `make test-slow`
+SIGNALS = [
+    pytest.param(*moment, number, marks=() if place % 2 == turn or moment[2] == "resumable" else pytest.mark.slow)
+    for place, moment in enumerate(MOMENTS)
+    for turn, number in enumerate((signal.SIGINT, signal.SIGTERM))
+]
+
+
+@pytest.mark.parametrize(("where", "hook", "status", "number"), SIGNALS)
 def test_a_run_stops_without_a_trace(where: str, hook: str, status: str, number: int, tmp_path: Path) -> None:
     kind = "HydraMoment" if where.startswith("hydra") else "Moment"
     moment = f"+{where}.moment={{_target_: tests.system.test_signals.{kind}, hook: {hook}, number: {int(number)}}}"
