@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from src.config.paths import CONFIGS, ROOT
+from src.data import mnist_5k
 from src.train import train
 from tests.conftest import TINY_RUN
 from tests.programs import run
@@ -40,6 +42,7 @@ NEW_FILES = {
     if re.match(r"# (src|configs)/\S+\n", block)
 }
 NEW_NAMES = [Path(name).stem for name in NEW_FILES]
+DIGITS_ONCE = cache(mnist_5k.read_digits)  # parsing the table takes a second
 
 
 def test_the_readme_is_short_and_its_commands_are_found() -> None:
@@ -47,8 +50,19 @@ def test_the_readme_is_short_and_its_commands_are_found() -> None:
     assert len(COMMANDS) >= 15 and len(TRAINING) >= 9 and len(NEW_FILES) == 10
 
 
+# what makes parts quicker that are slow as they are, and tested elsewhere: drawing scenes, measuring speeds
+QUICKER = {
+    "model=scenes_unet": ("data.train_size=48", "data.test_size=32"),
+    "cpu_autotune": ("callbacks.cpu_tuning.max_seconds=1",),
+    "quantization]": ("callbacks.quantization.seconds=0.02", "callbacks.quantization.calibration_images=32"),
+}
+
+
 @pytest.mark.parametrize("command", [c for c in TRAINING if not any(name in c for name in [*NEW_NAMES, "csv_series"])])
-def test_a_training_command_trains(command: str, compose: Callable[..., DictConfig]) -> None:
+def test_a_training_command_trains(
+    command: str, compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mnist_5k, "read_digits", DIGITS_ONCE)
     arguments = [argument for argument in shlex.split(command)[2:] if argument != "-m"]
     if "-m" in command.split():
         # the first job of a sweep; a range stands for the value that is there without it
@@ -61,6 +75,7 @@ def test_a_training_command_trains(command: str, compose: Callable[..., DictConf
     unused = ["trainer.limit"] if "debug=limit" in arguments else []
     unused += ["++data.val_size"] if "data.path=configs" in arguments else []  # texts are split by fractions
     tiny = [override for override in TINY_RUN if not override.startswith(tuple(unused))]
+    tiny += [override for word, overrides in QUICKER.items() if word in command for override in overrides]
     figures, objects = train(compose(*arguments, *tiny, "test=true"))
     model = objects["model"]
     score = figures[f"test/{model.score}"]

@@ -25,8 +25,8 @@ from tests.programs import Program, fresh, run
 
 EXPERIMENTS = sorted(path.stem for path in CONFIGS.glob("experiment/*.yaml"))
 MODELS = sorted(path.stem for path in CONFIGS.glob("model/*.yaml"))
-# a family's experiments on CIFAR-100 differ from those on CIFAR-10 in the data alone: one at each commit, all of them in
-# `make test-slow`
+# a family's experiments on CIFAR-100 differ from those on CIFAR-10 in the data alone: one at each commit, all of them
+# in `make test-slow`
 REPEATED = {name for name in EXPERIMENTS if name.startswith("cifar100_") and name.replace("100", "10") in EXPERIMENTS}
 REPEATED -= {"cifar100_benchmark_cnn"}
 EXPERIMENT_CASES = [pytest.param(name, marks=pytest.mark.slow if name in REPEATED else ()) for name in EXPERIMENTS]

@@ -19,8 +19,8 @@ MODELS = sorted(path.stem for path in CONFIGS.glob("model/*.yaml"))
 TESTED = [name for name in MODELS if name not in {"hybrid_base", "hybrid_heavy", "simple_mlp_256_128"}]
 
 
-# compiling takes a second or more for each layer: one net of a kind at each commit, no deeper than it must be, and all of
-# them whole in `make test-slow`
+# compiling takes seconds for each net: one of a kind at each commit, no deeper than it must be, and all of them, whole,
+# in `make test-slow`
 KINDS = {"mnist_sdn_8k", "simple_mlp", "mnist_cnn_8k", "mnist_convnext_18k", "mnist_vit_38k", "mnist_efficientnet_22k"}
 KINDS |= {"mnist_hybrid_210k", "mnist_mh_cnn_422k", "hybrid_light", "mnist_autoencoder_5k"}
 KINDS |= {"cifar10_resnet20_270k", "mnist_resnet_64k", "mnist_regnet_210k", "mnist_efficientnetv2_210k"}
