@@ -3,11 +3,10 @@
     python benchmarks/quantization.py            # all that has not been measured yet, and the tables in docs/
     python benchmarks/quantization.py cnn vit    # only these families; docs/ are left alone
 
-Each net is trained for 4 epochs on a fifth of Fashion-MNIST at 32 px, 3 channels. Then it is quantised
-statically with default settings, and the int8 model is timed beside the net in float32, in turn. Results are kept in
-benchmarks/results/quantization.json. The command fails if static quantisation costs more than half a point of accuracy.
-The hybrid's weights are random and its images noise: its figures are of speed and size. Needs the extra [deploy] and
-Fashion-MNIST.
+Each net is trained for 4 epochs on Fashion-MNIST at 32 px, 3 channels. Then it is quantised in every mode, and the int8
+models are timed beside the net in float32, in turn. Results are kept in benchmarks/results/quantization.json. The
+command fails if static quantisation costs more than half a point of accuracy. The hybrid's weights are random and its
+images noise: its figures are of speed and size. Needs the extra [deploy] and Fashion-MNIST.
 """
 
 import statistics
@@ -25,8 +24,9 @@ import hydra
 import torch
 from omegaconf import OmegaConf
 
+from benchmarks.families import chosen
 from benchmarks.kept_results import kept
-from benchmarks.readme import write_table
+from benchmarks.readme import format_table, write_table
 from src.config.paths import CONFIGS
 from src.deploy import openvino_format
 from src.deploy.exporting import split_loaders, staged, write_card
@@ -41,12 +41,19 @@ from src.speed.measure import autocast, blocks, inference_step
 
 FAMILIES = ("cnn", "resnet", "regnet", "hybrid", "mobilevit", "vit", "convnext1", "convnext")
 FAMILIES += ("efficientnet", "efficientnetv2")
-TRAINING = ["data=fashion_mnist", "data.image_size=32", "data.channels=3", "data.val_size=2000"]
-TRAINING += ["trainer.max_epochs=4", "trainer.limit_train_batches=0.2"]
+TRAINING = ["data=fashion_mnist", "data.image_size=32", "data.channels=3", "trainer.max_epochs=4"]
 TRAINING += ["callbacks=[default,cpu_autotune]", "callbacks.cpu_tuning.precision=tune"]
-MODES = ("static",)  # dynamic and qat take minutes more for each net
+KINDS = {"static": ("static", "openvino"), "dynamic": ("dynamic", "openvino"), "qat": ("qat", "openvino")}
+KINDS |= {"torch static": ("static", "torch")}
+SHOWN = ("static", "dynamic", "qat")
 MAX_LOSS = 0.5  # points of accuracy that static quantisation may cost
-SECONDS, BATCH = 1.0, 32
+SECONDS, BATCH = 2.0, 32
+
+
+def train(overrides: list[str], run_dir: Path) -> None:
+    """Train a net in a process of its own."""
+    command = [sys.executable, "src/train.py", *overrides, f"hydra.run.dir={run_dir}"]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def best_of(run_dir: Path) -> tuple[Task, Any]:
@@ -57,26 +64,25 @@ def best_of(run_dir: Path) -> tuple[Task, Any]:
 
 
 def measure(overrides: list[str]) -> dict[str, Any]:
-    """Train a net, quantise it in each of the modes, and time all of them.
+    """Train a net, quantise it in each of `KINDS`, and time all of them.
 
     Returns:
-        Of the net (`float32`) and of each mode: the test `accuracy`, `images_per_second`, `latency_ms` and the size in
-        `mb`; of the modes also the names of their int8 `layers`, how many `all_layers` there are, and the `attempts`.
+        Of the net (`float32`) and of each kind: the test `accuracy`, `images_per_second`, `latency_ms` and the size in
+        `mb`; of the kinds also the names of their int8 `layers`, how many `all_layers` there are, and the `attempts`.
     """
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder, "run")
-        command = [sys.executable, "src/train.py", *overrides, f"hydra.run.dir={run_dir}"]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        train(overrides, run_dir)
         model, datamodule = best_of(run_dir)
         card, batches = datamodule.input_card(), split_loaders(datamodule)
-        done = {mode: Quantizer(mode)(model, card, batches, Path(folder, mode)) for mode in MODES}
-        folders = {mode: one.folder for mode, one in done.items()}
-        speeds = compare_speeds(model.net, folders, input_shape(card), SECONDS, compiled=False)
+        done = {kind: Quantizer(*how)(model, card, batches, Path(folder, kind)) for kind, how in KINDS.items()}
+        folders = {kind: one.folder for kind, one in done.items()}
+        speeds = compare_speeds(model.net, folders, input_shape(card), SECONDS, compiled=True)
     reference = {"accuracy": done["static"].test.reference_value, "mb": weights_size(model.net) / 1e6}
     results: dict[str, Any] = {"float32": {**speeds["fp32"], **reference}}
-    for mode, one in done.items():
-        results[mode] = {**speeds[mode], "accuracy": one.test.value, "mb": one.size_mb, "layers": one.layers}
-        results[mode] |= {"all_layers": len(one.all_layers), "attempts": one.attempts}
+    for kind, one in done.items():
+        results[kind] = {**speeds[kind], "accuracy": one.test.value, "mb": one.size_mb, "layers": one.layers}
+        results[kind] |= {"all_layers": len(one.all_layers), "attempts": one.attempts}
     return results
 
 
@@ -87,7 +93,7 @@ def row_of(family: str, results: dict[str, Any]) -> list[str]:
     return [
         f"`cifar10_{family}_210k`",
         f"{float32['accuracy']:.4f}",
-        *(f"{results[mode]['accuracy']:.4f}" for mode in MODES),
+        *(f"{results[kind]['accuracy']:.4f}" for kind in SHOWN),
         f"{float32['images_per_second']:,.0f} → {static['images_per_second']:,.0f} ({ratio:.1f}×)",
         f"{float32['mb']:.2f} → {static['mb']:.2f}",
         f"{len(static['layers'])} of {static['all_layers']}",
@@ -147,17 +153,15 @@ def write_hybrid(results: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure all, print, and write the tables; fail if a static int8 model loses too much."""
-    families = sys.argv[1:] or FAMILIES
-    if unknown := [family for family in families if family not in FAMILIES]:
-        sys.exit(f"{unknown[0]} is not a family: choose from {', '.join(FAMILIES)}.")
+    families = chosen(FAMILIES)
     results = {}
     for family in families:
         overrides = [f"model=cifar10_{family}_210k", *TRAINING]
         results[family] = kept("quantization", " ".join(overrides), partial(measure, overrides))
-    head = ["net", "float32", *MODES, "images/s, batch 32", "MB", "layers in int8"]
+    head = ["net", "float32", *SHOWN, "images/s, batch 32", "MB", "layers in int8"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)], *(row_of(*item) for item in results.items())]
     if sys.argv[1:]:
-        print("\n".join(" | ".join(row) for row in rows))
+        print(format_table(rows))
     else:
         write_table("quantization", rows)
         write_hybrid(kept("quantization", "hybrid_base", measure_hybrid))

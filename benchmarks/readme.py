@@ -1,9 +1,15 @@
 """The tables of README.md and docs/ that benchmarks write."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def format_table(rows: Iterable[list[str]]) -> str:
+    """Return a table, whose first rows are its head, in Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def write_table(name: str, rows: list[list[str]]) -> None:
@@ -12,7 +18,7 @@ def write_table(name: str, rows: list[list[str]]) -> None:
     Raises:
         ValueError: not just one file has such markers.
     """
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    table = format_table(rows)
     print(table)
     pattern = re.compile(rf"(<!-- {name}: written by .*? -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
     found = [path for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")) if pattern.search(path.read_text())]

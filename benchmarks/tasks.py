@@ -15,7 +15,6 @@ times its error); four years ahead, the chosen nets are (0.90 and 0.94 times). T
 known from earlier benchmarks.
 """
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.kept_results import kept
-from benchmarks.quantization import best_of
+from benchmarks.quantization import best_of, train
+from benchmarks.readme import format_table
 from src.deploy.exporting import split_loaders
 from src.deploy.quantizer import Quantizer
 from src.deploy.speed import compare_speeds, weights_size
@@ -69,8 +69,7 @@ def measure(overrides: list[str]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         run_dir, start = Path(folder, "run"), time.perf_counter()
-        command = [sys.executable, "src/train.py", *overrides, f"hydra.run.dir={run_dir}"]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        train(overrides, run_dir)
         minutes = (time.perf_counter() - start) / 60
         task, datamodule = best_of(run_dir)
         card = datamodule.input_card()
@@ -128,7 +127,7 @@ def main() -> None:
     rows = [row_of(name, metrics, results_of(job, seeds)) for name, (job, metrics, seeds) in chosen.items()]
     head = ["job", "parameters", "test", "score over seeds", "minutes", "int8", "speed", "MB"]
     table = [head, ["---", "---:", "---", "---", "---:", "---:", "---:", "---:"], *rows]
-    print("\n".join(" | ".join(row) for row in table))
+    print(format_table(table))
 
 
 if __name__ == "__main__":

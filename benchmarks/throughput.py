@@ -31,6 +31,7 @@ from torchvision.models.efficientnet import EfficientNet, FusedMBConvConfig, MBC
 from torchvision.models.regnet import BlockParams, RegNet
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from benchmarks.families import chosen
 from src.config.paths import CONFIGS
 from src.models.published import load_published
 from src.run.instantiate import instantiate
@@ -171,9 +172,7 @@ def images_per_second(step: Callable[[], None]) -> float:
 
 def main() -> None:
     """Time the families and print the table."""
-    families = sys.argv[1:] or FAMILIES
-    if unknown := [family for family in families if family not in FAMILIES]:
-        sys.exit(f"{unknown[0]} is not a family: choose from {', '.join(FAMILIES)}.")
+    families = chosen(FAMILIES)
     print(f"train step, 3x32x32, batch {BATCH}, {torch.get_num_threads()} threads, torch {torch.__version__}, images/s")
     print(f"{'net':28s} {'parameters':>10s} {'ours':>8s} {'channels-last':>14s} {'peer':>8s} {'ours / peer':>12s}")
     for family in families:
