@@ -106,34 +106,8 @@ def cifar_checksums(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "files", files)
 
 
-@pytest.fixture(scope="session")
-def composed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, tuple[str, ...]], DictConfig]:
-    """Compose a configuration once for all tests that ask for it, in whichever of pytest-xdist's workers they run."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "composed"
-    folder.mkdir(exist_ok=True)
-
-    @cache
-    def composed_(config_name: str, overrides: tuple[str, ...]) -> DictConfig:
-        path = folder / hashlib.md5(repr((config_name, overrides)).encode()).hexdigest()
-        if not path.exists():
-            with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-                cfg = hydra.compose(config_name, list(overrides))
-            own = path.with_suffix(f".{os.getpid()}")
-            own.write_bytes(pickle.dumps(cfg))
-            own.replace(path)
-        return pickle.loads(path.read_bytes())
-
-    return composed_
-
-
 @pytest.fixture
-def compose(
-    tmp_path: Path,
-    data_dir: Path,
-    cifar_checksums: None,
-    composed: Callable[[str, tuple[str, ...]], DictConfig],
-) -> Callable[..., DictConfig]:
+def compose(tmp_path: Path, data_dir: Path, cifar_checksums: None) -> Callable[..., DictConfig]:
     """Compose a configuration as the command line would, with a run directory of its own."""
 
     def compose_(*overrides: str, config_name: str = "train") -> DictConfig:
@@ -145,3 +119,10 @@ def compose(
         return cfg
 
     return compose_
+
+
+@cache
+def composed(config_name: str, overrides: tuple[str, ...]) -> DictConfig:
+    """A configuration, composed once for all tests that ask for it."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(config_name, list(overrides))

@@ -1,24 +1,16 @@
 """What a run's record may give to a run that replays it: choices and plain values, no permissions, no places."""
 
 import logging
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 
-from src.config.composing import compose
 from src.run import recorded_overrides
 from src.run.file_names import CONFIG, OVERRIDES
 from src.run.recorded_overrides import admitted_overrides
-
-
-@cache
-def composed(config_name: str, lines: tuple[str, ...]) -> DictConfig:
-    return compose(config_name, OverridesParser.create().parse_overrides(list(lines)))
+from tests.conftest import composed
 
 
 @pytest.fixture(autouse=True)
