@@ -24,6 +24,8 @@ VARIANTS = {
     "transformer with sinusoids": partial(SequenceTransformer, embed_dim=16, positions="sinusoidal"),
     "convolutions": partial(TemporalConvNet, channels=12),
 }
+# what no named model has, or not for tokens: test_named_models.py compiles the others at each commit
+COMPILED_HERE = {"lstm both ways", "transformer with sinusoids", "convolutions"}
 every_variant = pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS.keys())
 every_net = pytest.mark.parametrize("net_class", SEQUENCE_NETS, ids=lambda net: net.__name__)
 SERIES: dict[str, Any] = {"in_features": 5, "length": 9, "num_classes": 4}
@@ -102,9 +104,10 @@ def test_it_is_traced_for_batches_of_any_size(make: Any, kind: str) -> None:
         torch.testing.assert_close(exported(inputs[:count]), net(inputs[:count]), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lstm both ways", "transformer with sinusoids", "convolutions"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in COMPILED_HERE else pytest.mark.slow) for name in VARIANTS]
+)
 def test_it_compiles(name: str) -> None:
-    """What no named model has, or not for tokens; test_named_models.py compiles the others."""
     net, tokens = VARIANTS[name](**TOKENS).eval(), some_tokens([3, 4], 4)
     torch.compiler.reset()
     compiled = torch.compile(net, backend="aot_eager")
