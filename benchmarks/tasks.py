@@ -45,7 +45,11 @@ JOBS: dict[str, tuple[list[str], tuple[str, ...], int]] = {
     "scenes_unet": (["experiment=scenes_unet"], ("miou", "dice", "acc"), 1),
     "autoencoder": (["experiment=cifar10_autoencoder_small_batch", *AN_EPOCH], ("psnr", "ssim"), 1),
     "autoencoder_documented": (["experiment=cifar10_autoencoder", *AN_EPOCH], ("psnr", "ssim"), 1),
-    "code_of_32": (["model=mnist_autoencoder_58k", "data=mnist_5k", "trainer.max_epochs=30"], ("psnr", "ssim"), 3),
+    "code_of_32": (
+        ["model=mnist_autoencoder_58k", "data=mnist_5k", "data.batch_size=16", "trainer.max_epochs=30"],
+        ("psnr", "ssim"),
+        3,
+    ),
     "anomaly": (["experiment=mnist_anomaly", "data=mnist_5k", "trainer.max_epochs=20"], ("auroc",), 3),
     "rows_lstm": (
         ["model=rows_lstm_64k", "data=mnist_5k_rows", "data.batch_size=64", "trainer.max_epochs=20"],
