@@ -39,6 +39,8 @@ NETS = {
     "MLP": ["model=simple_mlp", "callbacks.early_stopping.patience=1"],
     "CNN with BatchNorm, dropout, augmentation": ["model=mnist_cnn_8k", "data/augmentation=digits"],
     "ViT with dropout": ["model=mnist_vit_38k", "+model.net.dropout=0.1", "+model.net.drop_path_rate=0.1"],
+    "moving average of the weights, BatchNorm": ["model=mnist_cnn_8k", "callbacks=[default,ema]"],
+    "mean of the weights": ["model=simple_mlp", "callbacks=[default,swa]", "callbacks.average_weights.start=0.3"],
     "plateau schedule, gradients gathered": [
         "model=simple_mlp",
         "model/scheduler=plateau",
