@@ -15,12 +15,14 @@ from typing import Any
 from src.config.paths import CONFIGS
 
 TASK, NET, OPTIMIZER, SCHEDULER, CRITERION = "task", "net", "optimizer", "scheduler", "criterion"
+MIXING = "mixing"
 DATA, AUGMENTATION = "data", "augmentation"
 ROLES = {
     "model": TASK,
     "model.optimizer": OPTIMIZER,
     "model.scheduler": SCHEDULER,
     "model.criterion": CRITERION,
+    "model.mixing": MIXING,
     "data": DATA,
     "data.augmentation": AUGMENTATION,
 }
@@ -30,6 +32,7 @@ NAMED_IN = {
     OPTIMIZER: "model/optimizer/*.yaml",
     SCHEDULER: "model/scheduler/*.yaml",
     CRITERION: "model/criterion/*.yaml",
+    MIXING: "model/mixing/*.yaml",
     AUGMENTATION: "data/**/*.yaml",  # as a choice, or in the configuration of a data set
 }
 FORMER_AUGMENTATION = "src.data.image_folder.random_view"  # of runs of former versions

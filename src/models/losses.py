@@ -65,12 +65,12 @@ class CrossEntropy(nn.Module):
         self.weight.copy_(torch.where(present, weight, 1.0))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss () of logits (B, num_classes, …) and labels (B, …)."""
+        """Return the mean loss () of logits (B, num_classes, …) and labels (B, …), or soft labels (B, num_classes)."""
         options: dict[str, Any] = {"ignore_index": self.ignore_index, "label_smoothing": self.label_smoothing}
         if self.weight is None:
             return F.cross_entropy(logits, labels, **options)
         total = F.cross_entropy(logits, labels, self.weight, reduction="sum", **options)
-        return total / (labels != self.ignore_index).sum()
+        return total / (len(labels) if labels.is_floating_point() else (labels != self.ignore_index).sum())
 
 
 class CrossEntropyAndDice(CrossEntropy):

@@ -219,6 +219,11 @@ class Task(L.LightningModule, ABC):
         self.net.train(training)
         return outputs
 
+    def finished_fraction(self) -> float:
+        """Return the fraction of the epochs that are finished; 0 if they are not limited."""
+        epochs = self.trainer.max_epochs or -1
+        return self.current_epoch / epochs if epochs > 0 else 0.0
+
     def data_card(self) -> dict[str, Any]:
         """Return the description of the trainer's data; empty where there is none."""
         datamodule: Any = self._trainer and self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning

@@ -41,6 +41,7 @@ NETS = {
     "ViT with dropout": ["model=mnist_vit_38k", "+model.net.dropout=0.1", "+model.net.drop_path_rate=0.1"],
     "moving average of the weights, BatchNorm": ["model=mnist_cnn_8k", "callbacks=[default,ema]"],
     "mean of the weights": ["model=simple_mlp", "callbacks=[default,swa]", "callbacks.average_weights.start=0.3"],
+    "mixtures of images": ["model=mnist_cnn_8k", "model/mixing=mixup_cutmix", "model.mixing.until=0.5"],
     "plateau schedule, gradients gathered": [
         "model=simple_mlp",
         "model/scheduler=plateau",
