@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.config.objectives import check_objectives, optimized
-from src.run.checkpoints import check_left, log_if_finished
+from src.run.checkpoints import check_training_left, log_if_finished
 from src.run.directory import with_folder
 from src.run.rerun import expand_command_line, resume_job
 from src.run.run import Run
@@ -44,10 +44,10 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     init_from = Run.open(cfg.init_from, "init_from").best_checkpoint() if cfg.init_from and not ckpt_path else None
 
     from src.callbacks.last_checkpoint import restored_metrics
+    from src.run.init_from import load_matching_weights
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.run.published_weights import load_weights, weights_file
     from src.run.results import as_tensors, best_checkpoint, collect_metrics, report
-    from src.run.weights import load_fitting
     from src.sweeps.job_callback import callbacks_of_job
 
     weights = None if ckpt_path else weights_file(cfg.model.get("net"))  # a checkpoint has all weights
@@ -57,12 +57,12 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
     figures: dict[str, float] = {}
     if init_from is not None:
-        load_fitting(model, init_from)
+        load_matching_weights(model, init_from)
     if weights is not None:
         load_weights(model.net, weights)
     if cfg.train:
         if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
-            check_left(ckpt_path, trainer.max_epochs, trainer.max_steps)
+            check_training_left(ckpt_path, trainer.max_epochs, trainer.max_steps)
         elif ckpt_path and trainer.is_global_zero:  # this run's own may have had all
             log_if_finished(ckpt_path, trainer.max_epochs, trainer.max_steps)
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)

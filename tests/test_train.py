@@ -321,7 +321,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         (["trainer.max_epochs=1.5"], "trainer.max_epochs=1.5 must be a whole number."),
         (["trainer.max_epochs=-5"], "trainer: `max_epochs` must be a non-negative integer or -1. You passed in -5."),
         (["trainer.accelerator=cud"], "There is no trainer.accelerator=cud. Did you mean cuda"),
-        (["trainer.accelerator=tpu"], "trainer.accelerator=tpu: torch finds none on this machine"),
+        (["trainer.accelerator=tpu"], "trainer.accelerator=tpu: there is no such device on this machine"),
         (["model.criterion.label_smoothing=2"], "model.criterion: label_smoothing=2 must be between 0 and 1."),
         (["model.optimizer.lr=-0.1"], "model.optimizer: Invalid learning rate: -0.1; model/optimizer=adamw has"),
         (["model=simple_mlp", "model.net.hidden_sizes=64"], "model.net.hidden_sizes=64 must be a list, such as [64]."),

@@ -72,7 +72,7 @@ class Quantization(L.Callback):
                     metrics = self.quantise(trainer, on_cpu(pl_module))
             except (ValueError, OSError) as error:  # the run itself has its metrics, and keeps them
                 log.error("There is no int8 model of this run: %s", error)
-                RunRecord.add_facts(trainer, quantization=f"failed: {error}")
+                RunRecord.add_entries(trainer, quantization=f"failed: {error}")
             else:
                 pl_module.log_dict(metrics, rank_zero_only=True)
         trainer.strategy.barrier("quantization")

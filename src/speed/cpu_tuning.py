@@ -109,7 +109,7 @@ class CpuTuning(L.Callback):
                 self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, candidates))
         assert self.chosen is not None
         self.apply(self.chosen, trainer, pl_module)
-        RunRecord.add_facts(trainer, threads=self.chosen.threads, cpu_settings=asdict(self.chosen))
+        RunRecord.add_entries(trainer, threads=self.chosen.threads, cpu_settings=asdict(self.chosen))
         rank_zero_info("training with %s", self.chosen)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -216,7 +216,7 @@ class CpuTuning(L.Callback):
         lines.append(f"gain over the default: {gain:.2f}x")
         log.info("\n".join(lines))
         candidates = [asdict(settings) | {"images_per_second": round(speed, 1)} for settings, speed in medians.items()]
-        RunRecord.add_facts(
+        RunRecord.add_entries(
             trainer, cpu_tuning={"candidates": candidates, "chosen": asdict(best), "gain": gain, "seconds": seconds}
         )
 

@@ -60,7 +60,7 @@ def test_a_run_starts_from_a_file_and_says_what_it_leaves_out(
     (line,) = [message for message in caplog.messages if "weights=" in message]
     assert line == (
         f"model.net.weights={weights}: loaded all tensors but those of the last layer; new in the net: head.weight "
-        "(10, 512), head.bias (10,); left out of the file: fc.weight (1000, 512), fc.bias (1000,)"
+        "(10, 512), head.bias (10,); unused from the file: fc.weight (1000, 512), fc.bias (1000,)"
     )
 
 
@@ -148,7 +148,7 @@ def test_a_file_of_code_runs_none_of_it(tmp_path: Path) -> None:
     path, touched = tmp_path / "code.pth", tmp_path / "touched"
     for content in ({"weight": Code(touched)}, nn.Linear(1, 1)):
         torch.save(content, path)
-        with pytest.raises(ValueError, match="holds code or objects beside tensors"):
+        with pytest.raises(ValueError, match="holds code or objects besides tensors"):
             load_weights(resnet(), path)
     path.write_bytes(pickle.dumps(Code(touched)))
     with pytest.raises(ValueError, match="holds code"):
