@@ -34,7 +34,7 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         cfg: the configuration.
 
     Returns:
-        The run's figures, tensors without dimensions, and the objects it was made of.
+        The run's metrics, tensors without dimensions, and the objects it was made of.
     """
     cfg = with_folder(cfg)
     apply_extras(cfg)
@@ -55,7 +55,7 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         raise ValueError("init_from= and model.net.weights= both give the first weights: give one of them.")
     objects = build(cfg, ckpt_path, callbacks_of_job(cfg.paths.output_dir))
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     if init_from is not None:
         load_matching_weights(model, init_from)
     if weights is not None:
@@ -66,25 +66,25 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         elif ckpt_path and trainer.is_global_zero:  # this run's own may have had all
             log_if_finished(ckpt_path, trainer.max_epochs, trainer.max_steps)
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
-        figures |= restored_metrics(trainer) | collect_metrics(trainer)
+        metrics |= restored_metrics(trainer) | collect_metrics(trainer)
         ckpt_path = best_checkpoint(trainer)
     if cfg.test:
         trainer.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True, verbose=False)
-        figures |= collect_metrics(trainer)
-    report(cfg, objects, figures)
-    return as_tensors(figures), objects
+        metrics |= collect_metrics(trainer)
+    report(cfg, objects, metrics)
+    return as_tensors(metrics), objects
 
 
 @entry_point("train", prepare=expand_command_line)
 def main(cfg: DictConfig) -> float | list[float] | None:
-    """Train as the command line says, and return the figure that a sweep optimises, or several."""
+    """Train as the command line says, and return the metric that a sweep optimises, or several."""
     hydra = HydraConfig.get()
     if (search := hydra.runtime.choices["hparams_search"]) and hydra.mode == RunMode.RUN and not cfg.reproduce:
         raise ValueError(f"hparams_search={search} is a sweep: python src/train.py -m hparams_search={search} …")
     check_objectives(cfg)
     resume_job(cfg, Path(cfg.paths.output_dir))
-    figures, _ = train(cfg)
-    return optimized(cfg, figures)
+    metrics, _ = train(cfg)
+    return optimized(cfg, metrics)
 
 
 if __name__ == "__main__":

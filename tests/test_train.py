@@ -318,7 +318,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         (["callbacks.model_checkpoint._target_=no.such.Class"], "no.such.Class"),
         (["+callbacks.mine.patience=3"], "callbacks.mine has no _target_"),
         (["data=synthetic", "data.num_classes=null"], "num_classes=null says nothing of the classes"),
-        (["trainer.max_epochs=1.5"], "trainer.max_epochs=1.5 must be a whole number."),
+        (["trainer.max_epochs=1.5"], "trainer.max_epochs=1.5 must be an integer."),
         (["trainer.max_epochs=-5"], "trainer: `max_epochs` must be a non-negative integer or -1. You passed in -5."),
         (["trainer.accelerator=cud"], "There is no trainer.accelerator=cud. Did you mean cuda"),
         (["trainer.accelerator=tpu"], "trainer.accelerator=tpu: there is no such device on this machine"),

@@ -87,7 +87,7 @@ def read_mask(path: Path, photo: Image) -> np.ndarray:
     """Read a mask as it is stored: grey levels or palette indices (H, W), or colours (H, W, 3), uint8.
 
     Args:
-        path: of a lossless image.
+        path: path of a lossless image.
         photo: that the mask belongs to.
 
     Raises:

@@ -78,7 +78,7 @@ def write_int8(
 
 
 def convert(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
-    """A traced net as an ONNX model, its layers' modules by the names of the model's nodes, and whether it attends.
+    """Return a traced net as an ONNX model, its layers' modules by the names of the model's nodes; and if it attends.
 
     Raises:
         ValueError: ONNX has no function for one of the net's operators.

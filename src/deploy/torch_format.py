@@ -77,7 +77,7 @@ def write_int8(
 
 
 def is_quantised(layer: Node) -> bool:
-    """Whether a layer takes its input and its weight from int8."""
+    """Return whether a layer takes its input and its weight from int8."""
     return all("dequantize" in str(getattr(argument, "target", "")) for argument in layer.args[:2])
 
 

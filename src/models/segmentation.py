@@ -71,7 +71,7 @@ class Segmentation(Classifier):
         return f"{description['wrong_pixels']:.1%} wrong"
 
     def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Leave the samples without captions: their masks are shown beside them."""
+        """Leave the samples without captions: their masks are shown next to them."""
         return [""] * len(targets[self.output_name])
 
     def target_panels(self, images: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     check_outputs(cfg, loggers)
     set_aside_csv_logs(loggers)
-    # where a group was left out on purpose, Lightning would put its own in its place
+    # where a group was left out on purpose, Lightning would use its own instead
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     options: dict[str, Any] = {
         key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)

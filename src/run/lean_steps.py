@@ -52,7 +52,7 @@ def skip_noop_work(trainer: L.Trainer, model: L.LightningModule, datamodule: L.L
 
 
 def is_overridden(instance: Any, base: type, hook: str) -> bool:
-    """Return whether an object is_overridden a method of its base class."""
+    """Return whether an object overrides a method of its base class."""
     return getattr(type(instance), hook) is not getattr(base, hook) or hook in vars(instance)
 
 
@@ -90,9 +90,9 @@ class Transfer:
 
 
 def skip_nvml_check() -> None:
-    """Without a GPU, let torch ask the CUDA driver for one, as it does without Lightning.
+    """Let torch ask the CUDA driver for a GPU where there is none, as it does without Lightning.
 
-    Lightning makes torch look for NVIDIA's management library instead, so that processes can be forked beside a GPU;
+    Lightning makes torch look for NVIDIA's management library instead, so that processes with a GPU can be forked;
     optimizers ask at every step, and a missing library is searched for on the disk every time.
     """
     if not torch.cuda.is_available():

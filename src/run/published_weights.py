@@ -119,7 +119,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def in_order(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Put tensors, which safetensors sorts by name, into the order of timm's net that the file's `HUB_CARD` names.
+    """Reorder tensors, which safetensors sorts by name, as in the timm net that the `HUB_CARD` next to the file names.
 
     Raises:
         ValueError: it names no net of timm with these tensors.

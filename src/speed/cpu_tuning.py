@@ -47,7 +47,7 @@ class CpuTuning(L.Callback):
         interop_threads: operations that may run at once; null: torch's default.
         memory_format: "contiguous", "channels_last", "tune", or null: as the net has it.
         precision: "32-true", "bf16-mixed", "tune", or null: the trainer's.
-        compile: "tune": try torch.compile as well, which takes time before the training; or null.
+        compile: "tune": try torch.compile as well, which takes time before training; or null.
         max_seconds: limit of the measurement without compilation; candidates left by then are not measured.
 
     Raises:
@@ -221,7 +221,7 @@ class CpuTuning(L.Callback):
         )
 
     def apply(self, settings: Settings, trainer: L.Trainer, pl_module: Any) -> None:
-        """Apply settings to the training."""
+        """Apply settings to training."""
         torch.set_num_threads(settings.threads)
         if self.memory_format is not None:
             if trainer.world_size == 1:  # with several processes, setup() has done it

@@ -95,10 +95,10 @@ class SweepJob(L.Callback):
 
 
 def reported_metrics(trainer: L.Trainer) -> list[str]:
-    """The metrics that a job's status has after each epoch."""
+    """Return the metrics that a job's status has after each epoch."""
     return ["train/loss", "val/loss", *(f"val/{score}" for score in score_names(trainer.lightning_module))]
 
 
 def callbacks_of_job(folder: str) -> list[L.Callback]:
-    """The callback of a run that is a sweep's job; none for any other run."""
+    """Return the callback of a run that is a sweep's job; none for any other run."""
     return [SweepJob(folder)] if (Path(folder) / JOB).is_file() else []
