@@ -88,7 +88,7 @@ def read_mask(path: Path, photo: Image) -> np.ndarray:
 
     Args:
         path: path of a lossless image.
-        photo: that the mask belongs to.
+        photo: the photo that the mask belongs to.
 
     Raises:
         FileNotFoundError: there is no such file.

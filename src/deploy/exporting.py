@@ -43,12 +43,12 @@ def export(
 
     Args:
         task: its net is trained; neither is changed.
-        input_card: that of its data.
+        input_card: the card of its data.
         test_batches: batches of the data.
         folder: appears when all is well, and replaces one of that name.
         format: see `src.deploy.formats`.
         precision: "fp32" or "bf16".
-        max_drop: by how much a bfloat16 model's score may be worse than the net's; see `Agreement.drop`.
+        max_drop: how much worse a bfloat16 model's score may be than the net's; see `Agreement.drop`.
 
     Raises:
         ValueError: the exported model does not agree; or see `load_format`.

@@ -40,7 +40,7 @@ def write_int8(
     Args:
         net: see `inference_copy`.
         input_shape: (C, H, W).
-        folder: that `model.xml` and `model.bin` are written to.
+        folder: the folder to write `model.xml` and `model.bin` to.
         mode: "static": convolutions and dense layers, by the ranges that values have on `images`; "dynamic": the dense
             layers' weights now, their inputs as they come.
         images: (N, C, H, W).

@@ -52,7 +52,7 @@ class Quantization(L.Callback):
                 decide by; or the net cannot be exported; or the folder holds something else than an exported model.
         """
         check_replaceable(self.dirpath)
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
         if not isinstance(datamodule, DescribesInputs):
             raise ValueError(
                 f"quantization needs a DataModule with input_card(); {type(datamodule).__name__} has none."

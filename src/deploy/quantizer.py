@@ -80,7 +80,7 @@ class Quantizer:
         mode: "static": by the ranges of values on training images; "dynamic": dense layers only, ranges found as values
             come; "qat": trained on for some epochs while values are rounded, then static.
         format: "openvino", "onnx" or "torch".
-        max_drop: by how much the score may be worse than the net's: in points (0.01) where it is maximised, in percent
+        max_drop: how much worse the score may be than the net's: in points (0.01) where it is maximised, in percent
             where it is minimised.
         calibration_images: images of the training set, for the ranges.
         epochs: epochs of training with rounded values.
@@ -124,7 +124,7 @@ class Quantizer:
 
         Args:
             model: the task; neither it nor its net is changed.
-            input_card: that of its data.
+            input_card: the card of its data.
             batches: gives those of "train", "val" and "test" anew at every call.
             folder: appears when all is done, and replaces one of that name.
             strict: refuse a model that loses more on the test images than is allowed, rather than report it.

@@ -20,7 +20,7 @@ def load_published(net: nn.Module, state_dict: Mapping[str, Tensor]) -> tuple[li
     The last layer keeps its values if its number of classes differs, or if the weights have none.
 
     Args:
-        net: to load the weights into; it is unchanged if they do not fit.
+        net: the net to load the weights into; it is unchanged if they do not fit.
         state_dict: the weights of the published net, in its order, or with the names of `net` in any order.
 
     Returns:

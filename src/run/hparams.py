@@ -30,7 +30,7 @@ from torch.utils.tensorboard import SummaryWriter
 from src.run.scores import metrics_of
 
 FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_TYPE_STRING: "string_value"}
-EVENT_FILE_SUFFIX = ".hparams"  # of event files that hold only HParams data
+EVENT_FILE_SUFFIX = ".hparams"  # names event files that hold only HParams data
 LEARNING_RATE = "model.optimizer.lr"
 SHOWN_METRICS = ("val/loss", "params", "test/loss", "epoch_seconds", "images_per_second")  # after the scores
 # Other metrics are shown by the last value of their curve. A summary value must not be added to a curve at an earlier

@@ -62,7 +62,7 @@ def replayable_overrides(folder: Path, cli_keys: Sequence[str] = (), allowed: Se
     path = folder / OVERRIDES
     replayed: list[Override] = []
     choices: list[Override] = []
-    keys: set[str] = set()  # of the values that are replayed
+    keys: set[str] = set()  # those of the values to replay
     for override in parse_recorded(path):
         if is_choice(override):
             check_choice(path, override)

@@ -6,7 +6,7 @@ from typing import Any
 
 MODES = ("max", "min")
 FORMER_TASK = "Classifier"  # the task of runs from before the record named it
-FORMER_SCORE = {"score": "acc", "mode": "max"}  # of former runs: all of them classified, without naming their score
+FORMER_SCORE = {"score": "acc", "mode": "max"}  # former runs all classified, and did not name their score
 MINIMISED = ("loss", "seconds", "ms", "params", "macs", "mb")  # endings of metrics that are no score
 
 

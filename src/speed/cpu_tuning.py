@@ -163,7 +163,7 @@ class CpuTuning(L.Callback):
     def tune(self, trainer: L.Trainer, pl_module: Any, candidates: Sequence[Settings]) -> Settings:
         """Measure the candidates, report on them, and return the fastest."""
         default = candidates[0]
-        if trainer.datamodule is None:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        if trainer.datamodule is None:  # type: ignore[attr-defined]  # set dynamically by Lightning
             raise ValueError("cpu_tuning measures on a batch of the trainer's datamodule, and there is none.")
         start = time.perf_counter()
         with isolate_rng():

@@ -165,7 +165,7 @@ def test_what_is_not_a_state_dict_is_refused(content: Any, tmp_path: Path) -> No
 
 def test_weights_of_another_net_are_refused_with_the_first_that_does_not_fit(weights: Path) -> None:
     net = ResNet(in_channels=1, image_size=64, num_classes=10, depths=(1, 1, 1, 1))
-    words = r"stem\.0\.weight \(64, 1, 7, 7\), they have conv1\.weight \(64, 3, 7, 7\)\. Set model\.net"
+    words = r"stem\.0\.weight \(64, 1, 7, 7\), the file has conv1\.weight \(64, 3, 7, 7\)\. Set model\.net"
     with pytest.raises(ValueError, match=words):
         load_weights(net, weights)
 

@@ -1,4 +1,4 @@
-"""What a run's record may give to a run that replays it: choices and plain values, no permissions, no places."""
+"""What a run's record may give to a run that replays it: choices and plain values, no permissions, no locations."""
 
 import logging
 from pathlib import Path
