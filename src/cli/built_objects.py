@@ -39,8 +39,8 @@ def describe_argument(target: str, key: str, message: str) -> str | None:
 
     Args:
         target: dotted name of the class.
-        key: of its block in the configuration, such as model.net.
-        message: of the TypeError.
+        key: key of its block in the configuration, such as model.net.
+        message: message of the TypeError.
     """
     match = re.search(r"got an unexpected keyword argument '(\w+)'", message)
     module, name = import_longest(target) if match else (None, "")

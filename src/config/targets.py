@@ -35,8 +35,8 @@ NAMED_IN = {
     MIXING: "model/mixing/*.yaml",
     AUGMENTATION: "data/**/*.yaml",  # as a choice, or in the configuration of a data set
 }
-FORMER_AUGMENTATION = "src.data.image_folder.random_view"  # of runs of former versions
-ALLOWED_KEYS = ("_target_", "_partial_")  # of Hydra's keys
+FORMER_AUGMENTATION = "src.data.image_folder.random_view"  # named by runs of former versions
+ALLOWED_KEYS = ("_target_", "_partial_")  # those of Hydra's keys that are allowed
 
 
 def check_targets(config: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:
@@ -88,8 +88,8 @@ def blocks(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
         for name, value in node.items():
             yield from blocks(value, f"{key}.{name}".lstrip("."))
     elif isinstance(node, list):
-        for place, value in enumerate(node):
-            yield from blocks(value, f"{key}.{place}")
+        for index, value in enumerate(node):
+            yield from blocks(value, f"{key}.{index}")
 
 
 @cache

@@ -22,7 +22,7 @@ class MaskFolderDataModule(MaskDataModule):
     Masks are PNG, TIFF, BMP or GIF files, as large as their images. Images of any size are resized and kept in memory.
 
     Args:
-        folder: of the images and masks; with `train`, `test` and perhaps `val` in it, or without any.
+        folder: folder of the images and masks; with `train`, `test` and perhaps `val` in it, or without any.
         classes: names of the classes. As a list: a pixel's grey level or palette index is the number of its class. As
             a mapping: the grey level, palette index or RGB colour of each class.
         val_fraction: fraction of the training images for validation, without a folder `val`.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from src.models.losses import BALANCED, CrossEntropy
-from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, pair_counts
+from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, confusion_matrix
 from src.models.mixing import Mixing
 from src.models.task import Batch, Outputs, Task
 
@@ -57,7 +57,7 @@ class Classifier(Task):
             self.criterion.balance(self._training_counts())
 
     def _check_classes(self) -> None:
-        """Check that the net has one logit for each class, where the data tell their classes.
+        """Check that the net has one logit for each class, if the DataModule names its classes.
 
         Raises:
             ValueError: an output has more logits than classes, or fewer.
@@ -80,7 +80,7 @@ class Classifier(Task):
 
     def _training_counts(self) -> Tensor:
         """Return the number of training images of each class (num_classes,), from the DataModule."""
-        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
         if not isinstance(datamodule, CountsClasses):
             raise ValueError(
                 f"criterion.weight={BALANCED} needs class_counts(), which {type(datamodule).__name__} does not have: "
@@ -142,9 +142,9 @@ class Classifier(Task):
             for label, confidence, predicted in samples
         ]
 
-    def caption(self, facts: Mapping[str, Any]) -> str:
+    def caption(self, description: Mapping[str, Any]) -> str:
         """Caption a misclassified sample with its true and its predicted class."""
-        return f"{facts['label']}, not\n{facts['predicted']} {facts['confidence']:.0%}"
+        return f"{description['label']}, not\n{description['predicted']} {description['confidence']:.0%}"
 
     def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Caption each sample with the names of its classes."""
@@ -152,8 +152,8 @@ class Classifier(Task):
         return [" / ".join(row) for row in zip(*columns, strict=True)]
 
     def confusion(self, output: Tensor, target: Tensor) -> Tensor:
-        """Count pairs of true and predicted class (num_classes, num_classes); rows are true classes."""
-        return pair_counts(output, target)
+        """Return the confusion matrix (num_classes, num_classes); rows are true classes."""
+        return confusion_matrix(output, target)
 
 
 def confidence_and_class(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,8 @@ class CrossEntropy(nn.Module):
 
     Args:
         num_classes: size of the output.
-        weight: of each class; or "balanced": inversely proportional to its number of training images, with a mean of 1
-            over those images. Balanced weights are computed before training and saved in checkpoints.
+        weight: the weight of each class; or "balanced": inversely proportional to its number of training images, with
+            a mean of 1 over those images. Balanced weights are computed before training and saved in checkpoints.
         label_smoothing: share of a label that is spread over all classes (Szegedy et al. 2015, arXiv 1512.00567).
         ignore_index: label of samples that do not count.
 
@@ -81,8 +81,8 @@ class CrossEntropyAndDice(CrossEntropy):
 
     Args:
         num_classes: size of the output.
-        cross_entropy_weight: of the cross-entropy; 0 leaves the Dice loss alone.
-        dice_weight: of the Dice loss; 0 leaves the cross-entropy alone.
+        cross_entropy_weight: factor of the cross-entropy; 0 leaves the Dice loss alone.
+        dice_weight: factor of the Dice loss; 0 leaves the cross-entropy alone.
         options: see `CrossEntropy`.
 
     Raises:

@@ -23,7 +23,7 @@ class Reconstruction(Task):
     Args:
         args: see `Task`.
         noise_std: standard deviation of Gaussian noise in the input, in pixels from 0 to 1; the target has none.
-        mask_fraction: of the input's patches, replaced by the data's mean colour; the target is whole.
+        mask_fraction: fraction of the input's patches that are replaced by the data's mean colour; the target is whole.
         patch_size: height and width of such a patch; 1: single pixels.
         options: see `Task`.
 
@@ -51,7 +51,7 @@ class Reconstruction(Task):
             raise ValueError(f"mask_fraction={mask_fraction} must be at least 0 and below 1.")
         self.noise_std, self.mask_fraction, self.patch_size = noise_std, mask_fraction, patch_size
         self.corrupts = noise_std > 0 or mask_fraction > 0
-        # of the pixels (C, 1, 1), to undo the normalisation of the inputs; saved in checkpoints
+        # statistics of the pixels (C, 1, 1), to undo the normalisation of the inputs; saved in checkpoints
         channels = self.example_input_array.shape[1]  # type: ignore[union-attr]  # a tensor
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
@@ -60,12 +60,12 @@ class Reconstruction(Task):
         """Read the mean and standard deviation of the pixels from the data before training."""
         super().setup(stage)
         if stage == "fit":
-            card = self.trainer.datamodule.input_card()  # type: ignore[attr-defined]  # set out of mypy's sight
+            card = self.trainer.datamodule.input_card()  # type: ignore[attr-defined]  # set dynamically by Lightning
             for buffer, values in ((self.mean, card["mean"]), (self.std, card["std"])):
                 buffer.copy_(torch.tensor(values).view(-1, 1, 1))
 
     def prepare(self, batch: Batch) -> Batch:
-        """Corrupt the images, if configured, and put the clean ones behind them."""
+        """Corrupt the images, if configured, and insert the clean images after them."""
         if not self.corrupts:
             return batch
         clean, *rest = batch

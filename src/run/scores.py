@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MODES = ("max", "min")
-FORMER_TASK = "Classifier"  # of runs from before the record named it
-FORMER_SCORE = {"score": "acc", "mode": "max"}  # of runs from before tasks named their score: all of them classified
+FORMER_TASK = "Classifier"  # the task of runs from before the record named it
+FORMER_SCORE = {"score": "acc", "mode": "max"}  # former runs all classified, and did not name their score
 MINIMISED = ("loss", "seconds", "ms", "params", "macs", "mb")  # endings of metrics that are no score
 
 
@@ -28,12 +28,12 @@ class Score:
         return cls(facts.get("score") or FORMER_SCORE["score"], facts.get("mode") or FORMER_SCORE["mode"])
 
     def is_minimised(self, metric: str) -> bool:
-        """Say whether less of a metric is better: of the score by its mode, of any other by its name."""
+        """Return whether less of a metric is better: of the score by its mode, of any other by its name."""
         if metric.removesuffix("_best").rpartition("/")[2] == self.name:
             return self.mode == "min"
         return metric.endswith(MINIMISED) or "loss" in metric
 
 
 def metrics_of(score: str) -> tuple[str, str, str]:
-    """Name the metrics of a run that tell its score, the one that tells most first."""
+    """Return the names of the metrics that report a score, the most trustworthy first."""
     return f"test/{score}", f"val/{score}_best", f"val/{score}"

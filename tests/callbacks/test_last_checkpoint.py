@@ -192,7 +192,7 @@ def test_a_signal_saves_a_checkpoint_and_ends_a_resumable_run(
     whole = run("whole", *options)
     assert not listener.trains
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    with pytest.raises(Interrupted, match=rf"{how}; resumable: python src/train.py resume={tmp_path}/parts"):
+    with pytest.raises(Interrupted, match=rf"{how}; to resume: python src/train.py resume={tmp_path}/parts"):
         run("parts", *options, stop_after=14, how=how)
     assert {number: signal.getsignal(number) for number in handlers} == handlers
     assert listener.trains  # the run then ends by itself, however long it takes
