@@ -316,10 +316,19 @@ class Task(L.LightningModule, ABC):
         optimizer = self.make_optimizer()
         if self._scheduler is None:
             return optimizer
-        total_steps = self.trainer.estimated_stepping_batches
+        self.trainer.fit_loop.setup_data()  # counts the batches; the estimate below does so only if it needs them
+        total_steps, batches = self.trainer.estimated_stepping_batches, self.trainer.num_training_batches
+        if math.isinf(batches):
+            raise ValueError(
+                "A schedule needs the length of an epoch, which the training data do not tell: set "
+                "trainer.limit_train_batches to a number of batches, or model.scheduler=null."
+            )
         if math.isinf(total_steps):
-            raise ValueError("A schedule needs the length of the run: set trainer.max_epochs, or model.scheduler=null.")
-        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+            raise ValueError(
+                "A schedule needs the length of the run: set trainer.max_epochs or trainer.max_steps, or "
+                "model.scheduler=null."
+            )
+        steps_per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
         schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
         if "monitor" in schedule:  # a metric that exists only after validation
             schedule["frequency"] = (
