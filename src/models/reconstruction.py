@@ -72,7 +72,7 @@ class Reconstruction(Task):
         seeds = None if self.training else content_seeds((255 * self.pixels(clean)).round())
         images = corrupt(
             clean,
-            noise_std=self.noise_std / self.std,
+            noise_std=self.noise_std / self.std.to(clean.device),
             mask_fraction=self.mask_fraction,
             patch_size=self.patch_size,
             seeds=seeds,

@@ -115,9 +115,10 @@ class Task(L.LightningModule, ABC):
     def prepare(self, batch: Batch) -> Batch:
         """Turn a batch of the data into inputs and targets: noise added, images rotated; by default unchanged.
 
-        The batch lies on the net's device. In training (`self.training`) it may draw from torch's global generator,
-        whose state is checkpointed. In evaluation what becomes of an image must depend on that image alone, because
-        images are batched differently for metrics, pictures and exports.
+        The batch may lie on another device than the net: samples that are kept for pictures are on the CPU. In training
+        (`self.training`) it may draw from torch's global generator, whose state is checkpointed. In evaluation what
+        becomes of an image must depend on that image alone, because images are batched differently for metrics,
+        pictures and exports.
         """
         return batch
 

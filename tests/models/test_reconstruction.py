@@ -123,6 +123,12 @@ def test_noise_has_the_given_strength_in_pixels_and_is_in_the_input_alone() -> N
         assert outputs["image"].shape == clean.shape and loss > 0  # the net is given the images alone
 
 
+def test_images_are_corrupted_on_their_own_device() -> None:
+    model = task(nn.Identity(), noise_std=0.2)
+    images, clean, _ = model.prepare([torch.rand(2, 1, 8, 8, device="meta"), torch.zeros(2)])
+    assert images.device == clean.device == torch.device("meta")
+
+
 @pytest.mark.parametrize(("fraction", "patch_size", "masked"), [(0.5, 4, 2), (0.26, 2, 4), (0.12, 1, 8), (0.5, 5, 2)])
 def test_as_many_patches_as_asked_for_are_masked(fraction: float, patch_size: int, masked: int) -> None:
     model = task(nn.Identity(), mask_fraction=fraction, patch_size=patch_size)
