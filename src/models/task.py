@@ -232,7 +232,10 @@ class Task(L.LightningModule, ABC):
 
     def _compile_net(self) -> None:
         """Compile the net in place, so that parameters keep their names in checkpoints."""
-        reason = why_not_compilable(self.net, self.example_input_array) if self._compile == "auto" else None
+        reason = None
+        if self._compile == "auto":
+            device = self.trainer.strategy.root_device  # where the net will be moved to
+            reason = why_not_compilable(self.net, self.example_input_array, device=device)
         if reason is None:
             self.net.compile()
         else:
