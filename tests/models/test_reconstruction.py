@@ -7,6 +7,7 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
 from src.data.synthetic import SyntheticDataModule
@@ -56,6 +57,14 @@ def test_a_net_that_undoes_the_normalisation_makes_no_errors() -> None:
     pixels = data.data_test.tensors[0].float() / 255  # type: ignore[union-attr]
     batch = next(iter(data.test_dataloader()))
     torch.testing.assert_close(model.targets(batch)["image"], pixels[:8])
+
+
+def test_data_that_do_not_tell_their_normalisation_are_refused() -> None:
+    data = L.LightningDataModule.from_datasets(TensorDataset(torch.rand(8, 1, 8, 8), torch.zeros(8)))
+    model = task(ConvAutoencoder(in_channels=1, image_size=8, channels=[2]))
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match=r"mean and std in input_card\(\), which LightningDataModule does not give"):
+        trainer.fit(model, datamodule=data)
 
 
 def test_it_learns_what_it_is_shown() -> None:
