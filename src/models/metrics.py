@@ -154,8 +154,13 @@ def pair_counts(logits: Tensor, labels: Tensor) -> Tensor:
     num_classes = logits.shape[1]
     predicted = logits.max(dim=1).indices  # on CPUs 4× as fast as argmax along classes that lie apart in memory
     pairs = labels * num_classes + predicted
-    pairs = pairs[(labels >= 0) & (labels < num_classes)]
+    pairs = pairs[are_classes(labels, num_classes)]
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def are_classes(labels: Tensor, num_classes: int) -> Tensor:
+    """Return which labels are a class; others, such as the `ignore_index` -100, are ignored."""
+    return (labels >= 0) & (labels < num_classes)
 
 
 def overlap(pairs: Tensor) -> tuple[Tensor, Tensor]:
