@@ -281,5 +281,5 @@ def test_a_net_with_more_logits_than_classes_is_refused_before_training(
 ) -> None:
     wrong = ("model.net.num_classes=12", f"paths.output_dir={tmp_path}", "callbacks=none", "logger=none")
     cfg = compose("model=mnist_sdn_8k", "data=synthetic", *wrong)
-    with pytest.raises(ValueError, match=r"gives 12 logits for class, but Classifier has 10 classes: set .*classes=10"):
+    with pytest.raises(ValueError, match=r"outputs 12 logits for class, but there are 10 classes: set .*classes=10"):
         train(cfg)
