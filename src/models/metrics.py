@@ -189,9 +189,10 @@ class MultiheadLossAndAccuracy(nn.ModuleDict):
         """Return `<head>/loss`, `<head>/acc`, … for each head, and the overall `loss`, `acc`, …"""
         heads = {name: metric.compute() for name, metric in self.items()}  # type: ignore[operator]
         values = {f"{name}/{key}": value for name, head in heads.items() for key, value in head.items()}
-        for key in next(iter(heads.values())):
-            values[key] = torch.stack([head[key] for head in heads.values()]).mean()
         values["loss"] = torch.stack([self.loss_weights[name] * head["loss"] for name, head in heads.items()]).sum()
+        for key in next(iter(heads.values())):
+            if key != "loss":
+                values[key] = torch.stack([head[key] for head in heads.values()]).mean()
         return values
 
     def reset(self) -> None:
