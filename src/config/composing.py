@@ -20,9 +20,13 @@ OmegaConf.register_new_resolver("product", lambda *factors: math.prod(factors), 
 
 
 def parse(overrides: list[str]) -> list[Override]:
-    """Parse overrides as Hydra does, skipping its options, which start with a dash, and their values."""
-    texts = [text for text in overrides if not text.startswith("-") and (text.startswith("~") or "=" in text)]
-    return OverridesParser.create().parse_overrides(texts)
+    """Parse overrides as Hydra does, skipping its options and their values."""
+    return OverridesParser.create().parse_overrides([text for text in overrides if is_override(text)])
+
+
+def is_override(word: str) -> bool:
+    """Whether a word of a command line is an override, rather than one of Hydra's options or the value of one."""
+    return not word.startswith("-") and (word.startswith("~") or "=" in word)
 
 
 def values(override: Override) -> list[Any]:

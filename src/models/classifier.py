@@ -74,8 +74,8 @@ class Classifier(Task):
                 )
             if logits.shape[1] != len(names := cards[name]["names"]):
                 raise ValueError(
-                    f"The net gives {logits.shape[1]} logits for {name}, but {type(self).__name__} has "
-                    f"{len(names)} classes: set model.net.num_classes={len(names)}."
+                    f"The net outputs {logits.shape[1]} logits for {name}, but there are {len(names)} classes: set "
+                    f"model.net.num_classes={len(names)}."
                 )
 
     def _training_counts(self) -> Tensor:

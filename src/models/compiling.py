@@ -3,14 +3,16 @@
 import copy
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
 
 
-def why_not_compilable(net: nn.Module, *inputs: Any) -> str | None:
-    """Return the error of compiling a copy of a net and running it forward and backward; None if that works."""
+def why_not_compilable(net: nn.Module, *inputs: Any, device: torch.device) -> str | None:
+    """Return the error of compiling a copy of a net on a device, forward and backward; None if that works."""
     with isolate_rng():
-        copied = copy.deepcopy(net)
+        copied = copy.deepcopy(net).to(device)
+        inputs = tuple(one.to(device) for one in inputs)
         try:
             copied(*inputs)
         except Exception:  # a net that fails uncompiled tells nothing about compiling

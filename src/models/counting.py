@@ -15,11 +15,14 @@ def count_parameters(model: nn.Module) -> int:
 
 def count_macs(net: nn.Module, inputs: Tensor) -> float:
     """Count the multiply-accumulates of a forward pass: convolutions, linear and recurrent layers and attention."""
+    training = net.training
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(inputs)
+    net.train(training)
     return counter.get_total_flops() / 2
 
 
+# for the whole process, which nothing else here does: Lightning's summary counts without a table of its own
 @register_flop_formula(torch.ops.aten.mkldnn_rnn_layer)
 def lstm_flops(x: Any, input_weight: Any, hidden_weight: Any, *others: Any, **options: Any) -> int:
     """Count the operations of torch's LSTM kernel for CPUs, which its counter leaves out, for Lightning's summary too.

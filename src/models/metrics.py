@@ -154,8 +154,13 @@ def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
     num_classes = logits.shape[1]
     predicted = logits.max(dim=1).indices  # on CPUs 4× as fast as argmax along classes that lie apart in memory
     pairs = labels * num_classes + predicted
-    pairs = pairs[(labels >= 0) & (labels < num_classes)]
+    pairs = pairs[are_classes(labels, num_classes)]
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def are_classes(labels: Tensor, num_classes: int) -> Tensor:
+    """Return which labels are a class; others, such as the `ignore_index` -100, are ignored."""
+    return (labels >= 0) & (labels < num_classes)
 
 
 def iou_and_dice(confusion: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,9 +190,10 @@ class MultiheadMetrics(nn.ModuleDict):
         """Return `<head>/loss`, `<head>/acc`, … for each head, and the overall `loss`, `acc`, …"""
         heads = {name: metric.compute() for name, metric in self.items()}  # type: ignore[operator]
         values = {f"{name}/{key}": value for name, head in heads.items() for key, value in head.items()}
-        for key in next(iter(heads.values())):
-            values[key] = torch.stack([head[key] for head in heads.values()]).mean()
         values["loss"] = torch.stack([self.loss_weights[name] * head["loss"] for name, head in heads.items()]).sum()
+        for key in next(iter(heads.values())):
+            if key != "loss":
+                values[key] = torch.stack([head[key] for head in heads.values()]).mean()
         return values
 
     def reset(self) -> None:

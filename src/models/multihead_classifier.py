@@ -24,18 +24,19 @@ class MultiheadClassifier(Classifier):
         options: see `Classifier`.
 
     Raises:
-        ValueError: the net has a single head, or `loss_weights` does not match its heads.
+        ValueError: the net has a single output without a name, or `loss_weights` does not match its outputs.
     """
 
     def __init__(self, *args: Any, loss_weights: Mapping[str, float], **options: Any) -> None:
         self.loss_weights = dict(loss_weights)
         super().__init__(*args, **options)
-        if not isinstance(self.net.head, torch.nn.ModuleDict):
+        heads = list(self.example_outputs())
+        if heads == [self.output_name] != list(self.loss_weights):
             raise ValueError(
-                f"The task has the heads {', '.join(self.loss_weights)}, but the data has one label per image: choose "
-                "data whose num_classes names these heads, such as data=mnist_multihead or data=mnist_5k_multihead."
+                f"The task has the heads {', '.join(self.loss_weights)}, but the net has one output without a name, as "
+                "for one label per image: choose data whose num_classes names these heads, such as "
+                "data=mnist_multihead or data=mnist_5k_multihead."
             )
-        heads = list(self.net.head)
         if heads != list(self.loss_weights):
             raise ValueError(f"loss_weights has the heads {list(self.loss_weights)}, but the net's are {heads}.")
 

@@ -57,10 +57,19 @@ class Reconstruction(Task):
         self.register_buffer("std", torch.ones(channels, 1, 1))
 
     def setup(self, stage: str) -> None:
-        """Read the mean and standard deviation of the pixels from the data before training."""
+        """Read the mean and standard deviation of the pixels from the data before training.
+
+        Raises:
+            ValueError: the data do not tell them.
+        """
         super().setup(stage)
         if stage == "fit":
-            card = self.trainer.datamodule.input_card()  # type: ignore[attr-defined]  # set dynamically by Lightning
+            card, data = self.data_card(), type(self.trainer.datamodule)  # type: ignore[attr-defined]  # set dynamically by Lightning
+            if not {"mean", "std"} <= card.keys():
+                raise ValueError(
+                    f"{type(self).__name__} needs mean and std in input_card(), which {data.__name__} does not give: "
+                    "use data of images, such as data=mnist."
+                )
             for buffer, values in ((self.mean, card["mean"]), (self.std, card["std"])):
                 buffer.copy_(torch.tensor(values).view(-1, 1, 1))
 
@@ -72,7 +81,7 @@ class Reconstruction(Task):
         seeds = None if self.training else content_seeds((255 * self.pixels(clean)).round())
         images = corrupt(
             clean,
-            noise_std=self.noise_std / self.std,
+            noise_std=self.noise_std / self.std.to(clean.device),
             mask_fraction=self.mask_fraction,
             patch_size=self.patch_size,
             seeds=seeds,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from src.models.classifier import Classifier
-from src.models.metrics import SegmentationMetrics, confusion_matrix, iou_and_dice
+from src.models.metrics import SegmentationMetrics, are_classes, confusion_matrix, iou_and_dice
 from src.models.task import Batch
 
 
@@ -48,14 +48,23 @@ class Segmentation(Classifier):
         return SegmentationMetrics()
 
     def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Describe the output as a mask of named classes, with the colour of each."""
-        (names,) = input_card["heads"].values()
-        colors = input_card.get("colors") or palette(len(names)).tolist()
-        return {self.output_name: {"kind": "mask", "names": names, "colors": colors}}
+        """Describe the output as a mask of named classes, with the colour of each.
+
+        Raises:
+            ValueError: the data have several labels.
+        """
+        heads = input_card["heads"]
+        if len(heads) != 1:
+            raise ValueError(
+                f"The task predicts one mask, but the labels of the data are {', '.join(heads)}: choose data with "
+                "masks, such as data=digit_scenes."
+            )
+        (names,) = heads.values()
+        return {self.output_name: {"kind": "mask", "names": names, "colors": palette(len(names)).tolist()}}
 
     def sample_errors(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the fraction of wrong pixels (B,) of each image."""
-        counted = target < output.shape[1]
+        counted = are_classes(target, output.shape[1])
         wrong = (output.argmax(dim=1) != target) & counted  # (B, H, W)
         return wrong.sum(dim=(1, 2)) / counted.sum(dim=(1, 2)).clamp(min=1)
 
@@ -81,7 +90,7 @@ class Segmentation(Classifier):
     def panels(self, images: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the image, the true mask, the predicted one, and the wrong pixels in red (B, 3, H, W)."""
         predicted = output.argmax(dim=1)  # (B, H, W)
-        wrong = ((predicted != target) & (target < output.shape[1]))[:, None]  # (B, 1, H, W)
+        wrong = ((predicted != target) & are_classes(target, output.shape[1]))[:, None]  # (B, 1, H, W)
         image = in_rgb(images)
         red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
         errors = torch.where(wrong, red, 0.4 * image)
@@ -100,8 +109,8 @@ def palette(count: int) -> Tensor:
 
 
 def in_colors(masks: Tensor) -> Tensor:
-    """Colour masks (B, H, W); returns (B, 3, H, W) in [0, 1]."""
-    return (palette(256)[masks.cpu().clamp(0, 255)].float() / 255).permute(0, 3, 1, 2)
+    """Colour masks (B, H, W), negative labels like 255; returns (B, 3, H, W) in [0, 1]."""
+    return (palette(256)[masks.cpu().clamp(-1, 255)].float() / 255).permute(0, 3, 1, 2)  # -1: the last colour
 
 
 def in_rgb(images: Tensor) -> Tensor:

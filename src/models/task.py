@@ -115,9 +115,10 @@ class Task(L.LightningModule, ABC):
     def prepare(self, batch: Batch) -> Batch:
         """Turn a batch of the data into inputs and targets: noise added, images rotated; by default unchanged.
 
-        The batch is on the net's device. In training (`self.training`) it may draw from torch's global generator,
-        whose state is checkpointed. In evaluation what becomes of an image must depend on that image alone, because
-        images are batched differently for metrics, pictures and exports.
+        The batch may be on another device than the net: samples that are kept for pictures are on the CPU. In training
+        (`self.training`) it may draw from torch's global generator, whose state is checkpointed. In evaluation what
+        becomes of an image must depend on that image alone, because images are batched differently for metrics,
+        pictures and exports.
         """
         return batch
 
@@ -243,7 +244,10 @@ class Task(L.LightningModule, ABC):
 
     def _compile_net(self) -> None:
         """Compile the net in place, so that parameters keep their names in checkpoints."""
-        reason = why_not_compilable(self.net, self.example_input_array) if self._compile == "auto" else None
+        reason = None
+        if self._compile == "auto":
+            device = self.trainer.strategy.root_device  # where the net will be moved to
+            reason = why_not_compilable(self.net, self.example_input_array, device=device)
         if reason is None:
             self.net.compile()
         else:
@@ -328,10 +332,19 @@ class Task(L.LightningModule, ABC):
         optimizer = self.make_optimizer()
         if self._scheduler is None:
             return optimizer
-        total_steps = self.trainer.estimated_stepping_batches
+        self.trainer.fit_loop.setup_data()  # counts the batches; the estimate below does so only if it needs them
+        total_steps, batches = self.trainer.estimated_stepping_batches, self.trainer.num_training_batches
+        if math.isinf(batches):
+            raise ValueError(
+                "A schedule needs the length of an epoch, which the training data do not tell: set "
+                "trainer.limit_train_batches to a number of batches, or model.scheduler=null."
+            )
         if math.isinf(total_steps):
-            raise ValueError("A schedule needs the length of the run: set trainer.max_epochs, or model.scheduler=null.")
-        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+            raise ValueError(
+                "A schedule needs the length of the run: set trainer.max_epochs or trainer.max_steps, or "
+                "model.scheduler=null."
+            )
+        steps_per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
         schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
         if "monitor" in schedule:  # a metric that exists only after validation
             # null: validation is scheduled by batches

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from src.config.composing import parse
+from src.config.composing import is_override, parse
 from src.config.quoting import name_of, path_of, quote, quote_paths
 from src.run.file_names import JOB, OVERRIDES, RECORD
 from src.run.recorded_overrides import VOLATILE, replayable_overrides
@@ -74,8 +74,9 @@ def expand(arguments: list[str]) -> list[str]:
             expanded.append(f"ckpt_path={quote(str(ckpt_path.resolve()))}")
         elif "ckpt_path" not in typed_keys:
             log.warning("There is no checkpoint in %s yet: the run starts over.", run.checkpoint_dir)
-    options = [argument for argument in typed if argument.startswith("-")]
-    return [*options, *expanded, *(argument for argument in typed if argument not in options)]
+    # Hydra takes its options before all overrides or after them, not between; an empty word is left for it to answer
+    options = [word for word in typed if word and not is_override(word)]
+    return [*options, *expanded, *(word for word in typed if word not in options)]
 
 
 def trusted_packages(arguments: list[str]) -> list[str]:

@@ -6,8 +6,12 @@ from typing import Any
 
 MODES = ("max", "min")
 FORMER_TASK = "Classifier"  # the task of runs from before the record named it
-FORMER_SCORE = {"score": "acc", "mode": "max"}  # former runs all classified, and did not name their score
-MINIMISED = ("loss", "seconds", "ms", "params", "macs", "mb")  # endings of metrics that are no score
+FORMER_SCORE = {"score": "acc", "mode": "max"}  # of runs from before tasks named their score: all of them classified
+# the last words of metrics of which less is better
+MINIMISED = (
+    *("loss", "loss_step", "error", "mse", "rmse", "mae", "mase", "perplexity"),
+    *("seconds", "ms", "params", "macs", "mb"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,10 @@ class Score:
 
     def is_minimised(self, metric: str) -> bool:
         """Return whether less of a metric is better: of the score by its mode, of any other by its name."""
-        if metric.removesuffix("_best").rpartition("/")[2] == self.name:
+        name = metric.removesuffix("_best").rpartition("/")[2]
+        if name == self.name:
             return self.mode == "min"
-        return metric.endswith(MINIMISED) or "loss" in metric
+        return f"_{name}".endswith(tuple(f"_{ending}" for ending in MINIMISED))
 
 
 def metrics_of(score: str) -> tuple[str, str, str]:

@@ -1,7 +1,7 @@
 """The classifier: what it learns, what it logs, and what its optimizer is given."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from src.deploy.agreement import agreement
 from src.models.classifier import Classifier
 from src.models.components.simple_cnn import SimpleCNN
 from src.models.components.simple_mlp import SimpleMLP
-from src.models.schedulers import Schedule
+from src.models.schedulers import Schedule, warmup_cosine
 from src.train import train
 
 adamw = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1)
@@ -40,7 +40,7 @@ def classifier(
     )
 
 
-def trainer(max_epochs: int = 1, **options: Any) -> L.Trainer:
+def trainer(max_epochs: int | None = 1, **options: Any) -> L.Trainer:
     quiet = {
         "logger": False,
         "enable_checkpointing": False,
@@ -180,6 +180,8 @@ def test_the_rate_is_the_same_throughout_without_a_schedule() -> None:
         ({"max_epochs": 3}, {"total_steps": 18, "steps_per_epoch": 6}),
         ({"max_epochs": 3, "accumulate_grad_batches": 2}, {"total_steps": 9, "steps_per_epoch": 3}),
         ({"max_epochs": 2, "limit_train_batches": 4}, {"total_steps": 8, "steps_per_epoch": 4}),
+        ({"max_epochs": -1, "max_steps": 8}, {"total_steps": 8, "steps_per_epoch": 6}),
+        ({"max_epochs": None, "max_steps": 8}, {"total_steps": 8, "steps_per_epoch": 6}),
     ],
     ids=str,
 )
@@ -196,6 +198,35 @@ def test_a_schedule_is_told_how_many_optimizer_steps_the_run_has(
     run.fit(classifier(scheduler=schedule), batches(24, 4))
     assert told == [expected]
     assert run.global_step == expected["total_steps"]
+
+
+class Stream(IterableDataset):  # type: ignore[type-arg]
+    """Images without end, of which no one knows how many an epoch has."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        while True:
+            yield torch.zeros(1, 4, 4), 0
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "sentence"),
+    [
+        ({"max_epochs": 2}, DataLoader(Stream(), 4), "an epoch.*set trainer.limit_train_batches"),
+        ({"max_epochs": -1, "max_steps": 6}, DataLoader(Stream(), 4), "an epoch.*set trainer.limit_train_batches"),
+        ({"max_epochs": -1}, batches(24, 4), "the run.*set trainer.max_epochs or trainer.max_steps"),
+    ],
+    ids=["an epoch without end", "likewise, limited by steps", "a run without end"],
+)
+def test_a_schedule_of_unknown_length_is_refused(
+    options: dict[str, Any], data: "DataLoader[Any]", sentence: str
+) -> None:
+    model = classifier(scheduler=warmup_cosine)
+    with pytest.raises(ValueError, match=rf"A schedule needs .*{sentence}.*model.scheduler=null"):
+        trainer(**options).fit(model, data)
+    if isinstance(data.dataset, Stream):
+        run = trainer(**options, limit_train_batches=3)  # the way out
+        run.fit(model, data)
+        assert run.global_step == 6
 
 
 # ---- compilation
@@ -250,5 +281,5 @@ def test_a_net_with_more_logits_than_classes_is_refused_before_training(
 ) -> None:
     wrong = ("model.net.num_classes=12", f"paths.output_dir={tmp_path}", "callbacks=none", "logger=none")
     cfg = compose("model=mnist_sdn_8k", "data=synthetic", *wrong)
-    with pytest.raises(ValueError, match=r"gives 12 logits for class, but Classifier has 10 classes: set .*classes=10"):
+    with pytest.raises(ValueError, match=r"outputs 12 logits for class, but there are 10 classes: set .*classes=10"):
         train(cfg)

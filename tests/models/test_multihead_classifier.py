@@ -1,13 +1,17 @@
 """Several heads on one net: figures of each and of all, for every family."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from src.models.components.layers import make_head
 from src.models.components.simple_cnn import SimpleCNN
+from src.models.components.simple_mlp import SimpleMLP
+from src.models.multihead_classifier import MultiheadClassifier
 from src.run.instantiate import instantiate
 from src.train import train
 from tests.conftest import TINY_RUN
@@ -40,6 +44,35 @@ def test_any_net_takes_several_heads(name: str, compose: Callable[..., DictConfi
 def test_heads_without_a_weight_are_named(compose: Callable[..., DictConfig]) -> None:
     with pytest.raises(Exception, match="thickness"):
         instantiate(compose("model=mnist_mh_cnn_422k", "data=mnist_multihead", "~model.loss_weights.thickness").model)
+
+
+class TwoHeads(nn.Module):
+    """A net of one's own, which names its outputs and has no `head`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 5)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        shape, size = self.linear(images.flatten(1)).split([3, 2], dim=1)
+        return {"shape": shape, "size": size}
+
+
+def task(net: nn.Module, **loss_weights: float) -> MultiheadClassifier:
+    adamw, criterion = partial(torch.optim.AdamW, lr=0.01), nn.CrossEntropyLoss()
+    options = {"score": "acc", "mode": "max"}
+    return MultiheadClassifier(net, adamw, None, criterion, (1, 4, 4), loss_weights=loss_weights, **options)
+
+
+def test_the_heads_of_a_net_are_the_outputs_that_it_names() -> None:
+    model = task(TwoHeads(), shape=1.0, size=0.5)
+    loss, outputs = model.step(model.example_batch(4), model.train_metrics)
+    assert list(outputs) == ["shape", "size"] and loss.isfinite()
+    with pytest.raises(ValueError, match=r"the heads \['shape'\], but the net's are \['shape', 'size'\]"):
+        task(TwoHeads(), shape=1.0)
+    one_label = SimpleMLP(in_channels=1, image_size=4, num_classes=3, hidden_sizes=[4])
+    with pytest.raises(ValueError, match="the heads shape, size, but the net has one output without a name"):
+        task(one_label, shape=1.0, size=0.5)
 
 
 @pytest.mark.parametrize("num_classes", [0, {}, {"digit": 10, "thickness": 0}])

@@ -7,6 +7,7 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
 from src.data.synthetic import SyntheticDataModule
@@ -56,6 +57,14 @@ def test_a_net_that_undoes_the_normalisation_makes_no_errors() -> None:
     pixels = data.data_test.tensors[0].float() / 255  # type: ignore[union-attr]
     batch = next(iter(data.test_dataloader()))
     torch.testing.assert_close(model.targets(batch)["image"], pixels[:8])
+
+
+def test_data_that_do_not_tell_their_normalisation_are_refused() -> None:
+    data = L.LightningDataModule.from_datasets(TensorDataset(torch.rand(8, 1, 8, 8), torch.zeros(8)))
+    model = task(ConvAutoencoder(in_channels=1, image_size=8, channels=[2]))
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match=r"mean and std in input_card\(\), which LightningDataModule does not give"):
+        trainer.fit(model, datamodule=data)
 
 
 def test_it_learns_what_it_is_shown() -> None:
@@ -121,6 +130,12 @@ def test_noise_has_the_given_strength_in_pixels_and_is_in_the_input_alone() -> N
         assert torch.equal(model.targets(batch)["image"], model.pixels(clean)) and batch[-1] is labels
         loss, outputs = model.step([clean, labels], model.make_metrics("train"))
         assert outputs["image"].shape == clean.shape and loss > 0  # the net is given the images alone
+
+
+def test_images_are_corrupted_on_their_own_device() -> None:
+    model = task(nn.Identity(), noise_std=0.2)
+    images, clean, _ = model.prepare([torch.rand(2, 1, 8, 8, device="meta"), torch.zeros(2)])
+    assert images.device == clean.device == torch.device("meta")
 
 
 @pytest.mark.parametrize(("fraction", "patch_size", "masked"), [(0.5, 4, 2), (0.26, 2, 4), (0.12, 1, 8), (0.5, 5, 2)])

@@ -47,20 +47,21 @@ def test_metrics_are_counted_over_all_pixels_but_the_ignored(batches: int) -> No
     assert found == pytest.approx(wanted)
 
 
-def test_a_sample_is_shown_as_image_truth_prediction_and_errors() -> None:
-    model, images = task(), torch.randn(1, 1, 2, 4)
-    panels = model.panels(images, logits_of(PREDICTED), TRUTH)
+@pytest.mark.parametrize("ignored", [IGNORED, -100])
+def test_a_sample_is_shown_as_image_truth_prediction_and_errors(ignored: int) -> None:
+    model, images, truth = task(), torch.randn(1, 1, 2, 4), TRUTH.where(TRUTH != IGNORED, ignored)
+    panels = model.panels(images, logits_of(PREDICTED), truth)
     assert list(panels) == ["image", "truth", "prediction", "errors"]
     assert all(panel.shape == (1, 3, 2, 4) and panel.min() >= 0 and panel.max() <= 1 for panel in panels.values())
     red = (panels["errors"] == torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)).all(dim=1)
     assert torch.equal(red, (TRUTH != PREDICTED) & (TRUTH != IGNORED))
     assert torch.equal(panels["truth"] * 255, palette(256)[TRUTH].permute(0, 3, 1, 2).float())
-    assert torch.equal(model.target_panels(images, {"mask": TRUTH})["truth"], panels["truth"])
-    (facts,) = model.describe_samples(logits_of(PREDICTED), TRUTH, {})
+    assert torch.equal(model.target_panels(images, {"mask": truth})["truth"], panels["truth"])
+    (facts,) = model.describe_samples(logits_of(PREDICTED), truth, {})
     assert facts == pytest.approx({"wrong_pixels": 2 / 7, "miou": (3 / 5 + 2 / 4) / 2})
     assert model.caption(facts) == "28.6% wrong"
-    assert model.sample_errors(logits_of(PREDICTED), TRUTH).tolist() == pytest.approx([2 / 7])
-    assert model.confusion(logits_of(PREDICTED), TRUTH).tolist() == [[3, 1, 0], [1, 2, 0], [0, 0, 0]]
+    assert model.sample_errors(logits_of(PREDICTED), truth).tolist() == pytest.approx([2 / 7])
+    assert model.confusion(logits_of(PREDICTED), truth).tolist() == [[3, 1, 0], [1, 2, 0], [0, 0, 0]]
 
 
 def test_the_palette_is_pascal_vocs() -> None:
@@ -116,6 +117,11 @@ def test_it_learns_what_it_is_shown(options: dict[str, float]) -> None:
 
 
 SMALL = ["data.train_size=32", "data.val_size=16", "data.test_size=16", "trainer.max_epochs=1", "model.net.dims=[4,8]"]
+
+
+def test_data_with_several_labels_are_refused() -> None:
+    with pytest.raises(ValueError, match="predicts one mask, but the labels of the data are digit, thickness: choose"):
+        task().output_card({"heads": {"digit": ["0", "1"], "thickness": ["thin"]}})
 
 
 def test_the_classes_of_the_test_are_named(compose: Callable[..., DictConfig]) -> None:

@@ -147,6 +147,14 @@ def test_a_sweep_cannot_be_resumed_as_one_and_flags_come_first(folder: Path) -> 
     assert expand([f"+resume={folder}", "trainer.max_epochs=3", "--cfg=job"])[0] == "--cfg=job"
 
 
+@pytest.mark.parametrize(
+    "options", [["--cfg", "job", "--resolve"], ["--config-dir", "my configs"], ["-cn", "train"], ["--info", "plugins"]]
+)
+def test_options_keep_their_values(options: list[str], folder: Path) -> None:
+    resume, changed = f"resume={folder}", ["trainer.max_epochs=9", "~logger"]
+    assert expand([resume, *options, *changed]) == [*options, *expand([resume, *changed])]
+
+
 def test_what_is_no_run_is_answered_with_a_sentence(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match="not the folder of a run"):
         expand([f"resume={tmp_path}/nowhere"])

@@ -1,0 +1,14 @@
+"""Counting leaves a net as it was."""
+
+import pytest
+import torch
+from torch import nn
+
+from src.models.counting import count_macs
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_net_stays_in_its_mode(training: bool) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).train(training)
+    assert count_macs(net, torch.zeros(1, 3)) == 12  # a batch of one, which batch norm takes in evaluation alone
+    assert net.training == net[1].training == training
