@@ -2,6 +2,9 @@
 
 import errno
 import re
+import sys
+import traceback
+from pathlib import Path
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -21,6 +24,7 @@ from src.run.interruption import SweepFailed, SweepInterrupted
 from src.system.safe_files import printable_lines
 from src.system.wording import dotted, suggest, suggest_key
 
+SOURCE = CONFIGS.parent / "src"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a file's limit
 
 
@@ -75,7 +79,13 @@ def sentence_of(error: BaseException, config_name: str | None, overrides: list[s
         and sentence
     ):
         return sentence
-    return f"{type(error).__name__}: {sentence}".removesuffix(": ")
+    return f"{type(error).__name__}: {sentence}".removesuffix(": ") + own_line(error)
+
+
+def own_line(error: BaseException) -> str:
+    """Return " (file:line)" of the last line of this checkout that an error passed through; empty if there is none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{SOURCE}/")]
+    return f" ({Path(frames[-1].filename).relative_to(SOURCE.parent)}:{frames[-1].lineno})" if frames else ""
 
 
 def describe_choice(error: MissingConfigException) -> str:
@@ -84,7 +94,9 @@ def describe_choice(error: MissingConfigException) -> str:
     referrer = re.match(r"In '(\S+/\S+)':", str(error))  # none of a group for a choice on the command line
     of_group = error.options and f"Available options in '{group}'" in str(error)
     options = error.options if of_group else sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-    choice = f"{group}/{name}, which configs/{referrer[1]}.yaml asks for" if referrer else f"{group}={name}"
+    typed = f"{group}={name}" in sys.argv  # a choice that a file has made first is reported as that file's
+    asked_by = referrer if not typed else None
+    choice = f"{group}/{name}, which configs/{asked_by[1]}.yaml asks for" if asked_by else f"{group}={name}"
     return f"There is no {choice}.{suggest(name, options or [])}"
 
 

@@ -6,6 +6,7 @@ are plain values.
 
 import importlib
 import inspect
+import logging
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from functools import cache
 from typing import Any
 
 from src.config.paths import CONFIGS
+
+log = logging.getLogger(__name__)
 
 TASK, NET, OPTIMIZER, SCHEDULER, CRITERION = "task", "net", "optimizer", "scheduler", "criterion"
 MIXING = "mixing"
@@ -113,6 +116,7 @@ def registry() -> dict[str, frozenset[str]]:
         OPTIMIZER: optimizers | named[OPTIMIZER],
         SCHEDULER: named[SCHEDULER],
         CRITERION: losses | named[CRITERION],
+        MIXING: named[MIXING],
         DATA: data,
         AUGMENTATION: (named[AUGMENTATION] - data) | {FORMER_AUGMENTATION},
     }
@@ -121,13 +125,20 @@ def registry() -> dict[str, frozenset[str]]:
 
 def defined_in(package: str, base: type) -> set[str]:
     """The names of the subclasses of a class that the modules of a package define."""
-    modules = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
-    return {
-        f"{module.name}.{name}"
-        for module in modules
-        for name, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
-        if issubclass(member, base) and member.__module__ == module.name
-    }
+    found = set()
+    for info in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        try:
+            module = importlib.import_module(info.name)
+        except Exception as error:  # a file of the user's own; a run that does not need it works
+            log.warning("%s cannot be imported: %s: %s", info.name, type(error).__name__, error)
+            continue
+        classes = inspect.getmembers(module, inspect.isclass)
+        found |= {
+            f"{info.name}.{name}"
+            for name, member in classes
+            if issubclass(member, base) and member.__module__ == info.name
+        }
+    return found
 
 
 def named_in(pattern: str) -> set[str]:

@@ -38,7 +38,7 @@ def print_models(rows: Mapping[str, Mapping[str, Any]], score: str, title: str) 
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     slower = [name for name, row in rows.items() if row["images_per_second"] < rows["fp32"]["images_per_second"]]
     if slower:
-        print_lines(f"slower than the net in float32, here: {', '.join(slower)}")
+        print_lines(f"fewer images per second than the net in float32, here: {', '.join(slower)}")
 
 
 def print_lines(*lines: str) -> None:

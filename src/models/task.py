@@ -226,9 +226,9 @@ class Task(L.LightningModule, ABC):
         return outputs
 
     def finished_fraction(self) -> float:
-        """Return the fraction of the epochs that are finished; 0 if they are not limited."""
-        epochs = self.trainer.max_epochs or -1
-        return self.current_epoch / epochs if epochs > 0 else 0.0
+        """Return the fraction of the epochs that are finished; 0 without a limit, or without a trainer."""
+        epochs = self.trainer.max_epochs if self._trainer else None
+        return self.current_epoch / epochs if epochs and epochs > 0 else 0.0
 
     def data_card(self) -> dict[str, Any]:
         """Return the description of the trainer's data; empty where there is none."""
@@ -262,6 +262,23 @@ class Task(L.LightningModule, ABC):
         self.update_metrics(metrics, {name: loss.detach() for name, loss in losses.items()}, detached, targets)
         return self.total_loss(losses), outputs
 
+    def check_prepared_alone(self, batch: Batch) -> None:
+        """Check that `prepare` makes the same of a sample in evaluation whether it is in a batch or alone.
+
+        Raises:
+            ValueError: it does not, so that metrics, pictures and exports would disagree.
+        """
+        prepared = self.prepare(batch)
+        if prepared is batch:
+            return
+        for row in range(min(len(batch[0]), 8)):
+            alone = self.prepare([part[row : row + 1] for part in batch])
+            if not all(torch.allclose(one[0], many[row]) for one, many in zip(alone, prepared, strict=True)):
+                raise ValueError(
+                    f"{type(self).__name__}.prepare makes something else of an image each time, or alone than in "
+                    "a batch: in evaluation, what it draws must follow from the image; see docs/extend.md."
+                )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log it every `log_every_n_steps`."""
         loss, _ = self.step(batch, self.train_metrics)
@@ -275,10 +292,14 @@ class Task(L.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation metrics."""
+        if batch_idx == 0:
+            self.check_prepared_alone(batch)
         self.step(batch, self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Add a batch to the test metrics, and return its outputs for callbacks."""
+        if batch_idx == 0:
+            self.check_prepared_alone(batch)
         return self.step(batch, self.test_metrics)[1]
 
     def on_train_epoch_end(self) -> None:

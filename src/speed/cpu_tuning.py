@@ -23,7 +23,7 @@ from src.models.compiling import first_line
 from src.run.record import RunRecord
 from src.speed.measure import MEMORY_FORMATS, PRECISIONS, check_choice, seconds_per_step, train_step
 from src.speed.tuning import Settings, choose, compare, paired_gain, powers_of_two
-from src.system.cpu import check_threads, thread_share, warn_if_emulated
+from src.system.cpu import check_threads, has_native_bf16, thread_share, warn_if_emulated
 
 log = logging.getLogger(__name__)
 rank_zero_info = rank_zero_only(log.info)
@@ -156,7 +156,10 @@ class CpuTuning(L.Callback):
         if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP has laid out its buckets
             formats += MEMORY_FORMATS
         if self.precision == "tune" and precisions[0] in PRECISIONS:
-            precisions += PRECISIONS
+            if not has_native_bf16():
+                log.info("bf16 is not tried: this CPU emulates it, which takes longer than float32")
+            else:
+                precisions += PRECISIONS
         compiled = is_compiled(pl_module.net)
         return list(dict.fromkeys(Settings(*one, compiled) for one in product(threads, formats, precisions)))
 
