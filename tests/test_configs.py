@@ -28,7 +28,7 @@ COUNTS |= {
     "hydra/sweeper/sampler": 5,
     "hydra/sweeper/pruner": 3,
     "quantization": 1,
-    "model/optimizer": 3,
+    "model/optimizer": 6,
     "model/scheduler": 5,
     "model/criterion": 2,
     "model/task": 5,
@@ -37,6 +37,7 @@ COUNTS |= {
     "data/augmentation": 5,
 }
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
+EXTRAS |= {f"model/optimizer/{name}": "timm" for name in ("lamb", "lion", "muon")}
 # of the models whose names do not say it; the hybrids' with the 10 classes of their data's configuration
 SIZES = {"simple_mlp": 235_146, "simple_mlp_256_128": 235_146, "timm": 11_181_642}
 SIZES |= {"hybrid_light": 14.5e6, "hybrid_base": 52.9e6, "hybrid_heavy": 116.1e6}

@@ -71,4 +71,4 @@ def draw_texts(tokens: Tensor) -> Tensor:
             font, line = drawable(line)
             ImageDraw.Draw(picture).text((2, 1 + 12 * number), line, fill="black", font=font)
         pictures.append(torch.from_numpy(np.array(picture, dtype=np.float32) / 255))
-    return torch.stack(pictures).unsqueeze(1)
+    return torch.stack(pictures).unsqueeze(1) if pictures else torch.empty(0, 1, HEIGHT, WIDTH)

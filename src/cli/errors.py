@@ -14,7 +14,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigTypeError, InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from src.cli.words import options_named
@@ -39,6 +39,8 @@ def sentence_of(error: BaseException, config_name: str | None, overrides: list[s
         return describe_choice(error)
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
         key = error.__cause__.full_key or str(error.__cause__.key)
+        if isinstance(error.__cause__, ConfigTypeError):  # such as a mapping for a list
+            return f"{key} cannot take this value: {str(error.__cause__).splitlines()[0]}."
         return describe_key(key, config_name, overrides or [])
     if isinstance(error, ConfigCompositionException) and (group := re.match(r"Could not override '(.+?)'", str(error))):
         return f"{group[1]}= is not a group of this program; see --help."

@@ -103,6 +103,11 @@ class TextFolderDataModule(ClassSplits):
                 f"but data.num_classes={self.num_classes}."
             )
         self.num_classes = num_classes
+        if num_classes < 2:
+            raise ValueError(
+                f"{self.path} holds one class, {', '.join(self.class_names)}: texts need a folder for each of several "
+                "classes."
+            )
         split_missing(splits, self.val_fraction, self.test_fraction, self.split_seed)
         self.data_train, self.data_val, self.data_test = (self._texts(splits[split]) for split in SPLITS)
         check_batch_size(self.batch_size, len(self.data_train))

@@ -137,7 +137,7 @@ class Quantizer:
         net = inference_copy(model.net, shape)
         reference = torch_runner(copy.deepcopy(model.net), list(card["outputs"]))
         names = list(dict.fromkeys(layers(trace(net, shape)).values()))
-        roundable = [name for name in names if isinstance(net.get_submodule(name), nn.Conv2d | nn.Linear)]
+        roundable = [name for name in names if isinstance(net.get_submodule(name), nn.Conv1d | nn.Conv2d | nn.Linear)]
         if not roundable:
             raise ValueError(f"{type(net).__name__} has neither convolutions nor dense layers to quantise.")
         if self.mode == "qat":

@@ -40,6 +40,7 @@ NETS = {
     "CNN with BatchNorm, dropout, augmentation": ["model=mnist_cnn_8k", "data/augmentation=digits"],
     "ViT with dropout": ["model=mnist_vit_38k", "+model.net.dropout=0.1", "+model.net.drop_path_rate=0.1"],
     "moving average of the weights, BatchNorm": ["model=mnist_cnn_8k", "callbacks=[default,ema]"],
+    "Muon, which keeps a flag for each parameter": ["model=mnist_cnn_8k", "model/optimizer=muon"],
     "mean of the weights": ["model=simple_mlp", "callbacks=[default,swa]", "callbacks.average_weights.start=0.3"],
     "mixtures of images": ["model=mnist_cnn_8k", "model/mixing=mixup_cutmix", "model.mixing.until=0.5"],
     "plateau schedule, gradients gathered": [

@@ -121,3 +121,14 @@ def test_an_unexpected_error_comes_with_its_line_in_this_checkout() -> None:
     with pytest.raises(TypeError) as caught:
         len(None)  # type: ignore[arg-type]
     assert describe(caught.value) == "TypeError: object of type 'NoneType' has no len()"
+
+
+def test_a_mapping_for_a_list_is_not_called_a_missing_key() -> None:
+    with (
+        hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"),
+        pytest.raises(ConfigCompositionException) as caught,
+    ):
+        hydra.compose("train", ["model=pets_unet_2m", "data=mask_folder", "data.classes={a:0}"])
+    assert describe(caught.value, "train") == (
+        "data.classes cannot take this value: Cannot merge DictConfig with ListConfig."
+    )

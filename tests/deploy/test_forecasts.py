@@ -82,3 +82,11 @@ def test_an_export_forecasts_as_the_net_in_the_units_of_the_data_at_any_level(
         wanted, found = forecasts(net, path), forecasts(exported, path)
         assert wanted.shape == (HORIZON,) and wanted.min() > 400
         assert np.abs(found - wanted).max() < TOLERANCE[precision] * scale * column.std()
+
+
+def test_sensitive_layers_of_a_series_net_can_stay_in_float32(data: CSVSeriesDataModule, tmp_path: Path) -> None:
+    """Where no loss is allowed, one after the other is tried: its convolutions of one dimension are layers, too."""
+    task = trained(data, "last")
+    quantizer = Quantizer(max_drop=0, calibration_images=60)
+    done = quantizer(task, data.input_card(), split_loaders(data), tmp_path / "model")
+    assert len(done.attempts) > 2 and "layers in float32" in done.attempts[1]
