@@ -88,7 +88,7 @@ def test_an_export_forecasts_as_the_net_in_the_units_of_the_data_at_any_level(
 def test_sensitive_layers_of_a_series_net_can_stay_in_float32(
     data: CSVSeriesDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where every attempt costs too much, one after the other is tried: convolutions of one dimension are layers, too."""
+    """Where every attempt costs too much, others are tried: convolutions of one dimension are layers, too."""
     monkeypatch.setattr(Agreement, "drop", property(lambda self: 2.0))
     quantizer = Quantizer(max_drop=1, calibration_images=60)
     done = quantizer(trained(data, "last"), data.input_card(), split_loaders(data), tmp_path / "model")
