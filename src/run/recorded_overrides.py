@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
 # a field of a format string, such as a checkpoint's name: a metric and its format spec, no attribute access
 FIELD = re.compile(r"\{[\w/-]*(:[\w.,+<>=^-]*)?\}")
 KEY = re.compile(r"\w+(\.[\w/]+)*")
+QUOTED = re.compile(r"\\.|'(?:\\.|[^'\\])*'|" r'"(?:\\.|[^"\\])*"')  # or escaped: its brackets are plain characters
 DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a dataset is downloaded to; no download if a record sets it
 # locations that are read, as are all of data.*
 INPUTS = ("ckpt_path", "init_from", "model.net.weights", "paths.data_dir")
@@ -120,8 +122,10 @@ def parse_recorded(path: Path) -> list[Override]:
         raise ValueError(f"{path} is damaged: it lists {len(texts):,} overrides.")
     parsed = []
     for text in texts:
-        if len(text) > MAX_CHARACTERS or text.count("[") + text.count("{") + text.count("(") > MAX_DEPTH:
-            raise ValueError(f"{path} is damaged: {text[:60]}… is longer than any override.")
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"{path} is damaged: {text[:60]}… is too long for an override.")
+        if nesting(text) > MAX_DEPTH:
+            raise ValueError(f"{path} is damaged: {text[:60]}… is nested too deeply for an override.")
         if not text.isprintable():
             raise ValueError(f"{path} is damaged: {text!a} is not an override.")
         if text.startswith("-"):
@@ -137,6 +141,12 @@ def parse_recorded(path: Path) -> list[Override]:
             raise ValueError(f"{path} is damaged: {text} is not an override of a run.")
         parsed.append(override)
     return parsed
+
+
+def nesting(text: str) -> int:
+    """Return how deep the brackets of an override are nested, leaving out quoted and escaped ones."""
+    steps = ((character in "[{(") - (character in "]})") for character in QUOTED.sub("", text))
+    return max(accumulate(steps), default=0)
 
 
 def check_choice(path: Path, override: Override) -> None:

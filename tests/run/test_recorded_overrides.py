@@ -229,6 +229,30 @@ def test_what_is_no_list_of_overrides_is_damaged(content: Any, folder: Path) -> 
         admitted_overrides(folder)
 
 
+PAIRS = ",".join(["[0.1,0.2]"] * 30)
+
+
+@pytest.mark.parametrize("value", [f"[{PAIRS}]", f"'{'([' * 20}'"], ids=["pairs", "quoted"])
+def test_only_nested_brackets_count(value: str, folder: Path) -> None:
+    override = f"+model.net.sizes={value}"
+    assert admitted(folder, override) == [override]
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("[" * 21 + "]" * 21, "is nested too deeply"),
+        ("[']'," * 21, "is nested too deeply"),  # of which the quoted ones close nothing
+        ("[\\]," * 21, "is nested too deeply"),
+        ("x" * 4_000, "is too long"),
+    ],
+    ids=["brackets", "quoted", "escaped", "characters"],
+)
+def test_the_size_of_an_override_is_limited(value: str, fault: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=rf"damaged: \+model.net.sizes=.*… {fault}"):
+        admitted(folder, f"+model.net.sizes={value}")
+
+
 def test_own_code_is_admitted_by_the_command_line_alone(folder: Path) -> None:
     override = "+callbacks.mine._target_=my_package.Callback"
     with pytest.raises(ValueError, match=r"callbacks.mine._target_=my_package.Callback is refused.*allowed_targets"):
