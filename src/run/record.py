@@ -36,11 +36,12 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "
 
 def environment() -> dict[str, Any]:
     """Describe what else a run's result depends on: code, command, packages, processor, threads."""
+    changes = git("status", "--porcelain")
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         "git_commit": git("rev-parse", "HEAD"),
-        "git_dirty": bool(git("status", "--porcelain")),
+        "git_dirty": None if changes is None else bool(changes),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -117,10 +118,11 @@ class RunRecord(L.Callback):
             if isinstance(pl_module, Task)
             else {}
         )
-        now = {**self.facts, **task, **environment(), "processes": trainer.world_size, "data": data}
+        known = environment() if trainer.is_global_zero else {}  # other ranks write and log nothing
+        now = {**self.facts, **task, **known, "processes": trainer.world_size, "data": data}
         if self.resumed and (changed := differences(self.config, Run(self.folder))):
             now["changed"] = changed
-        if self.compared_with:
+        if self.compared_with and trainer.is_global_zero:
             log_differences(self.config, Run(Path(self.compared_with)), now)
         if trainer.is_global_zero:
             (self.folder / CONFIG).parent.mkdir(parents=True, exist_ok=True)
