@@ -94,11 +94,13 @@ class RunRecord(L.Callback):
         self.folder, self.config, self.facts, self.resumed = Path(folder), config, facts, resumed
         self.choices = facts.get("choices", {})  # of this start; a resumed run may have begun with others
         self.compared_with, self._written = compared_with, False
+        self._trains = False  # in the current stage
         self.epoch_seconds: list[float] = []
         self.images_per_second: list[float] = []
         self._logged_epochs = 0
         self._epoch_progress: dict[str, float] = dict(EPOCH_START)
         self._clock_start: float | None = None
+        self._validation_start = 0.0
 
     @rank_zero_only
     def write(self, name: str, content: dict[str, Any]) -> None:

@@ -200,6 +200,11 @@ def test_a_checkpoint_that_is_tested_does_not_turn_back_the_clock(
     assert record.timing_metrics() == figures and figures["epochs"] == 3
 
 
+def test_a_state_that_is_loaded_before_a_stage_is_set_up_is_ignored(record: RunRecord) -> None:
+    record.load_state_dict({"epoch_seconds": [1.0], "images_per_second": [1.0]})
+    assert record.timing_metrics() == {}
+
+
 @pytest.mark.usefixtures("clock")
 def test_the_images_that_are_counted_are_those_of_the_batches(
     record: RunRecord, data: Any, model: L.LightningModule, trainer: Trainer
