@@ -27,7 +27,7 @@ from src.run.file_names import CONFIG, OVERRIDES
 from src.system.cpu import allowed_cpus
 from src.system.json_files import write_whole
 from src.system.safe_files import read_yaml
-from src.system.wording import suggest
+from src.system.wording import first_line, suggest
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def compose_recorded(path: Path, choices: list[Override]) -> DictConfig:
         hint = suggest(name, sorted(file.stem for file in (CONFIGS / group).glob("*.yaml")))
         raise ValueError(f"{path} is refused: there is no {group}={name} in this checkout.{hint}") from error
     except HydraException as error:
-        raise ValueError(f"{path} is refused: {str(error).strip().splitlines()[0]}.") from error
+        raise ValueError(f"{path} is refused: {first_line(error)}.") from error
 
 
 def record_overrides(folder: Path, overrides: list[str]) -> None:

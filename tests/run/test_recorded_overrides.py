@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra.errors import ConfigCompositionException
 
 from src.run import recorded_overrides
 from src.run.file_names import CONFIG, OVERRIDES
@@ -282,3 +283,12 @@ def test_what_refers_to_others_takes_the_value_it_came_to(folder: Path) -> None:
 def test_a_choice_that_this_checkout_lacks_is_named(choice: str, sentence: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=rf"overrides.yaml is refused: .*{sentence}"):
         admitted(folder, choice, "trainer.max_epochs=3")
+
+
+def test_an_error_of_hydra_without_a_message_is_told_by_its_type(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ConfigCompositionException
+
+    monkeypatch.setattr(recorded_overrides, "compose", fail)
+    with pytest.raises(ValueError, match=r"overrides.yaml is refused: ConfigCompositionException\."):
+        admitted(folder, "model=mnist_cnn_8k", "trainer.max_epochs=3")
