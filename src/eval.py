@@ -30,7 +30,7 @@ def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Test a checkpoint on the test set.
 
     Returns:
-        The test's figures, tensors without dimensions, and the objects it was made with.
+        The test's metrics, tensors without dimensions, and the objects it was made with.
     """
     cfg = with_folder(with_run(cfg))
     apply_extras(cfg)
@@ -50,9 +50,9 @@ def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         weights_only=True,
         verbose=False,
     )
-    figures = collect_metrics(trainer)
-    report(cfg, objects, figures)
-    return as_tensors(figures), objects
+    metrics = collect_metrics(trainer)
+    report(cfg, objects, metrics)
+    return as_tensors(metrics), objects
 
 
 def with_run(cfg: DictConfig) -> DictConfig:

@@ -40,7 +40,7 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         raise ValueError(f"model={cfg.exported} and a run are given: choose one of them to predict with.")
     check_outputs(cfg.out, cfg.sheet, cfg.images, cfg.vectors)
     inputs = [cfg.input] if isinstance(cfg.input, str) else list(cfg.input)
-    named = find_files(inputs)  # of any kind, to report mistakes before the model is loaded
+    named = find_files(inputs)  # files of any kind, to report mistakes before the model is loaded
     check_not_overwritten(named, {"sheet": cfg.sheet})
     if cfg.exported:
         predictor = load(cfg.exported, trusted=cfg.trusted)

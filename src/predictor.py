@@ -881,7 +881,7 @@ def find_files(inputs: Sequence[str], kinds: Collection[InputKind] = tuple(INPUT
         ]
         if not files:
             raise FileNotFoundError(
-                f"input={name} names no {nouns}: it must be a file, a folder with such files in it, or a pattern."
+                f"input={name} matches no {nouns}: name a file, a folder of such files, or a pattern."
             )
         found += dict.fromkeys(files)  # a pattern may match a folder and its files
     return found

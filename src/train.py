@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.config.objectives import check_objectives, optimized
-from src.run.checkpoints import check_left, log_if_finished
+from src.run.checkpoints import check_training_left, log_if_finished
 from src.run.directory import with_folder
 from src.run.rerun import expand_command_line, resume_job
 from src.run.run import Run
@@ -34,7 +34,7 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         cfg: the configuration.
 
     Returns:
-        The run's figures, tensors without dimensions, and the objects it was made of.
+        The run's metrics, tensors without dimensions, and the objects it was made of.
     """
     cfg = with_folder(cfg)
     apply_extras(cfg)
@@ -44,10 +44,10 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     init_from = Run.open(cfg.init_from, "init_from").best_checkpoint() if cfg.init_from and not ckpt_path else None
 
     from src.callbacks.last_checkpoint import restored_metrics
+    from src.run.init_from import load_matching_weights
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.run.published_weights import load_weights, weights_file
     from src.run.results import as_tensors, best_checkpoint, collect_metrics, report
-    from src.run.weights import load_fitting
     from src.sweeps.job_callback import callbacks_of_job
 
     weights = None if ckpt_path else weights_file(cfg.model.get("net"))  # a checkpoint has all weights
@@ -55,36 +55,36 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         raise ValueError("init_from= and model.net.weights= both give the first weights: give one of them.")
     objects = build(cfg, ckpt_path, callbacks_of_job(cfg.paths.output_dir))
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     if init_from is not None:
-        load_fitting(model, init_from)
+        load_matching_weights(model, init_from)
     if weights is not None:
         load_weights(model.net, weights)
     if cfg.train:
         if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
-            check_left(ckpt_path, trainer.max_epochs, trainer.max_steps)
+            check_training_left(ckpt_path, trainer.max_epochs, trainer.max_steps)
         elif ckpt_path and trainer.is_global_zero:  # this run's own may have had all
             log_if_finished(ckpt_path, trainer.max_epochs, trainer.max_steps)
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
-        figures |= restored_metrics(trainer) | collect_metrics(trainer)
+        metrics |= restored_metrics(trainer) | collect_metrics(trainer)
         ckpt_path = best_checkpoint(trainer)
     if cfg.test:
         trainer.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True, verbose=False)
-        figures |= collect_metrics(trainer)
-    report(cfg, objects, figures)
-    return as_tensors(figures), objects
+        metrics |= collect_metrics(trainer)
+    report(cfg, objects, metrics)
+    return as_tensors(metrics), objects
 
 
 @entry_point("train", prepare=expand_command_line)
 def main(cfg: DictConfig) -> float | list[float] | None:
-    """Train as the command line says, and return the figure that a sweep optimises, or several."""
+    """Train as the command line says, and return the metric that a sweep optimises, or several."""
     hydra = HydraConfig.get()
     if (search := hydra.runtime.choices["hparams_search"]) and hydra.mode == RunMode.RUN and not cfg.reproduce:
         raise ValueError(f"hparams_search={search} is a sweep: python src/train.py -m hparams_search={search} …")
     check_objectives(cfg)
     resume_job(cfg, Path(cfg.paths.output_dir))
-    figures, _ = train(cfg)
-    return optimized(cfg, figures)
+    metrics, _ = train(cfg)
+    return optimized(cfg, metrics)
 
 
 if __name__ == "__main__":

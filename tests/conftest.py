@@ -99,7 +99,7 @@ def write_cifar(path: Path, count: int, **labels: list[int]) -> tuple[str, str]:
 
 @pytest.fixture
 def cifar_checksums(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Expect the checksums of the small files in place of the published ones."""
+    """Expect the checksums of the small files instead of the published ones."""
     for module in (CIFAR10DataModule, CIFAR100DataModule):
         paths = [data_dir / module.folder / name for name, _ in module.files]
         files = tuple((path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in paths)

@@ -19,7 +19,7 @@ FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rgl
 PARTS = {"data/base", "model/base", "model/task", "model/input", "experiment/base", "local", "quantization"}
 OF_A_RUN = ("eval", "export", "predict")
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
-COUNTS = {"model": 86, "data": 22, "experiment": 30, "trainer": 7, "callbacks": 15, "logger": 6, "debug": 5}
+COUNTS = {"model": 86, "data": 22, "experiment": 30, "trainer": 7, "callbacks": 17, "logger": 6, "debug": 5}
 COUNTS |= {
     "clipping": 3,
     "hparams_search": 2,
@@ -28,14 +28,16 @@ COUNTS |= {
     "hydra/sweeper/sampler": 5,
     "hydra/sweeper/pruner": 3,
     "quantization": 1,
-    "model/optimizer": 3,
+    "model/optimizer": 6,
     "model/scheduler": 5,
     "model/criterion": 2,
     "model/task": 5,
+    "model/mixing": 3,
     "model/input": 4,
     "data/augmentation": 5,
 }
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
+EXTRAS |= {f"model/optimizer/{name}": "timm" for name in ("lamb", "lion", "muon")}
 # of the models whose names do not say it; the hybrids' with the 10 classes of their data's configuration
 SIZES = {"simple_mlp": 235_146, "simple_mlp_256_128": 235_146, "timm": 11_181_642}
 SIZES |= {"hybrid_light": 14.5e6, "hybrid_base": 52.9e6, "hybrid_heavy": 116.1e6}

@@ -124,7 +124,7 @@ MISTAKES = {
     "a bit flipped": (["ckpt_path={tmp}/flipped.ckpt"], "the checksum of"),
     "no checkpoint": (["ckpt_path={tmp}/other.ckpt"], "is not a checkpoint of a run"),
     "unknown key": (["run_dir={run}", "data.batch=3"], "data.batch_size"),
-    "another architecture": (["run_dir={run}", "model.net.hidden_size=9"], "is of another architecture: 3 of"),
+    "another architecture": (["run_dir={run}", "model.net.hidden_size=9"], "does not match the model: 3 of"),
     "way out of it": (["run_dir={run}", "model.net.hidden_size=9"], "Omit model=… when naming a run"),
     "a net of its own": (["run_dir={run}", "model=mnist_sdn_8k"], "model=mnist_sdn_8k cannot be chosen"),
 }

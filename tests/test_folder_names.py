@@ -42,7 +42,7 @@ def test_the_command_that_resumes_can_be_pasted(name: str, tmp_path: Path) -> No
     folder = tmp_path / name
     (folder / ".hydra").mkdir(parents=True)
     (folder / OVERRIDES).write_text("- trainer.max_epochs=3\n")
-    command = str(Interrupted(2, folder)).partition("resumable: ")[2]
+    command = str(Interrupted(2, folder)).partition("to resume: ")[2]
     expanded = quote_paths(expand(printed(command)))
     given = {override.key_or_group: override.value() for override in parse(expanded)}
     assert given["resume"] == given["hydra.run.dir"] == str(folder)

@@ -123,7 +123,7 @@ def edited(row: int, column: int, cell: str) -> list[list[str]]:
         (edited(9, 3, "nan"), (), "row 10, column price: the cell is 'nan', not a number."),
         (edited(9, 0, "3"), (), "row 10, column day: 3 is not after the row before"),
         (table(), ("data.columns=[lode,price]",), "has no column lode. Did you mean load"),
-        (table(), ("data.features=1",), "The series has the columns load, price: set data.features=2 in place of 1"),
+        (table(), ("data.features=1",), "The series has the columns load, price: set data.features=2 instead of 1"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_answered_with_one_sentence(

@@ -25,7 +25,7 @@ from src.config.targets import check_targets
 from src.run import recorded_overrides
 from src.run.checkpoints import CONFIG_KEY
 from src.run.file_names import CONFIG, OVERRIDES
-from src.run.recorded_overrides import admitted_overrides
+from src.run.recorded_overrides import replayable_overrides
 from src.run.reuse import reusable
 from src.run.run import Run
 from tests.programs import run
@@ -349,7 +349,7 @@ def test_mutated_configurations_and_checkpoints_run_nothing(
         try:
             if kind == 3:
                 (folder / OVERRIDES).write_bytes(content)
-                admitted_overrides(folder)
+                replayable_overrides(folder)
             else:
                 found = Run.open(alone, "ckpt_path").config() if kind == 2 else read_run_config_of(folder, content)
                 taken = reusable(found)

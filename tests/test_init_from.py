@@ -10,8 +10,8 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from src.run.checkpoints import check_left, read_checkpoint
-from src.run.weights import load_fitting
+from src.run.checkpoints import check_training_left, read_checkpoint
+from src.run.init_from import load_matching_weights
 from src.train import train
 from tests.conftest import TINY_RUN
 from tests.programs import run
@@ -80,7 +80,7 @@ def test_a_checkpoint_of_weights_alone_is_not_gone_on_with(tmp_path: Path) -> No
     path = tmp_path / "weights.ckpt"
     torch.save({"state_dict": {}}, path)
     with pytest.raises(ValueError, match=r"only weights: start a new run with init_from="):
-        check_left(path, 3, -1)
+        check_training_left(path, 3, -1)
 
 
 def test_a_run_that_was_stopped_early_is_not_gone_on_with(
@@ -141,7 +141,7 @@ def test_names_of_tensors_are_printed_as_they_are_but_for_what_a_terminal_obeys(
 ) -> None:
     model = nn.Linear(3, 2)
     torch.save({"state_dict": {**model.state_dict(), "[/x]\x1b[2J": torch.zeros(1)}}, tmp_path / "[red]odd.ckpt")
-    load_fitting(model, tmp_path / "[red]odd.ckpt")
+    load_matching_weights(model, tmp_path / "[red]odd.ckpt")
     table = capsys.readouterr().out
     assert "[/x]?[2J (1,)" in table and "[red]odd.ckpt" in table.replace("\n", "") and "\x1b" not in table
 
@@ -150,5 +150,5 @@ def test_numbers_of_another_kind_do_not_fit(tmp_path: Path, capsys: pytest.Captu
     model = nn.Linear(3, 2)
     weights = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2, dtype=torch.complex64)}
     torch.save({"state_dict": weights}, tmp_path / "weights.ckpt")
-    load_fitting(model, tmp_path / "weights.ckpt")
+    load_matching_weights(model, tmp_path / "weights.ckpt")
     assert not model.weight.any() and model.bias.any()

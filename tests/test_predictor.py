@@ -226,10 +226,10 @@ def test_files_folders_and_patterns_are_found(shots: Path) -> None:
     assert find_images([f"{shots}/**/*.png"]) == shown
     assert find_images([str(shots / "bright 1, [x]=(y).png"), str(shots / "deep")])[-1] == dark
     for name in ("none.png", "*.jpg"):
-        with pytest.raises(FileNotFoundError, match="names no image"):
+        with pytest.raises(FileNotFoundError, match="matches no image"):
             find_images([str(shots / name)])
     (shots / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty names no image"):
+    with pytest.raises(FileNotFoundError, match="empty matches no image"):
         find_images([str(shots / "empty")])
 
 

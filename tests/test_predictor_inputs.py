@@ -151,7 +151,7 @@ def test_folders_are_searched_for_what_the_model_reads(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     with pytest.raises(FileNotFoundError, match="deep names no text: it must be a file, a folder with such files"):
         find_files([str(tmp_path / "deep")], [INPUTS["tokens"]])
-    with pytest.raises(FileNotFoundError, match="deep names no image or series or text: "):
+    with pytest.raises(FileNotFoundError, match="deep matches no image or series or text: "):
         find_files([str(tmp_path / "deep")])
 
 

@@ -58,7 +58,10 @@ QUICKER = {
 }
 
 
-@pytest.mark.parametrize("command", [c for c in TRAINING if not any(name in c for name in [*NEW_NAMES, "csv_series"])])
+OWN_DATA = ("csv_series", "mask_folder")  # with tests of their own, which write the files
+
+
+@pytest.mark.parametrize("command", [c for c in TRAINING if not any(name in c for name in [*NEW_NAMES, *OWN_DATA])])
 def test_a_training_command_trains(
     command: str, compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +112,31 @@ def test_what_a_page_does_with_a_finished_run_works(
         assert result.returncode == 0, result.stderr
         for written in re.findall(r"(?:images|sheet|vectors)=(\S+)", command):
             assert Path(written).exists()
+
+
+@pytest.mark.parametrize("values", [["0", "1"], ["0", "255"], ["[0,0,0]", "[128,64,128]"]], ids=str)
+def test_masks_of_ones_own_are_learnt_as_written(
+    values: list[str], tmp_path: Path, compose: Callable[..., DictConfig]
+) -> None:
+    """The row of the table that says how such masks are described, put into the page's command."""
+    page = (ROOT / "docs" / "segmentation.md").read_text()
+    (command,) = [line for line in commands_of(page) if "mask_folder" in line]
+    given = f"data.values=[{','.join(values)}]"
+    assert given in page or values == ["0", "1"]
+    command = re.sub(r"data\.values=\S+", given if values != ["0", "1"] else "", command)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    colours = np.array([json.loads(value) for value in values], np.uint8)
+    for number in range(20):
+        truth = np.arange(40 * 30).reshape(30, 40) % (number + 3) < 2
+        Image.fromarray(np.uint8(truth) * 100).convert("RGB").save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(colours[truth.astype(int)]).save(tmp_path / "masks" / f"{number}.png")
+    arguments = shlex.split(command.replace("<folder>", str(tmp_path)))[2:]
+    tiny = [override for override in TINY_RUN if "val_size" not in override]
+    small = ("data.image_size=16", "data.batch_size=4", "model=scenes_unet_64k")
+    figures, objects = train(compose(*arguments, *tiny, *small))
+    assert 0 <= figures["test/miou"] <= 1
+    assert objects["datamodule"].class_counts()["train"].sum() == 16 * 16 * 16
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in TRAINING])

@@ -36,7 +36,7 @@ from src.data.idx import read_idx
 from src.predictor import read_image
 from src.run.checkpoints import read_checkpoint
 from src.run.directory import create_folder
-from src.run.recorded_overrides import admitted_overrides
+from src.run.recorded_overrides import replayable_overrides
 from src.run.run import Run
 from src.speed.measure import peak_memory
 from tests.programs import Program
@@ -222,7 +222,7 @@ def seeds_of_inputs(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], Any
         "CIFAR": (batch, lambda path: cifar._read(name, checksum), f"{CIFAR10DataModule.folder}/{name}"),
         **{kind: (content, lambda path: read_image(path, "RGB"), kind) for kind, content in images.items()},
         "checkpoint": (checkpoint.getvalue(), read_checkpoint, "a.ckpt"),
-        "YAML": (overrides, lambda path: admitted_overrides(folder), ".hydra/overrides.yaml"),
+        "YAML": (overrides, lambda path: replayable_overrides(folder), ".hydra/overrides.yaml"),
     }
 
 

@@ -1,4 +1,4 @@
-"""Sweeps of real trainings: killed and resumed, on other engines, and what is seen of them in TensorBoard."""
+"""Sweeps of real training runs: killed and resumed, on other engines, and what is seen of them in TensorBoard."""
 
 import json
 import os

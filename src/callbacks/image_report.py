@@ -186,7 +186,7 @@ def as_task(model: L.LightningModule) -> Task:
 
 def output_cards(trainer: L.Trainer, task: Task) -> dict[str, dict[str, Any]]:
     """Return the description of each output; empty if the DataModule does not describe its inputs."""
-    datamodule: Any = getattr(trainer, "datamodule", None)  # Lightning sets it out of mypy's sight
+    datamodule: Any = getattr(trainer, "datamodule", None)  # set dynamically by Lightning
     return task.output_card(datamodule.input_card()) if isinstance(datamodule, DescribesInputs) else {}
 
 

@@ -15,6 +15,6 @@ class LearningRate(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Log the learning rate of this step."""
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set dynamically by Lightning
         if every and (trainer.global_step + 1) % every == 0:
             pl_module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])

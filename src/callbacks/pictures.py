@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-HEIGHT, WIDTH = 64, 128  # of a drawn picture
+HEIGHT, WIDTH = 64, 128  # size of a drawn picture
 MAX_CURVES = 4  # series of more features are shown as grey images
 COLOURS = ((0.12, 0.30, 0.55), (0.85, 0.37, 0.01), (0.10, 0.55, 0.30), (0.55, 0.25, 0.60))
-LINES, LETTERS = 5, 21  # of a text that fit into its picture
+LINES, LETTERS = 5, 21  # how much of a text fits into its picture
 
 
 def as_pictures(samples: Tensor) -> Tensor:
@@ -71,4 +71,4 @@ def draw_texts(tokens: Tensor) -> Tensor:
             font, line = drawable(line)
             ImageDraw.Draw(picture).text((2, 1 + 12 * number), line, fill="black", font=font)
         pictures.append(torch.from_numpy(np.array(picture, dtype=np.float32) / 255))
-    return torch.stack(pictures).unsqueeze(1)
+    return torch.stack(pictures).unsqueeze(1) if pictures else torch.empty(0, 1, HEIGHT, WIDTH)

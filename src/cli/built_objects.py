@@ -8,12 +8,16 @@ from types import ModuleType
 
 from src.system.wording import suggest
 
+EXTRAS = {"timm": "timm"}  # packages that configurations name, and the extras that install them
+
 
 def describe_target(target: str) -> str:
     """Report that a `_target_` does not exist, and what its innermost existing module has instead."""
     module, rest = import_longest(target)
     sentence = f"_target_={target} names nothing"
     if module is None or module.__spec__ is None:
+        if rest in EXTRAS:
+            return f"{sentence}: {rest} is not installed: pip install -e '.[{EXTRAS[rest]}]'"
         return f"{sentence}: there is no package {rest} here, or it is not installed."
     name = rest.partition(".")[0]
     submodules = {info.name for info in pkgutil.iter_modules(module.__spec__.submodule_search_locations or [])}
@@ -39,8 +43,8 @@ def describe_argument(target: str, key: str, message: str) -> str | None:
 
     Args:
         target: dotted name of the class.
-        key: of its block in the configuration, such as model.net.
-        message: of the TypeError.
+        key: key of its block in the configuration, such as model.net.
+        message: message of the TypeError.
     """
     match = re.search(r"got an unexpected keyword argument '(\w+)'", message)
     module, name = import_longest(target) if match else (None, "")

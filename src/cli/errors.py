@@ -2,6 +2,9 @@
 
 import errno
 import re
+import sys
+import traceback
+from pathlib import Path
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -11,7 +14,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigTypeError, InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from src.cli.words import options_named
@@ -21,6 +24,7 @@ from src.run.interruption import SweepFailed, SweepInterrupted
 from src.system.safe_files import printable_lines
 from src.system.wording import dotted, suggest, suggest_key
 
+SOURCE = CONFIGS.parent / "src"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a file's limit
 
 
@@ -35,6 +39,8 @@ def sentence_of(error: BaseException, config_name: str | None, overrides: list[s
         return describe_choice(error)
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
         key = error.__cause__.full_key or str(error.__cause__.key)
+        if isinstance(error.__cause__, ConfigTypeError):  # such as a mapping for a list
+            return f"{key} cannot take this value: {str(error.__cause__).splitlines()[0]}."
         return describe_key(key, config_name, overrides or [])
     if isinstance(error, ConfigCompositionException) and (group := re.match(r"Could not override '(.+?)'", str(error))):
         return f"{group[1]}= is not a group of this program; see --help."
@@ -75,7 +81,13 @@ def sentence_of(error: BaseException, config_name: str | None, overrides: list[s
         and sentence
     ):
         return sentence
-    return f"{type(error).__name__}: {sentence}".removesuffix(": ")
+    return f"{type(error).__name__}: {sentence}".removesuffix(": ") + own_line(error)
+
+
+def own_line(error: BaseException) -> str:
+    """Return " (file:line)" of the last line of this checkout that an error passed through; empty if there is none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(f"{SOURCE}/")]
+    return f" ({Path(frames[-1].filename).relative_to(SOURCE.parent)}:{frames[-1].lineno})" if frames else ""
 
 
 def describe_choice(error: MissingConfigException) -> str:
@@ -84,7 +96,9 @@ def describe_choice(error: MissingConfigException) -> str:
     referrer = re.match(r"In '(\S+/\S+)':", str(error))  # none of a group for a choice on the command line
     of_group = error.options and f"Available options in '{group}'" in str(error)
     options = error.options if of_group else sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-    choice = f"{group}/{name}, which configs/{referrer[1]}.yaml asks for" if referrer else f"{group}={name}"
+    typed = f"{group}={name}" in sys.argv  # a choice that a file has made first is reported as that file's
+    asked_by = referrer if not typed else None
+    choice = f"{group}/{name}, which configs/{asked_by[1]}.yaml asks for" if asked_by else f"{group}={name}"
     return f"There is no {choice}.{suggest(name, options or [])}"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from src.config.quoting import PATHS
 
-OPTIONS_WITH_VALUE = (  # of Hydra
+OPTIONS_WITH_VALUE = (  # Hydra's
     *("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd", "--package", "-p", "--cfg", "-c"),
     *("--info", "-i", "--experimental-rerun"),
 )
@@ -18,7 +18,7 @@ def check_words(program: str, arguments: Sequence[str], configs: Path) -> None:
 
     Args:
         program: train, eval …
-        arguments: of its command line.
+        arguments: words of its command line.
         configs: the folder of the configuration groups.
 
     Raises:

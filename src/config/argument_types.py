@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 SEQUENCES = {list, tuple, Sequence, Collection, Iterable}
-LIST, WHOLE, NUMBER = "a list, such as [{value}]", "a whole number", "a number"
+LIST, INTEGER, NUMBER = "a list, such as [{value}]", "an integer", "a number"
 
 
 def check_arguments(node: Any) -> None:
@@ -61,9 +61,9 @@ def expected_type(annotation: Any, value: Any) -> str | None:
         return None
     if isinstance(value, str):
         if accepted <= {int, float, type(None)}:
-            return NUMBER if float in accepted else WHOLE
+            return NUMBER if float in accepted else INTEGER
     elif isinstance(value, float) and int in accepted and not accepted & {float, complex}:
-        return WHOLE
+        return INTEGER
     return LIST if accepted <= {list, type(None)} else None
 
 

@@ -69,7 +69,7 @@ def check_plain(config: Any, where: str) -> None:
         elif type(node) not in (str, int, float, bool, type(None)):
             problem = f"is a {type(node).__name__}, not a plain value"
         elif isinstance(node, str) and len(node) > MAX_CHARACTERS:
-            problem = f"is a text of {len(node):,} characters"
+            problem = f"is a string of {len(node):,} characters"
         elif isinstance(node, int) and abs(node) > MAX_INTEGER:
             problem = "is a larger number than this project writes"
         if problem:
@@ -112,7 +112,7 @@ class FormerConfig:
                 raise self.refusal(key, refused[0])
             return {name: self.resolved(one, f"{key}.{name}", depth) for name, one in node.items()}
         if isinstance(node, list):
-            return [self.resolved(one, f"{key}.{place}", depth) for place, one in enumerate(node)]
+            return [self.resolved(one, f"{key}.{index}", depth) for index, one in enumerate(node)]
         if not isinstance(node, str) or "${" not in node:
             return node
         if depth > MAX_DEPTH or self.steps > MAX_VALUES or "\\${" in node:

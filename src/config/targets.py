@@ -6,6 +6,7 @@ are plain values.
 
 import importlib
 import inspect
+import logging
 import pkgutil
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +15,17 @@ from typing import Any
 
 from src.config.paths import CONFIGS
 
+log = logging.getLogger(__name__)
+
 TASK, NET, OPTIMIZER, SCHEDULER, CRITERION = "task", "net", "optimizer", "scheduler", "criterion"
+MIXING = "mixing"
 DATA, AUGMENTATION = "data", "augmentation"
 ROLES = {
     "model": TASK,
     "model.optimizer": OPTIMIZER,
     "model.scheduler": SCHEDULER,
     "model.criterion": CRITERION,
+    "model.mixing": MIXING,
     "data": DATA,
     "data.augmentation": AUGMENTATION,
 }
@@ -30,10 +35,11 @@ NAMED_IN = {
     OPTIMIZER: "model/optimizer/*.yaml",
     SCHEDULER: "model/scheduler/*.yaml",
     CRITERION: "model/criterion/*.yaml",
+    MIXING: "model/mixing/*.yaml",
     AUGMENTATION: "data/**/*.yaml",  # as a choice, or in the configuration of a data set
 }
-FORMER_AUGMENTATION = "src.data.image_folder.random_view"  # of runs of former versions
-ALLOWED_KEYS = ("_target_", "_partial_")  # of Hydra's keys
+FORMER_AUGMENTATION = "src.data.image_folder.random_view"  # named by runs of former versions
+ALLOWED_KEYS = ("_target_", "_partial_")  # those of Hydra's keys that are allowed
 
 
 def check_targets(config: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:
@@ -85,8 +91,8 @@ def blocks(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
         for name, value in node.items():
             yield from blocks(value, f"{key}.{name}".lstrip("."))
     elif isinstance(node, list):
-        for place, value in enumerate(node):
-            yield from blocks(value, f"{key}.{place}")
+        for index, value in enumerate(node):
+            yield from blocks(value, f"{key}.{index}")
 
 
 @cache
@@ -110,6 +116,7 @@ def registry() -> dict[str, frozenset[str]]:
         OPTIMIZER: optimizers | named[OPTIMIZER],
         SCHEDULER: named[SCHEDULER],
         CRITERION: losses | named[CRITERION],
+        MIXING: named[MIXING],
         DATA: data,
         AUGMENTATION: (named[AUGMENTATION] - data) | {FORMER_AUGMENTATION},
     }
@@ -118,13 +125,20 @@ def registry() -> dict[str, frozenset[str]]:
 
 def defined_in(package: str, base: type) -> set[str]:
     """The names of the subclasses of a class that the modules of a package define."""
-    modules = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
-    return {
-        f"{module.name}.{name}"
-        for module in modules
-        for name, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
-        if issubclass(member, base) and member.__module__ == module.name
-    }
+    found = set()
+    for info in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        try:
+            module = importlib.import_module(info.name)
+        except Exception as error:  # a file of the user's own; a run that does not need it works
+            log.warning("%s cannot be imported: %s: %s", info.name, type(error).__name__, error)
+            continue
+        classes = inspect.getmembers(module, inspect.isclass)
+        found |= {
+            f"{info.name}.{name}"
+            for name, member in classes
+            if issubclass(member, base) and member.__module__ == info.name
+        }
+    return found
 
 
 def named_in(pattern: str) -> set[str]:

@@ -45,13 +45,13 @@ class BatchAugmentation:
     ) -> None:
         for name, probability in {"horizontal_flip": horizontal_flip, "erasing": erasing}.items():
             if not 0 <= probability <= 1:
-                raise ValueError(f"{name}={probability} is a probability and must lie in [0, 1].")
+                raise ValueError(f"{name}={probability} is a probability and must be in [0, 1].")
         ranges = {"crop_padding": crop_padding, "degrees": degrees, "translate": translate, "scale": scale}
         for name, value in ranges.items():
             if value < 0:
                 raise ValueError(f"{name}={value} must not be negative.")
         if not 0 < min_scale <= 1:
-            raise ValueError(f"min_scale={min_scale} is a share of the image's area and must lie in (0, 1].")
+            raise ValueError(f"min_scale={min_scale} is a share of the image's area and must be in (0, 1].")
         if scale >= 1:
             raise ValueError(f"scale={scale} must be less than 1: images are zoomed by 1 ± scale.")
         self.crop_padding = crop_padding

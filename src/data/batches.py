@@ -25,9 +25,9 @@ class SampleLoader(Resumable, ABC):
         batch_size: samples per batch and rank.
         shuffle: draw a new order for every epoch.
         drop_last: drop an incomplete last batch.
-        seed: of the order.
+        seed: seed of the order.
         pin_memory: copy batches to page-locked memory, for a GPU.
-        rank: of this process.
+        rank: rank of this process.
         world_size: number of processes.
 
     Raises:
@@ -91,7 +91,7 @@ class TensorLoader(SampleLoader):
         inputs: (N, …).
         targets: (N, …).
         batch_size: see `SampleLoader`.
-        options: likewise.
+        options: see `SampleLoader`.
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, **options: Any) -> None:
@@ -99,7 +99,7 @@ class TensorLoader(SampleLoader):
         self.inputs, self.targets = inputs, targets
 
     def batch_seeds(self) -> list[int]:
-        """The seed of each batch of this rank in the epoch, for what is drawn beside the order."""
+        """The seed of each batch of this rank in the epoch, for what is drawn besides the order."""
         return self._draw()[1]
 
     def make_batch(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -130,8 +130,8 @@ class InMemoryLoader(TensorLoader):
         images: uint8 (N, C, H, W).
         targets: (N, …), such as int64 labels (N,) or (N, heads), or masks (N, H, W).
         batch_size: see `TensorLoader`.
-        mean: of the pixels, for each channel, in [0, 1].
-        std: likewise.
+        mean: mean of the pixels, for each channel, in [0, 1].
+        std: standard deviation of the pixels, for each channel, in [0, 1].
         augmentation: applied to raw images and their targets, before normalisation.
         sequences: turns normalised images into what is served instead of them.
         options: see `TensorLoader`.

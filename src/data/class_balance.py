@@ -20,7 +20,7 @@ def warn_of_imbalance(
 
     Args:
         counts: number of samples of each class (num_classes,), by split.
-        names: of the classes.
+        names: names of the classes.
         noun: what a sample is.
         limit: ratio of the largest class to the smallest that is warned of.
     """

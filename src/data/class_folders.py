@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 SPLITS = ("train", "val", "test")
-CLUTTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind, beside files whose names begin with a dot
+CLUTTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind, besides hidden files
 
 
 def split_folders(folder: Path) -> dict[str, Path]:

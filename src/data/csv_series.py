@@ -20,7 +20,7 @@ class CSVSeriesDataModule(SeriesDataModule):
 
     Args:
         file: the CSV file, with commas between cells, in UTF-8.
-        columns: to forecast and to forecast from; None: all that begin with a number.
+        columns: names of the columns to forecast and to forecast from; None: all that begin with a number.
         time: the column of the times of the steps, which must increase: numbers, or dates such as 2024-05-31. It is not
             forecast. None: there is none.
         options: see `SeriesDataModule`.
@@ -40,7 +40,7 @@ class CSVSeriesDataModule(SeriesDataModule):
 class Row(NamedTuple):
     """A row of a CSV file that is not empty."""
 
-    number: int  # of its last line in the file, from 1
+    number: int  # number of its last line in the file, from 1
     cells: list[str]
 
 
@@ -49,8 +49,8 @@ def read_series(file: Path, columns: Sequence[str] | None, time: str | None) -> 
 
     Args:
         file: see `CSVSeriesDataModule`.
-        columns: likewise.
-        time: likewise.
+        columns: see `CSVSeriesDataModule`.
+        time: see `CSVSeriesDataModule`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -66,13 +66,13 @@ def read_series(file: Path, columns: Sequence[str] | None, time: str | None) -> 
         columns = [name for name, text in zip(names, rows[0].cells, strict=True) if name != time and is_number(text)]
     if not columns:
         raise ValueError(f"{file} has no column that begins with a number: there is nothing to forecast.")
-    places = [names.index(name) for name in columns]
+    positions = [names.index(name) for name in columns]
     for row in rows:
-        for name, place in zip(columns, places, strict=True):
-            if not is_number(row.cells[place]):
-                cell = repr(row.cells[place][:40]) if row.cells[place].strip() else "empty"
+        for name, position in zip(columns, positions, strict=True):
+            if not is_number(row.cells[position]):
+                cell = repr(row.cells[position][:40]) if row.cells[position].strip() else "empty"
                 raise ValueError(f"{file}, row {row.number}, column {name}: the cell is {cell}, not a number.")
-    values = [[float(row.cells[place]) for place in places] for row in rows]
+    values = [[float(row.cells[position]) for position in positions] for row in rows]
     return torch.tensor(values, dtype=torch.float64), list(columns)
 
 
@@ -109,7 +109,7 @@ def readable(file: Path) -> Iterator[None]:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a finite number."""
+    """Return whether a string is a finite number."""
     try:
         return math.isfinite(float(text))
     except ValueError:

@@ -17,7 +17,7 @@ PLACES = 20  # tried for a digit, which is left out if it would touch another on
 
 
 class DigitScenesDataModule(MaskDataModule):
-    """Real digits of MNIST at random places, sizes and grey levels, on textured backgrounds, none on another.
+    """Real digits of MNIST at random positions, sizes and grey levels, on textured backgrounds, none on another.
 
     A scene depends on its split, its number and `scene_seed` alone. No digit occurs in two of the splits.
 
@@ -25,8 +25,8 @@ class DigitScenesDataModule(MaskDataModule):
         train_size: training scenes.
         val_size: validation scenes.
         test_size: test scenes.
-        max_digits: in a scene, which has at least one.
-        scene_seed: of all draws.
+        max_digits: largest number of digits in a scene, which has at least one.
+        scene_seed: seed of all draws.
         options: see `MaskDataModule`.
 
     Raises:

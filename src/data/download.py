@@ -23,8 +23,8 @@ def download(
     Args:
         dataset_name: name of torchvision's class.
         data_dir: the data folder.
-        folder: of the files, below the data folder, as in torchvision.
-        names: of the files or folders.
+        folder: folder of the files, below the data folder, as in torchvision.
+        names: names of the files or folders.
         missing: the first missing file, for the message.
         allowed: otherwise a missing file is an error.
         offline: data of the same task that need no download, for the message.

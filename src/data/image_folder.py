@@ -31,23 +31,23 @@ class ImageFolderDataModule(SplitDataModule):
     the epoch and the image alone, so that an epoch can be replayed.
 
     Args:
-        folder: of the photographs.
+        folder: folder of the photographs.
         num_classes: required number of class folders; None for any.
         channels: 3 for RGB, 1 for grey.
         image_size: height and width of the served images: the centre crop after resizing the shorter side to 8/7 of it.
-        batch_size: of all ranks together.
+        batch_size: samples per batch, over all ranks together.
         val_fraction: share of the training images for validation.
         test_fraction: share of all images for the test.
-        augmentation: of training images: a `BatchAugmentation`, whose random view is cropped from the whole photograph,
-            or any function of a Pillow image, such as a torchvision transform; None: as for validation.
+        augmentation: applied to training images: a `BatchAugmentation`, whose random view is cropped from the whole
+            photograph, or any function of a Pillow image, such as a torchvision transform; None: as for validation.
         shuffle: draw a new order of the training images for every epoch.
         skip_unreadable: skip files that are not images and log them; otherwise they are an error.
         num_workers: processes that read and transform.
         pin_memory: copy batches to page-locked memory, for a GPU.
-        mean: of the pixels for each channel, in [0, 1]; ImageNet's by default.
-        std: likewise.
-        seed: of the order and the augmentation of training images.
-        split_seed: of the split.
+        mean: mean of the pixels for each channel, in [0, 1]; ImageNet's by default.
+        std: standard deviation of the pixels for each channel, in [0, 1].
+        seed: seed of the order and the augmentation of training images.
+        split_seed: seed of the split.
 
     Raises:
         FileNotFoundError: the folder does not exist or has no images.
@@ -88,7 +88,7 @@ class ImageFolderDataModule(SplitDataModule):
         self.mean, self.std = mean or IMAGENET_MEAN[statistics], std or IMAGENET_STD[statistics]
         self.shuffle, self.seed, self.augmentation = shuffle, seed, augmentation
         self.class_names: list[str] | None = None
-        self._digests: dict[Path, str] = {}  # of the files' contents
+        self._digests: dict[Path, str] = {}  # digests of the files' contents
 
     def setup(self, stage: str | None = None) -> None:
         """List, check and split the files."""
@@ -152,7 +152,7 @@ class ImageFolderDataModule(SplitDataModule):
                 read_image(path, "RGB")
             except ValueError as error:
                 reasons[path] = str(error)
-            else:  # cheap beside decoding the image
+            else:  # cheap compared with decoding the image
                 self._digests[path] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         if reasons and not self.skip_unreadable:
             first = "; ".join(list(reasons.values())[:5])
@@ -176,7 +176,7 @@ class ImageFolderDataModule(SplitDataModule):
             batch_size=batch_size,
             sampler=SeededSampler(len(split), train and self.shuffle, train, self.seed, rank, world_size),
             drop_last=train,
-            generator=torch.Generator(),  # of the workers' seeds, instead of the global random state
+            generator=torch.Generator(),  # for the workers' seeds, instead of the global random state
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,

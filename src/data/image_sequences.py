@@ -13,10 +13,10 @@ class ImageSequences:
     Args:
         length: steps of a sequence.
         features: values of a step: those of a row, of a pixel, or of any other part of all values.
-        channels: of the images.
+        channels: channels of the images.
         image_size: height and width of the images.
-        permutation_seed: of an order of the steps, the same for all images (Le et al. 2015, arXiv 1504.00941); None:
-            as they are.
+        permutation_seed: seed of an order of the steps, the same for all images (Le et al. 2015, arXiv 1504.00941);
+            None: as they are.
 
     Raises:
         ValueError: the steps are not all of an image, or a step cuts through the channels of a pixel.

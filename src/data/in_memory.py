@@ -27,24 +27,24 @@ class InMemoryDataModule(SplitDataModule):
     Args:
         num_classes: labels run from 0 to `num_classes - 1`. Or numbers of classes by head: the first is the data set's
             own label, the others are attributes of `src.data.attributes`.
-        channels: of the served images: grey is repeated to 3, RGB is averaged (ITU-R 601) to 1.
+        channels: channels of the served images: grey is repeated to 3, RGB is averaged (ITU-R 601) to 1.
         image_size: height and width of the served images: smaller images get a black border, larger ones are resized.
-        batch_size: of all ranks together.
+        batch_size: samples per batch, over all ranks together.
         val_size: validation samples, split from the training set by `split_seed`.
         held_out: classes that are left out of training and validation, so that only the test has them.
         augmentation: called with raw images (B, C, H, W), targets (B, …) and a generator; returns images and targets.
             See `src.data.augmentation`.
-        mean: of the pixels for each channel, in [0, 1]; by default measured on the training set.
-        std: likewise.
+        mean: mean of the pixels for each channel, in [0, 1]; by default measured on the training set.
+        std: standard deviation of the pixels for each channel, in [0, 1].
         length: serve images as sequences of so many steps; None: as images.
         features: values of a step; with `length`.
-        permutation_seed: of an order of the steps; see `ImageSequences`.
+        permutation_seed: seed of an order of the steps; see `ImageSequences`.
         shuffle: draw a new order of the training set for every epoch.
         drop_last: drop an incomplete last training batch.
         num_workers: has no effect, because batches come from memory; other DataModules have it.
         pin_memory: copy batches to page-locked memory, for a GPU.
-        seed: of the order and the augmentation of training batches.
-        split_seed: of the validation split; independent of `seed`, so that all seeds validate on the same images.
+        seed: seed of the order and the augmentation of training batches.
+        split_seed: seed of the validation split; independent of `seed`, so that all seeds validate on the same images.
 
     Raises:
         ValueError: a value is out of its range, or the augmentation takes other arguments.

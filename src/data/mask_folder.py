@@ -1,6 +1,6 @@
 """Your own images and masks, from a folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ class MaskFolderDataModule(MaskDataModule):
     Masks are PNG, TIFF, BMP or GIF files, as large as their images. Images of any size are resized and kept in memory.
 
     Args:
-        folder: of the images and masks; with `train`, `test` and perhaps `val` in it, or without any.
-        classes: names of the classes. As a list: a pixel's grey level or palette index is the number of its class. As
-            a mapping: the grey level, palette index or RGB colour of each class.
+        folder: folder of the images and masks; with `train`, `test` and perhaps `val` in it, or without any.
+        classes: names of the classes.
+        values: grey level, palette index or RGB colour of each class; None: a pixel holds the number of its class.
         val_fraction: fraction of the training images for validation, without a folder `val`.
         test_fraction: fraction of all images for the test, without a folder `test`.
         ignore: value or colour of the pixels that do not count; None: `ignore_index` in masks without colours.
@@ -41,9 +41,10 @@ class MaskFolderDataModule(MaskDataModule):
         self,
         *,
         folder: str,
-        classes: Sequence[str] | Mapping[str, Value],
+        classes: Sequence[str],
         val_fraction: float,
         test_fraction: float,
+        values: Sequence[Value] | None = None,
         ignore: Value | None = None,
         **options: Any,
     ) -> None:
@@ -53,14 +54,16 @@ class MaskFolderDataModule(MaskDataModule):
         self.class_names = list(classes)
         if len(self.class_names) != self.num_classes:
             raise ValueError(f"num_classes={self.num_classes}, but classes names {len(self.class_names)}.")
-        values = dict(classes) if isinstance(classes, Mapping) else {name: i for i, name in enumerate(classes)}
-        self.values = {number(value): label for label, value in enumerate(values.values())}
+        values = list(range(self.num_classes)) if values is None else list(values)
+        self.values = {number(value): label for label, value in enumerate(values)}
+        if len(values) != self.num_classes or len(set(self.class_names)) != self.num_classes:
+            raise ValueError(f"values={values} must be one for each of the different classes={self.class_names}.")
         if len(self.values) < len(values):
-            raise ValueError(f"classes={values} must have a different value for each class.")
-        in_colors = [not isinstance(value, int) for value in values.values()]
+            raise ValueError(f"values={values} must have a different value for each class.")
+        in_colors = [not isinstance(value, int) for value in values]
         self.in_color = any(in_colors)
         if self.in_color and not all(in_colors):
-            raise ValueError(f"classes={values} must be all grey levels, or all colours.")
+            raise ValueError(f"values={values} must be all grey levels, or all colours.")
         if ignore is not None:
             self.values[number(ignore)] = self.ignore_index
         elif not self.in_color:
@@ -88,9 +91,9 @@ class MaskFolderDataModule(MaskDataModule):
     def _to_classes(self, path: Path, mask: np.ndarray) -> np.ndarray:
         """Convert the values (H, W) or colours (H, W, 3) of a mask to classes, uint8 (H, W)."""
         if self.in_color and mask.ndim == 2:
-            raise ValueError(f"{path} has no colours, but classes gives some: name grey levels, or save it as RGB.")
+            raise ValueError(f"{path} has no colours, but data.values gives some: give grey levels, or save it as RGB.")
         if not self.in_color and mask.ndim == 3:
-            raise ValueError(f"{path} is in colour: give each class one, as in data.classes={{road: [128, 64, 128]}}.")
+            raise ValueError(f"{path} is in colour: give each class one, as in data.values=[[0,0,0],[128,64,128]].")
         if mask.ndim == 3:
             mask = mask.astype(np.int64) @ (65536, 256, 1)  # (H, W)
         classes = np.zeros(mask.shape, np.uint8)
@@ -100,7 +103,7 @@ class MaskFolderDataModule(MaskDataModule):
                 shown = [value >> 16, value >> 8 & 255, value & 255] if self.in_color else value
                 raise ValueError(
                     f"{path} holds {shown} at row {row}, column {column}, which is not the value of a class: add it to "
-                    "data.classes, or name it in data.ignore."
+                    "data.values, or name it in data.ignore."
                 )
             classes[mask == value] = self.values[value]
         return classes

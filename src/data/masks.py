@@ -87,8 +87,8 @@ def read_mask(path: Path, photo: Image) -> np.ndarray:
     """Read a mask as it is stored: grey levels or palette indices (H, W), or colours (H, W, 3), uint8.
 
     Args:
-        path: of a lossless image.
-        photo: that the mask belongs to.
+        path: path of a lossless image.
+        photo: the photo that the mask belongs to.
 
     Raises:
         FileNotFoundError: there is no such file.

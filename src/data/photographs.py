@@ -14,7 +14,7 @@ from src.predictor import fit_image, read_image
 
 RESIZE = "centre_crop"
 Augmentation = BatchAugmentation | Callable[[Image], Image | Tensor]
-View = Callable[[Image, int], Tensor]  # of a photograph and a seed: pixels (C, H, W) from 0 to 255
+View = Callable[[Image, int], Tensor]  # maps a photograph and a seed to pixels (C, H, W) from 0 to 255
 
 
 class Photographs(Dataset[tuple[Tensor, int]]):
@@ -24,8 +24,8 @@ class Photographs(Dataset[tuple[Tensor, int]]):
         samples: files and labels.
         mode: "L" (grey) or "RGB".
         view: transforms a photograph to pixels.
-        mean: of the pixels for each channel, in [0, 1].
-        std: likewise.
+        mean: mean of the pixels for each channel, in [0, 1].
+        std: standard deviation of the pixels for each channel, in [0, 1].
     """
 
     def __init__(
@@ -73,6 +73,6 @@ def random_part(photo: Image, min_scale: float, image_size: int, generator: torc
 
 def to_pixels(image: Image | Tensor) -> Tensor:
     """Pixels (C, H, W), from 0 to 255, of a grey or an RGB image."""
-    if isinstance(image, Tensor):  # of a torchvision transform: uint8, or floats in [0, 1]
+    if isinstance(image, Tensor):  # from a torchvision transform: uint8, or floats in [0, 1]
         return image if image.dtype == torch.uint8 else image * 255
     return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)

@@ -72,8 +72,8 @@ class SeededSampler(DistributedSampler[Any]):  # so that Lightning does not repl
         count: number of samples.
         shuffle: draw a new order for every epoch.
         drop_last: drop the remainder.
-        seed: of the order and of the samples' seeds.
-        rank: of this process.
+        seed: seed of the order and of the samples' seeds.
+        rank: rank of this process.
         world_size: number of processes.
     """
 

@@ -23,15 +23,15 @@ class SeriesDataModule(LoadedSplits):
         features: F, the number of columns.
         window: T, the number of steps that a forecast is made from.
         horizon: H, the number of steps to forecast.
-        season: steps after which the series about repeats itself, such as 12 months; 1 for none. The seasonal-naive
+        season: steps after which the series approximately repeats, such as 12 months; 1 for none. The seasonal-naive
             forecast repeats the last season.
         val_size: steps for validation; below 1: their share of all steps.
-        test_size: likewise for the test.
-        batch_size: of all ranks together.
+        test_size: steps for the test; below 1: their share of all steps.
+        batch_size: samples per batch, over all ranks together.
         shuffle: draw a new order of the training windows for every epoch.
         drop_last: drop an incomplete last training batch.
         pin_memory: copy batches to page-locked memory, for a GPU.
-        seed: of the order of training windows.
+        seed: seed of the order of training windows.
 
     Raises:
         ValueError: a value is out of its range, or the window is shorter than a season.
@@ -85,7 +85,7 @@ class SeriesDataModule(LoadedSplits):
         series, self.columns = self.load()  # (N, F)
         if series.shape[1] != self.features:
             raise ValueError(
-                f"The series has the columns {', '.join(self.columns)}: set data.features={len(self.columns)} in place "
+                f"The series has the columns {', '.join(self.columns)}: set data.features={len(self.columns)} instead "
                 f"of {self.features}, or choose in data.columns."
             )
         train, val, test = self._lengths(len(series))
@@ -157,7 +157,7 @@ class SeriesDataModule(LoadedSplits):
             "crop": "last",  # a forecast is made from the last steps of a longer series
             "columns": self.columns,
             "season": self.season,
-            "naive_mae": self.naive_mae.tolist(),  # of the seasonal-naive forecast, one step ahead, in training
+            "naive_mae": self.naive_mae.tolist(),  # error of the seasonal-naive forecast, one step ahead, in training
         }
 
 

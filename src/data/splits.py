@@ -14,7 +14,7 @@ class LoadedSplits(L.LightningDataModule, ABC):
     """Serve a training, a validation and a test set of anything, which `setup` of a subclass creates.
 
     Args:
-        batch_size: of all ranks together.
+        batch_size: samples per batch, over all ranks together.
         pin_memory: copy batches to page-locked memory, for a GPU.
 
     Raises:
@@ -93,10 +93,10 @@ class SplitDataModule(ClassSplits):
     """Serve images with labels.
 
     Args:
-        channels: of the served images: 3 for RGB, 1 for grey.
+        channels: channels of the served images: 3 for RGB, 1 for grey.
         image_size: height and width of the served images.
         batch_size: see `LoadedSplits`.
-        pin_memory: likewise.
+        pin_memory: see `LoadedSplits`.
 
     Raises:
         ValueError: the number of channels or the batch size is invalid.
@@ -110,7 +110,7 @@ class SplitDataModule(ClassSplits):
             raise ValueError(f"channels={channels} must be 1 (grey) or 3 (RGB).")
         self.channels, self.image_size = channels, image_size
         self.mode = "L" if channels == 1 else "RGB"
-        self.mean: Any = None  # of the pixels for each channel, in [0, 1]
+        self.mean: Any = None  # mean of the pixels for each channel, in [0, 1]
         self.std: Any = None
 
     def input_card(self) -> dict[str, Any]:

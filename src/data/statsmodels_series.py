@@ -44,8 +44,8 @@ class CO2DataModule(SeriesDataModule):
         (first, *_), (*_, last) = sorted(weeks), sorted(weeks)
         every = [f"{year}{month:02}" for year, month in product(range(int(first[:4]), int(last[:4]) + 1), range(1, 13))]
         months = [month for month in every if first <= month <= last]
-        known = [place for place, month in enumerate(months) if month in weeks]
-        means = [np.mean(weeks[months[place]]) for place in known]
+        known = [index for index, month in enumerate(months) if month in weeks]
+        means = [np.mean(weeks[months[index]]) for index in known]
         return torch.from_numpy(np.interp(range(len(months)), known, means)).unsqueeze(1), ["co2"]
 
 

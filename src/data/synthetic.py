@@ -15,7 +15,7 @@ class SyntheticDataModule(InMemoryDataModule):
     Args:
         train_size: training and validation images.
         test_size: test images.
-        data_seed: of the patterns, labels and noise.
+        data_seed: seed of the patterns, labels and noise.
         options: see `InMemoryDataModule`.
     """
 

@@ -47,9 +47,9 @@ class TextLoader(SampleLoader):
     shuffled. Without shuffling all texts are sorted by length.
 
     Args:
-        texts: to serve.
+        texts: the texts to serve.
         batch_size: see `SampleLoader`.
-        options: likewise.
+        options: see `SampleLoader`.
     """
 
     def __init__(self, texts: Texts, batch_size: int, **options: Any) -> None:

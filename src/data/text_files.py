@@ -6,7 +6,7 @@ from pathlib import Path
 from src.data.class_folders import SPLITS, check_splits, class_folders, split_folders, visible_files
 from src.predictor import read_text
 
-COLUMNS = ("text", "label")  # of a table, beside `split`
+COLUMNS = ("text", "label")  # columns of a table, in addition to `split`
 SHOWN = 5  # reasons in a message
 
 Splits = dict[str, list[tuple[str, str]]]  # texts and their classes; under "all" if nothing says what is train and test

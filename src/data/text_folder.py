@@ -27,10 +27,10 @@ class TextFolderDataModule(ClassSplits):
     once, and kept in memory.
 
     Args:
-        path: of the folder or the file.
+        path: path of the folder or the file.
         length: bytes of a text that are read; what follows is cut off.
         vocabulary_size: 257, which nets are told: the bytes and the padding.
-        batch_size: of all ranks together.
+        batch_size: samples per batch, over all ranks together.
         val_fraction: share of the training texts for validation.
         test_fraction: share of all texts for the test.
         num_classes: required number of classes; None for any.
@@ -38,8 +38,8 @@ class TextFolderDataModule(ClassSplits):
         drop_last: drop training texts that do not fill a batch.
         num_workers: has no effect, because batches come from memory; other DataModules have it.
         pin_memory: copy batches to page-locked memory, for a GPU.
-        seed: of the order of training batches.
-        split_seed: of the split.
+        seed: seed of the order of training batches.
+        split_seed: seed of the split.
 
     Raises:
         FileNotFoundError: there is nothing under the path, or no texts.
@@ -103,6 +103,11 @@ class TextFolderDataModule(ClassSplits):
                 f"but data.num_classes={self.num_classes}."
             )
         self.num_classes = num_classes
+        if num_classes < 2:
+            raise ValueError(
+                f"{self.path} holds one class, {', '.join(self.class_names)}: texts need a folder for each of several "
+                "classes."
+            )
         split_missing(splits, self.val_fraction, self.test_fraction, self.split_seed)
         self.data_train, self.data_val, self.data_test = (self._texts(splits[split]) for split in SPLITS)
         check_batch_size(self.batch_size, len(self.data_train))

@@ -12,8 +12,8 @@ from src.models.example_inputs import padded_to
 from src.models.task import Task
 from src.predictor import Run
 
-TOLERANCE = 1e-4  # of float32 outputs; relative to the largest where that is above 1
-UNITS = {"max": "points", "min": "%"}  # of a drop, by the score's mode
+TOLERANCE = 1e-4  # for float32 outputs; relative to the largest where that is above 1
+UNITS = {"max": "points", "min": "%"}  # units of a drop, by the score's mode
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Agreement:
     images: int
     score: str  # the name of the task's metric, such as "acc"
     mode: str  # "max" or "min"
-    value: float  # of the score, for the model that is examined
+    value: float  # value of the score, for the model that is examined
     reference_value: float
-    max_difference: float  # of outputs
-    largest_output: float  # of the reference
+    max_difference: float  # largest difference of outputs
+    largest_output: float  # largest output of the reference
     equal: float | None  # the share of equal predictions; None where no output is of classes
     unequal_beyond_ties: int  # predictions that differ though the reference's first two differ by more than rounding
 
     @property
     def drop(self) -> float:
-        """By how much the examined model is worse: in points (0.01) of a score that is maximised, in percent of the
+        """Return how much worse the examined model is: in points (0.01) of a score that is maximised, in percent of the
         reference's where it is minimised.
         """
         if self.mode == "max":
@@ -44,12 +44,12 @@ class Agreement:
 
     @property
     def described_drop(self) -> str:
-        """The drop with its unit, such as "0.50 points in acc"."""
+        """Return the drop with its unit, such as "0.50 points in acc"."""
         return f"{self.drop:.2f} {UNITS[self.mode]} in {self.score}"
 
     @property
     def described_change(self) -> str:
-        """How the score changes from the reference to the examined model, such as "-0.50 points in acc"."""
+        """Return how the score changes from the reference to the examined model, such as "-0.50 points in acc"."""
         change = -self.drop if self.mode == "max" else self.drop
         return f"{change:+.2f} {UNITS[self.mode]} in {self.score}"
 
@@ -61,11 +61,11 @@ def agreement(
     """Compare two models of a task on batches of its data.
 
     Args:
-        examined: for example an exported model.
-        reference: for example the net that it was made of.
-        batches: of inputs (B, …) and targets (B, …).
+        examined: the model to check, such as an exported one.
+        reference: the model to compare with, such as the net that it was exported from.
+        batches: batches of inputs (B, …) and targets (B, …).
         task: it gives the metrics; its own are left alone.
-        outputs: of the model's card.
+        outputs: outputs of the model's card.
 
     Raises:
         ValueError: there are no images, or an output of either model is not finite.
@@ -137,12 +137,13 @@ def check(found: Agreement, name: str, precision: str, max_drop: float) -> None:
     if precision != "fp32" and not found.drop <= max_drop:
         raise ValueError(
             f"The exported model ({name}) is worse than the net by {found.described_drop} on {found.images} test "
-            f"images, more than max_drop={max_drop:g}: {found.reference_value:.4f} became {found.value:.4f}."
+            f"images, more than max_drop={max_drop:g}: {found.reference_value:.4f} became {found.value:.4f}. To accept "
+            "it, raise quantization.max_drop."
         )
 
 
 def metrics_of(found: Agreement) -> dict[str, Any]:
-    """What a card says of the comparison."""
+    """Return what a card says of the comparison."""
     return {
         f"test_{found.score}": found.value,
         f"test_{found.score}_net": found.reference_value,

@@ -26,7 +26,7 @@ from src.system.json_files import part, read_json
 from src.system.links import refusal
 from src.system.signals import listener
 
-PROGRAM = "predict.py"  # beside them, to run them by
+PROGRAM = "predict.py"  # copied next to models, to run them
 Batches = Callable[[], Iterable[Any]]  # gives the batches of a split anew: images (B, C, H, W), …, targets (B, …)
 
 
@@ -43,12 +43,12 @@ def export(
 
     Args:
         task: its net is trained; neither is changed.
-        input_card: that of its data.
-        test_batches: of the data.
-        folder: appears when all is well, in the place of one of that name.
+        input_card: the card of its data.
+        test_batches: batches of the data.
+        folder: appears when all is well, and replaces one of that name.
         format: see `src.deploy.formats`.
         precision: "fp32" or "bf16".
-        max_drop: by how much a bfloat16 model's score may be worse than the net's; see `Agreement.drop`.
+        max_drop: how much worse a bfloat16 model's score may be than the net's; see `Agreement.drop`.
 
     Raises:
         ValueError: the exported model does not agree; or see `load_format`.
@@ -74,7 +74,7 @@ def write_card(
     file: str,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `model.json` for the model in a folder, and put the program that runs it beside it."""
+    """Write `model.json` for the model in a folder, and put the program that runs it next to it."""
     packages = ("torch", *PACKAGES[format], *(INT8_PACKAGES[format] if precision == "int8" else ()))
     models = sorted(path for path in folder.iterdir() if path.name.startswith(MODEL) and path.name != CARD)
     content = {
@@ -95,7 +95,7 @@ def write_card(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Check that nothing but a former export would be lost if a model took the place of a folder.
+    """Check that nothing but a former export would be lost if a model replaced a folder.
 
     Raises:
         ValueError: the folder holds other files, is a file itself, or is a symbolic link.
@@ -118,7 +118,7 @@ def check_replaceable(folder: Path) -> None:
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes its name when the context ends well, and is gone when it does not.
+    """Yield a folder to write into, which takes its name when the context ends well, and is gone when it does not.
 
     Raises:
         ValueError: see `check_replaceable`, which is asked before the work and once more after it, for somebody may
@@ -138,12 +138,12 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def size_mb(folder: Path) -> float:
-    """The size of an exported model, in 10**6 bytes."""
+    """Return the size of an exported model, in 10**6 bytes."""
     return read_card(folder)["size_bytes"] / 1e6
 
 
 def split_loaders(datamodule: Any) -> dict[str, Batches]:
-    """What gives the batches of "train", "val" and "test" anew at every call."""
+    """Return what gives the batches of "train", "val" and "test" anew at every call."""
     return {split: getattr(datamodule, f"{split}_dataloader") for split in ("train", "val", "test")}
 
 
@@ -162,7 +162,7 @@ class Limited:
 
 
 def take_inputs(batches: Iterable[Any], count: int, input_shape: Sequence[int]) -> Tensor:
-    """The first inputs (count, *input_shape) of batches."""
+    """Return the first inputs (count, *input_shape) of batches."""
     parts: list[Tensor] = []
     for inputs, *_ in batches:
         parts.append(padded_to(input_shape, inputs))

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from src.models.task import Task
 
-DECAY = 0.95  # of the running range of a layer's inputs
+DECAY = 0.95  # decay of the running range of a layer's inputs
 OBSERVED_BATCHES = 8  # before the fine-tuning begins
 
 
@@ -75,7 +75,7 @@ def rounded(net: nn.Module, names: Iterable[str]) -> Iterator[list[RoundedInput]
 
 @torch.no_grad()
 def by_sensitivity(net: nn.Module, names: Sequence[str], images: Tensor) -> list[str]:
-    """The named layers, those first whose rounding alone changes the outputs most (mean squared error)."""
+    """Return the named layers, those first whose rounding alone changes the outputs most (mean squared error)."""
     net.eval()
     reference = flat_outputs(net(images))
     errors = {}
@@ -86,7 +86,7 @@ def by_sensitivity(net: nn.Module, names: Sequence[str], images: Tensor) -> list
 
 
 def flat_outputs(outputs: Tensor | dict[str, Tensor]) -> Tensor:
-    """All outputs of each sample in a row (B, D)."""
+    """Return all outputs of each sample in a row (B, D)."""
     several = outputs.values() if isinstance(outputs, dict) else [outputs]
     return torch.cat([output.flatten(1) for output in several], dim=1)
 
@@ -99,10 +99,10 @@ def fine_tune(
     Args:
         model: the task, whose `step` gives the loss; it is left as it is.
         net: see `inference_copy`; its norms are part of its layers by now.
-        names: of the layers that are rounded.
+        names: names of the layers that are rounded.
         make_loader: gives the loader of training batches.
-        epochs: with a learning rate that falls to 0 along a cosine.
-        lr: that it starts from.
+        epochs: number of epochs, with a learning rate that falls to 0 along a cosine.
+        lr: the learning rate to start from.
     """
     task = copy.deepcopy(model, {id(model._trainer): None, id(model.net): net})  # the copy trains `net` itself
     loader = make_loader()

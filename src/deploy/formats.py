@@ -33,7 +33,7 @@ def check_format(name: str, precision: str) -> None:
 
 
 def load_format(name: str, precision: str) -> ModuleType:
-    """The module that writes a format, after `check_format`."""
+    """Return the module that writes a format, after `check_format`."""
     check_format(name, precision)
     return importlib.import_module(f"src.deploy.{name}_format")
 

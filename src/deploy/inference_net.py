@@ -26,14 +26,14 @@ RECURRENCES = ("aten.lstm.input", "aten.gru.input")
 
 
 def inference_copy(net: nn.Module, input_shape: Sequence[int]) -> nn.Module:
-    """A copy that computes the same function faster, in evaluation mode.
+    """Return a copy that computes the same function faster, in evaluation mode.
 
     Batch norms are folded into the layer before them, a ReLU after a max-pool comes before it (int8 kernels then
     compute both within the convolution), and an adaptive pool that leaves the size as it is is left out.
 
     Args:
         net: maps inputs (B, …) to outputs (B, …).
-        input_shape: of one input; see `src.models.task.Task`.
+        input_shape: shape of one input; see `src.models.task.Task`.
     """
     net = copy.deepcopy(net).eval().to(memory_format=torch.contiguous_format)
     program = trace(net, input_shape)
@@ -73,7 +73,7 @@ def inference_copy(net: nn.Module, input_shape: Sequence[int]) -> nn.Module:
 
 
 def trace(net: nn.Module, input_shape: Sequence[int]) -> ExportedProgram:
-    """The whole of a net as a graph, for batches of any size.
+    """Return the whole of a net as a graph, for batches of any size.
 
     Raises:
         ValueError: the net does something that torch.export cannot follow, or takes more than one input.
@@ -86,38 +86,38 @@ def trace(net: nn.Module, input_shape: Sequence[int]) -> ExportedProgram:
 
 
 def layers(program: ExportedProgram) -> dict[Node, str]:
-    """The convolutions and dense layers in the order of their calls, with the names of their modules."""
+    """Return the convolutions and dense layers in the order of their calls, with the names of their modules."""
     return {node: module_name(node) for node in program.graph.nodes if str(node.target) in LAYERS}
 
 
 def has_attention(program: ExportedProgram) -> bool:
-    """Whether a net attends."""
+    """Return whether a net attends."""
     return any(str(node.target) == ATTENTION for node in program.graph.nodes)
 
 
 def has_recurrence(program: ExportedProgram) -> bool:
-    """Whether a net has recurrent layers."""
+    """Return whether a net has recurrent layers."""
     return any(str(node.target) in RECURRENCES for node in program.graph.nodes)
 
 
 def module_name(node: Node) -> str:
-    """The qualified name of the module whose forward has made a node."""
+    """Return the qualified name of the module whose forward has made a node."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return stack[-1][0] if stack else ""
 
 
 def module_of(net: nn.Module, node: Node) -> Any:
-    """The module that has made a node; None where it is none of the net's."""
+    """Return the module that has made a node; None where it is none of the net's."""
     return dict(net.named_modules()).get(module_name(node))
 
 
 def replace(net: nn.Module, node: Node, module: nn.Module) -> None:
-    """Put a module in the place of the one that has made a node."""
+    """Replace the module that has made a node."""
     net.set_submodule(module_name(node), module)
 
 
 def sentence(error: BaseException) -> str:
-    """What matters of an exporter's error: the operator that it does not know, else its first line."""
+    """Return what matters of an exporter's error: the operator that it does not know, else its first line."""
     unknown = re.search(r"No (?:conversion rule|ONNX function) found for [^\n]*", str(error))
     return unknown[0] if unknown else first_line(error)
 

@@ -12,7 +12,7 @@ import nncf
 from nncf.quantization.advanced_parameters import OverflowFix
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-# of OpenVINO and of ONNX
+# operations of OpenVINO and of ONNX
 ARITHMETIC = {"Add", "Sub", "Subtract", "Mul", "Multiply", "Div", "Divide", "Pow", "Power", "Sqrt", "ReduceMean", "MVN"}
 MOVES = {"Broadcast", "Convert", "Expand", "Gather", "Reshape", "Slice", "StridedSlice", "Tile", "Transpose"}
 
@@ -27,13 +27,13 @@ class Operation(NamedTuple):
 
 
 def beside_layers(operations: Iterable[Operation], inputs: Iterable[str]) -> list[str]:
-    """The names of the operations that compute with a model's inputs as no layer has seen them.
+    """Return the names of the operations that compute with a model's inputs as no layer has seen them.
 
     They bring a series to a common level and spread, and a forecast back to its own. A new series may leave the ranges
     of the samples by far, and eight bits would round its level.
 
     Args:
-        operations: in the order in which they are computed.
+        operations: the operations, in the order in which they are computed.
         inputs: the names of the model's inputs.
     """
     unseen, computed, found = set(inputs), set(inputs), []  # values: made of inputs and constants; of any input
@@ -54,7 +54,7 @@ def quantize(model: Any, samples: Sequence[Any], attends: bool, kept: Sequence[s
     """Quantise weights per channel and values by their ranges on some samples.
 
     Args:
-        model: of OpenVINO or ONNX.
+        model: a model of OpenVINO or ONNX.
         samples: inputs of single images.
         attends: whether the net has attention.
         kept: names of nodes that stay in float32.

@@ -33,7 +33,7 @@ def write_int8(
     Args:
         net: see `inference_copy`.
         input_shape: (C, H, W).
-        folder: that `model.onnx` is written to.
+        folder: the folder to write `model.onnx` to.
         mode: "static": convolutions and dense layers, by the ranges that values have on `images`, with NNCF; "dynamic":
             the dense layers, whose inputs' ranges are found as they come, with ONNX Runtime's own tool.
         images: (N, C, H, W).
@@ -78,7 +78,7 @@ def write_int8(
 
 
 def convert(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
-    """A traced net as an ONNX model, its layers' modules by the names of the model's nodes, and whether it attends.
+    """Return a traced net as an ONNX model, its layers' modules by the names of the model's nodes; and if it attends.
 
     Raises:
         ValueError: ONNX has no function for one of the net's operators.

@@ -18,7 +18,7 @@ without_telemetry()
 import openvino as ov
 
 FILE = "model.xml"
-PLACES = {"convolution": ("Convolution", "GroupConvolution"), "linear": ("MatMul",)}
+KINDS_BY_LAYER = {"convolution": ("Convolution", "GroupConvolution"), "linear": ("MatMul",)}
 
 
 def write(net: nn.Module, input_shape: Sequence[int], folder: Path, precision: str) -> None:
@@ -40,7 +40,7 @@ def write_int8(
     Args:
         net: see `inference_copy`.
         input_shape: (C, H, W).
-        folder: that `model.xml` and `model.bin` are written to.
+        folder: the folder to write `model.xml` and `model.bin` to.
         mode: "static": convolutions and dense layers, by the ranges that values have on `images`; "dynamic": the dense
             layers' weights now, their inputs as they come.
         images: (N, C, H, W).
@@ -68,7 +68,7 @@ def as_operation(node: Any) -> Operation:
 
 
 def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:
-    """A net as an OpenVINO model, its layers' modules by the names of the model's nodes, and whether it attends.
+    """Return a net as an OpenVINO model, its layers' modules by the names of the model's nodes, and whether it attends.
 
     Raises:
         ValueError: OpenVINO has no rule for one of the net's operators.
@@ -83,16 +83,16 @@ def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, 
             raise ValueError(f"The net cannot be exported to OpenVINO: {sentence(error)}") from error
     model.reshape(ov.PartialShape([-1, *input_shape]))
     names: dict[str, str] = {}
-    for place, kinds in PLACES.items():  # OpenVINO numbers the calls of each kind in their order, as torch does
+    for layer, kinds in KINDS_BY_LAYER.items():  # OpenVINO numbers the calls of each kind in their order, as torch does
         found = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in kinds]
-        numbered = {int(number[1] or 0): name for name in found if (number := re.match(rf"{place}_?(\d*)/", name))}
+        numbered = {int(number[1] or 0): name for name in found if (number := re.match(rf"{layer}_?(\d*)/", name))}
         called = [
             module
             for node, module in layers(program).items()
-            if (str(node.target) in CONVOLUTIONS) == (place == "convolution")
+            if (str(node.target) in CONVOLUTIONS) == (layer == "convolution")
         ]
         if len(numbered) != len(called):
-            raise ValueError(f"OpenVINO has made {len(numbered)} nodes of the net's {len(called)} {place} layers.")
+            raise ValueError(f"OpenVINO has made {len(numbered)} nodes of the net's {len(called)} {layer} layers.")
         names |= {node: module for (_, node), module in zip(sorted(numbered.items()), called, strict=True)}
     return model, names, has_attention(program)
 
@@ -111,14 +111,14 @@ def convert_onnx(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
     for operation in model.get_ordered_ops():
         if (name := operation.get_friendly_name()) in results:  # a sum's, after its product, goes by its result
             operation.set_friendly_name(f"{results[name]}/{name}")
-    kinds = [kind for kinds in PLACES.values() for kind in kinds]
+    kinds = [kind for kinds in KINDS_BY_LAYER.values() for kind in kinds]
     nodes = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in kinds]
     found = {node: onnx_names.get(node.partition("/")[0]) for node in nodes}  # some nodes become several
     return model, {node: name for node, name in found.items() if name}, attends
 
 
 def computed_in_int8(path: Path) -> set[str]:
-    """The layers whose kernels take int8 on this machine, as the compiled model tells: `convolution_1` and its like."""
+    """Return the layers, such as `convolution_1`, whose kernels take int8 on this machine, by the compiled model."""
     compiled = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found: set[str] = set()
     for node in compiled.get_runtime_model().get_ordered_ops():

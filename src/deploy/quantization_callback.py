@@ -1,4 +1,4 @@
-"""An int8 model at the end of a run, with its score, size and speed beside those of the net."""
+"""An int8 model at the end of a run, with its score, size and speed next to those of the net."""
 
 import copy
 import logging
@@ -25,19 +25,19 @@ class Quantization(L.Callback):
     """Quantise a copy of the net that has been tested, and report what that costs and brings.
 
     It acts after the test, for which the best weights have been loaded; the model and its checkpoints stay as they are.
-    `int8/` in the run directory then holds the model, and `metrics.json` and the loggers its metrics beside the net's:
+    `int8/` in the run directory then holds the model, and `metrics.json` and the loggers its metrics next to the net's:
     the task's score on the test images, such as `int8/acc` and `fp32/acc`, `…/size_mb`, `…/latency_ms` of a single
     image, `…/images_per_second` at batch 32, and `int8/layers` of `int8/layers_total` that compute in int8.
 
     Args:
         dirpath: the folder of the int8 model.
-        seconds: for each figure of speed.
+        seconds: time to measure each speed metric.
         compiled: torch.compile a torch model before it is timed; other formats need no compiling.
         options: see `src.deploy.quantizer.Quantizer`.
 
     Raises:
         ValueError: see `Quantizer`.
-        ModuleNotFoundError: see `Quantizer`; before the training, not after it.
+        ModuleNotFoundError: see `Quantizer`; before training, not after it.
     """
 
     def __init__(self, dirpath: str, seconds: float = 1.0, compiled: bool = True, **options: Any) -> None:
@@ -45,14 +45,14 @@ class Quantization(L.Callback):
         self.dirpath, self.seconds, self.compiled = Path(dirpath), seconds, compiled
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check, before the training, that there will be images to decide by, and a folder for the model.
+        """Check, before training, that there will be images to decide by, and a folder for the model.
 
         Raises:
             ValueError: the DataModule does not say how an image becomes an input, or has no images to calibrate or to
                 decide by; or the net cannot be exported; or the folder holds something else than an exported model.
         """
         check_replaceable(self.dirpath)
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
         if not isinstance(datamodule, DescribesInputs):
             raise ValueError(
                 f"quantization needs a DataModule with input_card(); {type(datamodule).__name__} has none."
@@ -72,7 +72,7 @@ class Quantization(L.Callback):
                     metrics = self.quantise(trainer, on_cpu(pl_module))
             except (ValueError, OSError) as error:  # the run itself has its metrics, and keeps them
                 log.error("There is no int8 model of this run: %s", error)
-                RunRecord.add_facts(trainer, quantization=f"failed: {error}")
+                RunRecord.add_entries(trainer, quantization=f"failed: {error}")
             else:
                 pl_module.log_dict(metrics, rank_zero_only=True)
         trainer.strategy.barrier("quantization")
@@ -80,7 +80,7 @@ class Quantization(L.Callback):
     def quantise(self, trainer: L.Trainer, model: Task) -> dict[str, float]:
         """Write the int8 model of a task, print the table, and return the metrics."""
         datamodule: Any = copy.copy(trainer.datamodule)  # type: ignore[attr-defined]  # Lightning sets it out of sight
-        datamodule.trainer = None  # of several processes this one sees all the images, not its share
+        datamodule.trainer = None  # unlike several processes, this one sees all the images, not its share
         card = datamodule.input_card()
         limits: Any = {split: getattr(trainer, f"limit_{split}_batches") for split in ("train", "val", "test")}
         loaders = split_loaders(datamodule)
@@ -96,9 +96,9 @@ class Quantization(L.Callback):
         rows = {name: row | speeds[name] for name, row in rows.items()}
         print_models(rows, score, f"{self.quantizer.format}, {self.quantizer.mode}")
         print_lines(*quantized.remarks(self.quantizer.max_drop))
-        return {f"{name}/{figure}": value for name, row in rows.items() for figure, value in row.items()}
+        return {f"{name}/{metric}": value for name, row in rows.items() for metric, value in row.items()}
 
 
 def on_cpu(model: Any) -> Any:
-    """A copy of a task, without its trainer, whose weights are float32 on the CPU: int8 kernels are the CPU's."""
+    """Return a copy of a task without its trainer, in float32 on the CPU, which alone has the int8 kernels."""
     return copy.deepcopy(model, {id(model._trainer): None}).cpu().float()

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 MODES = ("static", "dynamic", "qat")
 SENSITIVITY_IMAGES = 128
-SHARES = (0.1, 0.25)  # of the layers, the most sensitive ones, that stay in float32 where that is needed
+SHARES = (0.1, 0.25)  # shares of the layers, the most sensitive ones, that stay in float32 where that is needed
 
 
 @dataclass
@@ -36,21 +36,21 @@ class Quantized:
     test: Agreement
     layers: list[str]  # that compute in int8
     all_layers: list[str]
-    kept: list[str]  # in float32, for the sake of the score
+    kept: list[str]  # layers in float32, for the sake of the score
     attempts: list[str]  # what was tried, with what it cost on the validation images
 
     @property
     def in_float32(self) -> list[str]:
-        """Layers that compute in float32: those that were kept, and those that the library has left out."""
+        """Return layers that compute in float32: those that were kept, and those that the library has left out."""
         return [name for name in self.all_layers if name not in self.layers]
 
     @property
     def layer_counts(self) -> dict[str, int]:
-        """How many layers compute in int8, of how many."""
+        """Return how many layers compute in int8, of how many."""
         return {"layers": len(self.layers), "layers_total": len(self.all_layers)}
 
     def remarks(self, max_drop: float) -> list[str]:
-        """What there is to say beside the metrics: layers in float32, what was tried, a score that is too bad."""
+        """Return remarks to print with the metrics: layers in float32, what was tried, a score that is too bad."""
         lines = [f"int8 model: {self.folder}; {len(self.layers)} of {len(self.all_layers)} layers compute in int8"]
         if self.in_float32:
             named = [f"{name} (for {self.test.score})" if name in self.kept else name for name in self.in_float32]
@@ -80,11 +80,11 @@ class Quantizer:
         mode: "static": by the ranges of values on training images; "dynamic": dense layers only, ranges found as values
             come; "qat": trained on for some epochs while values are rounded, then static.
         format: "openvino", "onnx" or "torch".
-        max_drop: by how much the score may be worse than the net's: in points (0.01) where it is maximised, in percent
+        max_drop: how much worse the score may be than the net's: in points (0.01) where it is maximised, in percent
             where it is minimised.
-        calibration_images: of the training set, for the ranges.
-        epochs: of the training with rounded values.
-        lr: that it starts from.
+        calibration_images: images of the training set, for the ranges.
+        epochs: epochs of training with rounded values.
+        lr: the learning rate that training starts from.
 
     Raises:
         ValueError: a mode or format that there is not, or numbers out of range.
@@ -124,9 +124,9 @@ class Quantizer:
 
         Args:
             model: the task; neither it nor its net is changed.
-            input_card: that of its data.
+            input_card: the card of its data.
             batches: gives those of "train", "val" and "test" anew at every call.
-            folder: appears when all is done, in the place of one of that name.
+            folder: appears when all is done, and replaces one of that name.
             strict: refuse a model that loses more on the test images than is allowed, rather than report it.
 
         Raises:
@@ -137,7 +137,7 @@ class Quantizer:
         net = inference_copy(model.net, shape)
         reference = torch_runner(copy.deepcopy(model.net), list(card["outputs"]))
         names = list(dict.fromkeys(layers(trace(net, shape)).values()))
-        roundable = [name for name in names if isinstance(net.get_submodule(name), nn.Conv2d | nn.Linear)]
+        roundable = [name for name in names if isinstance(net.get_submodule(name), nn.Conv1d | nn.Conv2d | nn.Linear)]
         if not roundable:
             raise ValueError(f"{type(net).__name__} has neither convolutions nor dense layers to quantise.")
         if self.mode == "qat":
@@ -195,7 +195,7 @@ class Quantizer:
 
 
 def remedies(net: nn.Module, names: Sequence[str], images: Any) -> Iterable[list[str]]:
-    """What to keep in float32: the first and the last layer; the most sensitive tenth and quarter as well."""
+    """Return what to keep in float32: the first and the last layer; the most sensitive tenth and quarter as well."""
     ends = list(dict.fromkeys([names[0], names[-1]]))
     if len(names) > len(ends):
         yield ends

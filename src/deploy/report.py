@@ -21,7 +21,7 @@ def print_models(rows: Mapping[str, Mapping[str, Any]], score: str, title: str) 
         rows: the score, `size_mb`, `latency_ms`, `images_per_second`, and `layers` of `layers_total` for int8 ones,
             under the models' names; the net itself is "fp32".
         score: its name, such as "acc".
-        title: of the table.
+        title: title of the table.
     """
     table = Table(title=escape(f"{title} ({counted(torch.get_num_threads(), 'thread')})"))
     for column in ("", f"test {score}", *COLUMNS):
@@ -38,7 +38,7 @@ def print_models(rows: Mapping[str, Mapping[str, Any]], score: str, title: str) 
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     slower = [name for name, row in rows.items() if row["images_per_second"] < rows["fp32"]["images_per_second"]]
     if slower:
-        print_lines(f"slower than the net in float32, here: {', '.join(slower)}")
+        print_lines(f"fewer images per second than the net in float32, here: {', '.join(slower)}")
 
 
 def print_lines(*lines: str) -> None:

@@ -28,13 +28,13 @@ BATCH_SIZE, BLOCKS = 32, 5
 def compare_speeds(
     net: nn.Module, exported: Mapping[str, Path], input_shape: Sequence[int], seconds: float, compiled: bool
 ) -> dict[str, dict[str, float]]:
-    """Measure a net in float32, in the memory format that is faster here, and exported models beside it, in turn.
+    """Measure a net in float32, in the memory format that is faster here, and exported models, in turn.
 
     Args:
         net: it is not changed.
         exported: the folders of models that this process has exported, under their names: they are trusted.
-        input_shape: of one input; see `src.models.task.Task`.
-        seconds: for each model and figure.
+        input_shape: shape of one input; see `src.models.task.Task`.
+        seconds: time to measure each model and metric.
         compiled: torch.compile exported torch models first, where that works.
 
     Returns:
@@ -89,7 +89,7 @@ def measure_exported(folder: str, cfg: DictConfig) -> dict[str, Any]:
 
 
 def ready_to_run(folder: Path, compiled: bool, batch: np.ndarray, threads: int, trusted: bool) -> Run:
-    """Load an exported model; uncompiled where the compiler fails on it or is not there."""
+    """Load an exported model; uncompiled where the compiler fails on it or is missing."""
     if compiled:
         run = load(folder, threads, compiled=True, trusted=trusted).run
         try:
@@ -103,7 +103,7 @@ def ready_to_run(folder: Path, compiled: bool, batch: np.ndarray, threads: int, 
 
 
 def weights_size(net: nn.Module) -> int:
-    """The bytes of a net's weights, saved by themselves."""
+    """Return the bytes of a net's weights, saved by themselves."""
     file = io.BytesIO()
     torch.save(net.state_dict(), file)
     return file.tell()

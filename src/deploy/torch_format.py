@@ -43,7 +43,7 @@ def write_int8(
     Args:
         net: see `inference_copy`.
         input_shape: (C, H, W).
-        folder: that `model.pt2` is written to.
+        folder: the folder to write `model.pt2` to.
         mode: "static": convolutions and dense layers, by the ranges that values have on `images`; "dynamic": the dense
             layers, whose inputs' ranges are found as they come.
         images: (N, C, H, W).
@@ -77,7 +77,7 @@ def write_int8(
 
 
 def is_quantised(layer: Node) -> bool:
-    """Whether a layer takes its input and its weight from int8."""
+    """Return whether a layer takes its input and its weight from int8."""
     return all("dequantize" in str(getattr(argument, "target", "")) for argument in layer.args[:2])
 
 

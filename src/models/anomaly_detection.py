@@ -1,4 +1,4 @@
-"""Anomaly detection: images unlike those of the training are reconstructed worse (Sakurada & Yairi 2014)."""
+"""Anomaly detection: images unlike those of training are reconstructed worse (Sakurada & Yairi 2014)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from src.models.losses import BALANCED, CrossEntropy
-from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, pair_counts
+from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, confusion_matrix
+from src.models.mixing import Mixing
 from src.models.task import Batch, Outputs, Task
 
 
@@ -28,6 +29,7 @@ class Classifier(Task):
         scheduler: see `Task`.
         criterion: called with logits (B, num_classes) and labels (B,); returns the mean loss.
         input_shape: (C, H, W) of an image.
+        mixing: mixes training images and their labels.
         options: see `Task`.
     """
 
@@ -40,10 +42,11 @@ class Classifier(Task):
         scheduler: Callable[..., Any] | None,
         criterion: nn.Module,
         input_shape: Sequence[int],
+        mixing: Mixing | None = None,
         **options: Any,
     ) -> None:
         super().__init__(net, optimizer, scheduler, input_shape, **options)
-        self.criterion = criterion
+        self.criterion, self.mixing = criterion, mixing
 
     def setup(self, stage: str) -> None:
         """Check the number of classes, compile the net and compute balanced class weights, if configured."""
@@ -54,7 +57,7 @@ class Classifier(Task):
             self.criterion.balance(self._training_counts())
 
     def _check_classes(self) -> None:
-        """Check that the net has one logit for each class, where the data tell their classes.
+        """Check that the net has one logit for each class, if the DataModule names its classes.
 
         Raises:
             ValueError: an output has more logits than classes, or fewer.
@@ -77,7 +80,7 @@ class Classifier(Task):
 
     def _training_counts(self) -> Tensor:
         """Return the number of training images of each class (num_classes,), from the DataModule."""
-        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
         if not isinstance(datamodule, CountsClasses):
             raise ValueError(
                 f"criterion.weight={BALANCED} needs class_counts(), which {type(datamodule).__name__} does not have: "
@@ -92,8 +95,20 @@ class Classifier(Task):
                 )
         return datamodule.class_counts()["train"]
 
+    def prepare(self, batch: Batch) -> Batch:
+        """Mix the images of a training batch, if configured: their labels are then soft (B, num_classes)."""
+        if self.mixing is None or not self.training or self.finished_fraction() >= self.mixing.until:
+            return batch
+        return self.mixing(*batch)
+
+    def update_metrics(
+        self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
+    ) -> None:
+        """Add a batch to the metrics of a stage; the label of a mixture is that of its larger part."""
+        super().update_metrics(metrics, losses, outputs, {name: hard(labels) for name, labels in targets.items()})
+
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the labels (B,) of a batch by output name."""
+        """Return the labels (B,), or soft ones (B, num_classes), of a batch by output name."""
         return {self.output_name: batch[-1]}
 
     def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -127,27 +142,40 @@ class Classifier(Task):
             for label, confidence, predicted in samples
         ]
 
-    def caption(self, facts: Mapping[str, Any]) -> str:
+    def caption(self, description: Mapping[str, Any]) -> str:
         """Caption a misclassified sample with its true and its predicted class."""
-        return f"{facts['label']}, not\n{facts['predicted']} {facts['confidence']:.0%}"
+        return f"{description['label']}, not\n{description['predicted']} {description['confidence']:.0%}"
 
     def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Caption each sample with the names of its classes."""
-        columns = [
-            [class_name(label, cards.get(name, {}).get("names")) for label in labels.tolist()]
-            for name, labels in targets.items()
-        ]
+        columns = [label_captions(labels, cards.get(name, {}).get("names")) for name, labels in targets.items()]
         return [" / ".join(row) for row in zip(*columns, strict=True)]
 
     def confusion(self, output: Tensor, target: Tensor) -> Tensor:
-        """Count pairs of true and predicted class (num_classes, num_classes); rows are true classes."""
-        return pair_counts(output, target)
+        """Return the confusion matrix (num_classes, num_classes); rows are true classes."""
+        return confusion_matrix(output, target)
 
 
 def confidence_and_class(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return the highest probability (B,) and its class (B,) for logits (B, num_classes)."""
     confidence, predicted = logits.float().softmax(dim=1).max(dim=1)
     return confidence, predicted
+
+
+def hard(labels: Tensor) -> Tensor:
+    """Return labels (B, …) as they are, and the most probable class (B,) of soft ones (B, num_classes)."""
+    return labels.argmax(dim=1) if labels.is_floating_point() else labels
+
+
+def label_captions(labels: Tensor, names: Sequence[str] | None) -> list[str]:
+    """Return the names of labels (B,), or of all the classes of soft ones (B, num_classes) with their percentages."""
+    if not labels.is_floating_point():
+        return [class_name(label, names) for label in labels.tolist()]
+    rows = [[(share, label) for label, share in enumerate(row) if share >= 0.005] for row in labels.tolist()]
+    return [
+        "\n".join(f"{class_name(label, names)} {share:.0%}" for share, label in sorted(row, reverse=True))
+        for row in rows
+    ]
 
 
 def class_name(label: int, names: Sequence[str] | None) -> str:

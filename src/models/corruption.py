@@ -15,11 +15,11 @@ def corrupt(
     """Add noise to images (B, C, H, W), then set square patches of them to 0.
 
     Args:
-        images: of any range.
+        images: images (B, C, H, W) of any range.
         noise_std: standard deviation of the noise; a tensor (C, 1, 1) for a value per channel.
-        mask_fraction: of the patches, rounded to whole patches.
+        mask_fraction: fraction of the patches that are masked, rounded to whole patches.
         patch_size: height and width of a patch.
-        seeds: of each image; None: torch's global generator is used.
+        seeds: a seed for each image; None: torch's global generator is used.
     """
     batch, _, height, width = images.shape
     noisy = images + noise_std * draw(torch.randn, images.shape, seeds).to(images)
@@ -39,7 +39,7 @@ def draw(distribution: Draw, shape: Sequence[int], seeds: Sequence[int] | None) 
 
 
 def content_seeds(levels: Tensor) -> list[int]:
-    """Return a seed for each image (B, C, H, W) of whole numbers: a checksum of its values and their places."""
+    """Return a seed for each image (B, C, H, W) of integers: a checksum of its values and their positions."""
     values = levels.flatten(1).long()  # (B, C · H · W)
-    places = torch.arange(1, values.shape[1] + 1, device=values.device)
-    return (values * places).sum(dim=1).tolist()
+    positions = torch.arange(1, values.shape[1] + 1, device=values.device)
+    return (values * positions).sum(dim=1).tolist()

@@ -31,8 +31,8 @@ def lstm_flops(x: Any, input_weight: Any, hidden_weight: Any, *others: Any, **op
         x: the shape (T, B, D).
         input_weight: the shape (4 · hidden_size, D).
         hidden_weight: the shape (4 · hidden_size, hidden_size).
-        others: of biases and states, and settings.
-        options: of the results.
+        others: the shapes of biases and states, and settings.
+        options: the shapes of the results.
     """
     steps, batch, _ = x
     return 2 * steps * batch * (math.prod(input_weight) + math.prod(hidden_weight))

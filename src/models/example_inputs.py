@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def are_tokens(input_shape: Sequence[int]) -> bool:
-    """Whether inputs of a shape are tokens (T,), int64; images (C, H, W) and series (T, F) are float32."""
+    """Return whether inputs of a shape are tokens (T,), int64; images (C, H, W) and series (T, F) are float32."""
     return len(input_shape) == 1
 
 

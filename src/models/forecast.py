@@ -13,21 +13,21 @@ from src.models.task import Batch, Outputs, Task
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 RESIDUALS = ("none", "last", "season")
 NAIVE = "naive"  # among the targets: the seasonal-naive forecast
-DRAWN_HORIZONS = 4  # of the history, in a picture
+DRAWN_HORIZONS = 4  # length of the history in a picture, in horizons
 MAX_PANELS = 3  # one for each of the first columns
 
 
-class Forecaster(nn.Module):
-    """Forecast what follows a window, as the sum of a simple forecast and a net's output.
+class ResidualForecaster(nn.Module):
+    """Forecast what follows a window, as the sum of a base forecast and a net's output.
 
     Args:
         net: maps windows (B, T, F) to (B, horizon · F).
         horizon: H, the number of steps to forecast.
-        season: steps after which the series about repeats itself.
+        season: steps after which the series approximately repeats.
         residual: what the net's output is added to: "last", the last value; "season", the last season, repeated;
-            "none", nothing. With the former two each window is normalised by its own mean and standard deviation, and
-            the output is multiplied by the latter (Kim et al. 2022, "Reversible Instance Normalization"), so that the
-            net need not know the level and the spread of a series, which change with time.
+            "none", nothing. With "last" and "season", each window is normalised by its own mean and standard deviation
+            and the output is scaled back (RevIN, Kim et al. 2022), so that the net need not know the level and the
+            spread of a series, which change with time.
 
     Raises:
         ValueError: `residual` has another value.
@@ -46,8 +46,8 @@ class Forecaster(nn.Module):
         centred = windows - windows.mean(dim=1, keepdim=True)  # (B, T, F)
         std = (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()  # (B, 1, F)
         last = windows[:, -1:]  # (B, 1, F)
-        simple = last if self.residual == "last" else seasonal_naive(windows, self.horizon, self.season)
-        return simple + std * self._steps(centred / std)
+        base = last if self.residual == "last" else seasonal_naive(windows, self.horizon, self.season)
+        return base + std * self._steps(centred / std)
 
     def _steps(self, windows: Tensor) -> Tensor:
         """Return the net's output for windows (B, T, F) as steps (B, H, F)."""
@@ -69,11 +69,11 @@ class Forecast(Task):
     those of the seasonal-naive forecast of the same steps, which repeats the last season.
 
     Args:
-        net: the net, which `Forecaster` wraps.
+        net: the net, which `ResidualForecaster` wraps.
         args: see `Task`; the input shape is (T, F).
-        horizon: see `Forecaster`.
-        season: likewise.
-        residual: likewise.
+        horizon: see `ResidualForecaster`.
+        season: see `ResidualForecaster`.
+        residual: see `ResidualForecaster`.
         loss: "mse", "mae" or "huber".
         options: see `Task`.
 
@@ -88,14 +88,14 @@ class Forecast(Task):
     def __init__(
         self, net: nn.Module, *args: Any, horizon: int, season: int, residual: str, loss: str, **options: Any
     ) -> None:
-        super().__init__(Forecaster(net, horizon, season, residual), *args, **options)
+        super().__init__(ResidualForecaster(net, horizon, season, residual), *args, **options)
         if loss not in LOSSES:
             raise ValueError(f"loss={loss} must be one of {', '.join(LOSSES)}.")
         window, features = self.example_input_array.shape[1:]  # type: ignore[union-attr]  # a tensor
         if window < season:
             raise ValueError(f"The window of {window} steps is shorter than season={season}: make it longer.")
         self.horizon, self.season, self.loss = horizon, season, LOSSES[loss]
-        # of each column (F,), to measure in the units of the data; saved in checkpoints
+        # units and naive errors of each column (F,), to measure in the units of the data; saved in checkpoints
         self.register_buffer("std", torch.ones(features))
         self.register_buffer("naive_mae", torch.ones(features))
 
@@ -103,10 +103,10 @@ class Forecast(Task):
         """Read the units of the columns from the data before training.
 
         Raises:
-            ValueError: the data do not tell them.
+            ValueError: the data lack `std` or `naive_mae`.
         """
         if stage == "fit":
-            card, data = self.data_card(), type(self.trainer.datamodule)  # type: ignore[attr-defined]  # set by Lightning
+            card, data = self.data_card(), type(self.trainer.datamodule)  # type: ignore[attr-defined]  # set dynamically
             for name in ("std", "naive_mae"):
                 if name not in card:
                     raise ValueError(
@@ -138,11 +138,11 @@ class Forecast(Task):
         metrics.update(
             len(target),
             loss=losses[self.output_name],
-            mse=means(errors.square()),
-            mae=means(errors),
-            mase=means(errors / self.naive_mae.to(errors)),
-            naive_mae=means(naive_errors),
-            naive_mase=means(naive_errors / self.naive_mae.to(errors)),
+            mse=sample_means(errors.square()),
+            mae=sample_means(errors),
+            mase=sample_means(errors / self.naive_mae.to(errors)),
+            naive_mae=sample_means(naive_errors),
+            naive_mase=sample_means(naive_errors / self.naive_mae.to(errors)),
         )
 
     def _errors(self, forecast: Tensor, target: Tensor) -> Tensor:
@@ -160,29 +160,29 @@ class Forecast(Task):
     def sample_errors(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean absolute scaled error (B,) of each forecast."""
         errors = self._errors(output, target)
-        return means(errors / self.naive_mae.to(errors))
+        return sample_means(errors / self.naive_mae.to(errors))
 
     def describe_samples(self, output: Tensor, target: Tensor, card: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the `mase` and `mae` of each forecast."""
-        scaled, errors = self.sample_errors(output, target), means(self._errors(output, target))
+        scaled, errors = self.sample_errors(output, target), sample_means(self._errors(output, target))
         return [{"mase": mase, "mae": mae} for mase, mae in zip(scaled.tolist(), errors.tolist(), strict=True)]
 
     def panels(self, inputs: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return curves (B, steps, 3) of each column: windows (B, T, F), what followed, and the forecast (B, H, F)."""
         history = inputs[:, -DRAWN_HORIZONS * self.horizon :].float()  # (B, T', F)
         gap = torch.full_like(history[:, :-1], torch.nan)
-        now = history[:, -1:]  # where all curves meet
+        last = history[:, -1:]  # where all curves meet
         after = torch.full_like(target, torch.nan, dtype=torch.float32)
         curves = [
             torch.cat(parts, dim=1)  # (B, T' + H, F)
-            for parts in ([history, after], [gap, now, target.float()], [gap, now, output.float()])
+            for parts in ([history, after], [gap, last, target.float()], [gap, last, output.float()])
         ]
         columns = torch.stack(curves, dim=3).unbind(dim=2)[:MAX_PANELS]  # (B, T' + H, 3) each
         name = self.output_name
-        return {name if len(columns) == 1 else f"{name} {place}": column for place, column in enumerate(columns, 1)}
+        return {name if len(columns) == 1 else f"{name} {index}": column for index, column in enumerate(columns, 1)}
 
 
-def means(values: Tensor) -> Tensor:
+def sample_means(values: Tensor) -> Tensor:
     """Return the mean (B,) of each sample's values (B, …)."""
     return values.flatten(1).mean(dim=1)
 

@@ -19,8 +19,8 @@ class CrossEntropy(nn.Module):
 
     Args:
         num_classes: size of the output.
-        weight: of each class; or "balanced": inversely proportional to its number of training images, with a mean of 1
-            over those images. Balanced weights are computed before training and saved in checkpoints.
+        weight: the weight of each class; or "balanced": inversely proportional to its number of training images, with
+            a mean of 1 over those images. Balanced weights are computed before training and saved in checkpoints.
         label_smoothing: share of a label that is spread over all classes (Szegedy et al. 2015, arXiv 1512.00567).
         ignore_index: label of samples that do not count.
 
@@ -65,12 +65,12 @@ class CrossEntropy(nn.Module):
         self.weight.copy_(torch.where(present, weight, 1.0))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss () of logits (B, num_classes, …) and labels (B, …)."""
+        """Return the mean loss () of logits (B, num_classes, …) and labels (B, …), or soft labels (B, num_classes)."""
         options: dict[str, Any] = {"ignore_index": self.ignore_index, "label_smoothing": self.label_smoothing}
         if self.weight is None:
             return F.cross_entropy(logits, labels, **options)
         total = F.cross_entropy(logits, labels, self.weight, reduction="sum", **options)
-        return total / (labels != self.ignore_index).sum()
+        return total / (len(labels) if labels.is_floating_point() else (labels != self.ignore_index).sum())
 
 
 class CrossEntropyAndDice(CrossEntropy):
@@ -81,8 +81,8 @@ class CrossEntropyAndDice(CrossEntropy):
 
     Args:
         num_classes: size of the output.
-        cross_entropy_weight: of the cross-entropy; 0 leaves the Dice loss alone.
-        dice_weight: of the Dice loss; 0 leaves the cross-entropy alone.
+        cross_entropy_weight: factor of the cross-entropy; 0 leaves the Dice loss alone.
+        dice_weight: factor of the Dice loss; 0 leaves the cross-entropy alone.
         options: see `CrossEntropy`.
 
     Raises:

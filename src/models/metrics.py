@@ -110,7 +110,7 @@ class LossAndBalancedAccuracy(LossAndAccuracy):
         return {**super().compute(), "balanced_acc": recalls.sum() / counts.count_nonzero()}
 
 
-class LossAndOverlap(Means):
+class SegmentationMetrics(Means):
     """Mean loss, pixel accuracy, and overlap of the predicted with the true masks, over all pixels of an epoch.
 
     Pixels whose label is not a class are ignored. A class without a true or a predicted pixel does not count in means.
@@ -119,7 +119,7 @@ class LossAndOverlap(Means):
         class_names: names of the classes, whose overlaps are reported one by one; none by default.
     """
 
-    pairs: Tensor
+    pairs: Tensor  # the confusion matrix; checkpoints of interrupted runs hold it by this name
 
     def __init__(self) -> None:
         super().__init__("loss")
@@ -129,11 +129,11 @@ class LossAndOverlap(Means):
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:  # type: ignore[override]  # per task
         """Add a batch: its mean loss (), logits (B, num_classes, H, W) and labels (B, H, W)."""
         super().update(len(labels), loss=loss)
-        self.pairs = self.pairs + pair_counts(logits, labels)
+        self.pairs = self.pairs + confusion_matrix(logits, labels)
 
     def compute(self) -> dict[str, Tensor]:
         """Return `loss`, `acc`, `miou` and `dice`; for each named class `iou/<name>` and `dice/<name>`."""
-        iou, dice = overlap(self.pairs)  # (num_classes,) each
+        iou, dice = iou_and_dice(self.pairs)  # (num_classes,) each
         acc = self.pairs.diagonal().sum() / self.pairs.sum()
         classes = list(enumerate(self.class_names))
         return {
@@ -144,8 +144,8 @@ class LossAndOverlap(Means):
         }
 
 
-def pair_counts(logits: Tensor, labels: Tensor) -> Tensor:
-    """Count pairs of true and predicted class (num_classes, num_classes), where rows are true classes.
+def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the confusion matrix (num_classes, num_classes); rows are true classes.
 
     Args:
         logits: (B, num_classes, …).
@@ -163,17 +163,18 @@ def are_classes(labels: Tensor, num_classes: int) -> Tensor:
     return (labels >= 0) & (labels < num_classes)
 
 
-def overlap(pairs: Tensor) -> tuple[Tensor, Tensor]:
+def iou_and_dice(confusion: Tensor) -> tuple[Tensor, Tensor]:
     """Return the intersection over union and the Dice coefficient of each class (num_classes,), NaN for absent ones.
 
     Args:
-        pairs: counts of true and predicted class (num_classes, num_classes).
+        confusion: the confusion matrix (num_classes, num_classes).
     """
-    common, total = pairs.diagonal(), pairs.sum(dim=0) + pairs.sum(dim=1)  # total counts common pixels twice
+    common = confusion.diagonal()
+    total = confusion.sum(dim=0) + confusion.sum(dim=1)  # counts common pixels twice
     return common / (total - common), 2 * common / total
 
 
-class MultiheadLossAndAccuracy(nn.ModuleDict):
+class MultiheadMetrics(nn.ModuleDict):
     """Metrics of each head and overall: the weighted sum of the losses and the mean of every other metric.
 
     Args:

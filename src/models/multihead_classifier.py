@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from src.models.classifier import Classifier
-from src.models.metrics import MultiheadLossAndAccuracy
+from src.models.metrics import MultiheadMetrics
 from src.models.task import Batch, Outputs
 
 
@@ -50,7 +50,7 @@ class MultiheadClassifier(Classifier):
 
     def make_metrics(self, stage: str) -> Any:
         """Create the metrics of a stage, per head and overall."""
-        return MultiheadLossAndAccuracy(self.loss_weights, lambda: super(MultiheadClassifier, self).make_metrics(stage))
+        return MultiheadMetrics(self.loss_weights, lambda: super(MultiheadClassifier, self).make_metrics(stage))
 
     def update_metrics(
         self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]

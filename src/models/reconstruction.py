@@ -23,7 +23,7 @@ class Reconstruction(Task):
     Args:
         args: see `Task`.
         noise_std: standard deviation of Gaussian noise in the input, in pixels from 0 to 1; the target has none.
-        mask_fraction: of the input's patches, replaced by the data's mean colour; the target is whole.
+        mask_fraction: fraction of the input's patches that are replaced by the data's mean colour; the target is whole.
         patch_size: height and width of such a patch; 1: single pixels.
         options: see `Task`.
 
@@ -51,7 +51,7 @@ class Reconstruction(Task):
             raise ValueError(f"mask_fraction={mask_fraction} must be at least 0 and below 1.")
         self.noise_std, self.mask_fraction, self.patch_size = noise_std, mask_fraction, patch_size
         self.corrupts = noise_std > 0 or mask_fraction > 0
-        # of the pixels (C, 1, 1), to undo the normalisation of the inputs; saved in checkpoints
+        # statistics of the pixels (C, 1, 1), to undo the normalisation of the inputs; saved in checkpoints
         channels = self.example_input_array.shape[1]  # type: ignore[union-attr]  # a tensor
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
@@ -64,7 +64,7 @@ class Reconstruction(Task):
         """
         super().setup(stage)
         if stage == "fit":
-            card, data = self.data_card(), type(self.trainer.datamodule)  # type: ignore[attr-defined]  # set by Lightning
+            card, data = self.data_card(), type(self.trainer.datamodule)  # type: ignore[attr-defined]  # set dynamically by Lightning
             if not {"mean", "std"} <= card.keys():
                 raise ValueError(
                     f"{type(self).__name__} needs mean and std in input_card(), which {data.__name__} does not give: "
@@ -74,7 +74,7 @@ class Reconstruction(Task):
                 buffer.copy_(torch.tensor(values).view(-1, 1, 1))
 
     def prepare(self, batch: Batch) -> Batch:
-        """Corrupt the images, if configured, and put the clean ones behind them."""
+        """Corrupt the images, if configured, and insert the clean images after them."""
         if not self.corrupts:
             return batch
         clean, *rest = batch

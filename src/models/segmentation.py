@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from src.models.classifier import Classifier
-from src.models.metrics import LossAndOverlap, are_classes, overlap, pair_counts
+from src.models.metrics import SegmentationMetrics, are_classes, confusion_matrix, iou_and_dice
 from src.models.task import Batch
 
 
@@ -24,7 +24,7 @@ class Segmentation(Classifier):
     output_name = "mask"
 
     def setup(self, stage: str) -> None:
-        """Name the classes of the test metrics, beside what every classifier sets up."""
+        """Name the classes of the test metrics, in addition to what every classifier sets up."""
         super().setup(stage)
         if card := self.data_card():
             self.test_metrics.class_names = self.output_card(card)[self.output_name]["names"]
@@ -43,9 +43,9 @@ class Segmentation(Classifier):
             )
         return {self.output_name: masks.long()}
 
-    def make_metrics(self, stage: str) -> LossAndOverlap:
+    def make_metrics(self, stage: str) -> SegmentationMetrics:
         """Create the metrics of a stage."""
-        return LossAndOverlap()
+        return SegmentationMetrics()
 
     def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Describe the output as a mask of named classes, with the colour of each.
@@ -71,16 +71,16 @@ class Segmentation(Classifier):
     def describe_samples(self, output: Tensor, target: Tensor, card: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the fraction of `wrong_pixels` of each image, and its mean intersection over union (`miou`)."""
         samples = zip(output.split(1), target.split(1), strict=True)
-        mious = [overlap(pair_counts(logits, mask))[0].nanmean().item() for logits, mask in samples]
+        mious = [iou_and_dice(confusion_matrix(logits, mask))[0].nanmean().item() for logits, mask in samples]
         errors = self.sample_errors(output, target).tolist()
         return [{"wrong_pixels": error, "miou": miou} for error, miou in zip(errors, mious, strict=True)]
 
-    def caption(self, facts: Mapping[str, Any]) -> str:
+    def caption(self, description: Mapping[str, Any]) -> str:
         """Caption an image with its fraction of wrong pixels."""
-        return f"{facts['wrong_pixels']:.1%} wrong"
+        return f"{description['wrong_pixels']:.1%} wrong"
 
     def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Leave the samples without captions: their masks are shown beside them."""
+        """Leave the samples without captions: their masks are shown next to them."""
         return [""] * len(targets[self.output_name])
 
     def target_panels(self, images: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:

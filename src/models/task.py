@@ -51,7 +51,7 @@ class Task(L.LightningModule, ABC):
         ValueError: `mode` or `compile` has another value.
     """
 
-    output_name = "output"  # of a net that returns one tensor
+    output_name = "output"  # name of the output of a net that returns one tensor
     baseline: str | None = None  # a metric to compare the score with, such as that of a simple rule on the same data
 
     def __init__(
@@ -82,7 +82,7 @@ class Task(L.LightningModule, ABC):
     def targets(self, batch: Batch) -> dict[str, Tensor]:
         """Return the target (B, …) of each output that has one for a prepared batch, in the order of the outputs.
 
-        After them may come what else metrics need, under other names, such as a forecast to compare with.
+        Further entries may hold what metrics need, such as a naive forecast.
         """
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Task(L.LightningModule, ABC):
     def prepare(self, batch: Batch) -> Batch:
         """Turn a batch of the data into inputs and targets: noise added, images rotated; by default unchanged.
 
-        The batch may lie on another device than the net: samples that are kept for pictures are on the CPU. In training
+        The batch may be on another device than the net: samples that are kept for pictures are on the CPU. In training
         (`self.training`) it may draw from torch's global generator, whose state is checkpointed. In evaluation what
         becomes of an image must depend on that image alone, because images are batched differently for metrics,
         pictures and exports.
@@ -130,33 +130,38 @@ class Task(L.LightningModule, ABC):
         metrics.update(losses[name], output, targets[name])
 
     def example_targets(self, outputs: Outputs) -> Tensor:
-        """Make targets (B, …) for outputs of these shapes, to time steps with; here labels of 0."""
+        """Make dummy targets (B, …) with the shapes of these outputs, to time training steps.
+
+        Labels of 0 by default.
+        """
         return torch.zeros(len(next(iter(outputs.values()))), dtype=torch.long)
 
     def describe_samples(self, output: Tensor, target: Tensor, card: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Describe the result of each sample of one output in plain values; `card` describes the output."""
         return [{"error": error} for error in self.sample_errors(output, target).tolist()]
 
-    def caption(self, facts: Mapping[str, Any]) -> str:
+    def caption(self, description: Mapping[str, Any]) -> str:
         """Turn the description of one sample into a short caption for its picture."""
-        return "  ".join(f"{name} {value:.4g}" for name, value in facts.items())
+        return "  ".join(f"{name} {value:.4g}" for name, value in description.items())
 
     def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Caption each sample with its target; empty here, since not every target can be put into words."""
         return [""] * len(next(iter(targets.values())))
 
     def target_panels(self, inputs: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what shows training samples, by name, in the form of `panels`."""
+        """Return the panels that show training samples, by name; see `panels`."""
         return {"input": inputs}
 
     def panels(self, inputs: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return what shows the result of each sample of one output, by name: images (B, C, H, W), series (B, T, F) or
-        tokens (B, T), of which pictures are made; up to 4 features are drawn as curves, without what is nan.
+        """Return the panels that show each sample's result, by name.
+
+        They are images (B, C, H, W), series (B, T, F) or tokens (B, T). Series are drawn as curves of up to 4 features;
+        NaN is skipped.
         """
         return {"input": inputs}
 
     def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Count pairs of true and predicted class (num_classes, num_classes); None without classes."""
+        """Return the confusion matrix (num_classes, num_classes), rows are true classes; None without classes."""
         return None
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -198,16 +203,16 @@ class Task(L.LightningModule, ABC):
 
     def card(self, input_card: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a program needs to use the trained net: its preprocessing, outputs and score."""
-        facts = {key: value for key, value in input_card.items() if key != "heads"}
-        return {**facts, "outputs": self.output_card(input_card), "score": self.score}
+        inputs = {key: value for key, value in input_card.items() if key != "heads"}
+        return {**inputs, "outputs": self.output_card(input_card), "score": self.score}
 
     def example_batch(self, batch_size: int) -> Batch:
         """Make a batch of noise to time train steps with: inputs (B, …) and matching targets."""
         assert isinstance(self.example_input_array, Tensor)
         inputs = noise_inputs(batch_size, self.example_input_array.shape[1:])
         outputs = self.example_outputs()
-        shaped = {name: output[:1].expand(batch_size, *output.shape[1:]) for name, output in outputs.items()}
-        return inputs, self.example_targets(shaped)
+        expanded = {name: output[:1].expand(batch_size, *output.shape[1:]) for name, output in outputs.items()}
+        return inputs, self.example_targets(expanded)
 
     def example_outputs(self) -> Outputs:
         """Return what the net makes of `example_input_array`, for the shapes of its outputs."""
@@ -220,9 +225,16 @@ class Task(L.LightningModule, ABC):
         self.net.train(training)
         return outputs
 
+    def finished_fraction(self) -> float:
+        """Return the fraction of the epochs that are finished; 0 without a limit, or without a trainer."""
+        epochs = self.trainer.max_epochs if self._trainer else None
+        return self.current_epoch / epochs if epochs and epochs > 0 else 0.0
+
     def data_card(self) -> dict[str, Any]:
         """Return the description of the trainer's data; empty where there is none."""
-        datamodule: Any = self._trainer and self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        if self._trainer is None:
+            return {}
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
         return datamodule.input_card() if isinstance(datamodule, DescribesInputs) else {}
 
     def setup(self, stage: str) -> None:
@@ -250,10 +262,27 @@ class Task(L.LightningModule, ABC):
         self.update_metrics(metrics, {name: loss.detach() for name, loss in losses.items()}, detached, targets)
         return self.total_loss(losses), outputs
 
+    def check_prepared_alone(self, batch: Batch) -> None:
+        """Check that `prepare` makes the same of a sample in evaluation whether it is in a batch or alone.
+
+        Raises:
+            ValueError: it does not, so that metrics, pictures and exports would disagree.
+        """
+        prepared = self.prepare(batch)
+        if prepared is batch:
+            return
+        for row in range(min(len(batch[0]), 8)):
+            alone = self.prepare([part[row : row + 1] for part in batch])
+            if not all(torch.allclose(one[0], many[row]) for one, many in zip(alone, prepared, strict=True)):
+                raise ValueError(
+                    f"{type(self).__name__}.prepare makes something else of an image each time, or alone than in "
+                    "a batch: in evaluation, what it draws must follow from the image; see docs/extend.md."
+                )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, and log it every `log_every_n_steps`."""
         loss, _ = self.step(batch, self.train_metrics)
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set dynamically by Lightning
         if every and (self.trainer.global_step + 1) % every == 0:  # each call costs as much as a layer of a small net
             self.log("train/loss_step", loss)
         return loss
@@ -263,10 +292,14 @@ class Task(L.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation metrics."""
+        if batch_idx == 0:
+            self.check_prepared_alone(batch)
         self.step(batch, self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Add a batch to the test metrics, and return its outputs for callbacks."""
+        if batch_idx == 0:
+            self.check_prepared_alone(batch)
         return self.step(batch, self.test_metrics)[1]
 
     def on_train_epoch_end(self) -> None:
@@ -335,7 +368,6 @@ class Task(L.LightningModule, ABC):
         steps_per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
         schedule = self._scheduler(optimizer, total_steps=int(total_steps), steps_per_epoch=steps_per_epoch)
         if "monitor" in schedule:  # a metric that exists only after validation
-            schedule["frequency"] = (
-                self.trainer.check_val_every_n_epoch or 1
-            )  # null: validation is scheduled by batches
+            # null: validation is scheduled by batches
+            schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -19,7 +19,7 @@ from src.config.paths import CONFIGS
 
 LOSSES = ("train/loss", "val/loss")
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]  # of WSGI
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]  # a WSGI application
 
 
 def pinned_tags(tasks: Path = CONFIGS / "model" / "task") -> list[str]:

@@ -47,12 +47,12 @@ class Comparison:
 
     @property
     def runs(self) -> list[Run]:
-        """The runs of all configurations."""
+        """Return the runs of all configurations."""
         return [run for configuration in self.configurations for run in configuration.runs]
 
     @property
     def best_run(self) -> Run | None:
-        """The best run of the best configuration; None if it has no metric."""
+        """Return the best run of the best configuration; None if it has no metric."""
         choose = min if self.minimised else max
         runs = self.configurations[0].finished_runs(self.metric)
         return choose(runs, key=lambda run: run.metrics[self.metric], default=None)

@@ -33,9 +33,9 @@ COST_CHARTS: list[tuple[str, str, formats.Formatter]] = [  # metric, label of th
     ("train_seconds", "training time", formats.format_seconds),
     ("latency_ms", "latency of one image", formats.format_milliseconds),
 ]
-MAX_ROWS = 50  # of a table; the page shows the rest on request or in a search
+MAX_ROWS = 50  # rows of a table; the page shows the rest on request or in a search
 MAX_TEST_REPORTS = 12  # shown of each comparison, those of the best runs
-MAX_SEEDS = 10  # of a configuration, whose curves are drawn
+MAX_SEEDS = 10  # seeds of a configuration, whose curves are drawn
 MAX_ERROR = 500  # characters of an error
 
 

@@ -10,7 +10,7 @@ from src.run.scores import MODES
 from src.run.status import STATUSES
 from src.system import safe_files
 
-MAX_BYTES = 1024**2  # of a file, but for test reports, which hold pictures
+MAX_BYTES = 1024**2  # size of a file, but for test reports, which hold pictures
 MAX_PICTURE = 500_000  # characters of the picture of a mistake
 # the keys read from each file, with the type of their values or the values allowed, the default first
 KINDS: dict[str, dict[str, type | tuple[str | None, ...]]] = {

@@ -38,7 +38,7 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """All but the seed that tells this run from others: config groups and overridden values by their keys."""
+        """Return what tells this run from others, except the seed: config groups and overridden values by key."""
         choices = part(self.record, "choices")
         settings = {group: str(choices[group]) for group in GROUPS if group in choices}
         for override in self.overrides:
@@ -49,32 +49,32 @@ class Run:
 
     @property
     def seed(self) -> int | None:
-        """The seed it ran with."""
+        """Return the seed it ran with."""
         return self.record.get("seed")
 
     @property
     def score(self) -> Score:
-        """The metric that says how good its model is."""
+        """Return the metric that says how good its model is."""
         return Score.of(self.record)
 
     @property
     def task(self) -> str:
-        """The class of its task."""
+        """Return the class of its task."""
         return self.record.get("task") or FORMER_TASK
 
     @cached_property
     def error(self) -> str | None:
-        """The sentence it failed with."""
+        """Return the sentence it failed with."""
         return self.job.get("error") or (run_files.read_error(self.folder) if self.status == FAILED else None)
 
     @property
     def epochs(self) -> int | None:
-        """How many epochs it has trained so far."""
+        """Return how many epochs it has trained so far."""
         return int(self.metrics["epochs"]) if "epochs" in self.metrics else self.job.get("epoch")
 
     @cached_property
     def heads(self) -> dict[str, dict[str, Any]]:
-        """The confusion matrix and worst mistakes of each output head."""
+        """Return the confusion matrix and worst mistakes of each output head."""
         return run_files.read_heads(self.folder)
 
 

@@ -47,7 +47,7 @@ class Configuration:
 
     @property
     def statuses(self) -> Counter[str]:
-        """How many of its runs have each status."""
+        """Return how many of its runs have each status."""
         return Counter(run.status for run in self.runs)
 
 

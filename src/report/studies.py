@@ -17,7 +17,7 @@ from src.system.json_files import part
 if TYPE_CHECKING:
     import optuna
 
-MAX_BYTES = 500_000_000  # of a storage
+MAX_BYTES = 500_000_000  # size of a storage
 MIN_TRIALS = 8  # for importances to be computed at all
 RELIABLE_TRIALS = 50  # PED-ANOVA looks at the best tenth, and needs 5 trials there
 
@@ -29,15 +29,15 @@ class StudyReport:
     name: str
     problem: str | None = None  # why nothing else is known
     objectives: list[str] = field(default_factory=list)
-    minimised: list[bool] = field(default_factory=list)  # for each objective
+    minimised: list[bool] = field(default_factory=list)  # by objective
     trials: list[tuple[int, list[float], bool]] = field(default_factory=list)  # number, values, whether it was pruned
-    importances: list[dict[str, float] | str] = field(default_factory=list)  # for each objective, or why it has none
+    importances: list[dict[str, float] | str] = field(default_factory=list)  # by objective, or why it has none
     unrated: list[str] = field(default_factory=list)  # parameters that not all trials have
     completed: int = 0  # trials that the importances are computed from
 
     @property
     def is_rough(self) -> bool:
-        """Whether there are too few trials for the importances to be reliable."""
+        """Return whether there are too few trials for the importances to be reliable."""
         return self.completed < RELIABLE_TRIALS and any(isinstance(shares, dict) for shares in self.importances)
 
 
@@ -85,7 +85,7 @@ def locate_storage(storage: str, sweep: Path) -> str:
     """Return where a study's storage is: where it was recorded, or in the folder of a sweep that was moved.
 
     Raises:
-        FileNotFoundError: the file is in neither place. Opening it would create an empty one.
+        FileNotFoundError: there is no such file. Opening it would create an empty one.
         ValueError: it is not a file.
     """
     path = Path(storage.removeprefix(SQLITE))

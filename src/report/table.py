@@ -18,7 +18,7 @@ from src.run.status import FINISHED
 from src.system.json_files import write_whole
 from src.system.safe_files import printable
 
-MAX_ROWS = 40  # of a table in the terminal
+MAX_ROWS = 40  # rows of a table in the terminal
 
 
 def print_tables(console: Console, comparisons: Sequence[Comparison], damaged: Sequence[str]) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from src.run.checkpoints import read_checkpoint, read_version
+from src.run.checkpoints import read_cached, read_checkpoint
 from src.run.file_names import LAST, PREVIOUS
 from src.system.json_files import replacing
 from src.system.wording import first_line
 
-SUFFIX = ".ckpt"  # of all checkpoints that Lightning writes
-PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of ModelCheckpoint
+SUFFIX = ".ckpt"  # Lightning gives it to all checkpoints
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # entries of ModelCheckpoint's state
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -39,7 +39,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
                 if target.name == LAST and target.is_file():
                     target.replace(target.with_name(PREVIOUS))
-            for stale in target.parent.glob(f".{target.name}.*.tmp"):  # of a process that was killed while writing
+            for stale in target.parent.glob(f".{target.name}.*.tmp"):  # left by a process that was killed while writing
                 stale.unlink(missing_ok=True)
             flush_folder(target.parent)
         except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as a RuntimeError
@@ -51,11 +51,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Raises:
             ValueError: it names files other than checkpoints, which Lightning would load or delete.
         """
-        checkpoint = copy.deepcopy(
-            read_checkpoint(Path(path))
-        )  # it is memory-mapped, and optimizers modify it in place
-        read_version.cache_clear()
-        localise_paths(checkpoint, Path(path))
+        # it is memory-mapped, and optimizers modify it in place
+        checkpoint = copy.deepcopy(read_checkpoint(Path(path)))
+        read_cached.cache_clear()
+        rebase_paths(checkpoint, Path(path))
         return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -63,7 +62,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def localise_paths(checkpoint: dict[str, Any], path: Path) -> None:
+def rebase_paths(checkpoint: dict[str, Any], path: Path) -> None:
     """Make the paths in ModelCheckpoint's state point into the checkpoint's folder, which may have been moved.
 
     Raises:
@@ -71,7 +70,7 @@ def localise_paths(checkpoint: dict[str, Any], path: Path) -> None:
     """
     folder = os.path.realpath(path.parent)  # as ModelCheckpoint stores it
 
-    def localise(text: str) -> str:
+    def rebase(text: str) -> str:
         if text and not text.endswith(SUFFIX):
             raise ValueError(f"it names {text} as a checkpoint")
         return str(Path(folder, Path(text).name)) if text else ""
@@ -80,8 +79,8 @@ def localise_paths(checkpoint: dict[str, Any], path: Path) -> None:
         for state in checkpoint.get("callbacks", {}).values():
             if isinstance(state, dict) and "best_model_path" in state:
                 state["dirpath"] = folder
-                state |= {key: localise(state[key]) for key in PATHS}
-                state["best_k_models"] = {localise(text): score for text, score in state["best_k_models"].items()}
+                state |= {key: rebase(state[key]) for key in PATHS}
+                state["best_k_models"] = {rebase(text): score for text, score in state["best_k_models"].items()}
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is refused: the state of its ModelCheckpoint is damaged ({error}).") from error
 

@@ -47,7 +47,7 @@ def check_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> N
             if isinstance(value, Tensor):
                 shape = value.shape if name in COUNTERS or not exact else parameter.shape
                 if name in COUNTERS and value.numel() != 1:
-                    raise optimizer_state_error(f"{where} has {value.numel()} elements in place of one")
+                    raise optimizer_state_error(f"{where} has {value.numel()} elements instead of one")
                 if fault := tensor_mismatch(value, shape, torch.float32 if name in COUNTERS else parameter.dtype):
                     raise optimizer_state_error(f"{where} {fault}")
                 if not is_dense(value):
@@ -74,7 +74,7 @@ def check_options(theirs: Any, ours: Mapping[str, Any]) -> None:
 
 
 def tensor_mismatch(value: Any, shape: torch.Size, dtype: torch.dtype) -> str | None:
-    """Return how a value differs from a tensor of the given shape and number kind; None if it does not.
+    """Return how a value differs from a tensor of the given shape and dtype kind; None if it does not.
 
     The precision may differ: float16 matches float32.
     """
@@ -82,10 +82,10 @@ def tensor_mismatch(value: Any, shape: torch.Size, dtype: torch.dtype) -> str | 
         return f"is {kind_of(value)}"
     if fault := tensor_fault(value):
         return fault
-    if (kind := number_kind(value.dtype)) != (expected := number_kind(dtype)):
-        return f"holds {kind} in place of {expected}"
+    if (kind := dtype_kind(value.dtype)) != (expected := dtype_kind(dtype)):
+        return f"holds {kind} instead of {expected}"
     if value.shape != shape:
-        return f"has the shape {tuple(value.shape)} in place of {tuple(shape)}"
+        return f"has the shape {tuple(value.shape)} instead of {tuple(shape)}"
     return None
 
 
@@ -97,10 +97,10 @@ def entry_fault(name: Any, value: Any) -> str | None:
 
 
 def shape_and_kind(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Describe the shape of each tensor, and its number kind unless that is floats."""
+    """Describe the shape of each tensor, and its dtype kind unless that is floats."""
 
     def describe(value: Tensor) -> str:
-        kind = number_kind(value.dtype)
+        kind = dtype_kind(value.dtype)
         return str(tuple(value.shape)) if kind == "floats" else f"{tuple(value.shape)} of {kind}"
 
     return {name: describe(value) for name, value in weights.items()}
@@ -116,7 +116,7 @@ def tensor_fault(value: Tensor) -> str | None:
 
 
 def is_dense(value: Tensor) -> bool:
-    """Return whether a tensor's elements lie in memory without gaps or overlaps, in any order of its dimensions."""
+    """Return whether a tensor's elements are in memory without gaps or overlaps, in any order of its dimensions."""
     expected = 1
     for stride, size in sorted(zip(value.stride(), value.shape, strict=True)):
         if size == 0:
@@ -128,7 +128,7 @@ def is_dense(value: Tensor) -> bool:
     return bool(end <= value.untyped_storage().nbytes())
 
 
-def number_kind(dtype: torch.dtype) -> str:
+def dtype_kind(dtype: torch.dtype) -> str:
     """Name the kind of numbers of a dtype."""
     return "complex numbers" if dtype.is_complex else "floats" if dtype.is_floating_point else "integers"
 
@@ -142,5 +142,5 @@ def optimizer_state_error(fault: str) -> ValueError:
     """Create the error for an optimizer state that cannot be loaded."""
     return ValueError(
         f"The optimizer's state in the checkpoint does not match this run: {fault}; to load only its weights, use "
-        "init_from=….ckpt in place of resume= and ckpt_path=."
+        "init_from=….ckpt instead of resume= and ckpt_path=."
     )

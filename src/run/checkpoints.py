@@ -41,35 +41,35 @@ def recorded_best(ckpt_path: Path) -> Path:
     return best
 
 
-def check_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
+def check_training_left(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
     """Check that a run continued from the checkpoint of another has something left to train.
 
     Args:
         ckpt_path: the checkpoint.
-        max_epochs: of the trainer; -1 or None: no limit.
-        max_steps: of the trainer; -1: no limit.
+        max_epochs: the trainer's limit; -1 or None: no limit.
+        max_steps: the trainer's limit; -1: no limit.
 
     Raises:
         ValueError: training is complete, or the file holds only weights.
     """
     checkpoint = read_checkpoint(ckpt_path)
-    if "loops" not in checkpoint:  # of Trainer.save_checkpoint(weights_only=True)
+    if "loops" not in checkpoint:  # written by Trainer.save_checkpoint(weights_only=True)
         raise ValueError(
             f"ckpt_path={ckpt_path} holds no training state, only weights: start a new run with init_from={ckpt_path}."
         )
-    done, why, way_out = progress_of(checkpoint, max_epochs, max_steps)
+    progress, why, advice = progress_of(checkpoint, max_epochs, max_steps)
     if why:
         raise ValueError(
-            f"ckpt_path={ckpt_path} has been trained for {done}, and nothing is left to train ({why}): "
-            f"{way_out}start anew from its weights with init_from={ckpt_path}."
+            f"ckpt_path={ckpt_path} has been trained for {progress}, and nothing is left to train ({why}): "
+            f"{advice}start a new run from its weights with init_from={ckpt_path}."
         )
 
 
 def log_if_finished(ckpt_path: Path, max_epochs: int | None, max_steps: int) -> None:
-    """Log that a resumed run is already finished, if it is; see `check_left`."""
-    done, why, _ = progress_of(read_checkpoint(ckpt_path), max_epochs, max_steps)
+    """Log that a resumed run is already finished, if it is; see `check_training_left`."""
+    progress, why, _ = progress_of(read_checkpoint(ckpt_path), max_epochs, max_steps)
     if why:
-        log.info("This run has finished already, after %s (%s): nothing is left to train.", done, why)
+        log.info("This run has finished already, after %s (%s): nothing is left to train.", progress, why)
 
 
 def progress_of(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: int) -> tuple[str, str, str]:
@@ -77,12 +77,12 @@ def progress_of(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: i
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     steps = checkpoint["global_step"]
     limits = {"trainer.max_epochs": (max_epochs, epochs), "trainer.max_steps": (max_steps, steps)}
-    reached = {key: limit for key, (limit, done) in limits.items() if limit is not None and 0 <= limit <= done}
+    reached = {key: limit for key, (limit, count) in limits.items() if limit is not None and 0 <= limit <= count}
     why = ", ".join(f"{key}={limit}" for key, limit in reached.items())
     if not reached and checkpoint.get(RESUME_KEY, {}).get("should_stop"):
         why = "its run was stopped early"
-    done = f"{counted(epochs, 'epoch')} and {counted(steps, 'step')}"
-    return done, why, f"raise {' and '.join(reached)}, or " if reached else ""
+    progress = f"{counted(epochs, 'epoch')} and {counted(steps, 'step')}"
+    return progress, why, f"raise {' and '.join(reached)}, or " if reached else ""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -97,18 +97,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         status = path.stat()
     except OSError as error:
         raise unreadable(path, error) from error
-    return read_version(path, status.st_ino, status.st_mtime_ns, status.st_size)
+    return read_cached(path, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=1)
-def read_version(path: Path, *version: int) -> dict[str, Any]:
+def read_cached(path: Path, *version: int) -> dict[str, Any]:
     """Read a checkpoint; the cache key holds the inode, time and size of the file."""
     import torch
 
     try:
         with zipfile.ZipFile(path) as archive:  # a checkpoint is a zip archive with a checksum per tensor
             if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:  # torch compresses nothing
-                raise zipfile.BadZipFile("it would unpack to more than it is")
+                raise zipfile.BadZipFile("its contents are larger than the file")
             damaged = archive.testzip()
         if damaged:
             raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
@@ -132,7 +132,7 @@ def unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
-    """Read a checkpoint and check that its parameters have the names, shapes and number kinds of the model's.
+    """Read a checkpoint and check that its parameters have the names, shapes and dtype kinds of the model's.
 
     Raises:
         ValueError: gives the number of differences and the first ones.
@@ -150,7 +150,7 @@ def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:
     if different:
         first, count = "; ".join(different[:3]), len({*ours, *theirs})
         raise ValueError(
-            f"{ckpt_path} is of another architecture: {len(different)} of {counted(count, 'tensor')} differ ({first}"
+            f"{ckpt_path} does not match the model: {len(different)} of {counted(count, 'tensor')} differ ({first}"
             f"{'; …' if len(different) > 3 else ''}). Omit model=… when naming a run (its own net is used), "
             f"or start training from the matching weights: init_from={ckpt_path}"
         )

@@ -10,26 +10,26 @@ from src.system.safe_files import printable
 log = logging.getLogger(__name__)
 
 ENVIRONMENT = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "threads", "processes")
+ABSENT = "not there"  # stands for a missing value, also in `run.json`
 
 
 def log_differences(config: dict[str, Any], run: Run, record: dict[str, Any]) -> None:
     """Log the differences from a recorded run: configuration, code, packages, processor, threads, data.
 
     Args:
-        config: of this run, as plain dicts and lists.
-        run: the recorded one.
+        config: the configuration of this run, as plain dicts and lists.
+        run: the recorded run.
         record: the `run.json` of this run.
     """
-    lines = [f"  {key}: {recorded} -> {current}" for key, (recorded, current) in differences(config, run).items()]
+    lines = [difference_line(key, *pair) for key, pair in differences(config, run).items()]
     if config.get("reproduce"):  # a reproduction uses the final values from its first step on
-        lines += [
-            f"  {key}: {first}, until it was resumed -> {last}" for key, (first, last) in changed(run.record).items()
-        ]
-    before, now = flat(run.record), flat(record)
+        resumed = changed(run.record)
+        lines += [f"{difference_line(key, *pair)} (changed on resume)" for key, pair in resumed.items()]
+    before, now = flatten(run.record), flatten(record)
     for key in sorted({*before, *now}):
         compared = key in ENVIRONMENT or key.startswith(("packages.", "data."))
         if compared and before.get(key) != now.get(key):
-            lines.append(f"  {key}: {before.get(key, 'not there')} -> {now.get(key, 'not there')}")
+            lines.append(difference_line(key, before.get(key, ABSENT), now.get(key, ABSENT)))
     if lines:
         log.warning("Different from %s:\n%s", run.folder, "\n".join(map(printable, lines)))
     else:
@@ -39,12 +39,18 @@ def log_differences(config: dict[str, Any], run: Run, record: dict[str, Any]) ->
 def differences(config: dict[str, Any], run: Run) -> dict[str, tuple[Any, Any]]:
     """Return the values that differ from a recorded run's configuration: (recorded, current), by dotted key."""
     recorded = run.stored_config
-    before, after = relative(recorded), relative(config)
+    before, after = flatten_without_run_dir(recorded), flatten_without_run_dir(config)
     volatile = [*VOLATILE, "sweep", "data.download"]
     if config.get("resume") or recorded.get("resume"):  # it starts from its own checkpoint
         volatile.append("ckpt_path")
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in volatile]
-    return {key: (before.get(key, "not there"), after.get(key, "not there")) for key in keys}
+    return {key: (before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys}
+
+
+def difference_line(key: str, before: Any, after: Any) -> str:
+    """Format a difference for the log."""
+    before, after = ("absent" if value == ABSENT else value for value in (before, after))
+    return f"  {key}: {before} -> {after}"
 
 
 def changed(record: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -59,22 +65,22 @@ def changed(record: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     return {key: (first, last) for key, (first, last) in values.items() if first != last}
 
 
-def relative(config: dict[str, Any]) -> dict[str, Any]:
+def flatten_without_run_dir(config: dict[str, Any]) -> dict[str, Any]:
     """Flatten a configuration, with a placeholder for the run's own folder in paths."""
     paths = config.get("paths")
     folder = str(paths.get("output_dir")) if isinstance(paths, dict) else ""
-    values = flat(config)
+    values = flatten(config)
     if not folder:
         return values
     return {key: value.replace(folder, "<run>") if isinstance(value, str) else value for key, value in values.items()}
 
 
-def flat(node: Any, key: str = "") -> dict[str, Any]:
+def flatten(node: Any, key: str = "") -> dict[str, Any]:
     """Flatten nested dicts to dotted keys."""
     if not isinstance(node, dict):
         return {key: node}
     return {
         name: value
         for child, content in node.items()
-        for name, value in flat(content, f"{key}.{child}" if key else str(child)).items()
+        for name, value in flatten(content, f"{key}.{child}" if key else str(child)).items()
     }

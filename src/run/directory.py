@@ -86,7 +86,7 @@ def check_unused(folder: Path) -> None:
     """Check that a folder given for a new run contains none; a job of a sweep continues in its own folder.
 
     Raises:
-        ValueError: it contains a run, or a link in place of the lock.
+        ValueError: it contains a run, or a link instead of the lock.
     """
     if (folder / JOB).is_file():
         return
@@ -135,7 +135,7 @@ def with_folder(cfg: DictConfig) -> DictConfig:
         return cfg
     cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
-        cfg.pop("hydra", None)  # of return_hydra_config=True, which is not part of the run
+        cfg.pop("hydra", None)  # added by return_hydra_config=True, which is not part of the run
     if needs_folder:
         program_defaults: Any = OmegaConf.to_container(OmegaConf.load(CONFIGS / "hydra" / "default.yaml"))
         cfg.paths.output_dir = program_defaults["run"]["dir"]

@@ -30,12 +30,12 @@ from torch.utils.tensorboard import SummaryWriter
 from src.run.scores import metrics_of
 
 FIELDS = {DATA_TYPE_BOOL: "bool_value", DATA_TYPE_FLOAT64: "number_value", DATA_TYPE_STRING: "string_value"}
-OWN_FILES = ".hparams"  # suffix of event files that hold only HParams data
+EVENT_FILE_SUFFIX = ".hparams"  # names event files that hold only HParams data
 LEARNING_RATE = "model.optimizer.lr"
-COMPARED_BY = ("val/loss", "params", "test/loss", "epoch_seconds", "images_per_second")  # after the scores
+SHOWN_METRICS = ("val/loss", "params", "test/loss", "epoch_seconds", "images_per_second")  # after the scores
 # Other metrics are shown by the last value of their curve. A summary value must not be added to a curve at an earlier
 # step, because TensorBoard would treat that as a restart and drop the curve.
-OWN_TAGS = {
+SUMMARY_TAGS = {
     "params": "params",
     "epoch_seconds": "median/epoch_seconds",
     "images_per_second": "median/images_per_second",
@@ -52,22 +52,22 @@ def log_hyperparameters(
     """Write a run's hyperparameters and metrics, replacing those from before it was resumed.
 
     Args:
-        logger: of the run.
+        logger: the logger of the run.
         values: hyperparameters by dotted name.
-        metrics: of the run; those of `COMPARED_BY` are shown after the scores.
+        metrics: the metrics of the run; those of `SHOWN_METRICS` are shown after the scores.
         scores: names of the metrics that models are compared by.
         step: the optimizer step at the end of the run.
     """
     (Path(logger.log_dir) / logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)  # Lightning would keep the old file
     logger.log_hyperparams(dict(values))  # for hparams.yaml; without metrics Lightning writes no events
-    shown = [*(name for score in scores for name in metrics_of(score)), *COMPARED_BY]
-    own_tags = OWN_TAGS | {name: name for name in shown if name.endswith("_best")}
-    for name, tag in own_tags.items():
+    shown = [*(name for score in scores for name in metrics_of(score)), *SHOWN_METRICS]
+    summary_tags = SUMMARY_TAGS | {name: name for name in shown if name.endswith("_best")}
+    for name, tag in summary_tags.items():
         if name in metrics:
             logger.experiment.add_scalar(tag, metrics[name], step)
     # TensorBoard reads the columns of all runs from any one of them, so each run lists all metrics; the first five are
     # ticked
-    tags = {name: own_tags.get(name, name) for name in shown}
+    tags = {name: summary_tags.get(name, name) for name in shown}
     columns = [MetricInfo(name=MetricName(tag=tag), display_name=name) for name, tag in tags.items()]
     first = {LEARNING_RATE, *overridden_keys()}
     infos = [HParamInfo(name=name, type=data_type(value), differs=name in first) for name, value in values.items()]
@@ -81,9 +81,9 @@ def log_hyperparameters(
     }
     logger.experiment.flush()  # TensorBoard reads the files one after another
     folder = Path(logger.log_dir)
-    for former in folder.glob(f"*{OWN_FILES}"):  # TensorBoard uses the first row that it finds
+    for former in folder.glob(f"*{EVENT_FILE_SUFFIX}"):  # TensorBoard uses the first row that it finds
         former.unlink()
-    with SummaryWriter(logger.log_dir, filename_suffix=OWN_FILES) as writer:
+    with SummaryWriter(logger.log_dir, filename_suffix=EVENT_FILE_SUFFIX) as writer:
         for tag, message in messages.items():
             content = Summary.Value(tag=tag, metadata=create_summary_metadata(message))
             writer._get_file_writer().add_summary(Summary(value=[content]))

@@ -1,4 +1,4 @@
-"""From configuration to objects."""
+"""Build the objects of a run from its configuration."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ from src.run.checkpoint_tensors import CheckedOptimizers
 from src.run.checkpoints import check_fits
 from src.run.known_metrics import KnownMetrics
 from src.run.lean_steps import NoProfiler, skip_noop_work
-from src.run.outputs import check_outputs, keep_tables
+from src.run.outputs import check_outputs, set_aside_csv_logs
 from src.run.published_weights import without_weights
 from src.run.record import RunRecord
 from src.run.reuse import reusable
@@ -47,8 +47,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
 
     Args:
         cfg: the configuration.
-        ckpt_path: of the checkpoint to be loaded.
-        own_callbacks: of the program, beside those of the configuration.
+        ckpt_path: path of the checkpoint to be loaded.
+        own_callbacks: callbacks of the program, in addition to those of the configuration.
 
     Returns:
         `cfg`, `datamodule`, `model`, `callbacks`, `logger`, `trainer`, and `record`, the callback that keeps the run's
@@ -77,8 +77,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
     if not loggers or cfg.trainer.get("fast_dev_run"):  # LearningRateMonitor raises without a logger
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     check_outputs(cfg, loggers)
-    keep_tables(loggers)
-    # where a group was left out on purpose, Lightning would put its own in its place
+    set_aside_csv_logs(loggers)
+    # where a group was left out on purpose, Lightning would use its own instead
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     options: dict[str, Any] = {
         key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)
@@ -121,8 +121,8 @@ def load_model(ckpt_path: str | Path, allowed_targets: Sequence[str] = ()) -> An
     """Rebuild the model of a checkpoint of this project from the file alone, with its weights, to be used.
 
     Args:
-        ckpt_path: of the checkpoint.
-        allowed_targets: packages whose classes it may use beside this project's, for code that you trust.
+        ckpt_path: path of the checkpoint.
+        allowed_targets: packages whose classes it may use besides this project's, for code that you trust.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -138,7 +138,7 @@ def check_device(accelerator: str) -> None:
     """Check that there is a device to train on.
 
     Raises:
-        ValueError: there is none of the kind that is named, or no such kind.
+        ValueError: this machine has no such device, or there is no such kind of device.
     """
     kinds = {name: [AcceleratorRegistry[name]["accelerator"]] for name in AcceleratorRegistry.available_accelerators()}
     kinds |= {"auto": [CPUAccelerator], "gpu": [CUDAAccelerator, MPSAccelerator]}
@@ -146,7 +146,7 @@ def check_device(accelerator: str) -> None:
         raise ValueError(f"There is no trainer.accelerator={accelerator}.{suggest(accelerator, sorted(kinds))}")
     if not any(kind.is_available() for kind in kinds[accelerator]):
         raise ValueError(
-            f"trainer.accelerator={accelerator}: torch finds none on this machine; trainer=cpu needs none."
+            f"trainer.accelerator={accelerator}: there is no such device on this machine; use trainer=cpu."
         )
 
 
@@ -159,7 +159,7 @@ def build_datamodule(cfg: DictConfig) -> Any:
 
 
 def requested_metrics(cfg: DictConfig) -> dict[str, list[str]]:
-    """The figures that a configuration names, under the keys that name them."""
+    """Return the metrics that a configuration names, under the keys that name them."""
     monitors = {
         f"callbacks.{key}.monitor": one.get("monitor") for key, one in (cfg.get("callbacks") or {}).items() if one
     }
@@ -169,7 +169,7 @@ def requested_metrics(cfg: DictConfig) -> dict[str, list[str]]:
 
 
 def resume_loggers(cfg: DictConfig, step: int) -> DictConfig | None:
-    """The loggers of a run that is resumed: TensorBoard forgets what was logged after the checkpoint's step."""
+    """Return the loggers of a resumed run: TensorBoard forgets what was logged after the checkpoint's step."""
     if not cfg.get("logger"):
         return None
     group: Any = OmegaConf.create(OmegaConf.to_container(cfg.logger, resolve=True))
@@ -180,7 +180,7 @@ def resume_loggers(cfg: DictConfig, step: int) -> DictConfig | None:
 
 
 def choose_seed(seed: int | None) -> int:
-    """The seed that is given, or one drawn anew; the processes of a DDP run take that of the first."""
+    """Return the given seed, or draw one; the processes of a DDP run take that of the first."""
     if seed is not None:
         return seed
     if not in_torchrun() and not is_rank_zero() and "PL_GLOBAL_SEED" in os.environ:  # Lightning started this process
@@ -204,7 +204,7 @@ def silence_lightning() -> None:
 
 
 def instantiate(cfg: DictConfig, **options: Any) -> Any:
-    """Build the object that `_target_` names, with plain lists and dicts in place of configuration nodes.
+    """Build the object that `_target_` names, with plain lists and dicts instead of configuration nodes.
 
     A net is built without its file of published weights, which `src/train.py` alone loads.
 
@@ -216,6 +216,7 @@ def instantiate(cfg: DictConfig, **options: Any) -> Any:
         return hydra.utils.instantiate(without_weights(cfg), _convert_="all", **options)
     except InstantiationException as error:
         if isinstance(error.__cause__, MisconfigurationException):
+            # a mistake of the user: a ValueError is printed as one sentence
             raise InstantiationException(str(error)) from ValueError(str(error.__cause__))
         raise
 
@@ -228,9 +229,10 @@ def instantiate_all(group: DictConfig | None, name: str) -> list[Any]:
         ModuleNotFoundError: an entry needs a package that is not installed.
     """
     objects = []
-    for key, cfg in {str(key): value for key, value in (group or {}).items()}.items():
+    for node_key, cfg in (group or {}).items():
         if cfg is None:
             continue
+        key = str(node_key)
         if "_target_" not in cfg:
             raise ValueError(f"{name}.{key} has no _target_: name the class, or switch it off with {name}.{key}=null.")
         try:

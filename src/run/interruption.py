@@ -11,8 +11,8 @@ class Interrupted(Exception):
     """A signal has ended the run; it can be resumed from a checkpoint.
 
     Args:
-        number: of the signal; None: another process of the run received it.
-        run_dir: the folder of the run.
+        number: the signal's number; None: another process of the run received it.
+        run_dir: the run directory.
     """
 
     def __init__(self, number: int | None, run_dir: str | Path) -> None:
@@ -20,7 +20,7 @@ class Interrupted(Exception):
 
         name = signal.Signals(number).name if number is not None else "a signal in another process"
         argument = shlex.quote(f"resume={run_dir}")
-        super().__init__(f"Interrupted by {name}; resumable: {program()} src/train.py {argument}")
+        super().__init__(f"Interrupted by {name}; to resume: {program()} src/train.py {argument}")
 
 
 class SweepFailed(Exception):

@@ -16,7 +16,7 @@ def completed_epochs(trainer: L.Trainer) -> int:
 
 def epoch_line(trainer: L.Trainer) -> str | None:
     """Format the metrics of the last completed epoch, counted from 1; None if there are none yet."""
-    names = "loss", *score_of(trainer.lightning_module)
+    names = "loss", *score_names(trainer.lightning_module)
     columns = [f"{stage}/{name}" for stage in ("train", "val") for name in names]
     columns += ["images_per_second", "epoch_seconds"]
     metrics = {name: float(trainer.callback_metrics[name]) for name in columns if name in trainer.callback_metrics}
@@ -26,12 +26,12 @@ def epoch_line(trainer: L.Trainer) -> str | None:
     return f"epoch {completed_epochs(trainer)}/{trainer.max_epochs}  {formatted}" if metrics else None
 
 
-def results_of(model: L.LightningModule) -> list[str]:
-    """Return the score of a model, and after it the metric to compare it with, if its task names one."""
+def summary_names(model: L.LightningModule) -> list[str]:
+    """Return the names of a model's score and, if its task names one, of the metric to compare it with."""
     baseline = [model.baseline] if isinstance(model, Task) and model.baseline else []
-    return score_of(model) + baseline
+    return score_names(model) + baseline
 
 
-def score_of(model: L.LightningModule) -> list[str]:
-    """Return the score of a model in a list, which is empty if the model is not a `Task`."""
+def score_names(model: L.LightningModule) -> list[str]:
+    """Return the name of a model's score in a list, which is empty if the model is not a `Task`."""
     return [model.score] if isinstance(model, Task) else []

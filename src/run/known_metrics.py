@@ -45,12 +45,14 @@ class KnownMetrics(L.Callback):
             self._check(trainer, ("train",))
 
     def _check(self, trainer: L.Trainer, stages: Collection[str]) -> None:
-        monitored = set(trainer.callback_metrics)
-        best = [f"{checkpoint.monitor}_best"] if (checkpoint := best_checkpoint_callback(trainer)) is not None else []
-        known = {*monitored, *best}
+        logged = set(trainer.callback_metrics)
+        known = set(logged)
+        checkpoint = best_checkpoint_callback(trainer)
+        if checkpoint is not None:
+            known.add(f"{checkpoint.monitor}_best")
         known |= {name.replace("val/", "test/", 1) for name in known if name.startswith("val/")}  # after training
         for key, names in self.requested.items():
-            available = known if key == "optimized_metric" else monitored
+            available = known if key == "optimized_metric" else logged
             for name in names:
                 if is_unknown(name, available, stages):
                     raise ValueError(f"{key}={name} is not a metric of this run.{suggest(name, sorted(available))}")

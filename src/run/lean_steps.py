@@ -42,17 +42,16 @@ class NoProfiler(PassThroughProfiler):
 
 def skip_noop_work(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
     """Skip the work that has no effect at every step of a run."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set dynamically by Lightning
         skip_unused_hooks(callback, L.Callback, STEP_HOOKS)
-    skip_unused_hooks(
-        model, L.LightningModule, TRAINING_HOOKS
-    )  # Lightning inspects the signatures of its validation hooks
+    # not its validation hooks, whose signatures Lightning inspects
+    skip_unused_hooks(model, L.LightningModule, TRAINING_HOOKS)
     skip_unused_hooks(trainer.strategy, Strategy, STRATEGY_HOOKS)
     leave_batches_on_cpu(trainer, model, datamodule)
-    ask_driver_for_gpus()
+    skip_nvml_check()
 
 
-def overrides(instance: Any, base: type, hook: str) -> bool:
+def is_overridden(instance: Any, base: type, hook: str) -> bool:
     """Return whether an object overrides a method of its base class."""
     return getattr(type(instance), hook) is not getattr(base, hook) or hook in vars(instance)
 
@@ -60,16 +59,16 @@ def overrides(instance: Any, base: type, hook: str) -> bool:
 def skip_unused_hooks(instance: Any, base: type, hooks: Sequence[str]) -> None:
     """Make Lightning skip the hooks that an object does not override, which do nothing."""
     for hook in hooks:
-        if not overrides(instance, base, hook):
+        if not is_overridden(instance, base, hook):
             setattr(instance, hook, None)
 
 
 def leave_batches_on_cpu(trainer: L.Trainer, model: L.LightningModule, datamodule: L.LightningDataModule) -> None:
     """Skip the batch transfer when the run is on the CPU and no transfer hook is overridden."""
     strategy: Any = trainer.strategy
-    overridden = [overrides(model, L.LightningModule, hook) for hook in TRANSFER_HOOKS]
-    overridden += [overrides(datamodule, L.LightningDataModule, hook) for hook in TRANSFER_HOOKS]
-    if any(overridden) or overrides(strategy, Strategy, "batch_to_device") or strategy.root_device.type != "cpu":
+    overridden = [is_overridden(model, L.LightningModule, hook) for hook in TRANSFER_HOOKS]
+    overridden += [is_overridden(datamodule, L.LightningDataModule, hook) for hook in TRANSFER_HOOKS]
+    if any(overridden) or is_overridden(strategy, Strategy, "batch_to_device") or strategy.root_device.type != "cpu":
         return
     strategy.batch_to_device = Transfer(trainer, model, datamodule, strategy.batch_to_device)
 
@@ -90,10 +89,10 @@ class Transfer:
         return self.transfer(batch, device, dataloader_idx)
 
 
-def ask_driver_for_gpus() -> None:
-    """Without a GPU, let torch ask the CUDA driver for one, as it does without Lightning.
+def skip_nvml_check() -> None:
+    """Let torch ask the CUDA driver for a GPU where there is none, as it does without Lightning.
 
-    Lightning makes torch look for NVIDIA's management library instead, so that processes can be forked beside a GPU;
+    Lightning makes torch look for NVIDIA's management library instead, so that processes with a GPU can be forked;
     optimizers ask at every step, and a missing library is searched for on the disk every time.
     """
     if not torch.cuda.is_available():

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from src.system.links import check_links
 from src.system.ranks import is_rank_zero
 
-TABLES = ("metrics.csv", "hparams.yaml")  # of Lightning's CSV logger
+CSV_LOGGER_FILES = ("metrics.csv", "hparams.yaml")
 
 
 def check_outputs(cfg: DictConfig, loggers: Iterable[Logger]) -> None:
@@ -33,11 +33,11 @@ def check_outputs(cfg: DictConfig, loggers: Iterable[Logger]) -> None:
                 )
 
 
-def keep_tables(loggers: Iterable[Logger]) -> None:
-    """Rename the tables of earlier runs, or of a resumed run, which Lightning's CSV logger would overwrite."""
+def set_aside_csv_logs(loggers: Iterable[Logger]) -> None:
+    """Rename existing files of the CSV logger, which it would overwrite."""
     for logger in loggers:
         if isinstance(logger, CSVLogger) and is_rank_zero():
-            for former in (Path(logger.log_dir, name) for name in TABLES):
+            for former in (Path(logger.log_dir, name) for name in CSV_LOGGER_FILES):
                 targets = (Path(logger.save_dir, f"{former.stem}_before_{number}{former.suffix}") for number in count())
                 if former.is_file():
                     former.replace(next(target for target in targets if not target.exists()))

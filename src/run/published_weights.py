@@ -1,4 +1,4 @@
-"""Start a training from published weights: `model.net.weights=<file>`, the state dict of the same net elsewhere."""
+"""Start training from published weights: `model.net.weights=<file>`, the state dict of the same net elsewhere."""
 
 import copy
 import logging
@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
 from src.config.argument_types import annotations
-from src.models.published import described, load_published, named_alike
+from src.models.published import describe_tensor, load_published, reorder_like
 from src.run.checkpoint_tensors import entry_fault
 from src.system.json_files import read_json
 from src.system.ranks import is_rank_zero
@@ -20,9 +20,9 @@ from src.system.wording import first_line
 
 log = logging.getLogger(__name__)
 
-KEY = "weights"  # of a net: in its configuration, no argument of its constructor
+KEY = "weights"  # a net's key in the configuration, no argument of its constructor
 SAFETENSORS = ".safetensors"
-HUB_CARD = "config.json"  # beside the weights of timm's nets on the Hugging Face hub; names the net
+HUB_CARD = "config.json"  # next to the weights of timm's nets on the Hugging Face hub; names the net
 
 
 def weights_file(net: DictConfig | None) -> Path | None:
@@ -45,7 +45,7 @@ def without_weights(cfg: DictConfig) -> DictConfig:
     net = cfg if is_net else cfg.get("net")
     if not isinstance(net, DictConfig) or KEY not in net or takes_weights(net):
         return cfg
-    cfg = copy.deepcopy(cfg)  # of the same parent, to resolve what refers to other blocks
+    cfg = copy.deepcopy(cfg)  # keeps its parent, to resolve what refers to other blocks
     net = cfg if is_net else cfg.net
     with open_dict(net):
         net.pop(KEY)
@@ -53,7 +53,7 @@ def without_weights(cfg: DictConfig) -> DictConfig:
 
 
 def takes_weights(net: DictConfig) -> bool:
-    """Whether the constructor of a net has an argument of that name, as those of torchvision do."""
+    """Return whether the constructor of a net has an argument of that name, as those of torchvision do."""
     return KEY in annotations(net.get("_target_"))
 
 
@@ -61,15 +61,15 @@ def load_weights(net: nn.Module, path: Path) -> None:
     """Load published weights into the same net, and log which tensors are not loaded.
 
     Args:
-        net: to load the weights into.
-        path: of a state dict, written by `torch.save` or safetensors.
+        net: the net to load the weights into.
+        path: the file of a state dict, written by `torch.save` or safetensors.
 
     Raises:
         ModuleNotFoundError: safetensors is not installed.
         ValueError: the file holds anything else, or the weights of another net.
     """
     weights = read_weights(path)
-    if path.suffix == SAFETENSORS and named_alike(net.state_dict(), weights) is None:
+    if path.suffix == SAFETENSORS and reorder_like(net.state_dict(), weights) is None:
         weights = in_order(weights, path)
     try:
         new, unused = load_published(net, weights)
@@ -77,8 +77,8 @@ def load_weights(net: nn.Module, path: Path) -> None:
         raise ValueError(
             f"model.net.weights={path}: {error} Set model.net.… and data.channels to the sizes they are published for."
         ) from error
-    groups = {"new in the net": new, "left out of the file": unused}
-    left = [f"; {where}: {', '.join(map(described, tensors))}" for where, tensors in groups.items() if tensors]
+    groups = {"new in the net": new, "unused from the file": unused}
+    left = [f"; {where}: {', '.join(map(describe_tensor, tensors))}" for where, tensors in groups.items() if tensors]
     if is_rank_zero():
         what = "all tensors but those of the last layer" if left else "all tensors"
         log.info("model.net.weights=%s: loaded %s%s", path, what, printable("".join(left)))
@@ -104,7 +104,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # a damaged file may raise errors of any kind
         raise ValueError(
-            f"model.net.weights={path} cannot be read: it is damaged, or holds code or objects beside tensors "
+            f"model.net.weights={path} cannot be read: it is damaged, or holds code or objects besides tensors "
             f"({first_line(error)})."
         ) from error
     entries = weights.items() if isinstance(weights, dict) else []
@@ -119,7 +119,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def in_order(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Put tensors, which safetensors sorts by name, into the order of timm's net that `HUB_CARD` names beside the file.
+    """Reorder tensors, which safetensors sorts by name, as in the timm net that the `HUB_CARD` next to the file names.
 
     Raises:
         ValueError: it names no net of timm with these tensors.
@@ -129,9 +129,9 @@ def in_order(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
         import timm
 
         known = timm.create_model(name).state_dict() if name in timm.list_models() else {}
-        if (ordered := named_alike(known, weights)) is not None:
+        if (ordered := reorder_like(known, weights)) is not None:
             return ordered
     raise ValueError(
-        f"model.net.weights={path} lists its tensors by name, as safetensors does, and no {HUB_CARD} beside it names "
+        f"model.net.weights={path} lists its tensors by name, as safetensors does, and no {HUB_CARD} next to it names "
         "the net of timm that has them in order: use the same weights in a .bin or .pth file."
     )

@@ -12,7 +12,7 @@ from src.system.wording import counted
 
 log = logging.getLogger(__name__)
 
-WORDS = 624  # of a Mersenne twister; a larger position would read and write out of bounds
+WORDS = 624  # state size of a Mersenne twister; a larger position would read and write out of bounds
 
 
 def random_state() -> dict[str, Any]:
@@ -76,7 +76,9 @@ def check_random_state(state: Any) -> None:
         case _:
             faulty = "its form"
     if faulty:
-        raise ValueError(f"The random state in the checkpoint is damaged ({faulty}): start anew with init_from=….ckpt.")
+        raise ValueError(
+            f"The random state in the checkpoint is damaged ({faulty}): start a new run with init_from=….ckpt."
+        )
 
 
 def are_words(words: list[Any]) -> bool:

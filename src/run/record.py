@@ -78,7 +78,7 @@ class RunRecord(L.Callback):
     Args:
         folder: the run directory.
         config: the run's configuration as it is stored, see `src.config.stored_config`.
-        facts: further entries of `run.json`.
+        entries: further entries of `run.json`.
         resumed: this run continues the one in the folder, and its `run.json` is extended.
         compared_with: the folder of a recorded run; differences from it are logged.
     """
@@ -87,12 +87,12 @@ class RunRecord(L.Callback):
         self,
         folder: str,
         config: dict[str, Any],
-        facts: dict[str, Any],
+        entries: dict[str, Any],
         resumed: bool = False,
         compared_with: str | None = None,
     ) -> None:
-        self.folder, self.config, self.facts, self.resumed = Path(folder), config, facts, resumed
-        self.choices = facts.get("choices", {})  # of this start; a resumed run may have begun with others
+        self.folder, self.config, self.entries, self.resumed = Path(folder), config, entries, resumed
+        self.choices = entries.get("choices", {})  # those of this start; a resumed run may have begun with others
         self.compared_with, self._written = compared_with, False
         self._trains = False  # in the current stage
         self.epoch_seconds: list[float] = []
@@ -113,7 +113,7 @@ class RunRecord(L.Callback):
         self._trains = stage == "fit"
         if self._written:  # the test after training belongs to the same run
             return
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
         data = datamodule.checksums() if isinstance(datamodule, ComputesChecksums) else {}
         task = (
             {"task": type(pl_module).__name__, "score": pl_module.score, "mode": pl_module.mode}
@@ -121,7 +121,7 @@ class RunRecord(L.Callback):
             else {}
         )
         known = environment() if trainer.is_global_zero else {}  # other ranks write and log nothing
-        now = {**self.facts, **task, **known, "processes": trainer.world_size, "data": data}
+        now = {**self.entries, **task, **known, "processes": trainer.world_size, "data": data}
         if self.resumed and (changed := differences(self.config, Run(self.folder))):
             now["changed"] = changed
         if self.compared_with and trainer.is_global_zero:
@@ -133,11 +133,11 @@ class RunRecord(L.Callback):
                 record_overrides(self.folder, list(HydraConfig.get().overrides.task))
         before = Run(self.folder).record if self.resumed else {}
         former = before["resumed"] if isinstance(before.get("resumed"), list) else []
-        self.facts = {**before, "resumed": [*former, now]} if before else now
-        self.write(RECORD, self.facts)
+        self.entries = {**before, "resumed": [*former, now]} if before else now
+        self.write(RECORD, self.entries)
         self._written = True
         if trainer.is_global_zero:
-            choices, net = self.facts.get("choices", {}), getattr(pl_module, "net", pl_module)
+            choices, net = self.entries.get("choices", {}), getattr(pl_module, "net", pl_module)
             journal.info("command: python %s", now["command"])
             journal.info("run directory: %s", self.folder)
             journal.info("data: %s (%s)", choices.get("data", ""), type(datamodule).__name__)
@@ -160,17 +160,17 @@ class RunRecord(L.Callback):
             self._epoch_progress = dict(state_dict.get("amid_epoch", EPOCH_START))
 
     @staticmethod
-    def add_facts(trainer: L.Trainer, **facts: Any) -> None:
-        """Add facts to the `run.json` of a trainer's run, if it has one."""
-        for record in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+    def add_entries(trainer: L.Trainer, **entries: Any) -> None:
+        """Add entries to the `run.json` of a trainer's run, if it has one."""
+        for record in trainer.callbacks:  # type: ignore[attr-defined]  # set dynamically by Lightning
             if isinstance(record, RunRecord):
-                record.facts |= facts
-                record.write(RECORD, record.facts)
+                record.entries |= entries
+                record.write(RECORD, record.entries)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the configuration and a description of the model's inputs and outputs to a checkpoint."""
         checkpoint[CONFIG_KEY] = self.config
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
         if isinstance(datamodule, DescribesInputs) and isinstance(pl_module, Task):
             checkpoint[INPUT_KEY] = pl_module.card(datamodule.input_card())
 
@@ -200,7 +200,7 @@ class RunRecord(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count images."""
+        """Count samples."""
         self._epoch_progress["images"] += len(batch[0])
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -35,7 +35,7 @@ MAX_OVERRIDES, MAX_CHARACTERS, MAX_DEPTH = 500, 4_000, 20
 VOLATILE = ("resume", "reproduce", "seed")  # expected to differ between a run and its rerun
 # specific to one run, or reserved for the command line: silently dropped
 DROPPED = (*VOLATILE, "allowed_targets", "extras.next_commands", "data.download")
-NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # of a choice: a file below its group
+CHOICE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # the name of a file below its group
 GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
 # a field of a format string, such as a checkpoint's name: a metric and its format spec, no attribute access
 FIELD = re.compile(r"\{[\w/-]*(:[\w.,+<>=^-]*)?\}")
@@ -47,14 +47,14 @@ INPUTS = ("ckpt_path", "init_from", "model.net.weights", "paths.data_dir")
 # keys that start processes here, or wait for those of other machines; trainer=ddp takes them from this checkout
 PROCESSES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 # keys of callbacks, loggers and the trainer, absent from configs/, whose classes use them as output locations
-PLACES = re.compile(r"(callbacks|logger|trainer)\..*(dir|path|location|uri|url)[^.]*")
+OUTPUT_KEY = re.compile(r"(callbacks|logger|trainer)\..*(dir|path|location|uri|url)[^.]*")
 
 
-def admitted_overrides(folder: Path, cli_keys: Sequence[str] = (), allowed: Sequence[str] = ()) -> list[str]:
+def replayable_overrides(folder: Path, cli_keys: Sequence[str] = (), allowed: Sequence[str] = ()) -> list[str]:
     """Return the overrides of a recorded run that may be replayed.
 
     Args:
-        folder: of the run.
+        folder: the run directory.
         cli_keys: keys set on the command line; their recorded values are ignored.
         allowed: packages or modules whose classes the command line trusts.
 
@@ -62,20 +62,25 @@ def admitted_overrides(folder: Path, cli_keys: Sequence[str] = (), allowed: Sequ
         ValueError: the record is damaged, or contains anything but choices and values that are allowed.
     """
     path = folder / OVERRIDES
-    parsed = parse_recorded(path)
-    choices = [override for override in parsed if is_choice(override)]
-    for override in choices:
-        check_choice(path, override)
-    values = [override for override in parsed if not is_choice(override)]
-    values = [override for override in values if override.key_or_group not in (*DROPPED, *cli_keys)]
-    cfg = compose_recorded(path, choices) if values else OmegaConf.create()
-    texts = []
-    for override in parsed:
-        if override in choices:
-            texts.append(str(override.input_line))
-        elif override in values and (text := admitted(path, override, cfg, allowed)):
-            texts.append(text)
-    sets_data_dir = not {override.key_or_group for override in values}.isdisjoint(DATA_DIRS)
+    replayed: list[Override] = []
+    choices: list[Override] = []
+    keys: set[str] = set()  # those of the values to replay
+    for override in parse_recorded(path):
+        if is_choice(override):
+            check_choice(path, override)
+            choices.append(override)
+        elif override.key_or_group in (*DROPPED, *cli_keys):
+            continue
+        else:
+            keys.add(override.key_or_group)
+        replayed.append(override)
+    cfg = compose_recorded(path, choices) if keys else OmegaConf.create()
+    texts = [
+        text
+        for override in replayed
+        if (text := str(override.input_line) if is_choice(override) else replayed_text(path, override, cfg, allowed))
+    ]
+    sets_data_dir = not keys.isdisjoint(DATA_DIRS)
     if sets_data_dir and "data.download" not in cli_keys and node_of(cfg, "data.download") is not MISSING:
         texts.append("data.download=false")
     return texts
@@ -162,11 +167,11 @@ def check_choice(path: Path, override: Override) -> None:
         )
     value = override.value()
     names = value if isinstance(value, list) else [value]
-    if not all(name is None or (isinstance(name, str) and NAME.fullmatch(name)) for name in names):
+    if not all(name is None or (isinstance(name, str) and CHOICE.fullmatch(name)) for name in names):
         raise ValueError(f"{path} is refused: {override.input_line} would read a configuration outside configs/.")
 
 
-def admitted(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[str]) -> str | None:
+def replayed_text(path: Path, override: Override, cfg: DictConfig, allowed: Sequence[str]) -> str | None:
     """Return a value override as it is replayed; None if only the command line may set it.
 
     Raises:
@@ -218,7 +223,7 @@ def check_leaf(path: Path, key: str, value: Any, allowed: Sequence[str]) -> None
 
 
 def leads_outside(text: str) -> bool:
-    """Return whether a text, taken as a relative path, could lead out of its folder.
+    """Return whether a string, taken as a relative path, could lead out of its folder.
 
     Environment variables count, because TensorBoard's logger expands them.
     """
@@ -261,7 +266,7 @@ def writes_somewhere(key: str, default: Any) -> bool:
     """Return whether a key sets an output location: a folder, or a value that this checkout derives from one."""
     if key in INPUTS or key.startswith("data."):
         return False
-    if key.startswith("paths.") or (default is MISSING and PLACES.fullmatch(key)):
+    if key.startswith("paths.") or (default is MISSING and OUTPUT_KEY.fullmatch(key)):
         return True
     return isinstance(default, str) and bool(re.search(r"\$\{(paths\.|hydra:)", default))
 

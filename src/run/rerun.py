@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from src.config.composing import is_override, parse
 from src.config.quoting import name_of, path_of, quote, quote_paths
 from src.run.file_names import JOB, OVERRIDES, RECORD
-from src.run.recorded_overrides import VOLATILE, admitted_overrides
+from src.run.recorded_overrides import VOLATILE, replayable_overrides
 from src.run.run import Run
 from src.system.links import check_links
 from src.system.locks import locked
@@ -55,13 +55,13 @@ def expand(arguments: list[str]) -> list[str]:
     key, _, name = reruns[0].lstrip("+").partition("=")
     run = Run(Path(path_of(name)))
     if not (run.folder / OVERRIDES).is_file():
-        raise FileNotFoundError(f"{reruns[0]}: this is not the folder of a run; runs lie in logs/train/runs/.")
+        raise FileNotFoundError(f"{reruns[0]}: this is not the folder of a run; runs are in logs/train/runs/.")
     if key == "resume":
         check_links(run.folder)  # a damaged checkpoint is renamed below, before Hydra checks the folder
     typed = quote_paths([argument for argument in arguments if argument != reruns[0]])
     typed_keys = [override.key_or_group for override in parse(typed)]
     run_dir = quote(str(run.folder.resolve()))
-    expanded = [*admitted_overrides(run.folder, typed_keys, trusted_packages(typed)), f"++{key}={run_dir}"]
+    expanded = [*replayable_overrides(run.folder, typed_keys, trusted_packages(typed)), f"++{key}={run_dir}"]
     if (seed := run.seed) is not None:
         expanded.append(f"seed={seed}")
     if key == "resume":
@@ -73,7 +73,7 @@ def expand(arguments: list[str]) -> list[str]:
         if ckpt_path is not None:
             expanded.append(f"ckpt_path={quote(str(ckpt_path.resolve()))}")
         elif "ckpt_path" not in typed_keys:
-            log.warning("There is no checkpoint in %s yet: the run starts over.", run.checkpoints)
+            log.warning("There is no checkpoint in %s yet: the run starts over.", run.checkpoint_dir)
     # Hydra takes its options before all overrides or after them, not between; an empty word is left for it to answer
     options = [word for word in typed if word and not is_override(word)]
     return [*options, *expanded, *(word for word in typed if word not in options)]

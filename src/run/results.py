@@ -18,15 +18,15 @@ from src.config.stored_config import UNKNOWN
 from src.models.counting import count_macs, count_parameters
 from src.models.example_inputs import moved_to
 from src.run.checkpoints import read_checkpoint
-from src.run.differences import flat
+from src.run.differences import flatten
 from src.run.file_names import METRICS
-from src.run.journal import journal, results_of, score_of
+from src.run.journal import journal, score_names, summary_names
 from src.run.record import RunRecord
 
 SUMMARY = ("params", "epoch_seconds", "images_per_second")
 
 # hyperparameters by which the HParams tab and other loggers compare runs
-COMPARED = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
+COMPARED_KEYS = ("seed", "data.batch_size", "trainer.max_epochs", "model.optimizer", "model.scheduler", "model.net")
 
 
 def collect_metrics(trainer: L.Trainer) -> dict[str, float]:
@@ -72,17 +72,17 @@ def report(cfg: DictConfig, objects: dict[str, Any], metrics: dict[str, float]) 
     for logger in trainer.loggers:
         if not isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(compared)
-        elif record.epoch_seconds:  # the HParams tab compares trainings, not tests alone
+        elif record.epoch_seconds:  # the HParams tab compares training runs, not tests alone
             from src.run.hparams import log_hyperparameters  # its imports must not delay the first step
 
-            log_hyperparameters(logger, compared, metrics, score_of(model), trainer.global_step)
+            log_hyperparameters(logger, compared, metrics, score_names(model), trainer.global_step)
         logger.finalize("success")
     best = best_line(trainer, metrics)
     tested = [f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("test/")]
     for line in (best, f"test: {'  '.join(tested)}" if tested else None):
         if line is not None:
             journal.info("%s", line)
-    print_summary(cfg, metrics, best, results_of(model))
+    print_summary(cfg, metrics, best, summary_names(model))
 
 
 def best_line(trainer: L.Trainer, metrics: dict[str, float]) -> str | None:
@@ -101,9 +101,9 @@ def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
         config: the stored configuration; values that came from the environment are left out.
     """
     values = {}
-    for name, value in flat(config).items():
-        special = any(part.startswith("_") for part in name.split("."))  # of Hydra
-        if any(f"{name}.".startswith(f"{key}.") for key in COMPARED) and not special and value != UNKNOWN:
+    for name, value in flatten(config).items():
+        special = any(part.startswith("_") for part in name.split("."))  # a key of Hydra
+        if any(f"{name}.".startswith(f"{key}.") for key in COMPARED_KEYS) and not special and value != UNKNOWN:
             values[name] = value if isinstance(value, bool | int | float | str) else str(value)
     return values
 

@@ -42,7 +42,7 @@ def load_run_config(arguments: list[str], groups: Sequence[str], alternative: st
     """Register the selected run's configuration in the ConfigStore as `run`.
 
     Args:
-        arguments: of the command line. The node is empty for --help, or if exported models are used.
+        arguments: the command line. The node is empty for --help, or if exported models are used.
         groups: config groups that the command line may replace, as data=fashion_mnist does.
         alternative: see `chosen_run`.
 
@@ -57,7 +57,7 @@ def load_run_config(arguments: list[str], groups: Sequence[str], alternative: st
             f"model={given['model']} cannot be chosen, because the net comes from the run: omit it and override "
             "single values by key, such as model.compile=true."
         )
-    asks_for_help = not {"--help", "-h", "--hydra-help"}.isdisjoint(arguments)
+    asks_for_help = any(flag in arguments for flag in ("--help", "-h", "--hydra-help"))
     if not asks_for_help and given.get("exported", "null") in ("null", ""):
         paths = {key: path_of(given[key]) for key in ("run_dir", "ckpt_path") if key in given}
         run_config = reusable(chosen_run(paths, alternative).config())

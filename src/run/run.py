@@ -15,9 +15,9 @@ from src.system.safe_files import printable, read_yaml
 log = logging.getLogger(__name__)
 
 EXPECTED = {
-    "run_dir": ("not a folder", "runs lie in logs/train/runs/"),
-    "ckpt_path": ("not a file", "checkpoints lie in <run>/checkpoints/"),
-    "init_from": ("neither a run nor a checkpoint", "runs lie in logs/train/runs/"),
+    "run_dir": ("not a folder", "runs are in logs/train/runs/"),
+    "ckpt_path": ("not a file", "checkpoints are in <run>/checkpoints/"),
+    "init_from": ("neither a run nor a checkpoint", "runs are in logs/train/runs/"),
 }
 DAMAGED = ".damaged"  # appended to the name of a checkpoint that is set aside
 
@@ -27,9 +27,9 @@ class Run:
     """A run's folder and what its files say.
 
     Args:
-        folder: of the run.
-        ckpt_path: the checkpoint that was named in place of the folder.
-        key: of the configuration that named it, for messages.
+        folder: the run directory.
+        ckpt_path: the checkpoint that was named instead of the folder.
+        key: the configuration key that named it, for messages.
     """
 
     folder: Path
@@ -48,33 +48,33 @@ class Run:
             return cls(path.parent.parent, path, key)
         if key != "ckpt_path" and path.is_dir():
             return cls(path, None, key)
-        wanted, place = EXPECTED[key]
-        raise FileNotFoundError(f"{key}={path} is {wanted}; {place}.")
+        wanted, location = EXPECTED[key]
+        raise FileNotFoundError(f"{key}={path} is {wanted}; {location}.")
 
     @property
-    def checkpoints(self) -> Path:
-        """The folder of its checkpoints."""
+    def checkpoint_dir(self) -> Path:
+        """Return the folder of its checkpoints."""
         return self.folder / CHECKPOINTS
 
     @property
     def epoch_checkpoints(self) -> list[Path]:
-        """The checkpoints of single epochs, in order; a pipe or a folder of such a name is none."""
-        return sorted(path for path in self.checkpoints.glob("epoch_*.ckpt") if path.is_file())
+        """Return the checkpoints of single epochs, in order; a pipe or a folder of such a name is none."""
+        return sorted(path for path in self.checkpoint_dir.glob("epoch_*.ckpt") if path.is_file())
 
     @property
     def record(self) -> dict[str, Any]:
-        """The content of its `run.json`; empty if it is missing or damaged."""
+        """Return the content of its `run.json`; empty if it is missing or damaged."""
         return read_json(self.folder / RECORD)
 
     @property
     def seed(self) -> int | None:
-        """The recorded seed, or None if there is no valid one."""
+        """Return the recorded seed, or None if there is no valid one."""
         seed = self.record.get("seed")
         return seed if type(seed) is int and 0 <= seed < 2**32 else None
 
     @property
     def stored_config(self) -> dict[str, Any]:
-        """The configuration in its folder, as plain values; empty if there is none.
+        """Return the configuration in its folder, as plain values; empty if there is none.
 
         Raises:
             ValueError: it is damaged, or holds more than plain values.
@@ -83,7 +83,7 @@ class Run:
         return plain_config(read_yaml(path), str(path), self.folder.resolve()) if path.is_file() else {}
 
     def config(self) -> dict[str, Any]:
-        """The configuration in its folder or, if the checkpoint was moved away from there, in the checkpoint itself.
+        """Return the configuration in its folder or, if the checkpoint was moved from there, in the checkpoint itself.
 
         Raises:
             ValueError: there is none, it is damaged, or it holds more than plain values.
@@ -97,7 +97,7 @@ class Run:
         return plain_config(config, str(ckpt_path), self.folder.resolve())
 
     def best_checkpoint(self) -> Path:
-        """The checkpoint that was named, else the best one of the run, else (if none is the best) the last one.
+        """Return the checkpoint that was named, else the best one of the run, else (if none is the best) the last one.
 
         Raises:
             FileNotFoundError: there is none, or the best one is gone.
@@ -105,22 +105,24 @@ class Run:
         """
         if self.ckpt_path:
             return self.ckpt_path
-        epochs, last = self.epoch_checkpoints, self.checkpoints / LAST
+        epochs, last = self.epoch_checkpoints, self.checkpoint_dir / LAST
         if len(epochs) > 1:
             return recorded_best(last if last.is_file() else epochs[-1])
         if epochs or last.is_file():
             return epochs[0] if epochs else last
-        raise FileNotFoundError(f"{self.key}={self.folder} holds no run: there is no checkpoint in {self.checkpoints}.")
+        raise FileNotFoundError(
+            f"{self.key}={self.folder} holds no run: there is no checkpoint in {self.checkpoint_dir}."
+        )
 
     def resumable_checkpoint(self) -> Path | None:
-        """The last checkpoint or, if that is damaged, the one before; None if the run has not written any yet.
+        """Return the last checkpoint or, if that is damaged, the one before; None if the run has not written any yet.
 
         A damaged checkpoint is set aside under another name.
 
         Raises:
-            ValueError: none of the checkpoints can be read, or the last ones are gone while others are there.
+            ValueError: none of the checkpoints can be read, or the last ones are missing although others exist.
         """
-        candidates = [self.checkpoints / name for name in (LAST, PREVIOUS)]
+        candidates = [self.checkpoint_dir / name for name in (LAST, PREVIOUS)]
         damaged = [path for path in map(damaged_name, candidates) if path.is_file()]
         for path in filter(Path.is_file, candidates):
             try:
@@ -137,7 +139,7 @@ class Run:
         # a run may be killed after its first epoch's checkpoint and before its first last.ckpt
         if trained := [path for path in self.epoch_checkpoints if not path.name.startswith("epoch_000")]:
             raise ValueError(
-                f"{self.folder} has lost its {LAST}, but {trained[-1].name} is there: {self.recovery_hint()}"
+                f"{self.folder} is missing {LAST} although {trained[-1].name} exists: {self.recovery_hint()}"
             )
         return None
 
@@ -152,9 +154,12 @@ class Run:
             shlex.quote(f"{key}={value}")
             for key, value in {"resume": self.folder, "ckpt_path": kept[-1], "init_from": kept[-1]}.items()
         )
-        return f"continue from an epoch's with {resume} {ckpt_path}, or start a run from its weights with {init_from}"
+        return (
+            f"resume from an epoch checkpoint with {resume} {ckpt_path}, or start a run from its weights with "
+            f"{init_from}"
+        )
 
 
 def damaged_name(path: Path) -> Path:
-    """The name under which a damaged checkpoint is set aside."""
+    """Return the name under which a damaged checkpoint is set aside."""
     return path.with_name(f"{path.name}{DAMAGED}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MODES = ("max", "min")
-FORMER_TASK = "Classifier"  # of runs from before the record named it
+FORMER_TASK = "Classifier"  # the task of runs from before the record named it
 FORMER_SCORE = {"score": "acc", "mode": "max"}  # of runs from before tasks named their score: all of them classified
 # the last words of metrics of which less is better
 MINIMISED = (
@@ -32,7 +32,7 @@ class Score:
         return cls(facts.get("score") or FORMER_SCORE["score"], facts.get("mode") or FORMER_SCORE["mode"])
 
     def is_minimised(self, metric: str) -> bool:
-        """Say whether less of a metric is better: of the score by its mode, of any other by its name."""
+        """Return whether less of a metric is better: of the score by its mode, of any other by its name."""
         name = metric.removesuffix("_best").rpartition("/")[2]
         if name == self.name:
             return self.mode == "min"
@@ -40,5 +40,5 @@ class Score:
 
 
 def metrics_of(score: str) -> tuple[str, str, str]:
-    """Name the metrics of a run that tell its score, the one that tells most first."""
+    """Return the names of the metrics that report a score, the most trustworthy first."""
     return f"test/{score}", f"val/{score}_best", f"val/{score}"

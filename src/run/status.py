@@ -1,4 +1,4 @@
-"""What is known of a sweep's job: `job.json`, which the sweep writes, and `status.json`, which the job itself does."""
+"""The status of a sweep's job: the sweep writes `job.json`, the job itself writes `status.json`."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from src.system.ranks import is_rank_zero
 PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
 INTERRUPTED, PRUNED = "interrupted", "pruned"
 STATUSES = (PENDING, RUNNING, FINISHED, FAILED, INTERRUPTED, PRUNED)
-DONE = (FINISHED, PRUNED)  # for good: such a job is not run again
+DONE = (FINISHED, PRUNED)  # such a job is not run again
 
 
 def update_status(folder: Path, **facts: Any) -> None:
@@ -25,7 +25,7 @@ def update_status(folder: Path, **facts: Any) -> None:
 
 
 def status_of(folder: Path) -> str:
-    """The status that a job last reported."""
+    """Return the status that a job last reported."""
     status: str = facts_of(folder).get("status", PENDING)
     return status
 
@@ -40,22 +40,22 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number, finite or not."""
+    """Return whether a value is a number, finite or not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_count(value: Any) -> bool:
-    """Whether a value is a whole number that is not negative."""
+    """Return whether a value is an integer that is not negative."""
     return type(value) is int and value >= 0
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is a text."""
+    """Return whether a value is a string."""
     return isinstance(value, str)
 
 
 def is_time(value: Any) -> bool:
-    """Whether a value is a time with its zone, as `now` writes it."""
+    """Return whether a value is a time with its zone, as `now` writes it."""
     try:
         return datetime.fromisoformat(value).tzinfo is not None
     except (ValueError, TypeError):
@@ -63,19 +63,19 @@ def is_time(value: Any) -> bool:
 
 
 def is_value(value: Any) -> bool:
-    """Whether a value is what a sweep may optimise: a number, null for one that was none, or a list of them."""
+    """Return whether a value is what a sweep may optimise: a number, null for one that was none, or a list of them."""
     return all(one is None or is_number(one) for one in (value if isinstance(value, list) else [value]))
 
 
-def are_figures(value: Any) -> bool:
-    """Whether a value gives numbers, or null, by their names."""
+def are_metrics(value: Any) -> bool:
+    """Return whether a value holds metrics: numbers, or null, by name."""
     return isinstance(value, dict) and all(one is None or is_number(one) for one in value.values())
 
 
 KINDS: dict[str, Callable[[Any], bool]] = {
     "status": lambda value: value in STATUSES,
     "value": is_value,
-    "figures": are_figures,
+    "figures": are_metrics,
     **dict.fromkeys(("attempts", "epoch", "max_epochs", "pid"), is_count),
     **dict.fromkeys(("started", "ended"), is_time),
     **dict.fromkeys(("error", "host"), is_text),
@@ -86,16 +86,16 @@ def run_with_status(folder: Path, task: Callable[[], Any], describe: Callable[[B
     """Run a job's task and record its status; a finished job is not run again.
 
     Args:
-        folder: of the job.
-        task: returns the figure that the sweep optimises, several of them, or None.
-        describe: puts an error into a sentence.
+        folder: the job's folder.
+        task: returns the metric that the sweep optimises, several of them, or None.
+        describe: turns an error into a sentence.
     """
     former = facts_of(folder) if (folder / JOB).is_file() else {}
     if former.get("status") in DONE:  # an engine may have started it twice
         return former.get("value") if former["status"] == FINISHED else None
     attempts = 1 + former.get("attempts", 0)
-    place = {"host": socket.gethostname(), "pid": os.getpid()}
-    update_status(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **place)
+    process = {"host": socket.gethostname(), "pid": os.getpid()}
+    update_status(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **process)
     try:
         value = task()
     except Pruned as pruned:
@@ -112,5 +112,5 @@ def run_with_status(folder: Path, task: Callable[[], Any], describe: Callable[[B
 
 
 def now() -> str:
-    """The time, in UTC."""
+    """Return the time, in UTC."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

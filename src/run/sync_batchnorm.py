@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class SyncBatchNorm(TorchSyncBatchNorm):
     """Compute the BatchNorm statistics of a model over all processes during training.
 
-    On a CPU the layers stay what they are, and compute by another `forward` until that is undone.
+    On a CPU the layers stay what they are, and compute with another `forward` until that is undone.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
@@ -21,7 +21,7 @@ class SyncBatchNorm(TorchSyncBatchNorm):
         if next(model.parameters()).device.type != "cpu":
             return super().apply(model)
         for norm in batch_norms(model):
-            norm.forward = MethodType(forward, norm)  # type: ignore[method-assign]
+            norm.forward = MethodType(synced_forward, norm)  # type: ignore[method-assign]
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
@@ -31,40 +31,45 @@ class SyncBatchNorm(TorchSyncBatchNorm):
         return super().revert(model)
 
 
-class Total(torch.autograd.Function):
-    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+class AllReduceSum(torch.autograd.Function):
+    """Sum a tensor over all processes; its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
         """Add up the tensor."""
-        total = own.clone()
-        torch.distributed.all_reduce(total)
-        return total
+        return all_reduced(own)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Add up the gradient."""
-        return Total.forward(ctx, gradient)
+        return all_reduced(gradient)
+
+
+def all_reduced(tensor: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes."""
+    total = tensor.clone()
+    torch.distributed.all_reduce(total)
+    return total
 
 
 def batch_norms(model: nn.Module) -> Iterator[_BatchNorm]:
-    """Every BatchNorm within a model."""
+    """Return every BatchNorm within a model."""
     return (module for module in model.modules() if isinstance(module, _BatchNorm))
 
 
-def forward(norm: _BatchNorm, inputs: Tensor) -> Tensor:
-    """What a BatchNorm makes of the inputs (B, C, …) of this process, by the statistics of all processes' inputs."""
+def synced_forward(norm: _BatchNorm, inputs: Tensor) -> Tensor:
+    """Normalise the inputs (B, C, …) of this process with the statistics of all processes."""
     if not norm.training:
         return type(norm).forward(norm, inputs)
     dims = [0, *range(2, inputs.ndim)]
     shape = (1, -1, *[1] * (inputs.ndim - 2))
     values = inputs.float()
     own_count = values.new_tensor([values.numel() / values.shape[1]])
-    sums = Total.apply(torch.cat([values.sum(dims), own_count]))  # (C + 1,)
+    sums = AllReduceSum.apply(torch.cat([values.sum(dims), own_count]))  # (C + 1,)
     count = sums[-1].detach()
     centred = values - (sums[:-1] / count).view(shape)
-    var = Total.apply(centred.square().sum(dims)) / count  # (C,)
-    update(norm, (sums[:-1] / count).detach(), (var * count / (count - 1)).detach())
+    var = AllReduceSum.apply(centred.square().sum(dims)) / count  # (C,)
+    update_running_stats(norm, (sums[:-1] / count).detach(), (var * count / (count - 1)).detach())
     outputs = centred * (var + norm.eps).rsqrt().view(shape)
     if norm.affine:
         outputs = outputs * norm.weight.view(shape) + norm.bias.view(shape)
@@ -72,11 +77,11 @@ def forward(norm: _BatchNorm, inputs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def update(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
+def update_running_stats(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
     """Let the running statistics of a BatchNorm follow those of a batch, as torch does."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked += 1
-    share = norm.momentum if norm.momentum is not None else 1 / norm.num_batches_tracked.item()
-    norm.running_mean.lerp_(mean, share)
-    norm.running_var.lerp_(var, share)
+    momentum = norm.momentum if norm.momentum is not None else 1 / norm.num_batches_tracked.item()
+    norm.running_mean.lerp_(mean, momentum)
+    norm.running_var.lerp_(var, momentum)

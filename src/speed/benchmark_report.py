@@ -128,7 +128,7 @@ def recorded_score(model: str, log_dir: Path) -> dict[str, Any] | None:
 
 
 def changes_net(folder: Path) -> bool:
-    """Whether a run overrode a value of its named model's net or task."""
+    """Return whether a run overrode a value of its named model's net or task."""
     if not (folder / OVERRIDES).is_file():
         return False
     try:

@@ -23,7 +23,7 @@ from src.models.compiling import first_line
 from src.run.record import RunRecord
 from src.speed.measure import MEMORY_FORMATS, PRECISIONS, check_choice, seconds_per_step, train_step
 from src.speed.tuning import Settings, choose, compare, paired_gain, powers_of_two
-from src.system.cpu import check_threads, thread_share, warn_if_emulated
+from src.system.cpu import check_threads, has_native_bf16, thread_share, warn_if_emulated
 
 log = logging.getLogger(__name__)
 rank_zero_info = rank_zero_only(log.info)
@@ -47,7 +47,7 @@ class CpuTuning(L.Callback):
         interop_threads: operations that may run at once; null: torch's default.
         memory_format: "contiguous", "channels_last", "tune", or null: as the net has it.
         precision: "32-true", "bf16-mixed", "tune", or null: the trainer's.
-        compile: "tune": try torch.compile as well, which takes time before the training; or null.
+        compile: "tune": try torch.compile as well, which takes time before training; or null.
         max_seconds: limit of the measurement without compilation; candidates left by then are not measured.
 
     Raises:
@@ -109,7 +109,7 @@ class CpuTuning(L.Callback):
                 self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, candidates))
         assert self.chosen is not None
         self.apply(self.chosen, trainer, pl_module)
-        RunRecord.add_facts(trainer, threads=self.chosen.threads, cpu_settings=asdict(self.chosen))
+        RunRecord.add_entries(trainer, threads=self.chosen.threads, cpu_settings=asdict(self.chosen))
         rank_zero_info("training with %s", self.chosen)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -156,14 +156,17 @@ class CpuTuning(L.Callback):
         if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP has laid out its buckets
             formats += MEMORY_FORMATS
         if self.precision == "tune" and precisions[0] in PRECISIONS:
-            precisions += PRECISIONS
+            if not has_native_bf16():
+                log.info("bf16 is not tried: this CPU emulates it, which takes longer than float32")
+            else:
+                precisions += PRECISIONS
         compiled = is_compiled(pl_module.net)
         return list(dict.fromkeys(Settings(*one, compiled) for one in product(threads, formats, precisions)))
 
     def tune(self, trainer: L.Trainer, pl_module: Any, candidates: Sequence[Settings]) -> Settings:
         """Measure the candidates, report on them, and return the fastest."""
         default = candidates[0]
-        if trainer.datamodule is None:  # type: ignore[attr-defined]  # Lightning sets it out of mypy's sight
+        if trainer.datamodule is None:  # type: ignore[attr-defined]  # set dynamically by Lightning
             raise ValueError("cpu_tuning measures on a batch of the trainer's datamodule, and there is none.")
         start = time.perf_counter()
         with isolate_rng():
@@ -216,12 +219,12 @@ class CpuTuning(L.Callback):
         lines.append(f"gain over the default: {gain:.2f}x")
         log.info("\n".join(lines))
         candidates = [asdict(settings) | {"images_per_second": round(speed, 1)} for settings, speed in medians.items()]
-        RunRecord.add_facts(
+        RunRecord.add_entries(
             trainer, cpu_tuning={"candidates": candidates, "chosen": asdict(best), "gain": gain, "seconds": seconds}
         )
 
     def apply(self, settings: Settings, trainer: L.Trainer, pl_module: Any) -> None:
-        """Apply settings to the training."""
+        """Apply settings to training."""
         torch.set_num_threads(settings.threads)
         if self.memory_format is not None:
             if trainer.world_size == 1:  # with several processes, setup() has done it

@@ -1,4 +1,4 @@
-"""The latency of a single image, as a metric that a study can optimise beside accuracy."""
+"""The latency of a single image, as a metric that a study can optimise in addition to accuracy."""
 
 import statistics
 
@@ -12,7 +12,7 @@ from src.speed.measure import inference_step, latencies
 class Latency(L.Callback):
     """Measure the net before training, and log `latency_ms`, the median for one image, with the metrics of each epoch.
 
-    It is measured with the threads of the training, and means little while other jobs use the same cores.
+    It is measured with the threads of training, and means little while other jobs use the same cores.
 
     Args:
         seconds: how long to measure.

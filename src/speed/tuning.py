@@ -12,7 +12,7 @@ MIN_GAIN = 1.03  # less is noise, and the default stays
 
 @dataclass(frozen=True)
 class Settings:
-    """CPU settings of a training."""
+    """CPU settings of a training run."""
 
     threads: int
     memory_format: str

@@ -75,7 +75,7 @@ def listen_from_the_start() -> None:
 
 
 def typed_command(*left_out: str) -> str:
-    """The command that this program was started with, without the arguments left out."""
+    """Return the command that this program was started with, without the arguments left out."""
     return shlex.join(["python", *(word for word in sys.argv if word not in left_out)])
 
 

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from src.run.file_names import JOB
 from src.run.interruption import Pruned
-from src.run.journal import score_of
+from src.run.journal import score_names
 from src.run.status import update_status
 from src.system.json_files import read_json
 
@@ -95,10 +95,10 @@ class SweepJob(L.Callback):
 
 
 def reported_metrics(trainer: L.Trainer) -> list[str]:
-    """The metrics that a job's status has after each epoch."""
-    return ["train/loss", "val/loss", *(f"val/{score}" for score in score_of(trainer.lightning_module))]
+    """Return the metrics that a job's status has after each epoch."""
+    return ["train/loss", "val/loss", *(f"val/{score}" for score in score_names(trainer.lightning_module))]
 
 
 def callbacks_of_job(folder: str) -> list[L.Callback]:
-    """The callback of a run that is a sweep's job; none for any other run."""
+    """Return the callback of a run that is a sweep's job; none for any other run."""
     return [SweepJob(folder)] if (Path(folder) / JOB).is_file() else []

@@ -26,7 +26,7 @@ class Job:
     """One run of a sweep.
 
     Args:
-        number: of the job, also the name of its folder; never reused.
+        number: number of the job, also the name of its folder; never reused.
         overrides: identify the job.
         folder: its run directory.
     """
@@ -43,12 +43,12 @@ class Job:
 
     @property
     def status(self) -> str:
-        """The current status."""
+        """Return the current status."""
         return self.facts["status"] if self._final else current_status(self.folder, self.facts.get("status", PENDING))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The content of its `status.json`, cached once the job is done."""
+        """Return the content of its `status.json`, cached once the job is done."""
         if self._final:
             return self._final
         facts = facts_of(self.folder)
@@ -57,7 +57,7 @@ class Job:
         return facts
 
     def arguments(self) -> list[str]:
-        """The overrides to launch it with; a job that was interrupted resumes from its last checkpoint by itself."""
+        """Return the overrides to launch it with; an interrupted job resumes from its last checkpoint by itself."""
         quoted = str(self.folder.parent.resolve()).replace("'", "\\'")
         return [*self.overrides, f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={self.number}"]
 
@@ -66,7 +66,7 @@ class Sweep:
     """The folder of a sweep, `sweep.json` in it, and a folder for every job.
 
     Args:
-        folder: of the sweep; created if it does not exist.
+        folder: folder of the sweep; created if it does not exist.
         task: what the jobs run: train, benchmark.
         keys: the keys that the command line sets.
 
@@ -94,7 +94,7 @@ class Sweep:
             )
 
     def jobs(self) -> list[Job]:
-        """All jobs, sorted by number."""
+        """Return all jobs, sorted by number."""
         return jobs_in(self.folder)
 
     def add(self, overrides: Sequence[str], number: int | None = None, **facts: Any) -> Job:
@@ -110,7 +110,7 @@ class Sweep:
         return job
 
     def jobs_for(self, requested: Iterable[Sequence[str]]) -> list[Job]:
-        """The job for each list of overrides, added if the sweep has none yet."""
+        """Return the job for each list of overrides, added if the sweep has none yet."""
         jobs = self.jobs()
         as_written = {frozenset(job.overrides): job for job in jobs}
         by_key: dict[frozenset[str], Job] | None = None  # parsing overrides is slow: only if needed
@@ -136,7 +136,7 @@ class Sweep:
 
 
 def jobs_in(folder: Path) -> list[Job]:
-    """All jobs in the folder of a sweep, sorted by number.
+    """Return all jobs in the folder of a sweep, sorted by number.
 
     Raises:
         ValueError: a `job.json` is damaged.
@@ -152,15 +152,15 @@ def jobs_in(folder: Path) -> list[Job]:
 
 
 def is_string_list(value: Any) -> TypeGuard[list[str]]:
-    """Whether a value is a list of strings."""
+    """Return whether a value is a list of strings."""
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def current_status(folder: Path, recorded: str | None = None) -> str:
-    """The status of a job; one that is recorded as running but whose process is gone has been interrupted.
+    """Return the status of a job; one that is recorded as running but whose process is gone has been interrupted.
 
     Args:
-        folder: of the job.
+        folder: folder of the job.
         recorded: its status, if it has just been read.
     """
     status = recorded or status_of(folder)
@@ -171,7 +171,7 @@ def current_status(folder: Path, recorded: str | None = None) -> str:
 
 
 def pending_jobs(jobs: Iterable[Job], retry_failed: bool) -> list[Job]:
-    """The jobs to run: new ones, interrupted ones and, on request, failed ones."""
+    """Return the jobs to run: new ones, interrupted ones and, on request, failed ones."""
     statuses = {PENDING, INTERRUPTED} | ({FAILED} if retry_failed else set())
     return [job for job in jobs if job.status in statuses]
 
@@ -195,11 +195,11 @@ def key_of(overrides: Iterable[str]) -> frozenset[str]:
 
 @cache
 def read_override(text: str) -> tuple[str, str]:
-    """The key and the canonical value of an override; cached, since the jobs of a grid share most of theirs."""
+    """Return the key and the canonical value of an override; cached, since the jobs of a grid share most of theirs."""
     (override,) = OverridesParser.create().parse_overrides([text])
     return override.get_key_element(), repr(None if override.is_delete() else override.value())
 
 
 def without_sweep_keys(overrides: Iterable[str]) -> list[str]:
-    """The overrides of a job without those that name its sweep."""
+    """Return the overrides of a job without those that name its sweep."""
     return [word for word in overrides if name_of(word) not in SWEEP_KEYS]

@@ -32,7 +32,7 @@ from src.system.links import open_to_append
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 0.5
-EXIT_SECONDS = 10  # for an idle process to exit
+EXIT_SECONDS = 10  # time for an idle process to exit
 # exit codes of a process that was told to end: its job has not failed and can be resumed
 KILLS = (-signal.SIGTERM, -9, RESUMABLE)
 
@@ -90,8 +90,8 @@ class LocalLauncher(Launcher):
             self._at_once(iter(jobs), total, ended or ignore)
 
     def _one_by_one(self, jobs: Iterable[Job], total: int, ended: Callable[[Job], None]) -> None:
-        for place, job in enumerate(jobs, 1):
-            log.info("job %d (%d of %d): %s", job.number, place, total, describe_job(job))
+        for position, job in enumerate(jobs, 1):
+            log.info("job %d (%d of %d): %s", job.number, position, total, describe_job(job))
             self._own = job
             result = self.task.run(job)
             self._own = None
@@ -184,7 +184,7 @@ class Worker:
         self.job = job
 
     def collect(self) -> Job | None:
-        """The job of the process if it has ended, or the process died; None while it runs."""
+        """Return the job of the process if it has ended, or the process died; None while it runs."""
         job = self.job
         if job is None or not self.connection.poll():
             return None
@@ -276,7 +276,7 @@ def ignore(job: Job) -> None:
 
 
 def job_return(job: Job) -> JobReturn:
-    """The result of a job, in Hydra's form."""
+    """Return the result of a job, in Hydra's form."""
     result, facts = JobReturn(), job.facts
     result.overrides = list(job.overrides)
     failed = job.status in (FAILED, INTERRUPTED)

@@ -25,17 +25,17 @@ class Objective:
 
     @property
     def direction(self) -> str:
-        """The direction in Optuna's terms."""
+        """Return the direction in Optuna's terms."""
         return "minimize" if self.minimised else "maximize"
 
 
 def objectives_of(names: Sequence[str], score: Score) -> list[Objective]:
-    """Objectives with their directions: the score's from its mode, any other metric's from its name."""
+    """Return objectives with their directions: the score's from its mode, any other metric's from its name."""
     return [Objective(name, score.is_minimised(name)) for name in names]
 
 
 def objective_values(value: Any) -> list[float]:
-    """The value of each objective, from the `value` of a job's status; empty if there is none."""
+    """Return the value of each objective, from the `value` of a job's status; empty if there is none."""
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int | float)]
 
 
@@ -45,13 +45,13 @@ def ranked(jobs: Sequence[Job], objectives: Sequence[Objective]) -> list[Job]:
 
 
 def best_job(jobs: Sequence[Job], objectives: Sequence[Objective]) -> Job | None:
-    """The best job by a single objective; None if there are several objectives, or no job has a value."""
+    """Return the best job by a single objective; None if there are several objectives, or no job has a value."""
     first = ranked(jobs, objectives)[0]
     return first if len(objectives) == 1 and result_of(first) else None
 
 
 def result_of(job: Job) -> list[float]:
-    """The value of each objective of a finished job."""
+    """Return the value of each objective of a finished job."""
     return objective_values(job.facts.get("value")) if job.status == FINISHED else []
 
 
@@ -63,5 +63,5 @@ def sort_key(values: Sequence[float], objectives: Sequence[Objective]) -> tuple[
 
 
 def rerun_command(folder: Path) -> str:
-    """The command that reproduces the run of a job and tests it."""
+    """Return the command that reproduces the run of a job and tests it."""
     return shlex.join(["python", "src/train.py", f"reproduce={folder}", "test=true"])

@@ -49,12 +49,12 @@ class OptunaSweeper(ResumableSweeper):
     Args:
         direction: `maximize` or `minimize`, or a list if `optimized_metric` is one; None: from the score's mode and the
             names of other metrics.
-        n_trials: of the study, in total.
+        n_trials: number of trials of the study, in total.
         sampler: configuration of Optuna's sampler.
         pruner: configuration of the pruner; None: no pruning.
         prune_by: the metric of each validated epoch that the pruner compares.
         storage: a journal file, or the URL of a database.
-        study_name: of the study in its storage.
+        study_name: name of the study in its storage.
         conditional_params: further `params` for each condition, such as `model=mnist_cnn_68k`.
         options: see `ResumableSweeper`.
     """
@@ -143,7 +143,7 @@ class OptunaSweeper(ResumableSweeper):
         shutil.rmtree(folder, ignore_errors=True)
 
     def _trials(self, total: int, launcher: Path, objectives: list[str]) -> Iterator[Job]:
-        """The job of each trial to run: first those that dead launchers have left, then new ones."""
+        """Yield the job of each trial to run: first those that dead launchers have left, then new ones."""
         study: dict[str, Any] = {"storage": self.storage, "name": self.study_name, "objectives": objectives}
         if self.pruner is not None:
             study["prune_by"] = self._compared(objectives[0])
@@ -170,7 +170,9 @@ class OptunaSweeper(ResumableSweeper):
                 waiting = any(trial.state.name == "WAITING" for trial in trials)
                 if len(trials) - len(self._retried()) >= total and not waiting:
                     return
-                if (self.folder / str(len(trials)) / JOB).is_file():  # of another study, or one whose storage is gone
+                if (
+                    self.folder / str(len(trials)) / JOB
+                ).is_file():  # left by a study whose storage is gone, or another
                     raise ValueError(
                         f"{self.folder} holds a job {len(trials)} that the study {self.study_name} in {self.storage} "
                         "does not have: choose another sweep=<name> for this study."
@@ -184,7 +186,7 @@ class OptunaSweeper(ResumableSweeper):
         return locked(self.folder / LAUNCHERS, patience=math.inf)
 
     def _make_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
-        """A sampler for one trial, determined by the seed, the trial's number and earlier trials."""
+        """Return a sampler for one trial, determined by the seed, the trial's number and earlier trials."""
         options: dict[str, Any] = {}
         if self._is_grid():
             options["search_space"] = self.space.grid()
@@ -194,7 +196,7 @@ class OptunaSweeper(ResumableSweeper):
         return sampler
 
     def _left(self) -> list[int]:
-        """The running trials of this folder whose launchers have ended or been killed."""
+        """Return the running trials of this folder whose launchers have ended or been killed."""
         return [
             trial.number
             for trial in self.study.get_trials(deepcopy=False)
@@ -202,22 +204,22 @@ class OptunaSweeper(ResumableSweeper):
         ]
 
     def _has_launcher(self, trial: "optuna.trial.FrozenTrial") -> bool:
-        """Whether the launcher of a trial lives; only the name of its lock is taken from the storage."""
+        """Return whether the launcher of a trial lives; only the name of its lock is taken from the storage."""
         name = Path(attribute(trial, LAUNCHER, str) or "").name
         return bool(name) and is_locked(self.folder / LAUNCHERS / name)
 
     def _is_ours(self, trial: "optuna.trial.FrozenTrial") -> bool:
-        """Whether a trial belongs to this folder, which may have been moved, or has just been drawn."""
+        """Return whether a trial belongs to this folder, which may have been moved, or has just been drawn."""
         folder = self._folder_of(trial)
         moved = (self.folder / str(trial.number) / JOB).is_file() and not Path(folder).is_dir()
         return folder == str(self.folder) or moved
 
     def _folder_of(self, trial: "optuna.trial.FrozenTrial") -> str:
-        """The folder of the sweep that drew a trial."""
+        """Return the folder of the sweep that drew a trial."""
         return attribute(trial, FOLDER, str) or str(self.folder)
 
     def _retried(self) -> set[int]:
-        """The numbers of failed trials that have been replaced by others."""
+        """Return the numbers of failed trials that have been replaced by others."""
         trials = self.study.get_trials(deepcopy=False)
         return {attribute(trial, RETRY_OF, int) for trial in trials} & {trial.number for trial in trials}
 

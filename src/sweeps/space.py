@@ -18,7 +18,7 @@ class SearchSpace:
     """The overrides of a study's trials.
 
     Args:
-        overrides: of every trial, by key: single values, which are fixed, and sweeps, which are searched.
+        overrides: overrides of every trial, by key: single values, which are fixed, and sweeps, which are searched.
         conditional: further overrides by key for each condition, such as `model=mnist_cnn_68k`; they are searched in
             trials in which the condition holds.
         parse: parses an override.
@@ -53,14 +53,14 @@ class SearchSpace:
             self.conditional[condition] = {key: distribution(one) for key, one in parts.items()}
 
     def suggest(self, trial: "Trial") -> list[str]:
-        """The overrides of a trial; values that it already has are kept."""
+        """Return the overrides of a trial; values that it already has are kept."""
         words = [*self.fixed, *(override_text(key, draw(trial, key, one)) for key, one in self.searched.items())]
         for parts in self._holding(words):
             words += [override_text(key, draw(trial, key, one)) for key, one in parts.items()]
         return words
 
     def rows(self) -> list[list[str]]:
-        """Overrides of as many jobs as are needed to cover every value and both ends of every range."""
+        """Return overrides of as many jobs as are needed to cover every value and both ends of every range."""
         examples = {key: examples_of(one) for key, one in self.searched.items()}
         rows = []
         for number in range(max(map(len, examples.values()))):
@@ -73,7 +73,7 @@ class SearchSpace:
         return rows
 
     def grid(self) -> dict[str, list[Any]]:
-        """All values of each key.
+        """Return all values of each key.
 
         Raises:
             ValueError: a key has a range without steps, or a condition.
@@ -94,7 +94,7 @@ class SearchSpace:
 
 
 def distribution(override: Override) -> "BaseDistribution":
-    """Optuna's distribution for an override such as `lr=tag(log,interval(1e-4,1e-1))` or `batch_size=32,64`.
+    """Return Optuna's distribution for an override such as `lr=tag(log,interval(1e-4,1e-1))` or `batch_size=32,64`.
 
     Raises:
         ValueError: it is empty, or logarithmic and not positive.
@@ -155,7 +155,7 @@ def draw(trial: "Trial", key: str, one: "BaseDistribution") -> Any:
 
 
 def checked(value: Any, one: "BaseDistribution") -> bool | int | float | str | None:
-    """One of the choices, or a plain number within the range; never an object or text from the storage.
+    """Return one of the choices, or a plain number within the range; never an object or text from the storage.
 
     Raises:
         ValueError: it is neither.
@@ -177,7 +177,7 @@ def checked(value: Any, one: "BaseDistribution") -> bool | int | float | str | N
 
 
 def examples_of(one: "BaseDistribution") -> list[Any]:
-    """All choices, or both ends of a range."""
+    """Return all choices, or both ends of a range."""
     from optuna.distributions import CategoricalDistribution
 
     if isinstance(one, CategoricalDistribution):
@@ -186,7 +186,7 @@ def examples_of(one: "BaseDistribution") -> list[Any]:
 
 
 def grid_of(one: "BaseDistribution") -> list[Any] | None:
-    """All values of a distribution; None if it is continuous."""
+    """Return all values of a distribution; None if it is continuous."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     if isinstance(one, CategoricalDistribution):
@@ -198,12 +198,12 @@ def grid_of(one: "BaseDistribution") -> list[Any] | None:
 
 
 def override_text(key: str, value: Any) -> str:
-    """An override that sets a key to a value."""
+    """Return an override that sets a key to a value."""
     return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
 
 
 def values_of(override: Override) -> list[str]:
-    """One override for each value of a sweep.
+    """Return one override for each value of a sweep.
 
     Raises:
         ValueError: it has no values.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import optuna
 
 SQLITE = "sqlite:///"
-MAX_STEPS = 50_000_000  # of SQLite's virtual machine; a study of 10,000 trials of 100 epochs takes a third
+MAX_STEPS = 50_000_000  # steps of SQLite's virtual machine; a study of 10,000 trials of 100 epochs takes a third
 STEPS = 10_000  # between two checks of the limit
 PATIENCE = 60  # seconds to wait for another process to write to a journal, which takes milliseconds
 EXTRA = "hydra/sweeper=optuna needs a package that is not installed: pip install -e '.[sweep]'"
@@ -34,7 +34,7 @@ def open_study(
 
     Args:
         storage: the path of a journal file, or the URL of a database, such as `sqlite:///logs/studies.db`.
-        name: of the study within its storage, which may keep several.
+        name: name of the study within its storage, which may keep several.
         directions: `maximize` or `minimize` for each objective.
         pruner: configuration of the pruner; None: no pruning.
         bounded: treat a SQLite file as untrusted: accept only plain tables, and limit the work of reading them.
@@ -83,7 +83,7 @@ class JournalLock:
     Optuna's own locks are files and links that remain when a process is killed.
 
     Args:
-        path: of the journal.
+        path: path of the journal.
         patience: seconds to wait for another process.
     """
 
@@ -114,7 +114,7 @@ class JournalLock:
 
 
 def lock_of(journal: str) -> Any:
-    """The lock for writing to a journal."""
+    """Return the lock for writing to a journal."""
     if os.name == "posix":
         return JournalLock(journal)
     from optuna.storages.journal import JournalFileOpenLock
@@ -150,7 +150,7 @@ def bounded_database(path: str) -> Callable[[], sqlite3.Connection]:
 
 
 def reason(error: BaseException) -> str:
-    """Why a storage cannot be used."""
+    """Return why a storage cannot be used."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = first_line(error)
@@ -166,7 +166,7 @@ def reason(error: BaseException) -> str:
 
 
 def attribute(trial: "optuna.trial.FrozenTrial", name: str, expected_type: type) -> Any:
-    """An attribute of a trial; None if it is missing or of another type."""
+    """Return an attribute of a trial; None if it is missing or of another type."""
     value = trial.user_attrs.get(name)
     return value if type(value) is expected_type else None
 
@@ -189,7 +189,7 @@ def check_values(study: "optuna.Study") -> None:
 
 
 def trial_of(study: "optuna.Study", number: int) -> "optuna.trial.Trial":
-    """The trial of a number, to report to and to draw further parameters for."""
+    """Return the trial of a number, to report to and to draw further parameters for."""
     from optuna.trial import Trial
 
     (frozen,) = [trial for trial in study.get_trials(deepcopy=False) if trial.number == number]

@@ -138,7 +138,7 @@ class ResumableSweeper(Sweeper):
         return f"The sweep has not ended; to resume: {self.command()}"
 
     def command(self) -> str:
-        """The command that resumes this sweep."""
+        """Return the command that resumes this sweep."""
         command = typed_command(RETRY)
         if any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in sys.argv):
             return command
@@ -197,7 +197,7 @@ class ResumableSweeper(Sweeper):
                     self.launcher.launch([job.arguments() for job in batch], initial_job_idx=batch[0].number)
             except KeyboardInterrupt:
                 raise SweepInterrupted(self.resume_hint()) from None
-            except Exception as error:  # of the engine; jobs report their own status
+            except Exception as error:  # raised by the engine; jobs report their own status
                 log.error("The launcher failed: %s", error)
                 gave_up = True  # it would fail for the other batches as well
             for job in batch:
@@ -208,7 +208,7 @@ class ResumableSweeper(Sweeper):
 
 
 def recorded_score(jobs: Iterable[Job]) -> Score | None:
-    """The score recorded by the first job that has started; None if no job has."""
+    """Return the score recorded by the first job that has started; None if no job has."""
     records = (read_json(job.folder / RECORD) for job in jobs)
     return next((Score.of(record) for record in records if record), None)
 
@@ -229,7 +229,7 @@ def check_job(cfg: DictConfig) -> None:
 
 
 def batches(jobs: Iterator[Job], size: int | None) -> Iterator[list[Job]]:
-    """Batches of `size` jobs, or a single one for None."""
+    """Return batches of `size` jobs, or a single one for None."""
     while batch := list(itertools.islice(jobs, size)):
         yield batch
 

@@ -21,7 +21,7 @@ from src.sweeps.objectives import Objective, objective_values, ranked, sort_key
 from src.system.safe_files import printable
 from src.system.wording import counted
 
-MAX_ROWS = 40  # of a summary; more jobs are listed by group
+MAX_ROWS = 40  # rows of a summary; more jobs are listed by group
 MAX_FAILURES = 5  # listed in a summary by group
 LONG_NUMBER = re.compile(r"\d+\.\d{5,}(e[-+]?\d+)?")
 COLOURS = {FINISHED: "green", PRUNED: "yellow", INTERRUPTED: "yellow", FAILED: "red"}
@@ -80,7 +80,7 @@ class Progress:
         )
 
     def _line(self, done: float) -> str:
-        """The progress line; `done` counts jobs, running ones by their share of epochs."""
+        """Return the progress line; `done` counts jobs, running ones by their share of epochs."""
         seconds = time.monotonic() - self._start
         left = f", about {duration(seconds / done * (self.total - done))} to go" if done else ""
         return f"{self.ended} of {counted(self.total, 'job')} in {duration(seconds)}{left}"
@@ -107,12 +107,12 @@ def summarise(
 
 
 def title(objectives: Sequence[Objective]) -> str:
-    """Header of the column of values."""
+    """Return the header of the column of values."""
     return ", ".join(one.metric for one in objectives) or "value"
 
 
 def table_of_jobs(jobs: Sequence[Job], shared: Collection[str], objectives: Sequence[Objective]) -> Table:
-    """One row per job."""
+    """Return one row per job."""
     table = Table("job", "status", escape(title(objectives)), "epochs", "overrides")
     for job in jobs:
         facts, status = job.facts, job.status
@@ -128,7 +128,7 @@ def table_of_jobs(jobs: Sequence[Job], shared: Collection[str], objectives: Sequ
 
 
 def table_of_groups(jobs: Sequence[Job], shared: Collection[str], objectives: Sequence[Objective]) -> Table:
-    """One row for the jobs that differ only in their seeds, with their mean; the best first."""
+    """Return one row for the jobs that differ only in their seeds, with their mean; the best first."""
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         groups.setdefault(tuple(word for word in job.overrides if name_of(word) != "seed"), []).append(job)
@@ -153,51 +153,51 @@ def table_of_groups(jobs: Sequence[Job], shared: Collection[str], objectives: Se
 
 
 def means(jobs: Sequence[Job]) -> list[float]:
-    """The mean of each objective over the jobs that have a value."""
+    """Return the mean of each objective over the jobs that have a value."""
     values = [objective_values(job.facts.get("value")) for job in jobs]
     return [mean(column) for column in zip(*filter(None, values), strict=False)]
 
 
 def counts(statuses: Mapping[str, int]) -> str:
-    """The number of jobs of each status."""
+    """Return the number of jobs of each status."""
     return ", ".join(f"{count} {status}" for status, count in statuses.items())
 
 
 def common(jobs: Sequence[Job]) -> set[str]:
-    """The overrides that all of several jobs share."""
+    """Return the overrides that all of several jobs share."""
     return set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
 
 
 def describe_job(job: Job, left_out: Collection[str] = ()) -> str:
-    """The overrides of a job, with long numbers rounded."""
+    """Return the overrides of a job, with long numbers rounded."""
     return printable(" ".join(LONG_NUMBER.sub(rounded, word) for word in job.overrides if word not in left_out))
 
 
 def rounded(match: re.Match[str]) -> str:
-    """A number with four significant digits."""
+    """Return a number with four significant digits."""
     return f"{float(match[0]):.4g}"
 
 
 def metrics_text(facts: Mapping[str, Any]) -> str:
-    """The latest metrics that a job has reported, without missing ones."""
+    """Return the latest metrics that a job has reported, without missing ones."""
     metrics = facts.get("figures") or {}
     return "  ".join(f"{printable(name)} {number:.4g}" for name, number in metrics.items() if number is not None)
 
 
 def value_text(content: Any) -> str:
-    """The values of the objectives of one job."""
+    """Return the values of the objectives of one job."""
     return ", ".join(f"{number:.4g}" for number in objective_values(content))
 
 
 def elapsed(started: str | None) -> str:
-    """The time since a start."""
+    """Return the time since a start."""
     if started is None:
         return ""
     return duration((datetime.now(timezone.utc) - datetime.fromisoformat(started)).total_seconds())
 
 
 def duration(seconds: float) -> str:
-    """A time in the units that matter: 7 s, 3 min 05 s, 2 h 10 min."""
+    """Return a time in the units that matter: 7 s, 3 min 05 s, 2 h 10 min."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes == 0:
         return f"{rest} s"

@@ -66,7 +66,7 @@ class Task:
 
 
 def templates_of(words: Sequence[str]) -> tuple[str, ...]:
-    """The overrides that composing a job depends on, without the numbers that can safely be set afterwards.
+    """Return the overrides that composing a job depends on, without the numbers that can safely be set afterwards.
 
     If several overrides set one key, or a part of it, their order matters, and their numbers stay.
     """
@@ -76,7 +76,7 @@ def templates_of(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def template(word: str) -> str:
-    """An override, with a placeholder if it sets a plain key to a number."""
+    """Return an override, with a placeholder if it sets a plain key to a number."""
     key, _, value = word.partition("=")
     if word.startswith("~") or "@" in key or (CONFIGS / name_of(word)).is_dir():
         return word

@@ -112,7 +112,7 @@ def check_threads(name: str, value: int | str, words: tuple[str, ...]) -> None:
 
 def has_native_bf16() -> bool:
     """Whether this CPU has instructions for bfloat16, which torch otherwise emulates slowly."""
-    flags = ("avx512_bf16", "amx_bf16", "bf16")  # of x86 and of Arm
+    flags = ("avx512_bf16", "amx_bf16", "bf16")  # flags of x86 and of Arm
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         words = cpuinfo.read_text().split()

@@ -8,7 +8,7 @@ from fnmatch import translate
 from pathlib import Path
 from typing import IO
 
-# what runs and sweeps write, beside the numbered folders of jobs; folders of these names are checked recursively
+# what runs and sweeps write, besides the numbered folders of jobs; folders of these names are checked recursively
 WRITTEN = (
     *("*.csv", "*.html", "*.journal", "*.json", "*.log", "*.png", "*.txt", "*.yaml", ".benchmark", ".lock"),
     *(".hydra", ".launchers", ".submitit", "checkpoints", "csv", "export", "int8", "tensorboard", "wandb"),
@@ -22,7 +22,7 @@ def check_links(folder: Path, also: Collection[str] = ()) -> None:
     The folder itself and its parents may be links, as may files that no run writes and links that stay in the folder.
 
     Args:
-        folder: of a run or a sweep; it need not exist.
+        folder: folder of a run or a sweep; it need not exist.
         also: further names that are written.
 
     Raises:

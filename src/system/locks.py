@@ -20,7 +20,7 @@ def locked(folder: Path, otherwise: str = "another process is training there.", 
     """Lock a folder within the context.
 
     Args:
-        folder: of a run or a sweep; it is created.
+        folder: folder of a run or a sweep; it is created.
         otherwise: what the process that holds the lock does, for the error.
         patience: seconds to wait for the lock, which `is_locked` of another process holds for a moment.
 

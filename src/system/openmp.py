@@ -1,7 +1,7 @@
 """Let idle OpenMP threads spin on a quiet machine and sleep on a busy one.
 
-A spinning thread starts the next parallel region a little sooner, but beside other programs it blocks the core that the
-thread it waits for needs: two trainings on two cores then take twice the time of one after the other.
+A spinning thread starts the next parallel region a little sooner, but next to others it blocks the core that the
+thread it waits for needs: two training runs on two cores then take twice the time of one after the other.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ TASKS = Path("/proc/self/task")
 INTERVAL = 0.5  # seconds between two measurements
 # seconds that all threads together wait for a core, each second: 0.01 on a quiet machine, 0.6 to 0.9 on a busy one
 CONTENDED, QUIET = 0.15, 0.05
-QUIET_INTERVALS = 4  # in a row before threads spin again
+QUIET_INTERVALS = 4  # quiet intervals in a row before threads spin again
 
 
 def let_waiting_threads_yield(environment: MutableMapping[str, str] | None = None) -> None:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from src.system.safe_files import printable_lines
 
-START_TIMEOUT = timedelta(minutes=10)  # for all processes to find their files and import torch
+START_TIMEOUT = timedelta(minutes=10)  # time for all processes to find their files and import torch
 REPORT_TIMEOUT = timedelta(seconds=10)
 COUNTS = {"devices": "LOCAL_WORLD_SIZE", "nodes": "GROUP_WORLD_SIZE"}  # torchrun's environment variables
 

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, ClassVar
 import yaml
 
 MAX_YAML_BYTES, MAX_JSON_BYTES = 256 * 1024, 64 * 1024**2  # a test report contains pictures
-MAX_DEPTH = 64  # of nested lists and mappings
-MAX_DIGITS = 20  # of an integer: any 64-bit seed, and none that overflows a float
+MAX_DEPTH = 64  # depth of nested lists and mappings
+MAX_DIGITS = 20  # digits of an integer: any 64-bit seed, and none that overflows a float
 
 
 class PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the fast one, where built
@@ -145,7 +145,7 @@ def in_a_line(error: Exception) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """A text of several lines without control characters."""
+    """Return a string of several lines without control characters."""
     return "\n".join(map(printable, text.expandtabs().split("\n")))
 
 

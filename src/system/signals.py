@@ -35,7 +35,7 @@ class Listener:
     Args:
         sentence: returns the message to print.
         before: functions to call first.
-        pid: of the process that listens; its forks end without a message.
+        pid: id of the process that listens; its forks end without a message.
         tidies: whether the running code cleans up on KeyboardInterrupt.
         received: the signal that was raised as KeyboardInterrupt.
         trains: whether `LastCheckpoint` ends the run, after the current step however long that takes.

@@ -39,6 +39,10 @@ NETS = {
     "MLP": ["model=simple_mlp", "callbacks.early_stopping.patience=1"],
     "CNN with BatchNorm, dropout, augmentation": ["model=mnist_cnn_8k", "data/augmentation=digits"],
     "ViT with dropout": ["model=mnist_vit_38k", "+model.net.dropout=0.1", "+model.net.drop_path_rate=0.1"],
+    "moving average of the weights, BatchNorm": ["model=mnist_cnn_8k", "callbacks=[default,ema]"],
+    "Muon, which keeps a flag for each parameter": ["model=mnist_cnn_8k", "model/optimizer=muon"],
+    "mean of the weights": ["model=simple_mlp", "callbacks=[default,swa]", "callbacks.average_weights.start=0.3"],
+    "mixtures of images": ["model=mnist_cnn_8k", "model/mixing=mixup_cutmix", "model.mixing.until=0.5"],
     "plateau schedule, gradients gathered": [
         "model=simple_mlp",
         "model/scheduler=plateau",
@@ -189,7 +193,7 @@ def test_a_signal_saves_a_checkpoint_and_ends_a_resumable_run(
     whole = run("whole", *options)
     assert not listener.trains
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    with pytest.raises(Interrupted, match=rf"{how}; resumable: python src/train.py resume={tmp_path}/parts"):
+    with pytest.raises(Interrupted, match=rf"{how}; to resume: python src/train.py resume={tmp_path}/parts"):
         run("parts", *options, stop_after=14, how=how)
     assert {number: signal.getsignal(number) for number in handlers} == handlers
     assert listener.trains  # the run then ends by itself, however long it takes

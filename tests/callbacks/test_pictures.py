@@ -74,6 +74,7 @@ def test_a_text_is_legible_in_its_picture() -> None:
     assert not (pictures[0, 0, 16:] < 1).any()  # one line
     assert len(encode_pngs(pictures)) == 4
     assert as_pictures(torch.zeros(1, 4, dtype=torch.long)).min() == 1  # no text
+    assert as_pictures(torch.zeros(0, 4, dtype=torch.long)).shape == (0, 1, HEIGHT, WIDTH)  # no mistakes to draw
 
 
 def test_samples_of_different_lengths_are_padded_where_they_meet() -> None:

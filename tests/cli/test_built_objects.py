@@ -1,5 +1,7 @@
 """The mistakes of someone who adds a net: each is answered with its place, and what may have been meant."""
 
+import re
+import sys
 from pathlib import Path
 
 import hydra
@@ -11,6 +13,7 @@ from yaml import YAMLError
 from src.cli import entry_point as cli
 from src.cli.errors import describe
 from src.config.paths import CONFIGS
+from src.models.components.layers import check_positive
 
 CNN = "src.models.components.simple_cnn.SimpleCNN"
 CLASSES = {
@@ -97,3 +100,35 @@ def test_a_group_of_another_program_is_not_offered_to_be_added() -> None:
     ):
         hydra.compose("compare", ["model=mnist_sdn_8k"])
     assert describe(caught.value) == "model= is not a group of this program; see --help."
+
+
+def test_a_choice_on_the_command_line_is_not_blamed_on_the_file_whose_choice_it_replaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "model/optimizer=sgdd"])
+    with (
+        hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"),
+        pytest.raises(MissingConfigException) as caught,
+    ):
+        hydra.compose("train", sys.argv[1:])
+    assert describe(caught.value) == "There is no model/optimizer=sgdd. Did you mean sgd?"
+
+
+def test_an_unexpected_error_comes_with_its_line_in_this_checkout() -> None:
+    with pytest.raises(TypeError) as caught:
+        check_positive(hidden_size="wide")  # type: ignore[arg-type]
+    assert re.search(r"^TypeError: .* \(src/models/components/\w+\.py:\d+\)$", describe(caught.value))
+    with pytest.raises(TypeError) as caught:
+        len(None)  # type: ignore[arg-type]
+    assert describe(caught.value) == "TypeError: object of type 'NoneType' has no len()"
+
+
+def test_a_mapping_for_a_list_is_not_called_a_missing_key() -> None:
+    with (
+        hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"),
+        pytest.raises(ConfigCompositionException) as caught,
+    ):
+        hydra.compose("train", ["model=pets_unet_2m", "data=mask_folder", "data.classes={a:0}"])
+    assert describe(caught.value, "train") == (
+        "data.classes cannot take this value: Cannot merge DictConfig with ListConfig."
+    )

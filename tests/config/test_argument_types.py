@@ -23,10 +23,10 @@ PART, WHOLE = f"{__name__}.Part", f"{__name__}.Whole"
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"size": 1.5}, "part.size=1.5 must be a whole number."),
+        ({"size": 1.5}, "part.size=1.5 must be an integer."),
         ({"size": 2, "ratio": "much"}, "part.ratio=much must be a number."),
         ({"size": 2, "sizes": 64}, "part.sizes=64 must be a list, such as [64]."),
-        ({"size": "${top}"}, "part.size=1.5 must be a whole number."),
+        ({"size": "${top}"}, "part.size=1.5 must be an integer."),
     ],
 )
 @pytest.mark.parametrize("target", [PART, WHOLE])

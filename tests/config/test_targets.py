@@ -16,6 +16,7 @@ from src.config.targets import (
     AUGMENTATION,
     CRITERION,
     DATA,
+    MIXING,
     NET,
     OPTIMIZER,
     TASK,
@@ -24,10 +25,11 @@ from src.config.targets import (
     registry,
     role_of,
 )
+from src.models.mixing import Mixing
 from tests.test_configs import READERS
 
 BASES = {TASK: LightningModule, NET: nn.Module, OPTIMIZER: optim.Optimizer, CRITERION: nn.Module}
-BASES |= {DATA: LightningDataModule}
+BASES |= {DATA: LightningDataModule, MIXING: Mixing}
 # functions, which have no base: known by name
 FUNCTIONS = {
     "src.models.components.timm_net.timm_net",
@@ -67,7 +69,15 @@ REFUSED: list[Any] = [
     ["src.models.components.simple_cnn.SimpleCNN"],
     {"_target_": "src.models.components.simple_cnn.SimpleCNN"},
 ]
-KEYS = ["model", "model.net", "model.net.layers.0", "model.optimizer", "model.scheduler", "model.criterion"]
+KEYS = [
+    "model",
+    "model.net",
+    "model.net.layers.0",
+    "model.optimizer",
+    "model.scheduler",
+    "model.criterion",
+    "model.mixing",
+]
 KEYS += ["data", "data.augmentation", "callbacks.x", "logger.x", "trainer", "hydra.x"]
 
 
@@ -180,3 +190,16 @@ def test_an_augmentation_within_the_configuration_of_a_data_set_is_allowed(
     check_targets({"data": {"augmentation": {"_target_": "src.data.mine.blur", "_partial_": True}}})
     with pytest.raises(ValueError, match="is refused"):
         check_targets({"data": {"augmentation": {"_target_": "src.data.mnist.MNISTDataModule"}}})
+
+
+def test_a_broken_file_of_ones_own_is_named_and_breaks_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    package = tmp_path / "own_tasks"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "broken.py").write_text("import no_such_package\n")
+    (package / "whole.py").write_text("class Whole(dict): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert targets.defined_in("own_tasks", dict) == {"own_tasks.whole.Whole"}
+    assert "own_tasks.broken cannot be imported: ModuleNotFoundError: No module named 'no_such_package'" in caplog.text

@@ -15,7 +15,7 @@ from tests.data.conftest import sizes_of
 
 @pytest.fixture
 def cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder with 5 × 40 training and 20 test images, and their checksums in place of the published ones."""
+    """A data folder with 5 × 40 training and 20 test images, and their checksums instead of the published ones."""
     folder = tmp_path / CIFAR10DataModule.folder
     counts = {**{f"data_batch_{number}": 40 for number in range(1, 6)}, "test_batch": 20}
     files = tuple(write_cifar(folder / name, n, labels=[i % 10 for i in range(n)]) for name, n in counts.items())

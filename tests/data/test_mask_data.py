@@ -151,7 +151,7 @@ def test_a_folder_is_split_by_its_seed_or_as_its_folders_say(tmp_path: Path) -> 
 
 def test_classes_are_grey_levels_palette_indices_or_colours(tmp_path: Path) -> None:
     write_folder(tmp_path / "levels", grey(0, 255, 7))
-    levels = folder_data(tmp_path / "levels", classes={"a": 255, "b": 0}, ignore=7)
+    levels = folder_data(tmp_path / "levels", values=[255, 0], ignore=7)
     assert classes_of(levels) == {0, 1, 255} and levels.heads() == {"mask": ["a", "b"]}
     palette = [Image.fromarray(np.asarray(mask)).convert("P") for mask in grey(0, 1)]
     for mask in palette:
@@ -161,7 +161,7 @@ def test_classes_are_grey_levels_palette_indices_or_colours(tmp_path: Path) -> N
     assert folder_data(tmp_path / "palette").checksums() == folder_data(tmp_path / "indices").checksums()
     colours = np.array([[0, 0, 255], [128, 64, 128]], np.uint8)
     write_folder(tmp_path / "colours", [Image.fromarray(colours[np.asarray(mask)]) for mask in grey(0, 1)])
-    named = folder_data(tmp_path / "colours", classes={"blue": [0, 0, 255], "road": [128, 64, 128]})
+    named = folder_data(tmp_path / "colours", values=[[0, 0, 255], [128, 64, 128]])
     assert named.checksums() == folder_data(tmp_path / "indices").checksums()
 
 
@@ -169,11 +169,13 @@ def test_classes_are_grey_levels_palette_indices_or_colours(tmp_path: Path) -> N
     ("values", "changes", "message"),
     [
         ((0, 1, 9), {}, r"\d.png holds 9 at row \d+, column \d+, which is not the value of a class"),
-        ((0, 1), {"classes": {"a": 0, "b": [1, 2, 3]}}, "must be all grey levels, or all colours"),
-        ((0, 1), {"classes": {"a": 0, "b": 0}}, "must have a different value for each class"),
-        ((0, 1), {"classes": {"a": [0, 0, 0], "b": [1, 1, 1]}}, "has no colours"),
-        ((0, 1), {"classes": {"a": 0, "b": 256}}, "256 must be a grey level from 0 to 255"),
+        ((0, 1), {"values": [0, [1, 2, 3]]}, "must be all grey levels, or all colours"),
+        ((0, 1), {"values": [0, 0]}, "must have a different value for each class"),
+        ((0, 1), {"values": [[0, 0, 0], [1, 1, 1]]}, "has no colours"),
+        ((0, 1), {"values": [0, 256]}, "256 must be a grey level from 0 to 255"),
         ((0, 1), {"classes": ["a", "b", "c"]}, "num_classes=2, but classes names 3"),
+        ((0, 1), {"classes": ["a", "a"]}, "one for each of the different classes"),
+        ((0, 1), {"values": [0, 1, 2]}, "one for each of the different classes"),
         ((0, 1), {"val_fraction": 1}, "val_fraction=1 must lie between 0 and 1"),
     ],
     ids=str,
@@ -191,7 +193,7 @@ def test_colours_without_classes_and_unknown_ones_are_refused(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"\d.png is in colour: give each class one"):
         folder_data(tmp_path / "data")
     with pytest.raises(ValueError, match=r"\d.png holds \[9, 9, 9\] at row"):
-        folder_data(tmp_path / "data", classes={"a": [0, 0, 0], "b": [1, 1, 1]})
+        folder_data(tmp_path / "data", values=[[0, 0, 0], [1, 1, 1]])
 
 
 def test_a_folder_that_lacks_something_is_told_what(tmp_path: Path) -> None:

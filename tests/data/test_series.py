@@ -138,7 +138,7 @@ def test_sizes_below_1_are_shares_of_all_steps() -> None:
         ({"window": 40}, r"60 steps, of which val_size=10 and test_size=8 leave 42 .*window=40 and horizon=3 need 43"),
         ({"val_size": 60}, r"leave 0 for training"),
         ({"test_size": 2}, r"test_size=2 steps are fewer than horizon=3"),
-        ({"features": 1}, r"columns column 0, column 1: set data.features=2 in place of 1"),
+        ({"features": 1}, r"columns column 0, column 1: set data.features=2 instead of 1"),
     ],
 )
 def test_a_series_that_does_not_fit_is_refused_with_its_numbers(options: dict[str, Any], sentence: str) -> None:

@@ -78,6 +78,14 @@ def test_a_folder_without_texts_is_a_class_as_the_net_is_told(tmp_path: Path) ->
     assert datamodule.class_counts()["train"].tolist()[0] == 0
 
 
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    for number in range(20):
+        (tmp_path / "cats" / f"{number}.txt").write_text("meow")
+    with pytest.raises(ValueError, match="holds one class, cats: texts need a folder for each"):
+        module(tmp_path)
+
+
 def test_a_table_is_split_by_a_seed_or_by_its_column(tmp_path: Path) -> None:
     rows = [f'{name},"{word}, {number}\nand more"' for name, word in WORDS.items() for number in range(10)]
     datamodule = module(write_table(tmp_path / "a.csv", rows))

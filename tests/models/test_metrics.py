@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, Means, MultiheadLossAndAccuracy
+from src.models.metrics import LossAndAccuracy, LossAndBalancedAccuracy, Means, MultiheadMetrics
 
 # losses of seven samples, and whether their predictions are correct
 LOSSES = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 14.0])  # mean 5
@@ -67,7 +67,7 @@ def test_balanced_accuracy_counts_rare_and_frequent_classes_alike() -> None:
 
 
 def test_multihead_metrics_are_per_head_and_overall() -> None:
-    metric = MultiheadLossAndAccuracy({"a": 1.0, "b": 0.5}, LossAndBalancedAccuracy)
+    metric = MultiheadMetrics({"a": 1.0, "b": 0.5}, LossAndBalancedAccuracy)
     metric["a"].update(torch.tensor(2.0), torch.eye(2)[[0, 0, 0]], torch.tensor([0, 0, 1]))
     metric["b"].update(torch.tensor(4.0), torch.eye(3)[[0, 1, 2]], torch.tensor([0, 1, 2]))
     metrics = {name: value.item() for name, value in metric.compute().items()}

@@ -308,11 +308,11 @@ def test_the_nets_own_names_are_followed_in_any_order() -> None:
     [
         (
             {"in_channels": 1},
-            r"where ResNet has stem\.0\.weight \(8, 3, 3, 3\), they have stem\.0\.weight \(8, 1, 3, 3\)",
+            r"ResNet has stem\.0\.weight \(8, 3, 3, 3\), the file has stem\.0\.weight \(8, 1, 3, 3\)",
         ),
-        ({"depths": (1, 2)}, r"where ResNet has head\.weight|they have layers\.2"),
-        ({"depths": (1,), "dims": (8,)}, r"they have (nothing|fc)"),
-        ({"dims": (8, 24)}, r"they have layers\.1\.\S+ \(24, "),
+        ({"depths": (1, 2)}, r"ResNet has head\.weight|the file has layers\.2"),
+        ({"depths": (1,), "dims": (8,)}, r"the file has (nothing|fc)"),
+        ({"dims": (8, 24)}, r"the file has layers\.1\.\S+ \(24, "),
     ],
 )
 def test_weights_of_another_net_are_refused_by_the_first_tensor_that_does_not_fit_and_change_nothing(
@@ -320,7 +320,7 @@ def test_weights_of_another_net_are_refused_by_the_first_tensor_that_does_not_fi
 ) -> None:
     ours = resnet()
     before = {name: value.clone() for name, value in ours.state_dict().items()}
-    with pytest.raises(ValueError, match=f"They are of another net: .*{words}"):
+    with pytest.raises(ValueError, match=f"The weights are from a different net: .*{words}"):
         load_published(ours, renamed(resnet(**other)))
     assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
 
@@ -329,8 +329,8 @@ def test_a_tensor_of_another_kind_does_not_fit_though_its_shape_does() -> None:
     ours = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     swapped = {"a.weight": torch.zeros(4, 4), "a.bias": torch.zeros(4), "b.running_mean": torch.zeros(4)}
     rest = {"b.running_var": torch.zeros(4), "c.weight": torch.zeros(2, 4), "c.bias": torch.zeros(2)}
-    with pytest.raises(ValueError, match=r"1\.weight \(4,\), they have b\.running_mean \(4,\)"):
+    with pytest.raises(ValueError, match=r"1\.weight \(4,\), the file has b\.running_mean \(4,\)"):
         load_published(ours, {**swapped, **rest})
     integers = {name: value.long() for name, value in nn.Linear(4, 4).state_dict().items()}
-    with pytest.raises(ValueError, match="another net"):
+    with pytest.raises(ValueError, match="a different net"):
         load_published(nn.Linear(4, 4), integers)

@@ -51,7 +51,7 @@ def test_a_device_that_lacks_is_named_with_a_way_out(
 ) -> None:
     for kind in (CUDAAccelerator, MPSAccelerator):
         monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
-    with pytest.raises(ValueError, match=f"^trainer.accelerator={name}: torch finds none .* trainer=cpu needs none.$"):
+    with pytest.raises(ValueError, match=f"^trainer.accelerator={name}: there is no such device .*; use trainer=cpu.$"):
         build(compose(f"trainer={name}", "data=synthetic"), None)
 
 

@@ -7,7 +7,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from omegaconf import DictConfig
 
-from src.run.outputs import check_outputs, keep_tables
+from src.run.outputs import check_outputs, set_aside_csv_logs
 from src.train import train
 from tests.conftest import TINY_RUN
 
@@ -16,7 +16,7 @@ Compose = Callable[..., DictConfig]
 
 def write(logger: CSVLogger, value: float) -> Path:
     """What a run does with its logger; the table that comes of it."""
-    keep_tables([logger])
+    set_aside_csv_logs([logger])
     logger.log_hyperparams({"value": value})
     logger.log_metrics({"loss": value}, step=0)
     logger.save()

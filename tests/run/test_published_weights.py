@@ -60,7 +60,7 @@ def test_a_run_starts_from_a_file_and_says_what_it_leaves_out(
     (line,) = [message for message in caplog.messages if "weights=" in message]
     assert line == (
         f"model.net.weights={weights}: loaded all tensors but those of the last layer; new in the net: head.weight "
-        "(10, 512), head.bias (10,); left out of the file: fc.weight (1000, 512), fc.bias (1000,)"
+        "(10, 512), head.bias (10,); unused from the file: fc.weight (1000, 512), fc.bias (1000,)"
     )
 
 
@@ -148,7 +148,7 @@ def test_a_file_of_code_runs_none_of_it(tmp_path: Path) -> None:
     path, touched = tmp_path / "code.pth", tmp_path / "touched"
     for content in ({"weight": Code(touched)}, nn.Linear(1, 1)):
         torch.save(content, path)
-        with pytest.raises(ValueError, match="holds code or objects beside tensors"):
+        with pytest.raises(ValueError, match="holds code or objects besides tensors"):
             load_weights(resnet(), path)
     path.write_bytes(pickle.dumps(Code(touched)))
     with pytest.raises(ValueError, match="holds code"):
@@ -165,7 +165,7 @@ def test_what_is_not_a_state_dict_is_refused(content: Any, tmp_path: Path) -> No
 
 def test_weights_of_another_net_are_refused_with_the_first_that_does_not_fit(weights: Path) -> None:
     net = ResNet(in_channels=1, image_size=64, num_classes=10, depths=(1, 1, 1, 1))
-    words = r"stem\.0\.weight \(64, 1, 7, 7\), they have conv1\.weight \(64, 3, 7, 7\)\. Set model\.net"
+    words = r"stem\.0\.weight \(64, 1, 7, 7\), the file has conv1\.weight \(64, 3, 7, 7\)\. Set model\.net"
     with pytest.raises(ValueError, match=words):
         load_weights(net, weights)
 

@@ -1,4 +1,4 @@
-"""What a run's record may give to a run that replays it: choices and plain values, no permissions, no places."""
+"""What a run's record may give to a run that replays it: choices and plain values, no permissions, no locations."""
 
 import logging
 from pathlib import Path
@@ -10,7 +10,7 @@ from hydra.errors import ConfigCompositionException
 
 from src.run import recorded_overrides
 from src.run.file_names import CONFIG, OVERRIDES
-from src.run.recorded_overrides import admitted_overrides
+from src.run.recorded_overrides import replayable_overrides
 from tests.conftest import composed
 
 
@@ -31,9 +31,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def admitted(folder: Path, *overrides: Any, **options: Any) -> list[str]:
+def replayable(folder: Path, *overrides: Any, **options: Any) -> list[str]:
     (folder / OVERRIDES).write_text(yaml.safe_dump(list(overrides)))
-    return admitted_overrides(folder, **options)
+    return replayable_overrides(folder, **options)
 
 
 GOOD = [
@@ -77,7 +77,7 @@ GOOD = [
 @pytest.mark.parametrize("override", GOOD)
 def test_choices_and_plain_values_are_replayed(override: str, folder: Path) -> None:
     reads_elsewhere = ["data.download=false"] if "data_dir" in override else []  # and downloads nothing there
-    assert admitted(folder, override, "data.download=true") == [override, *reads_elsewhere]
+    assert replayable(folder, override, "data.download=true") == [override, *reads_elsewhere]
 
 
 SAID_AGAIN = [
@@ -98,10 +98,10 @@ def test_where_something_is_written_has_to_be_said_again(
     override: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert admitted(folder, "trainer.max_epochs=3", override) == ["trainer.max_epochs=3"]
+        assert replayable(folder, "trainer.max_epochs=3", override) == ["trainer.max_epochs=3"]
     assert override in caplog.text and "set it again on the command line if needed" in caplog.text
     caplog.clear()
-    assert admitted(folder, override, cli_keys=[override.lstrip("+").partition("=")[0]]) == [] and not caplog.text
+    assert replayable(folder, override, cli_keys=[override.lstrip("+").partition("=")[0]]) == [] and not caplog.text
 
 
 STARTS_PROCESSES = [
@@ -121,10 +121,10 @@ def test_which_processes_run_has_to_be_said_again(
     override: str, choice: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert admitted(folder, choice, override) == [choice]
+        assert replayable(folder, choice, override) == [choice]
     assert f"it sets which processes run: {override}; set it again on the command line if needed" in caplog.text
     caplog.clear()
-    assert admitted(folder, choice, override, cli_keys=[override.lstrip("+").partition("=")[0]]) == [choice]
+    assert replayable(folder, choice, override, cli_keys=[override.lstrip("+").partition("=")[0]]) == [choice]
     assert not caplog.text
 
 
@@ -134,14 +134,14 @@ def test_as_many_processes_as_there_are_cpus_are_resumed(
 ) -> None:
     monkeypatch.setattr(recorded_overrides, "allowed_cpus", lambda: 2)
     override = f"trainer.devices={count}"
-    assert admitted(folder, "trainer=ddp", override) == (["trainer=ddp", override] if taken else ["trainer=ddp"])
+    assert replayable(folder, "trainer=ddp", override) == (["trainer=ddp", override] if taken else ["trainer=ddp"])
 
 
 @pytest.mark.parametrize(
     "override", ["allowed_targets=[os]", "seed=3", "resume=/x", "reproduce=/x", "extras.next_commands=['rm -rf /']"]
 )
 def test_permissions_are_left_out(override: str, folder: Path) -> None:
-    assert admitted(folder, override) == []
+    assert replayable(folder, override) == []
 
 
 REFUSED = [
@@ -201,7 +201,7 @@ REFUSED = [
 @pytest.mark.parametrize("override", REFUSED)
 def test_a_record_that_wants_more_is_refused(override: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=r"refused|damaged|set \S+=… again"):
-        admitted(folder, "data=synthetic", override)
+        replayable(folder, "data=synthetic", override)
 
 
 DAMAGED: list[Any] = [
@@ -224,10 +224,10 @@ DAMAGED: list[Any] = [
 def test_what_is_no_list_of_overrides_is_damaged(content: Any, folder: Path) -> None:
     (folder / OVERRIDES).write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match=r"overrides.yaml is damaged"):
-        admitted_overrides(folder)
+        replayable_overrides(folder)
     (folder / OVERRIDES).unlink()
     with pytest.raises(ValueError, match=r"overrides.yaml cannot be read"):
-        admitted_overrides(folder)
+        replayable_overrides(folder)
 
 
 PAIRS = ",".join(["[0.1,0.2]"] * 30)
@@ -236,7 +236,7 @@ PAIRS = ",".join(["[0.1,0.2]"] * 30)
 @pytest.mark.parametrize("value", [f"[{PAIRS}]", f"'{'([' * 20}'"], ids=["pairs", "quoted"])
 def test_only_nested_brackets_count(value: str, folder: Path) -> None:
     override = f"+model.net.sizes={value}"
-    assert admitted(folder, override) == [override]
+    assert replayable(folder, override) == [override]
 
 
 @pytest.mark.parametrize(
@@ -251,26 +251,26 @@ def test_only_nested_brackets_count(value: str, folder: Path) -> None:
 )
 def test_the_size_of_an_override_is_limited(value: str, fault: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=rf"damaged: \+model.net.sizes=.*… {fault}"):
-        admitted(folder, f"+model.net.sizes={value}")
+        replayable(folder, f"+model.net.sizes={value}")
 
 
-def test_own_code_is_admitted_by_the_command_line_alone(folder: Path) -> None:
+def test_own_code_is_replayed_if_the_command_line_allows_it(folder: Path) -> None:
     override = "+callbacks.mine._target_=my_package.Callback"
     with pytest.raises(ValueError, match=r"callbacks.mine._target_=my_package.Callback is refused.*allowed_targets"):
-        admitted(folder, "allowed_targets=[my_package]", override)
-    assert admitted(folder, override, allowed=["my_package"]) == [override]
+        replayable(folder, "allowed_targets=[my_package]", override)
+    assert replayable(folder, override, allowed=["my_package"]) == [override]
 
 
 def test_what_refers_to_others_takes_the_value_it_came_to(folder: Path) -> None:
-    assert admitted(folder, "+model.net.dropout=${data.x}") == ["+model.net.dropout=0.25"]
-    assert admitted(folder, "data=mnist_multihead", "data.num_classes=${x}") == [
+    assert replayable(folder, "+model.net.dropout=${data.x}") == ["+model.net.dropout=0.25"]
+    assert replayable(folder, "data=mnist_multihead", "data.num_classes=${x}") == [
         "data=mnist_multihead",
         "data.num_classes={digit:10}",
     ]
     photos = ["data=image_folder", "data.folder=${oc.env:PHOTOS}"]
     with pytest.raises(ValueError, match=r"set data\.folder=… again"):
-        admitted(folder, *photos)
-    assert admitted(folder, *photos, cli_keys=["data.folder"]) == photos[:1]
+        replayable(folder, *photos)
+    assert replayable(folder, *photos, cli_keys=["data.folder"]) == photos[:1]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_what_refers_to_others_takes_the_value_it_came_to(folder: Path) -> None:
 )
 def test_a_choice_that_this_checkout_lacks_is_named(choice: str, sentence: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=rf"overrides.yaml is refused: .*{sentence}"):
-        admitted(folder, choice, "trainer.max_epochs=3")
+        replayable(folder, choice, "trainer.max_epochs=3")
 
 
 def test_an_error_of_hydra_without_a_message_is_told_by_its_type(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,4 +291,4 @@ def test_an_error_of_hydra_without_a_message_is_told_by_its_type(folder: Path, m
 
     monkeypatch.setattr(recorded_overrides, "compose", fail)
     with pytest.raises(ValueError, match=r"overrides.yaml is refused: ConfigCompositionException\."):
-        admitted(folder, "model=mnist_cnn_8k", "trainer.max_epochs=3")
+        replayable(folder, "model=mnist_cnn_8k", "trainer.max_epochs=3")

@@ -101,10 +101,15 @@ def assert_equal(a: Classifier, b: Classifier) -> None:
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_a_tuned_run_equals_one_with_the_settings_fixed_bit_for_bit(
-    memory_format: str, precision: str, trainer: Callable[..., L.Trainer], fastest: Any
+    memory_format: str,
+    precision: str,
+    trainer: Callable[..., L.Trainer],
+    fastest: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chosen = Settings(2, memory_format, precision)
     measured = fastest(chosen)
+    monkeypatch.setattr(cpu_tuning, "has_native_bf16", lambda: True)
     tuning = CpuTuning("tune", memory_format="tune", precision="tune")
     tuned = train(trainer, tuning)
     assert tuning.chosen == chosen
@@ -269,6 +274,17 @@ def test_the_configuration_beats_the_settings_of_a_checkpoint(trainer: Callable[
     tuning.load_state_dict({"threads": 2, "memory_format": "contiguous", "precision": "bf16-mixed", "compiled": False})
     train(trainer, tuning)
     assert tuning.chosen == Settings(1, "channels_last", "32-true")
+
+
+def test_emulated_bf16_is_not_tried(
+    trainer: Callable[..., L.Trainer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cpu_tuning, "has_native_bf16", lambda: False)
+    tuning = CpuTuning(1, memory_format="tune", precision="tune")
+    with caplog.at_level("INFO"):
+        precisions = {one.precision for one in tuning.candidates(trainer(), make_model())}
+    assert precisions == {"32-true"}
+    assert "bf16 is not tried: this CPU emulates it" in caplog.text
 
 
 def test_weights_of_another_precision_are_measured_as_they_are(trainer: Callable[..., L.Trainer]) -> None:

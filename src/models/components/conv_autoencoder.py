@@ -16,7 +16,7 @@ class ConvAutoencoder(nn.Module):
     Filters are drawn from a normal distribution by their fan-in (He et al. 2015, arXiv 1502.01852); biases are zero.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; a multiple of 2 for each width.
         channels: widths of the encoder's convolutions.
         bottleneck: numbers in the code, which is then an output as well; None: the last convolution gives the code.

@@ -59,7 +59,7 @@ class ConvNeXt(nn.Module):
     """Patches, then stages of blocks, each at half the resolution of the one before. The defaults are ConvNeXt-Tiny.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; it decides the stem.
         num_classes: size of the output, or of each head's.
         depths: blocks in each stage.

@@ -1,6 +1,6 @@
 """ConvNeXt-V2: Co-designing and Scaling ConvNets with Masked Autoencoders (Woo et al. 2023, arXiv 2301.00808).
 
-What differs from ConvNeXt is the block: global response normalisation in place of LayerScale. What differs from the
+What differs from ConvNeXt is the block: global response normalisation instead of LayerScale. What differs from the
 paper: the stem of small images, see `convnext.py`, and no masked pre-training: the net alone.
 """
 
@@ -35,7 +35,7 @@ class ConvNeXtV2(ConvNeXt):
     """Patches, then stages of blocks, each at half the resolution of the one before.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; it decides the stem.
         num_classes: size of the output, or of each head's.
         depths: blocks in each stage.

@@ -65,14 +65,14 @@ class EfficientNet(nn.Module):
     """A stem, stages of inverted residual blocks, a wide 1×1 convolution, and a head.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; below 64 the second stage does not halve it.
         num_classes: size of the output, or of each head's.
         stages: expansion, kernel size, stride, channels and layers of each stage, before scaling.
         width_mult: factor of all channels.
         depth_mult: factor of all layers.
-        stem_channels: of the first convolution, before scaling.
-        head_channels: of the last convolution, before scaling.
+        stem_channels: channels of the first convolution, before scaling.
+        head_channels: channels of the last convolution, before scaling.
         dropout: probability of zeroing a feature before the head.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
         channel_divisor: scaled channels are rounded to a multiple of it.

@@ -28,7 +28,7 @@ from src.models.components.layers import (
 # V2-S, table 4 of the paper: expansion, kernel size, stride, channels, layers
 S_FUSED_STAGES = ((1, 3, 1, 24, 2), (4, 3, 2, 48, 4), (4, 3, 2, 64, 4))
 S_STAGES = ((4, 3, 2, 128, 6), (6, 3, 1, 160, 9), (6, 3, 2, 256, 15))
-NORM_EPS = 1e-3  # of the authors' code
+NORM_EPS = 1e-3  # as in the authors' code
 
 
 class FusedInvertedResidual(nn.Module):
@@ -60,12 +60,12 @@ class EfficientNetV2(nn.Module):
     """A stem, stages of fused blocks, stages of inverted residual blocks, a wide 1×1 convolution, and a head.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; below 64 the second stage does not halve it.
         num_classes: size of the output, or of each head's.
         fused_stages: expansion, kernel size, stride, channels and layers of the first stages, of fused blocks.
         stages: the same of the others.
-        head_channels: of the last convolution.
+        head_channels: channels of the last convolution.
         dropout: probability of zeroing a feature before the head.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
 

@@ -78,10 +78,10 @@ class HybridCNNTransformer(nn.Module):
     """Six parts: stem, residual blocks, channel gate, global embedding, transformer encoder, head.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; below 64 the stem keeps the resolution.
         num_classes: size of the output, or of each head's.
-        channels: of the stem and of each residual block; every block halves the resolution.
+        channels: channels of the stem and of each residual block; every block halves the resolution.
         embed_dim: width of a token, a multiple of `num_heads`.
         depth: blocks of the encoder.
         num_heads: heads of attention in a block.

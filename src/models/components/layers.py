@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NumClasses = int | Mapping[str, int]  # one head, or several under their names
-Logits = Tensor | dict[str, Tensor]  # likewise
+Logits = Tensor | dict[str, Tensor]  # those of one head, or of several under their names
 
 
 def check_positive(**sizes: int | Sequence[int]) -> None:
@@ -66,7 +66,7 @@ def check_sequences(x: Tensor, in_features: int | None, length: int) -> None:
 
 
 def autocast_on_cpu(x: Tensor) -> bool:
-    """Whether x is computed with on the CPU, in bfloat16 where torch's autocast thinks it suffices."""
+    """Return whether x is computed with on the CPU, in bfloat16 where torch's autocast thinks it suffices."""
     return x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
@@ -78,20 +78,20 @@ def conv_norm(
     groups: int = 1,
     activation: Callable[..., nn.Module] | None = None,
 ) -> nn.Sequential:
-    """Convolution without bias → BatchNorm → activation, if one is given; it keeps the size at stride 1."""
+    """Build a convolution without bias → BatchNorm → activation, if one is given; it keeps the size at stride 1."""
     padding = (kernel_size - 1) // 2
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
     return norm_after(conv, activation)
 
 
 def norm_after(conv: nn.Conv2d, activation: Callable[..., nn.Module] | None = None) -> nn.Sequential:
-    """A convolution → BatchNorm → activation, if one is given."""
+    """Build a convolution → BatchNorm → activation, if one is given."""
     layers: list[nn.Module] = [conv, nn.BatchNorm2d(conv.out_channels)]
     return nn.Sequential(*layers, activation(inplace=True)) if activation else nn.Sequential(*layers)
 
 
 def drop_path_rates(last: float, blocks: int) -> list[float]:
-    """The probability of skipping each block, which rises linearly from 0 at the first to that of the last."""
+    """Return the probability of skipping each block, which rises linearly from 0 at the first to that of the last."""
     return [last * block / max(blocks - 1, 1) for block in range(blocks)]
 
 
@@ -110,14 +110,14 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class Dropout(nn.Dropout):
-    """torch's dropout, several times as fast on a CPU: 16 random bits a value in place of a number.
+    """torch's dropout, several times as fast on a CPU: 16 random bits per value instead of a number.
 
     The probability is rounded to a multiple of 1 / 65536, and the scale fits it, so that the mean stays what it was.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Map a tensor to one of its shape, values zeroed and scaled in training."""
-        zeroed = round(self.p * 2**16)  # of 65536
+        zeroed = round(self.p * 2**16)  # out of 65536
         if not self.training or zeroed in (0, 2**16) or input.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(input)
         words = torch.empty(input.numel() // 4 + 1, dtype=torch.int64).random_(-(2**63), None)
@@ -138,7 +138,7 @@ class Heads(nn.ModuleDict):
 
 
 def make_head(in_features: int, num_classes: NumClasses) -> nn.Linear | Heads:
-    """One linear head for a number of classes, or several for a mapping of names to numbers.
+    """Return one linear head for a number of classes, or several for a mapping of names to numbers.
 
     Raises:
         ValueError: a head without classes, or a mapping without heads.
@@ -158,8 +158,8 @@ class StepEmbedding(nn.Module):
     """Turn each step of a sequence into a vector, and tell the steps of a sequence from the padding after it.
 
     Args:
-        in_features: of series (B, T, in_features), all of whose steps are valid.
-        vocabulary_size: of tokens (B, T), int64, from 1 to `vocabulary_size - 1`; 0 is padding. Give one of the two.
+        in_features: features of series (B, T, in_features), all of whose steps are valid.
+        vocabulary_size: size of the vocabulary of tokens (B, T), int64, from 1; 0 is padding. Give one of the two.
         length: the most steps that an input may have.
         embed_dim: width of a vector; None: series stay as they are.
 
@@ -179,7 +179,7 @@ class StepEmbedding(nn.Module):
                 "other for tokens."
             )
         self.in_features, self.length = in_features, length
-        self.width: int  # of a vector
+        self.width: int  # width of a vector
         self.project: nn.Module
         if vocabulary_size is not None:
             assert embed_dim is not None, "tokens need a width"

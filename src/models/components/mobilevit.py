@@ -2,8 +2,8 @@
 
 Mehta & Rastegari 2022, arXiv 2110.02178.
 
-A feature map is unfolded into patches, attention runs between the pixels at the same place of all patches, and the map
-is folded again: every pixel sees the whole image, while convolutions look at what lies within a patch.
+A feature map is unfolded into patches, attention runs between the pixels at the same position in all patches, and the
+map is folded again: every pixel sees the whole image, while convolutions look at what is within a patch.
 
 What differs from the paper: below 64 px the stem keeps the resolution, so that the last map of 32 px images is 2×2; and
 a map that patches do not divide is resized to one that they do, as in the authors' code.
@@ -113,7 +113,7 @@ class MobileViTBlock(nn.Module):
 
 
 def unfold(x: Tensor, patch_size: int) -> Tensor:
-    """Map (B, D, H, W) to sequences (B · p², H · W / p², D) of the pixels at the same place of all patches."""
+    """Map (B, D, H, W) to sequences (B · p², H · W / p², D) of the pixels at the same position in all patches."""
     batch, dim, height, width = x.shape
     rows, columns = height // patch_size, width // patch_size
     x = x.reshape(batch, dim, rows, patch_size, columns, patch_size)
@@ -121,7 +121,7 @@ def unfold(x: Tensor, patch_size: int) -> Tensor:
 
 
 def fold(x: Tensor, patch_size: int, rows: int, columns: int) -> Tensor:
-    """The inverse of `unfold`, for a map of rows × columns patches."""
+    """Return the inverse of `unfold`, for a map of rows × columns patches."""
     dim = x.shape[2]
     x = x.reshape(-1, patch_size, patch_size, rows, columns, dim)
     return x.permute(0, 5, 3, 1, 4, 2).reshape(-1, dim, rows * patch_size, columns * patch_size)
@@ -133,18 +133,18 @@ class MobileViT(nn.Module):
     The defaults are MobileViT-XXS.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; below 64 the stem does not halve it.
         num_classes: size of the output, or of each head's.
-        stem_channels: of the first convolution.
+        stem_channels: channels of the first convolution.
         dims: channels of the five stages.
         embed_dims: width of the tokens in the last three.
         depths: transformer blocks in the last three.
-        expansion: of the inverted residuals.
-        num_heads: of the attention; must divide each of `embed_dims`.
+        expansion: expansion factor of the inverted residuals.
+        num_heads: heads of the attention; must divide each of `embed_dims`.
         patch_size: side of a patch of the unfolded map.
         mlp_ratio: width of the MLP inside, as a multiple of the token's.
-        head_channels: of the last convolution.
+        head_channels: channels of the last convolution.
         dropout: probability of zeroing a value, in the transformers and before the head.
         drop_path_rate: probability of skipping a sublayer of a transformer.
 

@@ -43,8 +43,8 @@ class RecurrentNet(nn.Module):
     Args:
         num_classes: size of the output, or of each head's.
         length: the most steps of an input.
-        in_features: of series (B, T, in_features).
-        vocabulary_size: of tokens (B, T), of which 0 is padding; give one of the two.
+        in_features: features of series (B, T, in_features).
+        vocabulary_size: size of the vocabulary of tokens (B, T), 0 is padding; give one of the two.
         cell: "lstm" or "gru".
         num_layers: layers, each on the states of the one before.
         hidden_size: width of a state.

@@ -31,7 +31,7 @@ STEM_CHANNELS = 32
 
 
 def block_widths(depth: int, initial_width: int, width_slope: float, width_mult: float, group_width: int) -> list[int]:
-    """The width of each block by the paper's rule, in multiples of 8 and of the group's width.
+    """Return the width of each block by the paper's rule, in multiples of 8 and of the group's width.
 
     Args:
         depth: number of blocks, d in the paper.
@@ -88,7 +88,7 @@ class RegNet(nn.Module):
     The defaults are RegNetY-400MF.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; below 64 the stem does not halve it.
         num_classes: size of the output, or of each head's.
         depth: number of blocks, d in the paper.
@@ -97,7 +97,7 @@ class RegNet(nn.Module):
         width_mult: ratio of the widths of stages, w_m.
         group_width: channels in a group of the 3×3 convolutions.
         se_ratio: channels that squeeze-and-excitation keeps of a block's input (RegNetY: 0.25); 0: without (RegNetX).
-        stem_channels: of the stem.
+        stem_channels: channels of the stem.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
 
     Raises:

@@ -73,14 +73,14 @@ class ResNet(nn.Module):
     """A stem, stages of residual blocks, each at half the resolution of the one before, and a head.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; it decides the stem.
         num_classes: size of the output, or of each head's.
         depths: blocks in each stage.
         dims: channels inside the blocks of each stage.
         block: `basic`, or `bottleneck`, whose output has four times its channels.
         stem: `7x7` halves the image twice, `3x3` keeps its size; null: `3x3` below 64 px.
-        stem_channels: of the stem; null: those of the first stage.
+        stem_channels: channels of the stem; null: those of the first stage.
         shortcut: `projection` by a 1×1 convolution where shapes differ, or `padding` with zeros.
         zero_init_residual: start the last BatchNorm of each block at zero, so that blocks start as their shortcuts.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.

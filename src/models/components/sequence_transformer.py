@@ -1,6 +1,6 @@
 """SequenceTransformer: the encoder of Attention Is All You Need (Vaswani et al. 2017, arXiv 1706.03762).
 
-What differs from the paper: norms come before attention and MLP (Xiong et al. 2020, arXiv 2002.04745), GELU in place of
+What differs from the paper: norms come before attention and MLP (Xiong et al. 2020, arXiv 2002.04745), GELU instead of
 ReLU, and embeddings are not scaled. The mean of the valid steps is classified.
 """
 
@@ -27,8 +27,8 @@ class SequenceTransformer(nn.Module):
     Args:
         num_classes: size of the output, or of each head's.
         length: the most steps of an input.
-        in_features: of series (B, T, in_features).
-        vocabulary_size: of tokens (B, T), of which 0 is padding; give one of the two.
+        in_features: features of series (B, T, in_features).
+        vocabulary_size: size of the vocabulary of tokens (B, T), 0 is padding; give one of the two.
         embed_dim: width of a step, a multiple of `num_heads`; even for sinusoidal positions.
         depth: number of blocks.
         num_heads: heads of attention in a block.
@@ -88,7 +88,7 @@ class SequenceTransformer(nn.Module):
 
 
 def sinusoids(length: int, width: int) -> Tensor:
-    """Return the paper's positions (length, width): sines at even places and cosines at odd ones.
+    """Return the paper's positions (length, width): sines at even positions and cosines at odd ones.
 
     Raises:
         ValueError: the width is odd.

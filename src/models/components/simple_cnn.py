@@ -12,7 +12,7 @@ class SimpleCNN(nn.Module):
     """Twice Conv 3×3 → BatchNorm → MaxPool 2 → ReLU, pool to a fixed grid, then Linear → ReLU → Dropout → Linear.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image; at least 4, for each pooling halves it.
         num_classes: size of the output, or of each head's.
         conv1_channels: of the first convolution.
@@ -87,7 +87,7 @@ class SimpleCNN(nn.Module):
         """
         check_images(x, self.in_channels)
         if (auxiliary is None) != (self.auxiliary is None):
-            raise ValueError("The net takes scalars beside the image exactly if auxiliary_input_size is not 0.")
+            raise ValueError("The net takes scalars besides the image exactly if auxiliary_input_size is not 0.")
         x = self.features(x)  # (B, hidden_size)
         if self.auxiliary is not None:
             x = torch.cat([x, self.auxiliary(auxiliary)], dim=1)  # (B, hidden_size + AUXILIARY_SIZE)

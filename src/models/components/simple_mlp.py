@@ -12,7 +12,7 @@ class SimpleMLP(nn.Module):
     """Flatten, then Linear → ReLU → Dropout for each hidden size, then Linear.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image.
         num_classes: size of the output, or of each head's.
         hidden_sizes: width of each hidden layer.

@@ -58,11 +58,11 @@ class TemporalConvNet(nn.Module):
     Args:
         num_classes: size of the output, or of each head's.
         length: the most steps of an input.
-        in_features: of series (B, T, in_features).
-        vocabulary_size: of tokens (B, T), of which 0 is padding; give one of the two.
-        channels: of every block.
+        in_features: features of series (B, T, in_features).
+        vocabulary_size: size of the vocabulary of tokens (B, T), 0 is padding; give one of the two.
+        channels: channels of every block.
         depth: number of blocks.
-        kernel_size: of every convolution.
+        kernel_size: size of every convolution.
         embed_dim: width of a token's embedding; series are read as they are.
         dropout: probability of zeroing a value after each convolution.
 

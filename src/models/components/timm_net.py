@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 HUB_FILE = "model.safetensors"  # the weights of a net on the Hugging Face hub
-SECONDS = 5.0  # in which the hub must answer
+SECONDS = 5.0  # within which the hub must answer
 
 
 def timm_net(
@@ -24,8 +24,8 @@ def timm_net(
     """Build a net of timm for images (B, in_channels, H, W).
 
     Args:
-        in_channels: of the image.
-        image_size: of the image; told to those of timm's nets that are built for one size.
+        in_channels: channels of the image.
+        image_size: height and width of the image; told to those of timm's nets that are built for one size.
         num_classes: size of the output.
         model_name: timm's name, such as `resnet18`.
         pretrained: start from published weights, except for the last layer.
@@ -63,14 +63,14 @@ def timm_net(
 
 
 def weights_file(repository: str, given: str | None, cache_dir: str | None) -> str | None:
-    """The local file with published weights; None where they must be downloaded, and the hub can be reached.
+    """Return the local file with published weights; None where they must be downloaded, and the hub can be reached.
 
     The hub's own client asks the network even for cached files, and without one retries for a minute.
 
     Args:
         repository: the weights' name on the Hugging Face hub.
         given: the file that the user names, if any.
-        cache_dir: of the hub's client; None: its default.
+        cache_dir: folder of the hub's client; None: its default.
 
     Raises:
         FileNotFoundError: the weights are neither here nor to be fetched.

@@ -21,7 +21,7 @@ class UNet(nn.Module):
     Images of any size are padded with zeros to a multiple of 2^(levels - 1), and the output is cropped to their size.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         num_classes: logits of each pixel.
         image_size: required height and width of the images; None for any.
         dims: channels of each level, from the full resolution down.

@@ -16,11 +16,11 @@ class VGG(nn.Module):
     """Stages of Conv 3×3 → BatchNorm → ReLU → max-pool 2×2, then a hidden dense layer with dropout, and a head.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image.
         num_classes: size of the output, or of each head's.
         dims: channels of each stage.
-        hidden_size: of the dense layer.
+        hidden_size: width of the dense layer.
         dropout: probability of zeroing a feature before and after the dense layer.
 
     Raises:

@@ -43,7 +43,7 @@ class VisionTransformer(nn.Module):
     """Cut the image into patches, embed each, let them attend to each other, classify their mean.
 
     Args:
-        in_channels: of the image.
+        in_channels: channels of the image.
         image_size: height and width of the image, a multiple of `patch_size`.
         num_classes: size of the output, or of each head's.
         patch_size: height and width of a patch.

@@ -1,4 +1,4 @@
-"""Start a training from the weights of another: `init_from=<run or checkpoint>`."""
+"""Start training from the weights of another run: `init_from=<run or checkpoint>`."""
 
 from pathlib import Path
 
@@ -7,16 +7,16 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
-from src.run.checkpoint_tensors import number_kind
+from src.run.checkpoint_tensors import dtype_kind
 from src.run.checkpoints import read_checkpoint
 from src.run.journal import journal
 from src.system.ranks import is_rank_zero
 from src.system.safe_files import printable
 
-MAX_NAMED_TENSORS = 6  # in the table; a head has two
+MAX_NAMED_TENSORS = 6  # named in the table; a head has two
 
 
-def load_fitting(model: nn.Module, ckpt_path: Path) -> None:
+def load_matching_weights(model: nn.Module, ckpt_path: Path) -> None:
     """Load the weights that match a model by name and shape, and print which are loaded, new and unused.
 
     Raises:
@@ -26,7 +26,7 @@ def load_fitting(model: nn.Module, ckpt_path: Path) -> None:
     ours = model.state_dict()
 
     def fits(their: Tensor, our: Tensor) -> bool:
-        return their.shape == our.shape and number_kind(their.dtype) == number_kind(our.dtype)
+        return their.shape == our.shape and dtype_kind(their.dtype) == dtype_kind(our.dtype)
 
     fitting = {name: value for name, value in theirs.items() if name in ours and fits(value, ours[name])}
     matrices = {name for name, parameter in model.named_parameters() if parameter.ndim >= 2}
@@ -39,10 +39,10 @@ def load_fitting(model: nn.Module, ckpt_path: Path) -> None:
         "unused": {name: value for name, value in theirs.items() if name not in fitting},
     }
     if is_rank_zero():
-        print_groups(ckpt_path, groups)
+        print_load_summary(ckpt_path, groups)
 
 
-def print_groups(ckpt_path: Path, groups: dict[str, dict[str, Tensor]]) -> None:
+def print_load_summary(ckpt_path: Path, groups: dict[str, dict[str, Tensor]]) -> None:
     """Print and log the number of tensors and values of each group, and the names of the first ones."""
     table = Table(
         "", "tensors", "values", "which", title=escape(printable(f"init_from={ckpt_path}")), title_justify="left"
