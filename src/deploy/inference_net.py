@@ -17,6 +17,7 @@ from torch.fx import Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from src.models.example_inputs import example_inputs
+from src.system.wording import first_line
 
 CONVOLUTIONS = tuple(f"aten.conv{n}d.{kind}" for n in (1, 2, 3) for kind in ("default", "padding"))
 LAYERS = (*CONVOLUTIONS, "aten.linear.default")
@@ -117,9 +118,8 @@ def replace(net: nn.Module, node: Node, module: nn.Module) -> None:
 
 def sentence(error: BaseException) -> str:
     """Return what matters of an exporter's error: the operator that it does not know, else its first line."""
-    text = str(error).strip() or type(error).__name__
-    unknown = re.search(r"No (?:conversion rule|ONNX function) found for [^\n]*", text)
-    return unknown[0] if unknown else text.splitlines()[0]
+    unknown = re.search(r"No (?:conversion rule|ONNX function) found for [^\n]*", str(error))
+    return unknown[0] if unknown else first_line(error)
 
 
 def log_warning(

@@ -11,6 +11,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from src.run.checkpoints import read_cached, read_checkpoint
 from src.run.file_names import LAST, PREVIOUS
 from src.system.json_files import replacing
+from src.system.wording import first_line
 
 SUFFIX = ".ckpt"  # Lightning gives it to all checkpoints
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # entries of ModelCheckpoint's state
@@ -91,7 +92,7 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return str(error).strip().partition("\n")[0]
+    return first_line(error)
 
 
 def flush_folder(folder: Path) -> None:

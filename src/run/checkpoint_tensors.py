@@ -41,7 +41,7 @@ def check_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> N
     for key, parameter in zip(keys, parameters, strict=True):
         state = states.get(key, {})
         if not isinstance(state, dict):
-            raise optimizer_state_error(f"the entry of parameter {key} is {kind_of(state)}")
+            raise optimizer_state_error(f"the entry of parameter {key} is not a dict but {type(state).__name__}")
         for name, value in state.items():
             where = f"{printable(str(name))} of parameter {key}"
             if isinstance(value, Tensor):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.system.safe_files import printable
-from src.system.wording import counted
+from src.system.wording import counted, first_line
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +128,7 @@ def read_cached(path: Path, *version: int) -> dict[str, Any]:
 
 def unreadable(path: Path, error: Exception) -> ValueError:
     """Create the error for a file that torch cannot read."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ValueError(f"{path} cannot be read as a checkpoint: it is truncated or damaged ({reason}).")
+    return ValueError(f"{path} cannot be read as a checkpoint: it is truncated or damaged ({first_line(error)}).")
 
 
 def check_fits(ckpt_path: Path, model: "nn.Module") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from src.run.checkpoint_tensors import entry_fault
 from src.system.json_files import read_json
 from src.system.ranks import is_rank_zero
 from src.system.safe_files import printable
+from src.system.wording import first_line
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +103,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"model.net.weights={path} needs a package that is not installed: pip install -e '.[timm]'"
         ) from error
     except Exception as error:  # a damaged file may raise errors of any kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"model.net.weights={path} cannot be read: it is damaged, or holds code or objects besides tensors "
-            f"({reason})."
+            f"({first_line(error)})."
         ) from error
     entries = weights.items() if isinstance(weights, dict) else []
     faults = [f"{printable(str(name))} {fault}" for name, value in entries if (fault := entry_fault(name, value))]

@@ -1,11 +1,16 @@
 """Save and restore the states of all random number generators as plain numbers and tensors."""
 
+import logging
 import random
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from src.system.wording import counted
+
+log = logging.getLogger(__name__)
 
 WORDS = 624  # state size of a Mersenne twister; a larger position would read and write out of bounds
 
@@ -23,7 +28,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore a state returned by `random_state`.
+    """Restore a state returned by `random_state`; the GPUs' only on as many GPUs.
 
     Raises:
         ValueError: part of the state is damaged; then nothing is restored.
@@ -35,7 +40,16 @@ def set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        saved, present = len(state["cuda"]), torch.cuda.device_count()
+        if saved == present:
+            torch.cuda.set_rng_state_all(state["cuda"])
+        else:
+            log.warning(
+                "The checkpoint holds the random states of %s, but this machine has %d: they are not restored, so what "
+                "is drawn on a GPU, such as dropout, differs from a run that was not interrupted.",
+                counted(saved, "GPU"),
+                present,
+            )
 
 
 def check_random_state(state: Any) -> None:

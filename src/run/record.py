@@ -36,11 +36,12 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "
 
 def environment() -> dict[str, Any]:
     """Describe what else a run's result depends on: code, command, packages, processor, threads."""
+    changes = git("status", "--porcelain")
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         "git_commit": git("rev-parse", "HEAD"),
-        "git_dirty": bool(git("status", "--porcelain")),
+        "git_dirty": None if changes is None else bool(changes),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -93,11 +94,13 @@ class RunRecord(L.Callback):
         self.folder, self.config, self.entries, self.resumed = Path(folder), config, entries, resumed
         self.choices = entries.get("choices", {})  # those of this start; a resumed run may have begun with others
         self.compared_with, self._written = compared_with, False
+        self._trains = False  # in the current stage
         self.epoch_seconds: list[float] = []
         self.images_per_second: list[float] = []
         self._logged_epochs = 0
         self._epoch_progress: dict[str, float] = dict(EPOCH_START)
         self._clock_start: float | None = None
+        self._validation_start = 0.0
 
     @rank_zero_only
     def write(self, name: str, content: dict[str, Any]) -> None:
@@ -117,10 +120,11 @@ class RunRecord(L.Callback):
             if isinstance(pl_module, Task)
             else {}
         )
-        now = {**self.entries, **task, **environment(), "processes": trainer.world_size, "data": data}
+        known = environment() if trainer.is_global_zero else {}  # other ranks write and log nothing
+        now = {**self.entries, **task, **known, "processes": trainer.world_size, "data": data}
         if self.resumed and (changed := differences(self.config, Run(self.folder))):
             now["changed"] = changed
-        if self.compared_with:
+        if self.compared_with and trainer.is_global_zero:
             log_differences(self.config, Run(Path(self.compared_with)), now)
         if trainer.is_global_zero:
             (self.folder / CONFIG).parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from src.run.file_names import CONFIG, OVERRIDES
 from src.system.cpu import allowed_cpus
 from src.system.json_files import write_whole
 from src.system.safe_files import read_yaml
-from src.system.wording import suggest
+from src.system.wording import first_line, suggest
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
 # a field of a format string, such as a checkpoint's name: a metric and its format spec, no attribute access
 FIELD = re.compile(r"\{[\w/-]*(:[\w.,+<>=^-]*)?\}")
 KEY = re.compile(r"\w+(\.[\w/]+)*")
+QUOTED = re.compile(r"\\.|'(?:\\.|[^'\\])*'|" r'"(?:\\.|[^"\\])*"')  # or escaped: its brackets are plain characters
 DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a dataset is downloaded to; no download if a record sets it
 # locations that are read, as are all of data.*
 INPUTS = ("ckpt_path", "init_from", "model.net.weights", "paths.data_dir")
@@ -97,7 +99,7 @@ def compose_recorded(path: Path, choices: list[Override]) -> DictConfig:
         hint = suggest(name, sorted(file.stem for file in (CONFIGS / group).glob("*.yaml")))
         raise ValueError(f"{path} is refused: there is no {group}={name} in this checkout.{hint}") from error
     except HydraException as error:
-        raise ValueError(f"{path} is refused: {str(error).strip().splitlines()[0]}.") from error
+        raise ValueError(f"{path} is refused: {first_line(error)}.") from error
 
 
 def record_overrides(folder: Path, overrides: list[str]) -> None:
@@ -125,8 +127,10 @@ def parse_recorded(path: Path) -> list[Override]:
         raise ValueError(f"{path} is damaged: it lists {len(texts):,} overrides.")
     parsed = []
     for text in texts:
-        if len(text) > MAX_CHARACTERS or text.count("[") + text.count("{") + text.count("(") > MAX_DEPTH:
-            raise ValueError(f"{path} is damaged: {text[:60]}… is longer than any override.")
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"{path} is damaged: {text[:60]}… is too long for an override.")
+        if nesting(text) > MAX_DEPTH:
+            raise ValueError(f"{path} is damaged: {text[:60]}… is nested too deeply for an override.")
         if not text.isprintable():
             raise ValueError(f"{path} is damaged: {text!a} is not an override.")
         if text.startswith("-"):
@@ -142,6 +146,12 @@ def parse_recorded(path: Path) -> list[Override]:
             raise ValueError(f"{path} is damaged: {text} is not an override of a run.")
         parsed.append(override)
     return parsed
+
+
+def nesting(text: str) -> int:
+    """Return how deep the brackets of an override are nested, leaving out quoted and escaped ones."""
+    steps = ((character in "[{(") - (character in "]})") for character in QUOTED.sub("", text))
+    return max(accumulate(steps), default=0)
 
 
 def check_choice(path: Path, override: Override) -> None:

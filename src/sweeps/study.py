@@ -11,6 +11,7 @@ import hydra
 from src.run.status import is_number
 from src.system.locks import take
 from src.system.safe_files import in_a_line
+from src.system.wording import first_line
 
 if TYPE_CHECKING:
     import optuna
@@ -152,7 +153,7 @@ def reason(error: BaseException) -> str:
     """Return why a storage cannot be used."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = str(error).strip().partition("\n")[0]
+    text = first_line(error)
     if "locked" in text:
         return "another program has locked it; try again when that has ended."
     if "runtime optuna version" in text or isinstance(error, AssertionError):  # a database; a journal
@@ -161,7 +162,7 @@ def reason(error: BaseException) -> str:
         return "it is not the storage of a study, or it is damaged."
     if text == "interrupted":  # by the limit of steps
         return "it takes too long to read, and is damaged."
-    return text or type(error).__name__
+    return text
 
 
 def attribute(trial: "optuna.trial.FrozenTrial", name: str, expected_type: type) -> Any:

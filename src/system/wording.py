@@ -1,4 +1,4 @@
-"""Parts of messages: suggestions for a misspelt name, and counts of things."""
+"""Parts of messages: suggestions for a misspelt name, counts of things, and first lines of errors."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -47,6 +47,11 @@ def suggest_key(key: str, keys: Sequence[str]) -> str:
 def counted(number: int, thing: str, things: str | None = None) -> str:
     """A count with its noun: 1 image, 2 images."""
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the error's type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
 
 
 def last(key: str) -> str:

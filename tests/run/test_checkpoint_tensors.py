@@ -77,6 +77,14 @@ def test_so_is_one_of_another_form(change: Callable[[dict[str, Any]], Any]) -> N
         check_optimizer_state(optimizer, state)
 
 
+@pytest.mark.parametrize(("entry", "kind"), [([torch.zeros(2, 3)], "list"), (torch.zeros(2, 3), "Tensor")])
+def test_an_entry_that_is_no_dict_is_named(entry: Any, kind: str) -> None:
+    optimizer, state = trained(lambda parameters: torch.optim.AdamW(parameters, fused=True))
+    state["state"][0] = entry
+    with pytest.raises(ValueError, match=f"the entry of parameter 0 is not a dict but {kind};"):
+        check_optimizer_state(optimizer, state)
+
+
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "Adagrad", "NAdam", "ASGD", "RMSprop", "Adafactor"])
 def test_the_own_state_of_an_optimizer_is_taken(name: str) -> None:
     options = {"momentum": 0.9} if name in ("SGD", "RMSprop") else {}

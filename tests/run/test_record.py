@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from src.report.run_files import read_object
 from src.run import record as run_record
 from src.run.record import RunRecord
 
@@ -46,6 +47,28 @@ def test_a_run_writes_down_what_it_runs_on_before_it_begins(
     assert seen["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert seen["threads"] == torch.get_num_threads()
     assert {"started", "command", "git_commit", "git_dirty", "python", "platform", "cpu", "cpus"} <= seen.keys()
+
+
+@pytest.mark.parametrize(("status", "dirty"), [(None, None), ("", False), (" M src/train.py", True)])
+def test_without_git_it_is_unknown_whether_the_code_was_changed(
+    status: str | None, dirty: bool | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run_record, "git", lambda *_: status)
+    environment = run_record.environment()
+    assert environment["git_dirty"] is dirty
+    (tmp_path / "run.json").write_text(json.dumps(environment))
+    assert read_object(tmp_path, "run.json")["git_dirty"] is dirty
+
+
+@pytest.mark.parametrize("is_global_zero", [True, False])
+def test_rank_zero_alone_asks_git(
+    is_global_zero: bool, record: RunRecord, model: L.LightningModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(run_record, "git", lambda *arguments: asked.append(arguments))
+    trainer = SimpleNamespace(datamodule=None, world_size=2, is_global_zero=is_global_zero)
+    record.setup(trainer, model, "fit")  # type: ignore[arg-type]
+    assert bool(asked) == is_global_zero
 
 
 def test_the_log_holds_a_command_that_can_be_pasted(
@@ -175,6 +198,11 @@ def test_a_checkpoint_that_is_tested_does_not_turn_back_the_clock(
     figures = record.timing_metrics()
     run.test(model, datamodule=data, ckpt_path=tmp_path / "first.ckpt", weights_only=True, verbose=False)
     assert record.timing_metrics() == figures and figures["epochs"] == 3
+
+
+def test_a_state_that_is_loaded_before_a_stage_is_set_up_is_ignored(record: RunRecord) -> None:
+    record.load_state_dict({"epoch_seconds": [1.0], "images_per_second": [1.0]})
+    assert record.timing_metrics() == {}
 
 
 @pytest.mark.usefixtures("clock")

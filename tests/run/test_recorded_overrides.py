@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hydra.errors import ConfigCompositionException
 
 from src.run import recorded_overrides
 from src.run.file_names import CONFIG, OVERRIDES
@@ -229,6 +230,30 @@ def test_what_is_no_list_of_overrides_is_damaged(content: Any, folder: Path) -> 
         replayable_overrides(folder)
 
 
+PAIRS = ",".join(["[0.1,0.2]"] * 30)
+
+
+@pytest.mark.parametrize("value", [f"[{PAIRS}]", f"'{'([' * 20}'"], ids=["pairs", "quoted"])
+def test_only_nested_brackets_count(value: str, folder: Path) -> None:
+    override = f"+model.net.sizes={value}"
+    assert replayable(folder, override) == [override]
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("[" * 21 + "]" * 21, "is nested too deeply"),
+        ("[']'," * 21, "is nested too deeply"),  # of which the quoted ones close nothing
+        ("[\\]," * 21, "is nested too deeply"),
+        ("x" * 4_000, "is too long"),
+    ],
+    ids=["brackets", "quoted", "escaped", "characters"],
+)
+def test_the_size_of_an_override_is_limited(value: str, fault: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=rf"damaged: \+model.net.sizes=.*… {fault}"):
+        replayable(folder, f"+model.net.sizes={value}")
+
+
 def test_own_code_is_replayed_if_the_command_line_allows_it(folder: Path) -> None:
     override = "+callbacks.mine._target_=my_package.Callback"
     with pytest.raises(ValueError, match=r"callbacks.mine._target_=my_package.Callback is refused.*allowed_targets"):
@@ -258,3 +283,12 @@ def test_what_refers_to_others_takes_the_value_it_came_to(folder: Path) -> None:
 def test_a_choice_that_this_checkout_lacks_is_named(choice: str, sentence: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=rf"overrides.yaml is refused: .*{sentence}"):
         replayable(folder, choice, "trainer.max_epochs=3")
+
+
+def test_an_error_of_hydra_without_a_message_is_told_by_its_type(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ConfigCompositionException
+
+    monkeypatch.setattr(recorded_overrides, "compose", fail)
+    with pytest.raises(ValueError, match=r"overrides.yaml is refused: ConfigCompositionException\."):
+        replayable(folder, "model=mnist_cnn_8k", "trainer.max_epochs=3")

@@ -6,7 +6,7 @@ from hydra.errors import ConfigCompositionException
 
 from src.cli.errors import describe
 from src.config.paths import CONFIGS
-from src.system.wording import suggest, suggest_key
+from src.system.wording import first_line, suggest, suggest_key
 
 MEANT = {
     "trainer.datamodule.batch_size=64": "data.batch_size",
@@ -54,3 +54,10 @@ def test_keys_that_end_as_was_written_come_before_others() -> None:
     keys = ["a.rate", "b", "b.optimizer", "b.optimizer.rate"]
     assert suggest_key("optimizer.rate", keys) == " Did you mean b.optimizer.rate?"
     assert suggest_key("rate", keys) == " Did you mean a.rate, b.optimizer.rate?"
+
+
+@pytest.mark.parametrize(
+    ("message", "line"), [("one\ntwo", "one"), ("\n one \n", "one"), ("", "OSError"), (" \n", "OSError")]
+)
+def test_an_error_is_told_by_its_first_line_or_its_type(message: str, line: str) -> None:
+    assert first_line(OSError(message)) == line
