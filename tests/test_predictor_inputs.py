@@ -149,7 +149,7 @@ def test_folders_are_searched_for_what_the_model_reads(tmp_path: Path) -> None:
     assert found == {"image": ["a.png"], "series": ["b.npy", "c.csv"], "tokens": ["d.txt"]}
     assert len(find_files([str(tmp_path)])) == 4
     (tmp_path / "deep").mkdir()
-    with pytest.raises(FileNotFoundError, match="deep names no text: it must be a file, a folder with such files"):
+    with pytest.raises(FileNotFoundError, match="deep matches no text: name a file, a folder of such files"):
         find_files([str(tmp_path / "deep")], [INPUTS["tokens"]])
     with pytest.raises(FileNotFoundError, match="deep matches no image or series or text: "):
         find_files([str(tmp_path / "deep")])

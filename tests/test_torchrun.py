@@ -67,7 +67,7 @@ def test_a_run_that_is_stopped_has_one_folder_and_says_once_how_to_go_on(stopped
     (run,) = (folder / "train" / "runs").iterdir()
     assert status != 0
     assert output.count(f"torchrun --nproc-per-node=2 src/train.py resume={run}") == 1, output
-    assert (run / "train.log").read_text().count("resumable") == 1
+    assert (run / "train.log").read_text().count("to resume") == 1
     assert json.loads((run / "run.json").read_text())["processes"] == 2
 
 

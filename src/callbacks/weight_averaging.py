@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from typing_extensions import override
 
 
 class AverageWeights(WeightAveraging):
@@ -55,8 +54,8 @@ class AverageWeights(WeightAveraging):
         """Whether there is an average yet."""
         return self._average_model is not None and bool(self._average_model.n_averaged > 0)
 
-    @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compute when averaging starts, and lay the average out in memory as the weights are."""
         assert self._average_model is not None
         steps = trainer.estimated_stepping_batches
         if self.start and steps == float("inf"):
@@ -66,10 +65,10 @@ class AverageWeights(WeightAveraging):
             if average.stride() != weight.stride():  # channels-last: other strides are averaged one by one, slowly
                 average.data = torch.empty_like(weight).copy_(average)
 
-    @override
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Add the weights to the average, once a step or at the end of an epoch, before its validation."""
         step = trainer.global_step
         if step <= self._latest_update_step or step <= self._first_step:  # another batch of the same step
             return
@@ -78,33 +77,33 @@ class AverageWeights(WeightAveraging):
             self._average_model.update_parameters(pl_module)
             self._latest_update_step = step
 
-    @override
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        return False  # at the end of an epoch: `on_train_batch_end` has done it, before validation
+        """Return False: `on_train_batch_end` has updated the average already."""
+        return False
 
-    @override
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the average in the place of the weights, once there is one."""
         if self.is_averaging:
             super().on_validation_epoch_start(trainer, pl_module)
 
-    @override
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the weights back."""
         if self.is_averaging:
             super().on_validation_epoch_end(trainer, pl_module)
 
-    @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the average in the net."""
         if self.is_averaging:
             super().on_train_end(trainer, pl_module)
 
-    @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the average as `state_dict`, and the weights beside it."""
         if self.is_averaging:
             super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
-    @override
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        # to test, the average that has been loaded is right; Lightning's own would load the weights over it
+        """Restore both to go on training; to test, the average that has been loaded is right."""
+        # Lightning's own would load the weights over the average in a test, too
         if trainer.state.fn == TrainerFn.FITTING and "current_model_state" in checkpoint:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 

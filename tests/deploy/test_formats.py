@@ -114,11 +114,14 @@ def test_a_net_that_is_not_what_was_written_is_noticed_and_nothing_stays(
 
 
 class TwoHeads(nn.Module):
-    """Only its heads' names are used."""
+    """Only its heads' names are used, and that its outputs have them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.ModuleDict({"a": nn.Identity(), "b": nn.Identity()})
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: head(x.flatten(1)) for name, head in self.head.items()}
 
 
 def test_agreement_counts_predictions_ties_and_accuracy_over_all_heads() -> None:
