@@ -18,7 +18,7 @@ class AverageWeights(WeightAveraging):
     Running statistics of norms are averaged, too. Until the first average, the weights are used as they are.
 
     Args:
-        decay: of an exponential moving average (Polyak & Juditsky 1992): after n averages, the next one is
+        decay: decay of an exponential moving average (Polyak & Juditsky 1992): after n averages, the next one is
             d · average + (1 - d) · weights with d = min(decay, (1 + n) / (10 + n)), so that it forgets the first
             weights soon. None: the mean of all (SWA, Izmailov et al. 2018, arXiv 1803.05407).
         start: fraction of the run before the first average.

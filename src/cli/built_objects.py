@@ -8,7 +8,7 @@ from types import ModuleType
 
 from src.system.wording import suggest
 
-EXTRAS = {"timm": "timm"}  # packages that configurations name, and the extras that install them
+EXTRAS = ("timm",)  # packages that configurations name, and that an extra of the same name installs
 
 
 def describe_target(target: str) -> str:
@@ -17,7 +17,7 @@ def describe_target(target: str) -> str:
     sentence = f"_target_={target} names nothing"
     if module is None or module.__spec__ is None:
         if rest in EXTRAS:
-            return f"{sentence}: {rest} is not installed: pip install -e '.[{EXTRAS[rest]}]'"
+            return f"{sentence}: {rest} is not installed: pip install -e '.[{rest}]'"
         return f"{sentence}: there is no package {rest} here, or it is not installed."
     name = rest.partition(".")[0]
     submodules = {info.name for info in pkgutil.iter_modules(module.__spec__.submodule_search_locations or [])}

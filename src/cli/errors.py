@@ -2,7 +2,6 @@
 
 import errno
 import re
-import sys
 import traceback
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def describe(error: BaseException, config_name: str | None = None, overrides: li
 def sentence_of(error: BaseException, config_name: str | None, overrides: list[str] | None) -> str:
     """The sentence, which may contain control characters of names."""
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
-        return describe_choice(error)
+        return describe_choice(error, overrides or [])
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
         key = error.__cause__.full_key or str(error.__cause__.key)
         if isinstance(error.__cause__, ConfigTypeError):  # such as a mapping for a list
@@ -90,15 +89,14 @@ def own_line(error: BaseException) -> str:
     return f" ({Path(frames[-1].filename).relative_to(SOURCE.parent)}:{frames[-1].lineno})" if frames else ""
 
 
-def describe_choice(error: MissingConfigException) -> str:
-    """Report that a group has no such option, which file refers to it, and which options there are."""
+def describe_choice(error: MissingConfigException, overrides: list[str]) -> str:
+    """Report that a group has no such option, which file refers to it unless an override does, and the options."""
     group, _, name = str(error.missing_cfg_file).rpartition("/")
-    referrer = re.match(r"In '(\S+/\S+)':", str(error))  # none of a group for a choice on the command line
+    typed = f"{group}={name}" in overrides  # Hydra may name the file whose choice it replaces
+    referrer = None if typed else re.match(r"In '(\S+/\S+)':", str(error))
     of_group = error.options and f"Available options in '{group}'" in str(error)
     options = error.options if of_group else sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-    typed = f"{group}={name}" in sys.argv  # a choice that a file has made first is reported as that file's
-    asked_by = referrer if not typed else None
-    choice = f"{group}/{name}, which configs/{asked_by[1]}.yaml asks for" if asked_by else f"{group}={name}"
+    choice = f"{group}/{name}, which configs/{referrer[1]}.yaml asks for" if referrer else f"{group}={name}"
     return f"There is no {choice}.{suggest(name, options or [])}"
 
 

@@ -14,9 +14,9 @@ class Mixing:
 
     Args:
         num_classes: size of the output.
-        mixup: α of mixup: 0.2 mixes little, 1 any share is as probable; 0 turns it off.
-        cutmix: α of CutMix; 0 turns it off. With both, each image is mixed by one of them, as probable as the other.
-        probability: of mixing an image.
+        mixup: α of mixup: 0.2 mixes little, at 1 all shares are equally probable; 0 turns it off.
+        cutmix: α of CutMix; 0 turns it off. With both, each image is mixed by one of them, chosen at random.
+        probability: probability of mixing an image.
         until: fraction of the run after which images stay whole.
 
     Raises:
@@ -55,8 +55,8 @@ class Mixing:
                 "mixup and CutMix take labelled images; set model.mixing=null."
             )
         soft = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes).float()
-        kept = self.kept(len(images), *images.shape[2:]).to(images.device)  # (B, 1, H or 1, W or 1)
-        share = kept.mean(dim=(1, 2, 3))[:, None]  # (B, 1), of the image in the mixture
+        kept = self.kept(len(images), *images.shape[2:]).to(images.device)  # (B, 1, H, W)
+        share = kept.mean(dim=(1, 2, 3))[:, None]  # (B, 1): of each image in its mixture
         return images.roll(1, 0).lerp(images, kept.to(images.dtype)), soft.roll(1, 0).lerp(soft, share)
 
     def kept(self, count: int, height: int, width: int) -> Tensor:
@@ -77,8 +77,8 @@ def random_boxes(area: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         area: fraction of the image, (B, 1, 1, 1), before clipping.
-        height: of the images.
-        width: likewise.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
 
     Returns:
         bool (B, 1, height, width).

@@ -226,9 +226,8 @@ class Task(L.LightningModule, ABC):
         return outputs
 
     def finished_fraction(self) -> float:
-        """Return the fraction of the epochs that are finished; 0 without a limit, or without a trainer."""
-        epochs = self.trainer.max_epochs if self._trainer else None
-        return self.current_epoch / epochs if epochs and epochs > 0 else 0.0
+        """Return the fraction of the run's steps that are made; 0 for a run without an end, or without a trainer."""
+        return self.global_step / self.trainer.estimated_stepping_batches if self._trainer else 0.0
 
     def data_card(self) -> dict[str, Any]:
         """Return the description of the trainer's data; empty where there is none."""
@@ -292,15 +291,17 @@ class Task(L.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation metrics."""
-        if batch_idx == 0:
-            self.check_prepared_alone(batch)
-        self.step(batch, self.val_metrics)
+        self._evaluate(batch, batch_idx, self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Outputs:
         """Add a batch to the test metrics, and return its outputs for callbacks."""
+        return self._evaluate(batch, batch_idx, self.test_metrics)
+
+    def _evaluate(self, batch: Batch, batch_idx: int, metrics: Any) -> Outputs:
+        """Add a batch to the metrics of an evaluation, and return its outputs."""
         if batch_idx == 0:
             self.check_prepared_alone(batch)
-        return self.step(batch, self.test_metrics)[1]
+        return self.step(batch, metrics)[1]
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of the epoch."""

@@ -134,7 +134,12 @@ def test_masks_and_series_are_refused(images: Tensor) -> None:
             mixing(inputs, targets)
 
 
-def test_the_last_epochs_see_whole_images(compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("epochs", "until", "mixed"), [(4, 0.5, [True] * 4 + [False] * 4), (2, 0.75, [True] * 3 + [False])]
+)
+def test_the_last_steps_see_whole_images(
+    epochs: int, until: float, mixed: list[bool], compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And validation never sees mixtures."""
     seen: list[tuple[int, bool]] = []
     forward = CrossEntropy.forward
@@ -144,8 +149,14 @@ def test_the_last_epochs_see_whole_images(compose: Callable[..., DictConfig], mo
         return forward(self, logits, labels)
 
     monkeypatch.setattr(CrossEntropy, "forward", watched)
-    small = ("data=synthetic", "data.train_size=40", "data.val_size=8", "data.batch_size=16", "trainer.max_epochs=4")
+    small = (
+        "data=synthetic",
+        "data.train_size=40",
+        "data.val_size=8",
+        "data.batch_size=16",
+        f"trainer.max_epochs={epochs}",
+    )
     small += ("callbacks=none", "logger=none", "test=false")
-    train(compose("model=mnist_cnn_8k", "model/mixing=mixup_cutmix", "model.mixing.until=0.5", *small))
-    assert [soft for count, soft in seen if count == 16] == [True] * 4 + [False] * 4
+    train(compose("model=mnist_cnn_8k", "model/mixing=mixup_cutmix", f"model.mixing.until={until}", *small))
+    assert [soft for count, soft in seen if count == 16] == mixed
     assert not any(soft for count, soft in seen if count == 8)
