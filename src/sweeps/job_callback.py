@@ -75,7 +75,8 @@ class SweepJob(L.Callback):
         should_prune = False
         if self.trial is not None:
             self.trial.report(value, epoch)
-            should_prune = self.trial.should_prune()
+            # the result of a run that has trained to its end costs nothing more
+            should_prune = epoch != trainer.max_epochs and self.trial.should_prune()
         if trainer.strategy.reduce_boolean_decision(should_prune, all=False):  # all processes end together
             validated = {
                 name: metrics[name] for name in reported_metrics(trainer) if name.startswith("val/") and name in metrics
