@@ -3,21 +3,28 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from src.system.json_files import read_json, write_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
+writing = Lock()
+
+
+def known_results(name: str) -> dict[str, dict[str, Any]]:
+    """Return the results in a file of that name, by key."""
+    return read_json(RESULTS / f"{name}.json")
 
 
 def kept(name: str, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return and print the result of a key in a file of that name; measure and add it if it is not there."""
-    path = RESULTS / f"{name}.json"
-    known = read_json(path)
+    known = known_results(name)
     if key not in known:
         result = measure()
-        RESULTS.mkdir(exist_ok=True)
-        known = {**read_json(path), key: result}  # another process may have added its own
-        write_json(path, known)
+        with writing:
+            RESULTS.mkdir(exist_ok=True)
+            known = {**known_results(name), key: result}  # others may have been added meanwhile
+            write_json(RESULTS / f"{name}.json", known)
     print(key, json.dumps(known[key]), flush=True)
     return known[key]
