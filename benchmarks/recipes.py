@@ -29,8 +29,8 @@ from benchmarks.readme import write_table
 from src.system.json_files import read_json
 
 DATA = ["data=fashion_mnist", "data.image_size=32", "data.channels=3", "data/augmentation=objects"]
-RUNNING = ["trainer=cpu_bf16", "callbacks=[default,cpu_threads]", "callbacks.cpu_tuning.threads=1"]
-RUNNING += ["callbacks.cpu_tuning.memory_format=channels_last", "callbacks.image_report=null"]
+RUNNING = ["callbacks=[default,cpu_autotune]", "callbacks.cpu_tuning.threads=1", "callbacks.image_report=null"]
+RUNNING += ["callbacks.cpu_tuning.memory_format=channels_last"]
 # by family: its net, epochs of a short run, and of a long one
 FAMILIES: dict[str, tuple[str, int, int]] = {
     "cnn": ("cifar10_cnn_210k", 10, 100),
@@ -52,7 +52,7 @@ TECHNIQUES: dict[str, list[str]] = {
     "Muon": ["model/optimizer=muon"],
     "Muon, rate 0.01": ["model/optimizer=muon", "model.optimizer.lr=0.01"],
     "label smoothing 0.1": ["model.criterion.label_smoothing=0.1"],
-    "EMA": ["callbacks=[default,cpu_threads,ema]", "callbacks.average_weights.decay=0.99"],
+    "EMA": ["callbacks=[default,cpu_autotune,ema]", "callbacks.average_weights.decay=0.99"],
     "mixup": ["model/mixing=mixup"],
     "CutMix": ["model/mixing=cutmix"],
     "batches of 64": ["data.batch_size=64"],

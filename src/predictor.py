@@ -14,6 +14,7 @@ import importlib
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -22,6 +23,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -155,8 +157,8 @@ def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
 def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     """Read a series from a .npy file or a .csv file, which may begin with a row of names.
 
-    Where the card names the `columns`, those are read of a .csv file; with `crop` "last", the last `length` steps of a
-    longer series.
+    Where the card names the `columns`, those are read of a .csv file, and the column `time` must increase; with `crop`
+    "last", the last `length` steps of a longer series.
 
     Returns:
         An input of the net: float32 (T, F), normalised.
@@ -170,7 +172,7 @@ def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     try:
         if reader is None:
             raise ValueError(f"its name must end in {' or '.join(readers)}")
-        values, numbers, names = reader(path, card.get("columns") or [])
+        values, numbers, names = reader(path, card.get("columns") or [], card.get("time"))
         if values.ndim == 1:
             values = values[:, None]
         if values.ndim != 2 or values.shape[1] != card["features"]:
@@ -188,12 +190,15 @@ def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     return (values.astype(np.float32) - np.float32(card["mean"])) / np.float32(card["std"])
 
 
-def read_npy(path: str | Path, columns: Sequence[str]) -> tuple[np.ndarray, Sequence[int], list[str]]:
+def read_npy(
+    path: str | Path, columns: Sequence[str], time: str | None = None
+) -> tuple[np.ndarray, Sequence[int], list[str]]:
     """Read an array of numbers; returns it with the numbers of its rows and no names.
 
     Args:
         path: of the file.
         columns: have no effect, since an array has no names.
+        time: has no effect either.
 
     Raises:
         ValueError: it is no such array.
@@ -207,16 +212,19 @@ def read_npy(path: str | Path, columns: Sequence[str]) -> tuple[np.ndarray, Sequ
     return values, range(1, len(values) + 1), []
 
 
-def read_csv(path: str | Path, columns: Sequence[str]) -> tuple[np.ndarray, Sequence[int], list[str]]:
+def read_csv(
+    path: str | Path, columns: Sequence[str], time: str | None = None
+) -> tuple[np.ndarray, Sequence[int], list[str]]:
     """Read a table of numbers; returns it with the numbers of its rows in the file and the names of its columns.
 
     Args:
         path: of the file.
         columns: to read; a table without names, or of as many columns, may have others.
+        time: column of the times of the rows, where the table has it.
 
     Raises:
-        ValueError: a cell is not a number, a column is missing, the rows differ in their number of columns, or there
-            are none.
+        ValueError: a cell is not a number, a column is missing, the rows differ in their number of columns, there are
+            none, or their times do not increase.
     """
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
@@ -235,8 +243,33 @@ def read_csv(path: str | Path, columns: Sequence[str]) -> tuple[np.ndarray, Sequ
         for place in places:
             if not parses(row[place]):
                 raise ValueError(f"row {number}, column {names[place] if names else place + 1} is {row[place][:40]!r}")
+    if time in names:
+        check_order([(number, row[names.index(time)]) for number, row in rows], time)
     values = np.array([[row[place] for place in places] for _, row in rows], dtype=np.float64)
     return values, [number for number, _ in rows], [names[place] for place in places] if names else []
+
+
+def check_order(times: Sequence[tuple[int, str]], column: str) -> None:
+    """Check that times, each with the number of its row, increase: a forecast continues the last row.
+
+    Raises:
+        ValueError: one is not after the one before, or neither a number nor a date.
+    """
+    before = -math.inf
+    for row, text in times:
+        try:
+            now = float(text) if parses(text) else seconds(text)
+        except ValueError as error:
+            raise ValueError(f"row {row}, column {column} is {text[:40]!r}, no number or date") from error
+        if not now > before:
+            raise ValueError(f"row {row}, column {column}: {text[:40]} is not after the row before; sort the rows")
+        before = now
+
+
+def seconds(text: str) -> float:
+    """Return a date such as 2024-05-31, with or without a time of day, in seconds; raise ValueError if it is none."""
+    date = datetime.fromisoformat(text.strip())
+    return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def parses(cell: str) -> bool:
@@ -406,6 +439,7 @@ SERIES_FIELDS: dict[str, Field] = {
         lambda value, card: value is None or (are_names(value) and len(value) == card["features"]),
     ),
     "crop": (f"{LAST}, or left out", lambda value, card: value in (None, LAST)),
+    "time": ("the name of a column, or left out", lambda value, card: value is None or isinstance(value, str)),
 }
 TOKEN_FIELDS: dict[str, Field] = {
     "length": LENGTH,

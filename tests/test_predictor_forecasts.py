@@ -42,6 +42,22 @@ def test_the_named_columns_of_the_last_steps_are_forecast_in_their_units(tmp_pat
     np.testing.assert_allclose(arrays["forecast"], [[[120, 6], [120, 6]]])  # (N, steps, columns)
 
 
+@pytest.mark.parametrize(
+    ("days", "reason"),
+    [
+        (["2024-03-03", "2024-03-02", "2024-03-01"], "row 3, column day: 2024-03-02 is not after the row before"),
+        (["1", "2", "2"], "row 4, column day: 2 is not after the row before"),
+        (["1", "soon", "3"], "row 3, column day is 'soon', no number or date"),
+        (["2024-03-01", "2024-03-02T06:00+01:00", "2024-03-02T06:00"], None),
+    ],
+)
+def test_the_rows_must_be_in_the_order_of_their_times(days: list[str], reason: str | None, tmp_path: Path) -> None:
+    path = write(tmp_path, "day,load,price\n" + "".join(f"{day},100,5\n" for day in days))
+    row = predicted(path, {**CARD, "time": "day"})
+    assert row["forecast_load"] == [100, 100] if reason is None else reason in row["error"]
+    assert "error" not in predicted(path, CARD)  # a card of before has no `time`
+
+
 def test_an_array_has_the_columns_in_the_order_of_the_card(tmp_path: Path) -> None:
     np.save(tmp_path / "days.npy", np.array([[0, np.nan], [90, 4], [100, 5], [120, 6]]))
     assert predicted(tmp_path / "days.npy")["forecast_load"] == [120, 120]
@@ -87,6 +103,7 @@ def test_a_series_that_is_too_long_is_refused_unless_the_card_says_which_part_is
         ("columns", ["load"]),
         ("columns", "load, price"),
         ("crop", "first"),
+        ("time", 3),
         *(
             ("outputs", {"forecast": {"kind": "vector", **UNITS, **wrong}})
             for wrong in ({"mean": [1.0]}, {"std": None})

@@ -36,6 +36,10 @@ class CSVSeriesDataModule(SeriesDataModule):
         """Read the chosen columns; see `read_series`."""
         return read_series(self.file, self.chosen, self.time)
 
+    def input_card(self) -> dict[str, Any]:
+        """Describe the series; the predictor checks the order of the `time` column, too."""
+        return {**super().input_card(), **({"time": self.time} if self.time else {})}
+
 
 class Row(NamedTuple):
     """A row of a CSV file that is not empty."""
