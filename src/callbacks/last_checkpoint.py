@@ -1,5 +1,6 @@
 """Write the checkpoint from which a run resumes as if it had never been interrupted."""
 
+import logging
 import signal
 import threading
 import time
@@ -19,6 +20,8 @@ from src.run.file_names import LAST
 from src.run.interruption import Interrupted, Pruned
 from src.run.random_state import random_state, set_random_state
 from src.system.signals import listener
+
+log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -92,6 +95,8 @@ class LastCheckpoint(Checkpoint):
                 loader.load_state_dict(state["loader"])
             set_random_state(state["random"])
             self._restored = None
+            if trainer.is_global_zero:
+                log.info("Resuming after epoch %d, step %d.", trainer.current_epoch, trainer.global_step)
         if threading.current_thread() is threading.main_thread():
             listener.trains = True
             for number in SIGNALS:

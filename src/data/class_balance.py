@@ -28,16 +28,15 @@ def warn_of_imbalance(
     missing = [tuple(split for split in splits if not counts[split][label]) for label in range(len(counts["train"]))]
     for absent in sorted(set(missing) - {()}):
         classes = [name for name, splits in zip(names, missing, strict=False) if splits == absent]
-        consequence = (
-            "cannot be learnt" if "train" in absent else f"count for nothing in {'/acc and '.join(absent)}/acc"
-        )
-        log.warning("No %s in %s of the classes %s: they %s.", noun, " and ".join(absent), listed(classes), consequence)
+        consequence = "cannot be learnt" if "train" in absent else "are not evaluated there"
+        where = " and ".join([", ".join(absent[:-1]), absent[-1]] if len(absent) > 1 else absent)
+        log.warning("No %ss of %s in %s: they %s.", noun, listed(classes), where, consequence)
     training = sorted(zip(counts["train"].tolist(), names, strict=False))
     present = [(count, name) for count, name in training if count]
     if present and present[-1][0] >= limit * present[0][0]:
         log.warning(
-            "Training %ss are unbalanced, from %d of %s to %d of %s: model.criterion.weight=balanced lets every "
-            "class count alike in the loss, and val/balanced_acc counts them alike.",
+            "The training %ss are unbalanced, from %d of %s to %d of %s: model.criterion.weight=balanced gives every "
+            "class the same weight in the loss, as val/balanced_acc does.",
             noun,
             *present[0],
             *present[-1],

@@ -163,8 +163,8 @@ def test_unbalanced_absent_and_empty_classes_are_said_in_a_line_each(
     }
     lines = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(lines) == 3
-    assert "No image in test of the classes dog: they count for nothing in test/acc." in lines
-    assert "No image in train and val and test of the classes eel: they cannot be learnt." in lines
+    assert "No images of dog in test: they are not evaluated there." in lines
+    assert "No images of eel in train, val and test: they cannot be learnt." in lines
     assert "from 1 of dog to 70 of bee: model.criterion.weight=balanced" in lines[-1]
     data.setup()  # as for the test after training
     assert len(caplog.records) == 3

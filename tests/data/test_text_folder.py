@@ -265,7 +265,7 @@ def test_classes_that_a_split_lacks_are_told_and_checksums_are_of_the_texts(
     table = write_table(tmp_path / "a.csv", rows, "label,text,split")
     with caplog.at_level(logging.WARNING):
         datamodule = module(table)
-    assert "No text in val and test of the classes cats" in caplog.text
+    assert "No texts of cats in val and test: they are not evaluated there" in caplog.text
     assert datamodule.class_counts()["train"].tolist() == [1, 4]
     before = datamodule.checksums()
     write_table(tmp_path / "a.csv", [row.replace("woof 1,test", "woof 9,test") for row in rows], "label,text,split")
