@@ -43,6 +43,19 @@ NETS = {
     "Muon, which keeps a flag for each parameter": ["model=mnist_cnn_8k", "model/optimizer=muon"],
     "mean of the weights": ["model=simple_mlp", "callbacks=[default,swa]", "callbacks.average_weights.start=0.3"],
     "mixtures of images": ["model=mnist_cnn_8k", "model/mixing=mixup_cutmix", "model.mixing.until=0.5"],
+    "Lookahead": ["model=mnist_cnn_8k", "callbacks=[default,lookahead]"],
+    "layers at rates of their own": [
+        "model=mnist_cnn_8k",
+        "model/parameter_groups=finetuning",
+        "model.parameter_groups.norm_bias_lr_ratio=8",
+        "model.parameter_groups.patterns={features.0:{lr_ratio:0.5},*bias:{weight_decay:0.1}}",
+        "model/scheduler=linear",
+    ],
+    "frozen layers with BatchNorm, trained from the second and third epoch on": [
+        "model=mnist_cnn_8k",
+        "model.freeze=[*,-head]",
+        "model.unfreeze={features.0:3,features.1:2}",
+    ],
     "plateau schedule, gradients gathered": [
         "model=simple_mlp",
         "model/scheduler=plateau",
