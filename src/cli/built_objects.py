@@ -8,7 +8,7 @@ from types import ModuleType
 
 from src.system.wording import suggest
 
-EXTRAS = ("timm",)  # packages that configurations name, and that an extra of the same name installs
+EXTRAS = ("timm", "schedulefree")  # packages that configurations name, and that an extra of the same name installs
 
 
 def describe_target(target: str) -> str:

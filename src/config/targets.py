@@ -18,7 +18,7 @@ from src.config.paths import CONFIGS
 log = logging.getLogger(__name__)
 
 TASK, NET, OPTIMIZER, SCHEDULER, CRITERION = "task", "net", "optimizer", "scheduler", "criterion"
-MIXING = "mixing"
+MIXING, PARAMETER_GROUPS = "mixing", "parameter groups"
 DATA, AUGMENTATION = "data", "augmentation"
 ROLES = {
     "model": TASK,
@@ -26,6 +26,7 @@ ROLES = {
     "model.scheduler": SCHEDULER,
     "model.criterion": CRITERION,
     "model.mixing": MIXING,
+    "model.parameter_groups": PARAMETER_GROUPS,
     "data": DATA,
     "data.augmentation": AUGMENTATION,
 }
@@ -36,6 +37,7 @@ NAMED_IN = {
     SCHEDULER: "model/scheduler/*.yaml",
     CRITERION: "model/criterion/*.yaml",
     MIXING: "model/mixing/*.yaml",
+    PARAMETER_GROUPS: "model/parameter_groups/*.yaml",
     AUGMENTATION: "data/**/*.yaml",  # as a choice, or in the configuration of a data set
 }
 FORMER_AUGMENTATION = "src.data.image_folder.random_view"  # named by runs of former versions
@@ -117,6 +119,7 @@ def registry() -> dict[str, frozenset[str]]:
         SCHEDULER: named[SCHEDULER],
         CRITERION: losses | named[CRITERION],
         MIXING: named[MIXING],
+        PARAMETER_GROUPS: named[PARAMETER_GROUPS],
         DATA: data,
         AUGMENTATION: (named[AUGMENTATION] - data) | {FORMER_AUGMENTATION},
     }

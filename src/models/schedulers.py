@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from torch.optim import Optimizer, lr_scheduler
@@ -23,13 +24,41 @@ def warmup_cosine(
 
     The warm-up takes at most half of the run, so that a run of one epoch still has both phases.
     """
-    warmup_steps = min(round(warmup_epochs * steps_per_epoch), total_steps // 2)
+
+    def cosine(progress: float) -> float:
+        return min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return warmup_then(cosine, optimizer, total_steps, warmup_epochs * steps_per_epoch, end=total_steps - 1)
+
+
+def linear(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup_epochs: float = 1.0) -> Schedule:
+    """Warm up as `warmup_cosine` does, then decay linearly to 0, which would be the rate of the step after the last.
+
+    The line to 0: Defazio et al. 2023 (arXiv 2310.07831), Bergsma et al. 2025 (arXiv 2502.15938).
+    """
+    return warmup_then(
+        lambda progress: 1 - progress, optimizer, total_steps, warmup_epochs * steps_per_epoch, end=total_steps
+    )
+
+
+def warmup_then(
+    decay: Callable[[float], float], optimizer: Optimizer, total_steps: int, warmup: float, end: int
+) -> Schedule:
+    """Rise linearly over the warm-up, then multiply the rate by `decay`.
+
+    Args:
+        decay: maps the fraction of the way from the end of the warm-up to the step `end` to the ratio of the rate.
+        optimizer: the optimizer.
+        total_steps: steps of the run.
+        warmup: steps of the warm-up, rounded; at most half of the run.
+        end: the step whose fraction is 1, as are those of later ones.
+    """
+    warmup_steps = min(round(warmup), total_steps // 2)
 
     def ratio(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
-        progress = min((step - warmup_steps) / max(total_steps - 1 - warmup_steps, 1), 1.0)
-        return min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+        return decay(min((step - warmup_steps) / max(end - warmup_steps, 1), 1.0))
 
     return {"scheduler": lr_scheduler.LambdaLR(optimizer, ratio), "interval": "step"}
 

@@ -14,6 +14,8 @@ from torch.optim import Optimizer
 
 from src.models.compiling import why_not_compilable
 from src.models.example_inputs import example_inputs, moved_to, noise_inputs
+from src.models.freezing import Freezing
+from src.models.parameter_groups import ParameterGroups
 from src.models.schedulers import Schedule
 
 log = logging.getLogger(__name__)
@@ -46,9 +48,13 @@ class Task(L.LightningModule, ABC):
         score: the metric by which models are compared, such as `acc` for `val/acc`.
         mode: "max" if a higher score is better, "min" if a lower one is.
         compile: compile the net with torch.compile before training; "auto": if that works on this machine.
+        parameter_groups: which parameters have rates and weight decays of their own; None: biases and norms, which are
+            not decayed.
+        freeze: parts of the net that are not trained; see `src.models.freezing`.
+        unfreeze: parts of these that are trained from an epoch on.
 
     Raises:
-        ValueError: `mode` or `compile` has another value.
+        ValueError: `mode`, `compile` or `unfreeze` has another value.
     """
 
     output_name = "output"  # name of the output of a net that returns one tensor
@@ -64,6 +70,9 @@ class Task(L.LightningModule, ABC):
         score: str,
         mode: str,
         compile: bool | str = False,
+        parameter_groups: ParameterGroups | None = None,
+        freeze: Sequence[str] = (),
+        unfreeze: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         if mode not in ("max", "min"):
@@ -74,6 +83,7 @@ class Task(L.LightningModule, ABC):
         self.score, self.mode = score, mode
         self.example_input_array = example_inputs(2, input_shape)  # (2, …)
         self._optimizer, self._scheduler, self._compile = optimizer, scheduler, compile
+        self._parameter_groups, self._freezing = parameter_groups or ParameterGroups(), Freezing(freeze, unfreeze)
         self.train_metrics, self.val_metrics, self.test_metrics = map(self.make_metrics, ("train", "val", "test"))
 
     # ---- what a subclass must implement
@@ -237,9 +247,23 @@ class Task(L.LightningModule, ABC):
         return datamodule.input_card() if isinstance(datamodule, DescribesInputs) else {}
 
     def setup(self, stage: str) -> None:
-        """Compile the net before training, if configured."""
-        if stage == "fit" and self._compile:
+        """Freeze parts of the net and compile it before training, if configured.
+
+        Raises:
+            ValueError: parts are to be unfrozen by several processes.
+        """
+        if stage != "fit":
+            return
+        if self._freezing.unfreeze and self.trainer.world_size > 1:  # DDP would leave their gradients as they are
+            raise ValueError("model.unfreeze works in a single process only: set trainer.devices=1.")
+        self._freezing.start(self.net)
+        if self._compile:
             self._compile_net()
+
+    def teardown(self, stage: str) -> None:
+        """End the freezing after training."""
+        if stage == "fit":
+            self._freezing.end(self.net)
 
     def _compile_net(self) -> None:
         """Compile the net in place, so that parameters keep their names in checkpoints."""
@@ -251,6 +275,14 @@ class Task(L.LightningModule, ABC):
             self.net.compile()
         else:
             log.warning("The net runs uncompiled because torch.compile fails here: %s", reason)
+
+    def on_train_start(self) -> None:
+        """Freeze what is frozen in this epoch, in the middle of which a resumed run may start."""
+        self.on_train_epoch_start()
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze what is frozen in this epoch."""
+        self._freezing.begin_epoch(self.net, self.current_epoch + 1)
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Outputs]:
         """Compute the loss () and outputs (B, …) of a batch of the data, and add them to the metrics of a stage."""
@@ -336,18 +368,18 @@ class Task(L.LightningModule, ABC):
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def make_optimizer(self) -> Optimizer:
-        """Build the optimizer, with weight decay for matrices but not for biases and norms.
+        """Build the optimizer of what is trained, now or in a later epoch.
 
         Raises:
-            ValueError: the optimizer rejects one of its arguments.
+            ValueError: the optimizer rejects one of its arguments, or the parameter groups name nothing.
         """
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
-        others = [parameter for parameter in parameters if parameter.ndim < 2]
-        try:
-            return self._optimizer([{"params": decayed}, {"params": others, "weight_decay": 0.0}])
-        except ValueError as error:  # torch's message lacks the configuration key
-            raise ValueError(f"model.optimizer: {error}; model/optimizer=adamw has values that work.") from error
+        named = {name.removeprefix("net."): parameter for name, parameter in self.named_parameters()}
+        trained = {
+            name: parameter
+            for name, parameter in named.items()
+            if parameter.requires_grad or name in self._freezing.names
+        }
+        return self._parameter_groups.build(self._optimizer, self.net, trained)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its learning-rate schedule."""

@@ -34,6 +34,7 @@ from src.run.record import RunRecord
 from src.run.reuse import reusable
 from src.run.run import Run
 from src.run.sync_batchnorm import SyncBatchNorm
+from src.run.used_weights import UsedWeights
 from src.system.cpu import warn_if_emulated
 from src.system.ranks import broadcast_from_rank_zero, in_torchrun, is_rank_zero
 from src.system.signals import listener
@@ -88,7 +89,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
         options["profiler"] = NoProfiler()
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[CheckedOptimizers(), KnownMetrics(requested_metrics(cfg)), *callbacks, record],
+        callbacks=[CheckedOptimizers(), KnownMetrics(requested_metrics(cfg)), UsedWeights(), *callbacks, record],
         logger=loggers or False,
         plugins=plugins,
         **options,

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -43,12 +44,31 @@ NETS = {
     "Muon, which keeps a flag for each parameter": ["model=mnist_cnn_8k", "model/optimizer=muon"],
     "mean of the weights": ["model=simple_mlp", "callbacks=[default,swa]", "callbacks.average_weights.start=0.3"],
     "mixtures of images": ["model=mnist_cnn_8k", "model/mixing=mixup_cutmix", "model.mixing.until=0.5"],
+    "Lookahead": ["model=mnist_cnn_8k", "callbacks=[default,lookahead]"],
+    "layers at rates of their own": [
+        "model=mnist_cnn_8k",
+        "model/parameter_groups=finetuning",
+        "model.parameter_groups.norm_bias_lr_ratio=8",
+        "model.parameter_groups.patterns={features.0:{lr_ratio:0.5},*bias:{weight_decay:0.1}}",
+        "model/scheduler=linear",
+    ],
+    "frozen layers with BatchNorm, trained from the second and third epoch on": [
+        "model=mnist_cnn_8k",
+        "model.freeze=[*,-head]",
+        "model.unfreeze={features.0:3,features.1:2}",
+    ],
     "plateau schedule, gradients gathered": [
         "model=simple_mlp",
         "model/scheduler=plateau",
         "trainer.accumulate_grad_batches=2",
     ],
 }
+if find_spec("schedulefree"):  # an extra of its own
+    NETS["weights that are trained and others that are used"] = [
+        "model=mnist_cnn_8k",
+        "model/optimizer=schedule_free",
+        "model/scheduler=none",
+    ]
 STEP = "callbacks.last_checkpoint.every_n_train_steps"
 
 

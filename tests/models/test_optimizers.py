@@ -43,6 +43,15 @@ def test_muon_steps_are_orthogonal(steps: Steps, module: nn.Module) -> None:
     assert bias.abs().max() > 0
 
 
+def test_muon_takes_filters_as_matrices(steps: Steps) -> None:
+    """The first step is against the orthogonal factor U Vᵀ of the gradient (out, in · 9), but for its scale."""
+    module = nn.Conv2d(8, 16, 3)
+    _, (change, _), _ = steps("muon", module)
+    assert module.weight.grad is not None
+    u, _, v = torch.linalg.svd(module.weight.grad.flatten(1), full_matrices=False)
+    assert torch.cosine_similarity(-change.flatten(), (u @ v).flatten(), dim=0) > 0.97
+
+
 def test_lion_steps_have_one_size(steps: Steps) -> None:
     """The learning rate, in every parameter."""
     _, changes, lr = steps("lion", nn.Linear(32, 16))

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from src.models.schedulers import Schedule, cosine_warm_restarts, one_cycle, plateau, warmup_cosine
+from src.models.schedulers import Schedule, cosine_warm_restarts, linear, one_cycle, plateau, warmup_cosine
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "warmup_cosine": warmup_cosine,
+    "linear": linear,
     "one_cycle": one_cycle,
     "plateau": partial(plateau, monitor="val/loss", patience=0, factor=0.5),
     "cosine_warm_restarts": partial(cosine_warm_restarts, T_0=2),
@@ -90,6 +91,30 @@ def test_the_rate_stays_at_its_least_after_the_end() -> None:
         optimizer.step()
         scheduler.step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+# ---- linear
+
+
+def test_the_line_warms_up_alike_and_would_be_at_zero_a_step_after_the_last() -> None:
+    steps = rates(linear, 24, 4, warmup_epochs=1)
+    assert steps[:4] == pytest.approx(rates(warmup_cosine, 24, 4, warmup_epochs=1)[:4])
+    assert steps[4:] == pytest.approx([1 - step / 20 for step in range(20)])
+
+
+@pytest.mark.parametrize("total_steps", [1, 2, 3])
+def test_the_shortest_runs_have_no_step_without_a_rate(total_steps: int) -> None:
+    steps = rates(linear, total_steps, total_steps)
+    assert max(steps) == 1 and min(steps) > 0.3
+
+
+def test_the_line_stays_at_zero_after_the_end() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = linear(optimizer, total_steps=10, steps_per_epoch=5)["scheduler"]
+    for _ in range(15):
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 0
 
 
 # ---- the others
@@ -169,6 +194,7 @@ class Regression(L.LightningModule):
     ("name", "expected"),
     [
         ("warmup_cosine", None),
+        ("linear", None),
         ("one_cycle", None),
         ("plateau", [1, 1, 1, 1, 1, 1, 0.5, 0.5, 0.5]),
         ("cosine_warm_restarts", [1, 1, 1, 0.5, 0.5, 0.5, 1, 1, 1]),

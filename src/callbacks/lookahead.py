@@ -1,0 +1,70 @@
+"""Take a step back from the last steps, every few of them: Lookahead."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from src.run.checkpoint_tensors import tensor_mismatch
+
+
+class Lookahead(L.Callback):
+    """Pull the weights back towards slow ones that follow them (Zhang et al. 2019, arXiv 1907.08610).
+
+    Every few steps, and at the end of each epoch, slow = slow + alpha · (weights - slow), and the weights start again
+    from there: so it is the slow weights that are validated. The optimizer keeps its momentum. It works with any
+    optimizer; timm's class is a wrapper of one, without the hooks by which states are checked when they are loaded.
+
+    Args:
+        alpha: the part of the way from the slow weights to the others.
+        every_n_steps: optimizer steps between.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    def __init__(self, alpha: float = 0.5, every_n_steps: int = 6) -> None:
+        if not 0 < alpha < 1:
+            raise ValueError(f"lookahead.alpha={alpha} must be above 0 and below 1.")
+        if every_n_steps < 2:
+            raise ValueError(f"lookahead.every_n_steps={every_n_steps} must be at least 2: 1 only shortens steps.")
+        self.alpha, self.every_n_steps = alpha, every_n_steps
+        self._slow: dict[str, Tensor] = {}
+        self._restored: dict[str, Tensor] = {}
+        self._step = 0  # the last step that was seen
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the slow weights."""
+        return {"slow": self._slow}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the slow weights until training starts."""
+        self._restored = state_dict["slow"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start from the weights, or from restored slow ones.
+
+        Raises:
+            ValueError: those are not of these weights.
+        """
+        restored, self._restored, self._step = self._restored, {}, trainer.global_step
+        weights = {name: weight.detach() for name, weight in pl_module.named_parameters()}
+        self._slow = {name: weight.clone() for name, weight in weights.items()}
+        for name, slow in self._slow.items() if restored else ():
+            if fault := tensor_mismatch(restored.get(name), slow.shape, slow.dtype):
+                raise ValueError(f"The checkpoint's slow weights do not match this run: {name} {fault}.")
+            slow.copy_(restored[name])
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the slow weights, and go back to them, when it is time."""
+        if trainer.global_step == self._step:  # another batch of the same step
+            return
+        self._step = trainer.global_step
+        if self._step % self.every_n_steps == 0 or trainer.is_last_batch:
+            slow, weights = list(self._slow.values()), [weight.data for weight in pl_module.parameters()]
+            torch._foreach_lerp_(slow, weights, self.alpha)
+            torch._foreach_copy_(weights, slow)
