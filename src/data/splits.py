@@ -1,7 +1,8 @@
 """Bases of DataModules: three splits with their loaders; with classes; of images."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import lightning as L
 import torch
@@ -133,7 +134,8 @@ def check_fractions(**fractions: float) -> None:
             raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
 
 
-class Fold(NamedTuple):
+@dataclass(frozen=True)
+class Fold:
     """One of `count` equal parts of the training samples: it is validated on, the others are trained on."""
 
     index: int

@@ -27,9 +27,9 @@ class Teacher(Protocol):
 class Distillation:
     """Add the divergence from a teacher's output to each loss (Hinton et al. 2015, arXiv 1503.02531).
 
-    The loss becomes (1 - α) · loss + α · T² · KL(softmax(teacher / T) ‖ softmax(student / T)), a mean over the batch and
-    the pixels of masks. A high temperature T shows how alike the classes are in the teacher's eyes; as the gradients of
-    the divergence fall with 1 / T², the factor T² lets α mean the same at all temperatures.
+    The loss becomes (1 - α) · loss + α · T² · KL(softmax(teacher / T) ‖ softmax(student / T)), a mean over the batch
+    and the pixels of masks. A high temperature T shows which classes are alike to the teacher. The gradients of
+    the divergence fall with 1 / T²: the factor T² lets α mean the same at all temperatures.
 
     Args:
         teacher: the trained net.

@@ -21,7 +21,7 @@ class Configuration:
     benchmarks: Benchmarks = field(default_factory=dict)
 
     def finished_runs(self, metric: str) -> list[Run]:
-        """Return the latest finished run with a metric of each seed and fold; several of one are no independent samples."""
+        """Return the latest finished run of each seed and fold with a metric; others are no independent samples."""
         runs: dict[Any, Run] = {}
         for run in sorted(self.runs, key=lambda run: run.record.get("started") or ""):  # UTC, which sorts as text
             if metric in run.metrics and run.status == FINISHED:

@@ -52,8 +52,8 @@ class LoadedTeacher:
             raise ValueError(f"teacher={self.path} reads {kinds[0].noun}, but the data serve {kinds[1].noun}.")
         if shapes[0] != shapes[1]:
             raise ValueError(
-                f"teacher={self.path} reads inputs of the shape {shapes[0]}, but the data serve {shapes[1]}: choose the "
-                "same sizes and channels for both."
+                f"teacher={self.path} reads inputs of the shape {shapes[0]}, but the data serve {shapes[1]}: choose "
+                "the same sizes and channels for both."
             )
         convert = normalisation_change(card, self.card)
         return lambda inputs, *others: self.forward(convert(inputs), *others)
@@ -151,8 +151,8 @@ def exported_teacher(run: Run, path: str) -> LoadedTeacher:
     card = read_card(run.folder)
     if RUNTIMES[card["format"]] == "torch":
         raise ValueError(
-            f"teacher={path} is an exported torch model, which may run code when it is loaded: name the run that it was "
-            "exported from, or export that to OpenVINO or ONNX."
+            f"teacher={path} is an exported torch model, which may run code when it is loaded: name the run that it "
+            "was exported from, or export that to OpenVINO or ONNX."
         )
     predictor = load(run.folder, threads=torch.get_num_threads())
     shape = input_shape(card)
