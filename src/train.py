@@ -42,12 +42,14 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     if cfg.init_from and ckpt_path and not cfg.resume:
         raise ValueError("ckpt_path= continues a run and init_from= starts one from weights: give one of them.")
     init_from = Run.open(cfg.init_from, "init_from").best_checkpoint() if cfg.init_from and not ckpt_path else None
+    teacher = Run.open(cfg.teacher, "teacher") if cfg.teacher and cfg.train else None
 
     from src.callbacks.last_checkpoint import restored_metrics
     from src.run.init_from import load_matching_weights
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.run.published_weights import load_weights, weights_file
     from src.run.results import as_tensors, best_checkpoint, collect_metrics, report
+    from src.run.teacher import add_teacher
     from src.sweeps.job_callback import callbacks_of_job
 
     weights = None if ckpt_path else weights_file(cfg.model.get("net"))  # a checkpoint has all weights
@@ -60,6 +62,8 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         load_matching_weights(model, init_from)
     if weights is not None:
         load_weights(model.net, weights)
+    if teacher is not None:
+        add_teacher(teacher, cfg, model, objects["record"])
     if cfg.train:
         if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
             check_training_left(ckpt_path, trainer.max_epochs, trainer.max_steps)

@@ -23,6 +23,7 @@ MODELS = [path.name for path in FILES if str(path.parent) == "model"]
 COUNTS = {"model": 86, "data": 22, "experiment": 30, "trainer": 7, "callbacks": 18, "logger": 6, "debug": 5}
 COUNTS |= {
     "clipping": 3,
+    "distillation": 1,
     "hparams_search": 2,
     "hydra/launcher": 4,
     "hydra/sweeper": 2,

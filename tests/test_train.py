@@ -271,6 +271,11 @@ MISTAKES = {
         ["There is no callbacks=latenc. Did you mean latency"],
     ),
     "a sweep without -m": (["seed=1,2"], ["seed=1,2 is a sweep", "src/train.py -m seed=1,2", "seed=[1,2]"]),
+    "no teacher": (["teacher=no_run"], ["teacher=no_run is neither a run, a checkpoint nor an exported model"]),
+    "a fold and a size": (
+        ["data.fold=0", "data.val_size=99"],
+        ["data.fold=0 and data.val_size=99 both say which samples are for validation"],
+    ),
     "a + too many": (["+trainer.fast_dev_run=true"], ["leave out the +, trainer.fast_dev_run=true"]),
     "dashes": (["--lr", "0.1"], ["There is no option --lr", "key=value", "Did you mean model.optimizer.lr"]),
     "a test that is left out": (

@@ -12,6 +12,7 @@ from src.system.wording import suggest_key
 
 ANY_TYPE = ("trainer.devices", "hydra.verbose")  # such as "auto" or "0,1"
 STRINGS_ALLOWED = {"trainer.deterministic": "warn", "model.compile": "auto"}  # instead of a boolean
+SIZES = ("data.val_size", "data.val_fraction")  # say how many samples are for validation, as a fold does, too
 
 
 def check_options(config_name: str, arguments: list[str]) -> None:
@@ -39,6 +40,18 @@ def check_options(config_name: str, arguments: list[str]) -> None:
             raise ValueError(
                 f"{line} is a sweep, which takes -m: python src/{config_name}.py -m {shlex.quote(line)} …{as_list}"
             )
+
+
+def check_fold(arguments: list[str]) -> None:
+    """Refuse a fold to validate on together with the size of a validation set.
+
+    Raises:
+        ValueError: both are given.
+    """
+    given = {override.key_or_group: str(override.input_line).lstrip("+") for override in parse(arguments)}
+    fold = given.get("data.fold", "=null")
+    for size in (given[key] for key in SIZES if key in given and not fold.endswith("=null")):
+        raise ValueError(f"{fold} and {size} both say which samples are for validation: leave one of them out.")
 
 
 def check_types(config_name: str, arguments: list[str]) -> None:

@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from src.cli.checks import check_options, check_types, without_null
+from src.cli.checks import check_fold, check_options, check_types, without_null
 from src.cli.errors import describe
 from src.cli.words import check_words
 from src.config.paths import CONFIGS
@@ -90,6 +90,7 @@ def entry_point(
                     prepare()
                 sys.argv[1:] = without_null(quote_paths(sys.argv[1:]))
                 check_options(config_name, sys.argv[1:])
+                check_fold(sys.argv[1:])
                 check_types(config_name, sys.argv[1:])
                 # Hydra then raises errors instead of printing them
                 with set_env(FULL_ERROR, "1"), describe_background_errors(full_error == "1"):

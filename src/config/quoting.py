@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 # the keys whose values are paths of files and folders
 PATHS = (
-    *("run_dir", "ckpt_path", "resume", "reproduce", "init_from", "model.net.weights"),
+    *("run_dir", "ckpt_path", "resume", "reproduce", "init_from", "teacher", "model.net.weights"),
     *("input", "exported", "out", "sheet", "folder", "runs"),
     *("data.folder", "data.data_dir", "paths.data_dir", "paths.log_dir", "hydra.run.dir", "hydra.sweep.dir"),
 )

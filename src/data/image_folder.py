@@ -14,7 +14,7 @@ from src.data.class_balance import warn_of_imbalance
 from src.data.class_folders import check_splits, class_folders, split_folders, visible_files
 from src.data.photographs import RESIZE, Augmentation, Photographs, augmented, centre
 from src.data.resumable_loader import ResumableLoader, SeededSampler, check_batch_size
-from src.data.splits import SplitDataModule, check_fractions, split_missing
+from src.data.splits import Fold, SplitDataModule, check_fractions, split_missing
 from src.predictor import read_image
 from src.system.wording import counted
 
@@ -37,6 +37,8 @@ class ImageFolderDataModule(SplitDataModule):
         image_size: height and width of the served images: the centre crop after resizing the shorter side to 8/7 of it.
         batch_size: samples per batch, over all ranks together.
         val_fraction: share of the training images for validation.
+        fold: validate on this one of `folds` equal parts of the training images instead.
+        folds: number of parts for cross-validation.
         test_fraction: share of all images for the test.
         augmentation: applied to training images: a `BatchAugmentation`, whose random view is cropped from the whole
             photograph, or any function of a Pillow image, such as a torchvision transform; None: as for validation.
@@ -69,6 +71,8 @@ class ImageFolderDataModule(SplitDataModule):
         val_fraction: float,
         test_fraction: float,
         num_classes: int | None = None,
+        fold: int | None = None,
+        folds: int | None = None,
         augmentation: Augmentation | None = None,
         shuffle: bool = True,
         skip_unreadable: bool = False,
@@ -83,6 +87,7 @@ class ImageFolderDataModule(SplitDataModule):
         check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
         self.folder, self.num_classes = Path(folder), num_classes
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
+        self.fold = Fold.of(fold, folds)
         self.skip_unreadable, self.num_workers = skip_unreadable, num_workers
         statistics = slice(None) if channels == 3 else slice(1, 2)  # those of green for grey
         self.mean, self.std = mean or IMAGENET_MEAN[statistics], std or IMAGENET_STD[statistics]
@@ -112,7 +117,7 @@ class ImageFolderDataModule(SplitDataModule):
             )
         self.num_classes = num_classes
         splits = {split: self._samples(root) for split, root in roots.items()}
-        split_missing(splits, self.val_fraction, self.test_fraction, self.split_seed)
+        split_missing(splits, self.val_fraction, self.test_fraction, self.split_seed, self.fold)
         eval_view = partial(centre, image_size=self.image_size)
         augmentation = self.augmentation or BatchAugmentation()
         train_view = partial(augmented, image_size=self.image_size, augmentation=augmentation)

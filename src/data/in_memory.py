@@ -15,7 +15,7 @@ from src.data.augmentation import Augmentation, check_augmentation
 from src.data.batches import InMemoryLoader
 from src.data.class_balance import UNBALANCED, warn_of_imbalance
 from src.data.image_sequences import ImageSequences
-from src.data.splits import SplitDataModule
+from src.data.splits import Fold, SplitDataModule, shuffled
 from src.system.wording import counted
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ class InMemoryDataModule(SplitDataModule):
         image_size: height and width of the served images: smaller images get a black border, larger ones are resized.
         batch_size: samples per batch, over all ranks together.
         val_size: validation samples, split from the training set by `split_seed`.
+        fold: validate on this one of `folds` equal parts of the training set instead, which `split_seed` determines.
+        folds: number of parts for cross-validation.
         held_out: classes that are left out of training and validation, so that only the test has them.
         augmentation: called with raw images (B, C, H, W), targets (B, …) and a generator; returns images and targets.
             See `src.data.augmentation`.
@@ -55,7 +57,7 @@ class InMemoryDataModule(SplitDataModule):
     data_val: TensorDataset | None
     data_test: TensorDataset | None
     class_names: Sequence[str] | None = None
-    val_first = False  # whether the first `val_size` training samples of `load` are for validation, not a random part
+    val_first = False  # whether the first `val_size` training samples of `load` are the validation set
     max_imbalance: float = UNBALANCED  # ratio of the largest class to the smallest that is warned of
 
     def __init__(
@@ -66,6 +68,8 @@ class InMemoryDataModule(SplitDataModule):
         image_size: int,
         batch_size: int,
         val_size: int = 0,
+        fold: int | None = None,
+        folds: int | None = None,
         held_out: Sequence[int] = (),
         augmentation: Augmentation | None = None,
         mean: Sequence[float] | None = None,
@@ -82,6 +86,9 @@ class InMemoryDataModule(SplitDataModule):
     ) -> None:
         super().__init__(channels, image_size, batch_size, pin_memory)
         check_augmentation(augmentation)
+        self.fold = Fold.of(fold, folds)
+        if self.fold and self.val_first:
+            raise self.fold.refusal()
         if num_classes is None:
             raise ValueError("num_classes=null says nothing of the classes: give their number, or leave it out.")
         if min(num_classes.values() if isinstance(num_classes, Mapping) else [num_classes]) < 1:
@@ -120,13 +127,11 @@ class InMemoryDataModule(SplitDataModule):
         train_images, train_labels, test_images, test_labels = self.load()
         for labels in (train_labels, test_labels):
             self.check_labels(labels)
-        count, generator = len(train_images), torch.Generator().manual_seed(self.split_seed)
-        order = torch.arange(count) if self.val_first else torch.randperm(count, generator=generator)
+        count = len(train_images)
+        order = torch.arange(count) if self.val_first else shuffled(count, self.split_seed)
         own_labels = train_labels.view(count, -1)[:, 0]
         order = order[~torch.isin(own_labels[order], torch.tensor(self.held_out, dtype=torch.long))]
-        if not 0 <= self.val_size < len(order):
-            raise ValueError(f"val_size={self.val_size} must be less than the {len(order)} training images.")
-        train, val = order[self.val_size :].sort().values, order[: self.val_size].sort().values
+        val, train = (part.sort().values for part in self._split(order))
         if isinstance(self.num_classes, Mapping):
             _, *attributes = self.num_classes
             measured = AttributeLabels({name: self.num_classes[name] for name in attributes}, train_images[train])
@@ -142,6 +147,14 @@ class InMemoryDataModule(SplitDataModule):
         kept = [label for label in range(self.num_own_classes) if label not in self.held_out]
         counts = {split: images[kept] for split, images in self.class_counts().items()}
         warn_of_imbalance(counts, [self.own_class_names[label] for label in kept], limit=self.max_imbalance)
+
+    def _split(self, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the validation and the training images in an order (N,) of all that are not held out."""
+        if self.fold and not self.val_first:  # or `load` has taken the fold out itself
+            return self.fold.split(order)
+        if not 0 <= self.val_size < len(order):
+            raise ValueError(f"val_size={self.val_size} must be less than the {len(order)} training images.")
+        return order[: self.val_size], order[self.val_size :]
 
     def check_labels(self, labels: Tensor) -> None:
         """Raise ValueError if a label (N, …) is not a class."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from src.data.class_folders import check_splits, split_folders, visible_files
 from src.data.masks import MaskDataModule, read_mask, stack_pairs
-from src.data.splits import check_fractions, split_missing
+from src.data.splits import Fold, check_fractions, split_missing
 from src.predictor import read_image
 
 Value = int | Sequence[int]  # a grey level or palette index, or an RGB colour
@@ -26,6 +26,8 @@ class MaskFolderDataModule(MaskDataModule):
         classes: names of the classes.
         values: grey level, palette index or RGB colour of each class; None: a pixel holds the number of its class.
         val_fraction: fraction of the training images for validation, without a folder `val`.
+        fold: validate on this one of `folds` equal parts of the training images instead.
+        folds: number of parts for cross-validation.
         test_fraction: fraction of all images for the test, without a folder `test`.
         ignore: value or colour of the pixels that do not count; None: `ignore_index` in masks without colours.
         options: see `MaskDataModule`.
@@ -46,10 +48,13 @@ class MaskFolderDataModule(MaskDataModule):
         test_fraction: float,
         values: Sequence[Value] | None = None,
         ignore: Value | None = None,
+        fold: int | None = None,
+        folds: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
+        self.fold = Fold.of(fold, folds)
         self.folder, self.val_fraction, self.test_fraction = Path(folder), val_fraction, test_fraction
         self.class_names = list(classes)
         if len(self.class_names) != self.num_classes:
@@ -76,7 +81,7 @@ class MaskFolderDataModule(MaskDataModule):
         roots = split_folders(self.folder)
         check_splits(self.folder, roots.keys())
         files = {split: paired_files(root) for split, root in roots.items()}
-        split_missing(files, self.val_fraction, self.test_fraction, self.split_seed)
+        split_missing(files, self.val_fraction, self.test_fraction, self.split_seed, self.fold)
         self.val_size = len(files["val"])
         return *self._read(files["val"] + files["train"]), *self._read(files["test"])
 

@@ -1,6 +1,7 @@
 """Bases of DataModules: three splits with their loaders; with classes; of images."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -133,16 +134,85 @@ def check_fractions(**fractions: float) -> None:
             raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
 
 
-def split_missing(splits: dict[str, list[Any]], val_fraction: float, test_fraction: float, seed: int) -> None:
-    """Split off the test set if there are no splits, only "all", and the validation set if there is none; in place."""
+@dataclass(frozen=True)
+class Fold:
+    """One of `count` equal parts of the training samples: it is validated on, the others are trained on."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def of(cls, fold: int | None, folds: int | None) -> "Fold | None":
+        """Return the fold of these numbers; None if `fold` is None.
+
+        Raises:
+            ValueError: there is no such fold, or there are fewer than 2.
+        """
+        if folds is not None and folds < 2:
+            raise ValueError(f"folds={folds} must be at least 2: one is validated on, the others are trained on.")
+        if fold is None:
+            return None
+        if folds is None or not 0 <= fold < folds:
+            allowed = "needs folds, their number" if folds is None else f"must be from 0 to {folds - 1}: folds={folds}"
+            raise ValueError(f"fold={fold} {allowed}.")
+        return cls(fold, folds)
+
+    def split(self, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut an order (N,) of samples into parts of sizes that differ by 1 at most.
+
+        Returns:
+            The samples of this fold, and those of all others.
+
+        Raises:
+            ValueError: there are fewer samples than folds.
+        """
+        if self.count > len(order):
+            raise ValueError(f"folds={self.count} are more than the {len(order)} samples to train on.")
+        parts = list(order.tensor_split(self.count))
+        return parts.pop(self.index), torch.cat(parts)
+
+    def refusal(self) -> ValueError:
+        """Return the error for data whose validation set is given."""
+        return ValueError(
+            f"fold={self.index} splits a validation set off, but these data have one of their own: set data.fold=null, "
+            "or choose data without."
+        )
+
+
+def split_missing(
+    splits: dict[str, list[Any]], val_fraction: float, test_fraction: float, seed: int, fold: Fold | None = None
+) -> None:
+    """Split off the test set if there are no splits, only "all", and the validation set if there is none; in place.
+
+    Args:
+        splits: samples by the name of their split.
+        val_fraction: share of the training samples for validation.
+        test_fraction: share of all samples for the test.
+        seed: seed of both.
+        fold: validate on this one instead of a share.
+
+    Raises:
+        ValueError: there is a validation set already, and a fold.
+    """
     if "all" in splits:
         splits["test"], splits["train"] = split_off(splits.pop("all"), test_fraction, seed)
-    if "val" not in splits:
+    if fold is not None:
+        if "val" in splits:
+            raise fold.refusal()
+        samples = splits["train"]
+        val, train = (sorted(part.tolist()) for part in fold.split(shuffled(len(samples), seed)))
+        splits["val"], splits["train"] = [samples[i] for i in val], [samples[i] for i in train]
+    elif "val" not in splits:
         splits["val"], splits["train"] = split_off(splits["train"], val_fraction, seed)
 
 
 def split_off(samples: list[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
     """Split a random fraction off a list, at least one; both parts keep its order."""
     count = max(round(len(samples) * fraction), 1)
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = shuffled(len(samples), seed).tolist()
     return [samples[i] for i in sorted(order[:count])], [samples[i] for i in sorted(order[count:])]
+
+
+def shuffled(count: int, seed: int) -> Tensor:
+    """Return the numbers below `count` (count,) in an order that a seed determines."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

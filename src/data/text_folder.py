@@ -10,7 +10,7 @@ from torch import Tensor
 from src.data.class_balance import warn_of_imbalance
 from src.data.class_folders import SPLITS, class_folders, split_folders
 from src.data.resumable_loader import check_batch_size
-from src.data.splits import ClassSplits, check_fractions, split_missing
+from src.data.splits import ClassSplits, Fold, check_fractions, split_missing
 from src.data.text_batches import TextLoader, Texts
 from src.data.text_files import read_folders, read_table
 from src.predictor import VOCABULARY_SIZE
@@ -32,6 +32,8 @@ class TextFolderDataModule(ClassSplits):
         vocabulary_size: 257, which nets are told: the bytes and the padding.
         batch_size: samples per batch, over all ranks together.
         val_fraction: share of the training texts for validation.
+        fold: validate on this one of `folds` equal parts of the training texts instead.
+        folds: number of parts for cross-validation.
         test_fraction: share of all texts for the test.
         num_classes: required number of classes; None for any.
         shuffle: draw a new order of the training texts for every epoch.
@@ -60,6 +62,8 @@ class TextFolderDataModule(ClassSplits):
         test_fraction: float,
         vocabulary_size: int = VOCABULARY_SIZE,
         num_classes: int | None = None,
+        fold: int | None = None,
+        folds: int | None = None,
         shuffle: bool = True,
         drop_last: bool = True,
         num_workers: int = 0,
@@ -77,6 +81,7 @@ class TextFolderDataModule(ClassSplits):
             log.warning("data.num_workers=%d has no effect: batches are cut from memory.", num_workers)
         self.path, self.length, self.num_classes = Path(path), length, num_classes
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
+        self.fold = Fold.of(fold, folds)
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
         self.class_names: list[str] | None = None
 
@@ -108,7 +113,7 @@ class TextFolderDataModule(ClassSplits):
                 f"{self.path} holds one class, {', '.join(self.class_names)}: texts need a folder for each of several "
                 "classes."
             )
-        split_missing(splits, self.val_fraction, self.test_fraction, self.split_seed)
+        split_missing(splits, self.val_fraction, self.test_fraction, self.split_seed, self.fold)
         self.data_train, self.data_val, self.data_test = (self._texts(splits[split]) for split in SPLITS)
         check_batch_size(self.batch_size, len(self.data_train))
         warn_of_imbalance(self.class_counts(), self.class_names, "text")

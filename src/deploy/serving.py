@@ -5,8 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.deploy.inference_net import torch_runner
-from src.predictor import Predictor, check_card, fields_of, upgrade
-from src.run.checkpoints import INPUT_KEY, read_checkpoint
+from src.predictor import Predictor
+from src.run.checkpoints import recorded_card
 from src.run.instantiate import build_datamodule, build_trained_model
 
 
@@ -16,13 +16,7 @@ def predictor_of_run(cfg: DictConfig, ckpt_path: Path) -> Predictor:
     Raises:
         ValueError: what the checkpoint says of inputs and outputs is damaged.
     """
-    task, card = build_trained_model(cfg, ckpt_path), read_checkpoint(ckpt_path).get(INPUT_KEY)
+    task, card = build_trained_model(cfg, ckpt_path), recorded_card(ckpt_path)
     if card is None:
         card = task.card(build_datamodule(cfg).input_card())
-    else:
-        try:
-            card = upgrade(card)
-            check_card(card, fields_of(card))
-        except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{ckpt_path} is damaged: its {INPUT_KEY} says {error}") from error
     return Predictor(card, torch_runner(task.net, list(card["outputs"])))

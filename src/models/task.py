@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from src.models.compiling import why_not_compilable
+from src.models.distillation import Distillation
 from src.models.example_inputs import example_inputs, moved_to, noise_inputs
 from src.models.freezing import Freezing
 from src.models.parameter_groups import ParameterGroups
@@ -59,6 +60,7 @@ class Task(L.LightningModule, ABC):
 
     output_name = "output"  # name of the output of a net that returns one tensor
     baseline: str | None = None  # a metric to compare the score with, such as that of a simple rule on the same data
+    distillation: Distillation | None = None  # what is learnt from besides the targets
 
     def __init__(
         self,
@@ -247,7 +249,7 @@ class Task(L.LightningModule, ABC):
         return datamodule.input_card() if isinstance(datamodule, DescribesInputs) else {}
 
     def setup(self, stage: str) -> None:
-        """Freeze parts of the net and compile it before training, if configured.
+        """Prepare what a run of training needs: frozen parts, the teacher, the compiled net.
 
         Raises:
             ValueError: parts are to be unfrozen by several processes.
@@ -257,6 +259,9 @@ class Task(L.LightningModule, ABC):
         if self._freezing.unfreeze and self.trainer.world_size > 1:  # DDP would leave their gradients as they are
             raise ValueError("model.unfreeze works in a single process only: set trainer.devices=1.")
         self._freezing.start(self.net)
+        if self.distillation is not None:
+            card = self.data_card()
+            self.distillation.setup(self.card(card) if card else {})
         if self._compile:
             self._compile_net()
 
@@ -289,6 +294,8 @@ class Task(L.LightningModule, ABC):
         batch = self.prepare(batch)
         outputs, targets = self.named_outputs(*batch[:-1]), self.targets(batch)
         losses = self.losses(outputs, targets)
+        if self.distillation is not None and self.training:
+            losses = self.distillation(losses, outputs, *batch[:-1])
         detached = {name: output.detach() for name, output in outputs.items()}
         self.update_metrics(metrics, {name: loss.detach() for name, loss in losses.items()}, detached, targets)
         return self.total_loss(losses), outputs

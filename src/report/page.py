@@ -21,7 +21,7 @@ from src.report.confusions import confusion, mistakes_shown
 from src.report.curves import mean_curve, read_curves, thin_out
 from src.report.run_files import caption_of
 from src.report.runs import Run
-from src.report.statistics import shared_settings
+from src.report.statistics import repeated, shared_settings
 from src.report.studies import RELIABLE_TRIALS, StudyReport
 from src.run.file_names import OVERRIDES, TEST_REPORT
 from src.run.status import FINISHED, INTERRUPTED
@@ -66,6 +66,7 @@ def render(comparisons: Sequence[Comparison], studies: Sequence[StudyReport], da
         machines=machines(runs),
         style_of=charts.style_of,
         metric_formatter=formats.metric_formatter,
+        repeated=repeated,
         format_integer=formats.format_integer,
         cost_columns=formats.COST_COLUMNS,
         caption_of=caption_of,

@@ -13,14 +13,15 @@ from src.report.run_files import is_metric
 from src.run.file_names import JOB, RECORD, STATUS, TRACEBACK
 from src.run.scores import FORMER_TASK, Score
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING
-from src.sweeps.jobs import current_status
+from src.sweeps.jobs import FOLD, REPLICATES, current_status
 from src.system.json_files import part, read_json
 from src.system.locks import is_locked
 from src.system.safe_files import in_a_line
 
 # overrides that say where, how often or to what end a configuration is run
-NOT_SETTINGS = ("seed", "sweep", "resume", "reproduce", "tags", "hparams_search", "optimized_metric", "test")
+NOT_SETTINGS = (*REPLICATES, "sweep", "resume", "reproduce", "tags", "hparams_search", "optimized_metric", "test")
 GROUPS = ("model", "data", "experiment")  # settings even if not on the command line: a default may have chosen them
+EACH = "each"  # the value of a fold in the settings, which all folds share and runs without have not
 BENCHMARK_KEYS = {"macs": "macs", "latency_ms": "latency_ms_p50"}  # metrics, and their keys in benchmark.json
 Benchmarks = Mapping[tuple[str, float], Mapping[str, float]]  # metrics by name and parameters of the model
 
@@ -38,19 +39,25 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """Return what tells this run from others, except the seed: config groups and overridden values by key."""
+        """Return what tells this run from others, except seed and fold: config groups and overridden values by key."""
         choices = part(self.record, "choices")
         settings = {group: str(choices[group]) for group in GROUPS if group in choices}
         for override in self.overrides:
             name = name_of(override)
             if name not in NOT_SETTINGS and not name.startswith(("hydra", "paths.", "extras", "logger")):
                 settings[name] = normalize(override.partition("=")[2])
-        return settings
+        return settings | ({FOLD: EACH} if self.fold is not None else {})
 
     @property
     def seed(self) -> int | None:
         """Return the seed it ran with."""
         return self.record.get("seed")
+
+    @property
+    def fold(self) -> str | None:
+        """Return the part of the training data that it was validated on, for cross-validation."""
+        *_, last = "null", *(override.partition("=")[2] for override in self.overrides if name_of(override) == FOLD)
+        return None if last == "null" else last
 
     @property
     def score(self) -> Score:

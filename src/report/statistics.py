@@ -1,9 +1,10 @@
-"""Group runs into configurations that differ in more than the seed; means, deviations and Pareto fronts."""
+"""Group runs into configurations that differ in more than seed and fold; means, deviations and Pareto fronts."""
 
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from src.report.runs import BENCHMARK_KEYS, Benchmarks, Run
 from src.run.status import FINISHED
@@ -13,22 +14,22 @@ Settings = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Configuration:
-    """Runs that differ only in their seeds."""
+    """Runs that differ only in their seeds, and in the fold that they were validated on."""
 
     label: str  # the settings that tell it from the others
     runs: tuple[Run, ...]  # finished or not
     benchmarks: Benchmarks = field(default_factory=dict)
 
     def finished_runs(self, metric: str) -> list[Run]:
-        """Return each seed's latest finished run with a metric; runs of one seed are not independent samples."""
-        runs: dict[int | str, Run] = {}
+        """Return the latest finished run of each seed and fold with a metric; others are no independent samples."""
+        runs: dict[Any, Run] = {}
         for run in sorted(self.runs, key=lambda run: run.record.get("started") or ""):  # UTC, which sorts as text
             if metric in run.metrics and run.status == FINISHED:
-                runs[str(run.folder) if run.seed is None else run.seed] = run
+                runs[str(run.folder) if run.seed is None else (run.seed, run.fold)] = run
         return list(runs.values())
 
     def values(self, metric: str) -> list[float]:
-        """Return a metric for each seed that has it; of costs that no run measured, the benchmark's value."""
+        """Return a metric for each seed and fold that has it; of costs that no run measured, the benchmark's value."""
         values = [run.metrics[metric] for run in self.finished_runs(metric)]
         if not values and metric in BENCHMARK_KEYS and (params := self.values("params")):
             benchmark = self.benchmarks.get((self.runs[0].settings.get("model", ""), params[0]), {})
@@ -36,12 +37,12 @@ class Configuration:
         return values
 
     def mean(self, metric: str) -> float | None:
-        """Return the mean over the seeds; None if no run has the metric."""
+        """Return the mean over seeds and folds; None if no run has the metric."""
         values = self.values(metric)
         return statistics.fmean(values) if values else None
 
     def std(self, metric: str) -> float | None:
-        """Return the sample standard deviation over the seeds; None for fewer than two."""
+        """Return the sample standard deviation over seeds and folds; None for fewer than two."""
         values = self.values(metric)
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -66,6 +67,14 @@ def group_runs(
         return mean is None, (mean or 0.0) * (1 if minimised else -1)
 
     return sorted(configurations, key=rank)
+
+
+def repeated(runs: Iterable[Run]) -> str:
+    """Name what runs of one configuration differ in: seeds, folds, or both."""
+    runs = list(runs)
+    if all(run.fold is None for run in runs):
+        return "seeds"
+    return "folds" if len({run.seed for run in runs}) == 1 else "seeds and folds"
 
 
 def label_groups(groups: Iterable[Settings]) -> dict[Settings, str]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from src.report.comparisons import Comparison
 from src.report.formats import COST_COLUMNS, Formatter, metric_formatter
 from src.report.page import command
+from src.report.statistics import repeated
 from src.run.status import FINISHED
 from src.system.json_files import write_whole
 from src.system.safe_files import printable
@@ -44,9 +45,9 @@ def print_lines(console: Console, lines: Sequence[str]) -> None:
 
 def table(comparison: Comparison, titled: bool = False) -> Table:
     """Tabulate the best configurations of a comparison."""
-    metric, formatter = comparison.metric, metric_formatter(comparison.metric)
+    metric, formatter, repeats = comparison.metric, metric_formatter(comparison.metric), repeated(comparison.runs)
     result = Table(title=cell(comparison.data) if titled else None, title_justify="left")
-    for title in ("#", "configuration", metric, "seeds", *(title for title, _, _ in COST_COLUMNS), "not finished"):
+    for title in ("#", "configuration", metric, repeats, *(title for title, _, _ in COST_COLUMNS), "not finished"):
         justify = "left" if title in ("configuration", "not finished") else "right"
         result.add_column(cell(title), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for rank, configuration in enumerate(comparison.configurations[:MAX_ROWS], 1):
@@ -75,12 +76,12 @@ def number(value: float | None, formatter: Formatter) -> str:
 
 def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
     """Write a row for each run: its data, settings, status, metrics and command."""
-    first, last = ("data", "configuration", "seed", "status"), ("overrides", "error", "folder", "command")
+    first, last = ("data", "configuration", "seed", "fold", "status"), ("overrides", "error", "folder", "command")
     rows: list[dict[str, Any]] = []
     for comparison in comparisons:
         for configuration in comparison.configurations:
             for run in configuration.runs:
-                identity = (comparison.data, configuration.label, run.seed, run.status)
+                identity = (comparison.data, configuration.label, run.seed, run.fold, run.status)
                 details = (shlex.join(run.overrides), run.error, run.folder, command(run))
                 epochs = {} if run.epochs is None else {"epochs": run.epochs}
                 rows.append({**run.metrics, **epochs, **dict(zip((*first, *last), (*identity, *details), strict=True))})

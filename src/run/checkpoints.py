@@ -126,6 +126,25 @@ def read_cached(path: Path, *version: int) -> dict[str, Any]:
     return checkpoint
 
 
+def recorded_card(ckpt_path: Path) -> dict[str, Any] | None:
+    """Return how a checkpoint describes the inputs and outputs of its net (see `src.predictor`); None if it does not.
+
+    Raises:
+        ValueError: the description is damaged, or see `read_checkpoint`.
+    """
+    from src.predictor import check_card, fields_of, upgrade
+
+    card = read_checkpoint(ckpt_path).get(INPUT_KEY)
+    if card is None:
+        return None
+    try:
+        card = upgrade(card)
+        check_card(card, fields_of(card))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{ckpt_path} is damaged: its {INPUT_KEY} says {error}") from error
+    return card
+
+
 def unreadable(path: Path, error: Exception) -> ValueError:
     """Create the error for a file that torch cannot read."""
     return ValueError(f"{path} cannot be read as a checkpoint: it is truncated or damaged ({first_line(error)}).")

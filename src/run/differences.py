@@ -9,12 +9,12 @@ from src.system.safe_files import printable
 
 log = logging.getLogger(__name__)
 
-ENVIRONMENT = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "threads", "processes")
+ENVIRONMENT = ("git_commit", "git_dirty", "python", "platform", "cpu", "cpus", "threads", "processes", "teacher.sha256")
 ABSENT = "not there"  # stands for a missing value, also in `run.json`
 
 
 def log_differences(config: dict[str, Any], run: Run, record: dict[str, Any]) -> None:
-    """Log the differences from a recorded run: configuration, code, packages, processor, threads, data.
+    """Log the differences from a recorded run: configuration, code, packages, processor, threads, data, teacher.
 
     Args:
         config: the configuration of this run, as plain dicts and lists.

@@ -43,7 +43,7 @@ KEY = re.compile(r"\w+(\.[\w/]+)*")
 QUOTED = re.compile(r"\\.|'(?:\\.|[^'\\])*'|" r'"(?:\\.|[^"\\])*"')  # or escaped: its brackets are plain characters
 DATA_DIRS = ("paths.data_dir", "data.data_dir")  # where a dataset is downloaded to; no download if a record sets it
 # locations that are read, as are all of data.*
-INPUTS = ("ckpt_path", "init_from", "model.net.weights", "paths.data_dir")
+INPUTS = ("ckpt_path", "init_from", "teacher", "model.net.weights", "paths.data_dir")
 # keys that start processes here, or wait for those of other machines; trainer=ddp takes them from this checkout
 PROCESSES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 # keys of callbacks, loggers and the trainer, absent from configs/, whose classes use them as output locations

@@ -18,6 +18,7 @@ EXPECTED = {
     "run_dir": ("not a folder", "runs are in logs/train/runs/"),
     "ckpt_path": ("not a file", "checkpoints are in <run>/checkpoints/"),
     "init_from": ("neither a run nor a checkpoint", "runs are in logs/train/runs/"),
+    "teacher": ("neither a run, a checkpoint nor an exported model", "runs are in logs/train/runs/"),
 }
 DAMAGED = ".damaged"  # appended to the name of a checkpoint that is set aside
 
@@ -38,7 +39,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path, key: str = "run_dir") -> "Run":
-        """Open a run by its folder or, for the keys `ckpt_path` and `init_from`, by one of its checkpoints.
+        """Open a run by its folder or, for the keys `ckpt_path`, `init_from` and `teacher`, by one of its checkpoints.
 
         Raises:
             FileNotFoundError: there is no such folder or file.

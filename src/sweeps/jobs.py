@@ -19,6 +19,8 @@ from src.system.safe_files import printable
 SWEEP = "sweep.json"
 BUSY = "another process runs this sweep."
 SWEEP_KEYS = ("sweep",)  # overrides that name the sweep's folder and say nothing about its jobs
+FOLD = "data.fold"
+REPLICATES = ("seed", FOLD)  # overrides that repeat a configuration, with other draws or another validation set
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from src.config.quoting import name_of
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PRUNED
-from src.sweeps.jobs import Job
+from src.sweeps.jobs import REPLICATES, Job
 from src.sweeps.objectives import Objective, objective_values, ranked, sort_key
 from src.system.safe_files import printable
 from src.system.wording import counted
@@ -128,10 +128,10 @@ def table_of_jobs(jobs: Sequence[Job], shared: Collection[str], objectives: Sequ
 
 
 def table_of_groups(jobs: Sequence[Job], shared: Collection[str], objectives: Sequence[Objective]) -> Table:
-    """Return one row for the jobs that differ only in their seeds, with their mean; the best first."""
+    """Return one row for the jobs that differ only in their seeds or folds, with their mean; the best first."""
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
-        groups.setdefault(tuple(word for word in job.overrides if name_of(word) != "seed"), []).append(job)
+        groups.setdefault(tuple(word for word in job.overrides if name_of(word) not in REPLICATES), []).append(job)
     table = Table("jobs", "status", escape(f"mean {title(objectives)}"), "overrides")
     for group in sorted(groups.values(), key=lambda group: sort_key(means(group), objectives))[:MAX_ROWS]:
         every: dict[str, list[float]] = {}
@@ -144,7 +144,7 @@ def table_of_groups(jobs: Sequence[Job], shared: Collection[str], objectives: Se
             counts(Counter(job.status for job in group)),
             value_text(means(group)) or escape(metrics_text({"figures": averages})),
             escape(
-                describe_job(group[0], {*shared, *(word for word in group[0].overrides if name_of(word) == "seed")})
+                describe_job(group[0], {*shared, *(word for word in group[0].overrides if name_of(word) in REPLICATES)})
             ),
         )
     if len(groups) > MAX_ROWS:

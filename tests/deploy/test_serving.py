@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from src.deploy import serving
+from src.run import checkpoints
 from src.run.checkpoints import INPUT_KEY
 
 CARD: dict[str, Any] = {"mode": "L", "resize": "pad_or_stretch", "image_size": 8, "mean": [0.5], "std": [0.25]}
@@ -29,7 +30,7 @@ def test_a_damaged_input_card_of_a_checkpoint_is_told(
 ) -> None:
     card = {**CARD, "heads": {"class": ["a"]}, **changes}
     monkeypatch.setattr(serving, "build_trained_model", lambda cfg, path: SimpleNamespace(net=nn.Flatten()))
-    monkeypatch.setattr(serving, "read_checkpoint", lambda path: {INPUT_KEY: card})
+    monkeypatch.setattr(checkpoints, "read_checkpoint", lambda path: {INPUT_KEY: card})
     if sentence is None:
         predictor = serving.predictor_of_run(OmegaConf.create(), Path("last.ckpt"))
         assert predictor.card["outputs"]["class"]["names"] == ["a", "b"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.report.runs import find_runs
-from src.report.statistics import group_runs, pareto_front
+from src.report.statistics import group_runs, pareto_front, repeated
 from tests.report.conftest import MakeRun
 
 
@@ -91,3 +91,19 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
         if any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points)
     }
     assert front == set(points) - beaten
+
+
+def test_folds_of_one_configuration_are_one_line(make_run: MakeRun, tmp_path: Path) -> None:
+    """Apart from runs that validate on another part of the data, whatever their seeds."""
+    for fold, acc in enumerate((0.8, 0.9, 1.0)):
+        make_run(f"a{fold}", f"data.fold={fold}", seed=1, val__acc=acc)
+    make_run("plain", seed=1, val__acc=0.5)
+    make_run("null", "data.fold=null", seed=2, val__acc=0.6)
+    make_run("ten", "data.fold=0", "data.folds=10", seed=1, val__acc=0.7)
+    found = group_runs(find_runs([str(tmp_path)]).runs, "val/acc")
+    assert {one.label: len(one.runs) for one in found} == {"fold=each": 3, "defaults": 2, "fold=each folds=10": 1}
+    assert found[0].mean("val/acc") == pytest.approx(0.9) and found[0].std("val/acc") == pytest.approx(0.1)
+    assert [repeated(one.runs) for one in found] == ["folds", "folds", "seeds"]
+    make_run("b0", "data.fold=0", seed=2, val__acc=0.8)
+    folded = group_runs(find_runs([str(tmp_path)]).runs, "val/acc")[0]
+    assert len(folded.values("val/acc")) == 4 and repeated(folded.runs) == "seeds and folds"

@@ -80,9 +80,10 @@ def test_times_as_one_reads_them() -> None:
     assert [duration(seconds) for seconds in (7, 65, 7800)] == ["7 s", "1 min 05 s", "2 h 10 min"]
 
 
-def test_many_jobs_are_told_by_what_they_are_but_for_their_seeds(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, "train", ["seed", "lr"])
-    many = sweep.jobs_for([f"lr={lr}", f"seed={seed}", "tags=[a]"] for lr in (0.1, 0.2) for seed in range(30))
+@pytest.mark.parametrize("key", ["seed", "data.fold"])
+def test_many_jobs_are_told_by_what_they_are_but_for_their_seeds(key: str, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "train", [key, "lr"])
+    many = sweep.jobs_for([f"lr={lr}", f"{key}={seed}", "tags=[a]"] for lr in (0.1, 0.2) for seed in range(30))
     for number, job in enumerate(many):
         facts = {"status": "failed", "error": "no room"} if number % 3 == 0 else {"status": "finished", "value": number}
         update_status(job.folder, **facts)
