@@ -56,8 +56,10 @@ class Budget(L.Callback):
         self._pace: Pace | None = None
         self._steps_per_epoch = math.inf
         self._spent, self._since = 0.0, 0.0  # seconds before this session, and the time of its start
-        self._validation_seconds = 0.0  # as measured before training
-        self._epoch_ends: list[float] = []  # seconds of validation, checkpoints and pictures, as they turn out
+        self._step_seconds = 0.0  # as measured last
+        # in the time of as many steps, which changes less than seconds with the load of the machine
+        self._validation = 0.0  # as measured before training
+        self._epoch_ends: list[float] = []  # validation, checkpoints and pictures, as they turn out
         self._next_check = 0
         self._elapsed, self._batches = 0.0, 0  # seconds and number of batches since the last check
         self._batch_end: float | None = None  # also the start of an epoch; None before the first batch, which warms up
@@ -77,7 +79,8 @@ class Budget(L.Callback):
             "next_check": self._next_check,
             "elapsed": self._elapsed,
             "batches": self._batches,
-            "validation_seconds": self._validation_seconds,
+            "step_seconds": self._step_seconds,
+            "validation": self._validation,
             "epoch_ends": list(self._epoch_ends),
         }
 
@@ -93,7 +96,8 @@ class Budget(L.Callback):
             )
         self._spent, self._steps_per_epoch = state["spent"], state["steps_per_epoch"]
         self._elapsed, self._batches = state["elapsed"], state["batches"]
-        self._validation_seconds, self._epoch_ends = state["validation_seconds"], list(state["epoch_ends"])
+        self._step_seconds, self._validation = state["step_seconds"], state["validation"]
+        self._epoch_ends = list(state["epoch_ends"])
         same = state["seconds"] == self.seconds
         self._follows_record = same and state["follows_record"]
         self._next_check = state["next_check"] if same else 0
@@ -127,8 +131,9 @@ class Budget(L.Callback):
             if self._follows_record:
                 _, total = self._upcoming.pop(0)
             else:
-                step_seconds, self._validation_seconds = measure_steps(trainer, pl_module)
-                total = self._total(trainer, step_seconds)
+                self._step_seconds, validation_seconds = measure_steps(trainer, pl_module)
+                self._validation = validation_seconds / self._step_seconds
+                total = self._total(trainer)
             self._pace = Pace([(0, total)])
             self._next_check = self._next(0, max(total // FIRST_CHECK, 1))
             self._apply(trainer, pl_module)
@@ -141,7 +146,9 @@ class Budget(L.Callback):
         """Measure how long the end of the last epoch took."""
         if self._epoch_end is not None:
             self._batch_end = clock()
-            self._epoch_ends = [*self._epoch_ends, self._batch_end - self._epoch_end][-RECENT:]
+            if step_seconds := self._measured_step(trainer):
+                end = (self._batch_end - self._epoch_end) / step_seconds
+                self._epoch_ends = [*self._epoch_ends, end][-RECENT:]
             self._epoch_end = None
 
     def on_train_batch_start(
@@ -185,7 +192,8 @@ class Budget(L.Callback):
         if self._follows_record:
             _, total = self._upcoming.pop(0)
         else:
-            total = self._total(trainer, self._elapsed / self._batches * trainer.accumulate_grad_batches)
+            self._step_seconds = self._measured_step(trainer)
+            total = self._total(trainer)
         if self._follows_record or abs(total - planned) > TOLERANCE * planned:
             self._pace.change(step, total)
             self._apply(trainer, pl_module)
@@ -202,13 +210,19 @@ class Budget(L.Callback):
             return self._upcoming[0][0] if self._upcoming else self._pace.total_steps
         return step + after
 
-    def _total(self, trainer: L.Trainer, step_seconds: float) -> int:
+    def _measured_step(self, trainer: L.Trainer) -> float:
+        """Return the seconds of a step since the last check, or those before if that has just been."""
+        if not self._batches:
+            return self._step_seconds
+        return max(self._elapsed / self._batches, 1e-9) * trainer.accumulate_grad_batches
+
+    def _total(self, trainer: L.Trainer) -> int:
         """Return how many steps the run should have; all processes follow the first."""
-        step = trainer.global_step
-        end_seconds = statistics.fmean(self._epoch_ends or [self._validation_seconds])
-        left = self.seconds - self.spent() - (end_seconds if self._epoch_end is not None else 0)
-        done = int(step % self._steps_per_epoch)
-        steps = steps_that_fit(left, max(step_seconds, 1e-9), end_seconds, self._steps_per_epoch, done)
+        step, end = trainer.global_step, statistics.fmean(self._epoch_ends or [self._validation])
+        room = (self.seconds - self.spent()) / self._step_seconds
+        if self._epoch_end is not None:  # which is still to come
+            room -= end
+        steps = steps_that_fit(room, end, self._steps_per_epoch, int(step % self._steps_per_epoch))
         total: int = trainer.strategy.broadcast(step + max(steps, MIN_LEFT))
         return total
 
@@ -235,25 +249,21 @@ class Budget(L.Callback):
         )
 
 
-def steps_that_fit(
-    seconds: float, step_seconds: float, end_seconds: float, steps_per_epoch: float, done: int = 0
-) -> int:
-    """Return how many more steps come nearest to a time, below 0 if there is none left.
+def steps_that_fit(room: float, end: float, steps_per_epoch: float, done: int = 0) -> int:
+    """Return how many more steps come nearest to a time, below 0 if it is over.
 
     Args:
-        seconds: the time.
-        step_seconds: of an optimizer step.
-        end_seconds: of the end of each epoch; also of the last one, which may have fewer steps.
+        room: the time, as that of so many steps.
+        end: the same of the end of each epoch; also of the last one, which may have fewer steps.
         steps_per_epoch: may be infinite.
         done: steps that are made of the current epoch.
     """
-    seconds += done * step_seconds  # since the start of the epoch
-    epoch_seconds = steps_per_epoch * step_seconds + end_seconds
-    epochs = max(int(seconds // epoch_seconds), 0)
-    rest = seconds - (epochs * epoch_seconds if epochs else 0.0)
-    steps = int((rest - end_seconds) / step_seconds)
-    if steps < 1:  # a last epoch of one step takes too long, and none at all not long enough
-        steps = int(step_seconds + end_seconds < 2 * rest)
+    room += done  # since the start of the epoch
+    epochs = max(int(room // (steps_per_epoch + end)), 0)
+    rest = room - (epochs * (steps_per_epoch + end) if epochs else 0)
+    steps = int(rest - end)
+    if steps < 1:  # an epoch of one step more takes too long, and none is not long enough
+        steps = int(1 + end < 2 * rest)
     whole = int(epochs * steps_per_epoch) if epochs else 0
     return whole + int(min(steps, max(steps_per_epoch - 1, 1))) - done
 

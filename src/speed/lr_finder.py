@@ -101,13 +101,16 @@ def find_learning_rate(cfg: DictConfig, objects: dict[str, Any]) -> float | None
 
 
 def suggest_lr(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """Return the rate at which the loss falls fastest; None if it does not fall."""
+    """Return the rate halfway, in its logarithm, between where the loss falls fastest and where it is lowest.
+
+    None if it does not fall. At the first of these rates a net learns, and at the second it is about to diverge.
+    """
     curve = smooth(losses)
     lowest = int(np.argmin(curve)) if len(curve) else 0
     if lowest < 1:
         return None
-    slopes = np.diff(curve[: lowest + 1])  # the steps are equal in the logarithm of the rate
-    return rates[int(np.argmin(slopes))]
+    steepest = int(np.argmin(np.diff(curve[: lowest + 1])))  # the steps are equal in the logarithm of the rate
+    return rates[(steepest + lowest) // 2]
 
 
 def smooth(losses: Sequence[float]) -> np.ndarray:
@@ -125,7 +128,7 @@ def report(folder: Path, rates: Sequence[float], losses: Sequence[float], lr: fl
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    override = None if lr is None else f"model.optimizer.lr={lr:.1e}"
+    override = None if lr is None else f"model.optimizer.lr={float(f'{lr:.1e}'):g}"
     rates = rates[: len(losses)]
     write_json(folder / f"{NAME}.json", {"lr": rates, "loss": losses, "suggestion": lr, "override": override})
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -143,5 +146,4 @@ def report(folder: Path, rates: Sequence[float], losses: Sequence[float], lr: fl
     axes.grid(alpha=0.3)
     path = folder / f"{NAME}.png"
     figure.savefig(path, dpi=120)
-    found = f"the loss falls fastest at {override}" if override else "the loss fell at no rate"
-    log.info("lr_find: %s; curve: %s", found, path)
+    log.info("lr_find: %s; curve: %s", f"try {override}" if override else "the loss fell at no rate", path)

@@ -76,7 +76,7 @@ def test_the_steps_that_fit_come_nearest_to_the_time(end: float, per_epoch: floa
         return steps * 0.7 + end * ends
 
     for left in (0.1, 1.0, 7.3, 40.0, 123.4):
-        steps = steps_that_fit(left, 0.7, end, per_epoch, done)
+        steps = steps_that_fit(left / 0.7, end / 0.7, per_epoch, done)
         best = min((abs(seconds(n) - left) for n in range(1, 400)), default=0.0)
         assert steps <= 1 or abs(seconds(steps) - left) <= max(best + 0.7, end / 2 + 0.7)
         assert steps <= 1 or seconds(steps) <= left + end / 2 + 0.7
@@ -219,7 +219,7 @@ def assert_equal(a: Any, b: Any) -> None:
 
 def test_an_interrupted_run_ends_as_the_whole_one_after_the_same_time(run: Callable[..., Any], tmp_path: Path) -> None:
     weights, record = run("whole", until=0)
-    assert len(record["plans"]) > 1 and 70 * 0.98 <= record["spent"] <= 70 * 1.02
+    assert len(record["plans"]) > 1 and abs(record["spent"] - 70) <= 2  # a step takes 1.5 s, and a validation 2 s
     last = f"ckpt_path={tmp_path}/parts/checkpoints/last.ckpt"
     steps = 0
     for batches in (4, 8, 12):  # with a checkpoint after every step, of which the last is lost
