@@ -22,6 +22,7 @@ from src.run.checkpoints import check_training_left, log_if_finished
 from src.run.directory import with_folder
 from src.run.rerun import expand_command_line, resume_job
 from src.run.run import Run
+from src.system.durations import parse_duration
 
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor
@@ -38,9 +39,12 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """
     cfg = with_folder(cfg)
     apply_extras(cfg)
+    seconds = parse_duration(cfg.budget, "budget") if cfg.budget is not None and not cfg.trainer.fast_dev_run else None
     ckpt_path = Run.open(cfg.ckpt_path, "ckpt_path").best_checkpoint() if cfg.ckpt_path else None
     if cfg.init_from and ckpt_path and not cfg.resume:
         raise ValueError("ckpt_path= continues a run and init_from= starts one from weights: give one of them.")
+    if cfg.lr_find and ckpt_path:
+        raise ValueError("lr_find=true tests a run from its first step: leave out resume= and ckpt_path=.")
     init_from = Run.open(cfg.init_from, "init_from").best_checkpoint() if cfg.init_from and not ckpt_path else None
     teacher = Run.open(cfg.teacher, "teacher") if cfg.teacher and cfg.train else None
 
@@ -50,12 +54,19 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     from src.run.published_weights import load_weights, weights_file
     from src.run.results import as_tensors, best_checkpoint, collect_metrics, report
     from src.run.teacher import add_teacher
+    from src.speed.budget import Budget, recorded_plans
+    from src.speed.lr_finder import find_learning_rate
     from src.sweeps.job_callback import callbacks_of_job
 
+    if cfg.lr_find:
+        cfg.logger, cfg.model.scheduler = None, None  # nothing is logged, and the test sets the rates
     weights = None if ckpt_path else weights_file(cfg.model.get("net"))  # a checkpoint has all weights
     if weights and init_from:
         raise ValueError("init_from= and model.net.weights= both give the first weights: give one of them.")
-    objects = build(cfg, ckpt_path, callbacks_of_job(cfg.paths.output_dir))
+    own_callbacks = callbacks_of_job(cfg.paths.output_dir)
+    if seconds is not None:
+        own_callbacks.append(Budget(seconds, recorded_plans(cfg.reproduce, seconds) if cfg.reproduce else ()))
+    objects = build(cfg, ckpt_path, own_callbacks)
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
     metrics: dict[str, float] = {}
     if init_from is not None:
@@ -64,11 +75,15 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         load_weights(model.net, weights)
     if teacher is not None:
         add_teacher(teacher, cfg, model, objects["record"])
+    if cfg.lr_find:
+        find_learning_rate(cfg, objects)
+        return {}, objects
     if cfg.train:
+        limits = (trainer.max_epochs, trainer.max_steps) if seconds is None else (None, -1)
         if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
-            check_training_left(ckpt_path, trainer.max_epochs, trainer.max_steps)
+            check_training_left(ckpt_path, *limits)
         elif ckpt_path and trainer.is_global_zero:  # this run's own may have had all
-            log_if_finished(ckpt_path, trainer.max_epochs, trainer.max_steps)
+            log_if_finished(ckpt_path, *limits)
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
         metrics |= restored_metrics(trainer) | collect_metrics(trainer)
         ckpt_path = best_checkpoint(trainer)

@@ -18,8 +18,9 @@ from src.config.paths import ROOT
 from src.deploy.exporting import export
 from src.deploy.speed import measure_exported
 from src.run.instantiate import instantiate
+from src.speed import benchmark as benchmark_module
 from src.speed import benchmark_report
-from src.speed.benchmark_report import add_to_report, recorded_score
+from src.speed.benchmark_report import add_to_report, recommended_batch_size, recorded_score
 from src.system.locks import locked
 
 PARAMS = {"mnist_sdn_8k": 7_973, "mnist_mh_cnn_422k": 422_866, "mnist_autoencoder_5k": 5_097, "scenes_unet_64k": 62_555}
@@ -130,6 +131,30 @@ def test_jobs_that_end_at_once_do_not_lose_each_others_rows(tmp_path: Path, monk
     assert models_in(tmp_path) == ["first", "second", "third"]
 
 
+def test_the_smallest_batch_that_is_nearly_as_fast_as_the_fastest_is_recommended(
+    compose: Callable[..., DictConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # the machine is half as fast in the second turn, and batches of 16 are slow in the third
+    times = {"4": [1.0, 2.0, 1.0], "8": [1.04, 2.08, 1.0], "16": [2.0, 4.0, 9.0], "32": [4.3, 8.6, 4.3]}
+    blocks = benchmark_module.blocks
+    monkeypatch.setattr(
+        benchmark_module, "blocks", lambda steps, *options: times if "4" in steps else blocks(steps, *options)
+    )
+    cfg = compose("model=mnist_sdn_8k", *SMALL, "batch_sizes=[32,4,16,8,4]", config_name="benchmark")
+    rows = benchmark(cfg, tmp_path)[0]["batch_sizes"]
+    assert [row["batch_size"] for row in rows] == [4, 8, 16, 32]
+    assert [row["images_per_second"] for row in rows] == [4.0, 8 / 1.04, 4.0, 32 / 4.3]
+    assert [row["share_of_best"] for row in rows] == pytest.approx([0.52, 1.0, 1.04, 32 * 1.04 / 4.3 / 8])
+    assert all(row["peak_memory_mb"] > 50 for row in rows)
+    assert json.loads((tmp_path / "benchmark.json").read_text())["models"][0]["batch_sizes"] == rows
+    shown = capsys.readouterr().out
+    assert "of the best" in shown and "data.batch_size=8" in shown
+    assert recommended_batch_size([{**row, "share_of_best": 0.95 + row["batch_size"] / 1000} for row in rows]) == 4
+
+
 DAMAGED = {
     "cut": '{"models": [{"mo',
     "no mapping": "[]",
@@ -210,6 +235,8 @@ def test_an_exported_program_is_run_only_if_it_is_trusted(
     [
         ("threads=0", "threads=0: this process can use"),
         ("precision=fp8", "precision=fp8 must be one of 32-true, bf16-mixed"),
+        ("batch_sizes=[8,0]", r"batch_sizes=\[8, 0\] must be numbers of images"),
+        ("batch_sizes=[x]", r"batch_sizes=\['x'\] must be numbers of images"),
         ("memory_format=nhwc", "memory_format=nhwc must be one of contiguous, channels_last"),
     ],
 )

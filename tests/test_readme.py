@@ -53,6 +53,7 @@ def test_the_readme_is_short_and_its_commands_are_found() -> None:
 # what makes parts quicker that are slow as they are, and tested elsewhere: drawing scenes, measuring speeds
 QUICKER = {
     "model=scenes_unet": ("data.train_size=48", "data.test_size=32"),
+    "budget=": ("budget=1s",),
     "cpu_autotune": ("callbacks.cpu_tuning.max_seconds=1",),
     "quantization]": ("callbacks.quantization.seconds=0.02", "callbacks.quantization.calibration_images=32"),
 }
@@ -80,6 +81,9 @@ def test_a_training_command_trains(
     tiny = [override for override in TINY_RUN if not override.startswith(tuple(unused))]
     tiny += [override for word, overrides in QUICKER.items() if word in command for override in overrides]
     figures, objects = train(compose(*arguments, *tiny, "test=true"))
+    if "lr_find=true" in arguments:
+        assert (Path(objects["cfg"].paths.output_dir) / "lr_find.png").is_file() and not figures
+        return
     model = objects["model"]
     score = figures[f"test/{model.score}"]
     assert score >= 0 and (score <= 1 or model.mode == "min")

@@ -37,7 +37,6 @@ class AverageWeights(WeightAveraging):
             raise ValueError(f"every_n_steps={every_n_steps} must be at least 1, or null for once an epoch.")
         super().__init__(multi_avg_fn=self.average)
         self.decay, self.start, self.every_n_steps = decay, start, every_n_steps
-        self._first_step = 0.0
 
     @torch.no_grad()
     def average(self, averages: Any, weights: Any, count: Tensor | int) -> None:
@@ -55,22 +54,20 @@ class AverageWeights(WeightAveraging):
         return self._average_model is not None and bool(self._average_model.n_averaged > 0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Compute when averaging starts, and lay the average out in memory as the weights are."""
+        """Check that there is a start, and lay the average out in memory as the weights are."""
         assert self._average_model is not None
-        steps = trainer.estimated_stepping_batches
-        if self.start and steps == float("inf"):
+        if self.start and trainer.estimated_stepping_batches == float("inf"):
             raise ValueError(f"start={self.start} is a fraction of the run, which has no end: set trainer.max_epochs.")
-        self._first_step = self.start * steps if self.start else 0.0
         for average, weight in zip(tensors(self._average_model.module), tensors(pl_module), strict=True):
             if average.stride() != weight.stride():  # channels-last: other strides are averaged one by one, slowly
                 average.data = torch.empty_like(weight).copy_(average)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add the weights to the average, once a step or at the end of an epoch, before its validation."""
         step = trainer.global_step
-        if step <= self._latest_update_step or step <= self._first_step:  # another batch of the same step
+        if step <= self._latest_update_step:  # another batch of the same step
+            return
+        if self.start and pl_module.finished_fraction() <= self.start:
             return
         if step % self.every_n_steps == 0 if self.every_n_steps else trainer.is_last_batch:
             assert self._average_model is not None

@@ -16,6 +16,7 @@ from src.models.compiling import why_not_compilable
 from src.models.distillation import Distillation
 from src.models.example_inputs import example_inputs, moved_to, noise_inputs
 from src.models.freezing import Freezing
+from src.models.pace import Pace
 from src.models.parameter_groups import ParameterGroups
 from src.models.schedulers import Schedule
 
@@ -61,6 +62,7 @@ class Task(L.LightningModule, ABC):
     output_name = "output"  # name of the output of a net that returns one tensor
     baseline: str | None = None  # a metric to compare the score with, such as that of a simple rule on the same data
     distillation: Distillation | None = None  # what is learnt from besides the targets
+    pace: Pace | None = None  # of a run that a time budget ends, whose number of steps changes on the way
 
     def __init__(
         self,
@@ -239,6 +241,8 @@ class Task(L.LightningModule, ABC):
 
     def finished_fraction(self) -> float:
         """Return the fraction of the run's steps that are made; 0 for a run without an end, or without a trainer."""
+        if self.pace is not None:
+            return self.pace.position(self.global_step) / self.pace.schedule_steps
         return self.global_step / self.trainer.estimated_stepping_batches if self._trainer else 0.0
 
     def data_card(self) -> dict[str, Any]:
@@ -394,7 +398,8 @@ class Task(L.LightningModule, ABC):
         if self._scheduler is None:
             return optimizer
         self.trainer.fit_loop.setup_data()  # counts the batches; the estimate below does so only if it needs them
-        total_steps, batches = self.trainer.estimated_stepping_batches, self.trainer.num_training_batches
+        total_steps = self.pace.schedule_steps if self.pace else self.trainer.estimated_stepping_batches
+        batches = self.trainer.num_training_batches
         if math.isinf(batches):
             raise ValueError(
                 "A schedule needs the length of an epoch, which the training data do not tell: set "
@@ -411,3 +416,10 @@ class Task(L.LightningModule, ABC):
             # null: validation is scheduled by batches
             schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step a schedule; one that goes by steps goes to where the pace of the run has it by now."""
+        configs = self.trainer.lr_scheduler_configs if self.pace is not None else []
+        if self.pace is not None and any(one.scheduler is scheduler and one.interval == "step" for one in configs):
+            scheduler.last_epoch = self.pace.position(self.global_step) - 1  # `step` adds 1
+        super().lr_scheduler_step(scheduler, metric)

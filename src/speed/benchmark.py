@@ -24,7 +24,8 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
         The settings; `params` (trainable) and `macs` of an image; `train_images_per_second` with its `train_spread`
         (half the interquartile range, relative), `train_peak_memory_mb` of the process, `train_share_of_peak` (of the
         rate of float32 matrix products on this machine; a train step counts as three forward passes);
-        `inference_images_per_second` for each batch size; `latency_ms_p50` and `latency_ms_p95` of a single image.
+        `inference_images_per_second` for each batch size; `latency_ms_p50` and `latency_ms_p95` of a single image;
+        `batch_sizes`, see `measure_batch_sizes`.
 
     Raises:
         ValueError: invalid settings.
@@ -33,7 +34,9 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
     context = measure.autocast(cfg.precision)
     if cfg.precision == "bf16-mixed":
         warn_if_emulated()
-    sizes = {1, cfg.train_batch_size, *cfg.inference_batch_sizes}
+    if not all(type(size) is int and size > 0 for size in cfg.batch_sizes):
+        raise ValueError(f"batch_sizes={list(cfg.batch_sizes)} must be numbers of images, such as [16,32,64].")
+    sizes = {1, cfg.train_batch_size, *cfg.inference_batch_sizes, *cfg.batch_sizes}
     batches = {size: model.example_batch(size) for size in sizes}  # before the net is compiled, and for which sizes
     if cfg.model.compile:
         model.net.compile()
@@ -44,6 +47,7 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
         "compiled": bool(cfg.model.compile),
         **measure_training(model, batches, cfg, context),
         **measure_inference(lambda size: measure.inference_step(model.net, batches[size][0], context), cfg),
+        "batch_sizes": measure_batch_sizes(model, batches, cfg, context),
     }
 
 
@@ -81,6 +85,36 @@ def measure_training(model: Task, batches: Mapping[int, Batch], cfg: DictConfig,
         "train_peak_memory_mb": peak[0] / 1e6,
         "train_share_of_peak": 3 * 2 * macs * speed / measure.matmul_peak(),
     }
+
+
+def measure_batch_sizes(
+    model: Task, batches: Mapping[int, Batch], cfg: DictConfig, context: Context
+) -> list[dict[str, Any]]:
+    """Measure the train step with each of `cfg.batch_sizes`, in turn, so that changes of the machine affect all.
+
+    Returns:
+        For each its `batch_size`, `images_per_second`, `share_of_best` (the median of its ratio to the fastest in each
+        turn) and `peak_memory_mb` of the process.
+    """
+    sizes = sorted(set(cfg.batch_sizes))
+    peaks = {}
+    for size in sizes:
+        with measure.peak_memory() as peak:
+            measure.train_step(model, batches[size], context)()
+        peaks[size] = peak[0]
+    steps = {str(size): measure.train_step(model, batches[size], context) for size in sizes}
+    times = blocks(steps, BLOCKS, cfg.seconds / BLOCKS) if steps else {}
+    speeds = {size: [size / seconds for seconds in times[str(size)]] for size in sizes}
+    best = max(speeds.values(), key=statistics.median, default=[])
+    return [
+        {
+            "batch_size": size,
+            "images_per_second": statistics.median(own),
+            "share_of_best": statistics.median(one / other for one, other in zip(own, best, strict=True)),
+            "peak_memory_mb": peaks[size] / 1e6,
+        }
+        for size, own in speeds.items()
+    ]
 
 
 def measure_inference(make_step: Callable[[int], Step], cfg: DictConfig) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import logging
 import math
 import secrets
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 NAME = "benchmark"
 LOCKS = ".benchmark"  # the folder of the lock
+NEAR_BEST = 0.95  # share of the best speed that a recommended batch size has
 PATIENCE = 60  # seconds to wait for other jobs, which take one or two each
 
 
@@ -39,6 +41,11 @@ def add_to_report(models: list[dict[str, Any]], folder: Path) -> None:
         plot(rows, path.with_suffix(".png"))
     console = Console(width=None if sys.stdout.isatty() else 220)
     console.print(table(rows))
+    for row in models:
+        if row.get("batch_sizes"):
+            console.print(batch_size_table(row))
+            best = recommended_batch_size(row["batch_sizes"])
+            console.print(f"the smallest batch within 5 % of the best speed: data.batch_size={best}", highlight=False)
     written = f"metrics and plot: {path}, {path.with_suffix('.png')}"
     console.print(written, markup=False, highlight=False, soft_wrap=True)
 
@@ -94,6 +101,22 @@ def table(rows: list[dict[str, Any]]) -> Table:
             ),
         )
     return result
+
+
+def batch_size_table(row: dict[str, Any]) -> Table:
+    """Tabulate a model's train steps with several batch sizes."""
+    result = Table(title=escape(row["model"]))
+    for column in ("batch size", "train images/s", "of the best", "memory"):
+        result.add_column(column, justify="right")
+    for one in row["batch_sizes"]:
+        speed, memory = f"{one['images_per_second']:,.0f}", f"{one['peak_memory_mb']:,.0f} MB"
+        result.add_row(str(one["batch_size"]), speed, f"{one['share_of_best']:.0%}", memory)
+    return result
+
+
+def recommended_batch_size(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Return the smallest batch size that is nearly as fast as the fastest: each image then counts in more steps."""
+    return min(row["batch_size"] for row in rows if row["share_of_best"] >= NEAR_BEST)
 
 
 def training_cells(row: dict[str, Any]) -> list[str]:

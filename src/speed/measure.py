@@ -26,13 +26,18 @@ def check_choice(name: str, value: str | None, choices: Sequence[str | None]) ->
 
 
 def train_step(model: Any, batch: Any, context: Context = nullcontext) -> Step:
-    """Return a train step that repeats one batch: forward, loss, metrics, backward, optimizer.
+    """Return a train step that repeats one batch, an item of the model's loader; see `train_steps`."""
+    return train_steps(model, lambda: batch, context)
+
+
+def train_steps(model: Any, next_batch: Callable[[], Any], context: Context = nullcontext) -> Step:
+    """Return a train step: forward, loss, metrics, backward, optimizer.
 
     The learning rate is almost zero: a net that has memorised a batch has denormal gradients, which are slow on a CPU.
 
     Args:
         model: a task, such as `src.models.classifier.Classifier`; its weights and metrics change.
-        batch: an item of its loader.
+        next_batch: returns an item of its loader.
         context: context manager for the forward pass, such as torch.autocast.
     """
     optimizer = model.make_optimizer()
@@ -42,7 +47,7 @@ def train_step(model: Any, batch: Any, context: Context = nullcontext) -> Step:
 
     def step() -> None:
         with context():
-            loss, _ = model.step(batch, model.train_metrics)
+            loss, _ = model.step(next_batch(), model.train_metrics)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -63,7 +63,7 @@ class SweepJob(L.Callback):
             ValueError: the run has no metric `prune_by`.
         """
         epoch = trainer.current_epoch + 1
-        update_status(self.folder, epoch=epoch)
+        update_status(self.folder, epoch=epoch, max_epochs=trainer.max_epochs)  # a time budget changes its end
         self._unreported = True
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not self.prune_by or not trainer.fit_loop.epoch_loop._should_check_val_epoch():

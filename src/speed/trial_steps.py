@@ -1,0 +1,80 @@
+"""Measure a run's steps before it starts, on a copy of its model that leaves the run as it is."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.data import sized_len
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from src.speed.measure import seconds_per_step, train_steps
+
+WARM_UP = 3  # steps that allocate gradients and the optimizer's state
+SECONDS = 1.0  # of steps, and of validation, that are measured
+
+
+def measure_steps(trainer: L.Trainer, pl_module: Any) -> tuple[float, float]:
+    """Measure the seconds of an optimizer step, with its batches, and those of a validation.
+
+    Weights, random state and the order of the data stay as they are.
+    """
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
+    context = trainer.strategy.precision_plugin.train_step_context
+    with isolate_rng():
+        model = copy.deepcopy(pl_module, {id(trainer): None})  # without the trainer
+        if pl_module.net._compiled_call_impl is not None:  # a copy is not compiled
+            model.net.compile()
+        batches = endless_batches(datamodule.train_dataloader, trainer)
+        step = waited_for(train_steps(model, lambda: next(batches), context), trainer)
+        for _ in range(WARM_UP):
+            step()
+        step_seconds = seconds_per_step(step, SECONDS) * trainer.accumulate_grad_batches
+        loader = datamodule.val_dataloader()
+        count = number_of_batches(sized_len(loader), trainer.limit_val_batches)
+        validation = islice(on_device(loader, trainer), count)
+
+        def evaluate() -> None:
+            model.step(next(validation), model.val_metrics)
+
+        model.eval()
+        start, done = time.perf_counter(), 0
+        with torch.no_grad(), context():
+            while done < count and time.perf_counter() - start < SECONDS:
+                waited_for(evaluate, trainer)()
+                done += 1
+        return step_seconds, (time.perf_counter() - start) * count / max(done, 1)
+
+
+def number_of_batches(length: int | None, limit: float) -> int:
+    """Return how many batches of a loader are served, by Lightning's limit: a number, or a fraction of its length."""
+    if isinstance(limit, int):
+        return limit if length is None else min(limit, length)
+    return int((length or 0) * limit)
+
+
+def endless_batches(make_loader: Callable[[], Any], trainer: L.Trainer) -> Iterator[Any]:
+    """Yield the batches of a loader on the device of training, from the start again after the last."""
+    while True:
+        yield from on_device(make_loader(), trainer)
+
+
+def on_device(loader: Any, trainer: L.Trainer) -> Iterator[Any]:
+    """Yield the batches of a loader on the device of training."""
+    for batch in loader:
+        yield trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+
+
+def waited_for(step: Callable[[], Any], trainer: L.Trainer) -> Callable[[], Any]:
+    """Return a step that ends when a GPU has done its work, too."""
+    if trainer.strategy.root_device.type != "cuda":
+        return step
+
+    def waited() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return waited
