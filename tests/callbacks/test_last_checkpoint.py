@@ -44,7 +44,7 @@ NETS = {
     "mean of the weights": ["model=simple_mlp", "callbacks=[default,swa]", "callbacks.average_weights.start=0.3"],
     "whitening layer, partial identities, moving average": [
         "model=mnist_cnn_8k",
-        "+model.net.whitening=3",
+        "+model.net.whitening.kernel_size=3",
         "+model.net.dirac=true",
         "callbacks=[default,ema]",
     ],

@@ -54,7 +54,7 @@ def test_a_group_computes_what_the_paper_says(convolutions: int, activation: str
 
 @pytest.mark.parametrize("kernel_size", [2, 3])
 def test_it_starts_as_partial_identities_after_the_whitening_layer(kernel_size: int) -> None:
-    net = AirbenchNet(in_channels=1, image_size=8, num_classes=3, dims=(24, 24), whitening=kernel_size)
+    net = AirbenchNet(in_channels=1, image_size=8, num_classes=3, dims=(24, 24), whitening={"kernel_size": kernel_size})
     assert isinstance(net.whitening, Whitening)
     features = torch.randn(2, net.whitening.out_channels, 8, 8)
     passed = net.groups[0].first[0](features)[:, : net.whitening.out_channels]
@@ -68,6 +68,7 @@ def test_it_starts_as_partial_identities_after_the_whitening_layer(kernel_size: 
     [
         ({"convolutions": 1}, "convolutions=1 must be at least 2"),
         ({"dims": (8, 8, 8, 8)}, "image_size=8 is too small to be halved for 4 groups"),
+        ({"dims": (8, 8, 8), "whitening": {"stride": 2}}, "image_size=8 is too small to be halved for 3 groups"),
         ({"activation": "silu"}, "activation=silu is none of gelu, relu"),
     ],
 )

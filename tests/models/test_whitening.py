@@ -96,7 +96,10 @@ def test_images_of_another_kind_are_refused(images: Tensor) -> None:
         Whitening(1).initialize_from(images)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"kernel_size": 0}, "kernel_size=0 "), ({"eps": 0}, "eps=0 ")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"kernel_size": 0}, "kernel_size=0 "), ({"stride": 0}, "stride=0 "), ({"eps": 0}, "eps=0 ")],
+)
 def test_a_value_out_of_its_range_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Whitening(1, **options)
@@ -169,7 +172,7 @@ def whitening_of(model: nn.Module) -> Whitening:
 def test_the_filters_come_from_the_first_training_batch_and_stay(make: Callable[..., Any], kernel_size: int) -> None:
     data, expected = Data(), Whitening(1, kernel_size)
     expected.initialize_from(data.images[:20])
-    model = task(make(**FACTS, whitening=kernel_size))
+    model = task(make(**FACTS, whitening={"kernel_size": kernel_size}))
     fit(model, datamodule=data)
     layer = whitening_of(model)
     torch.testing.assert_close(layer.weight, expected.weight, rtol=0, atol=0)
@@ -177,15 +180,13 @@ def test_the_filters_come_from_the_first_training_batch_and_stay(make: Callable[
     assert sum(one.numel() for one in layer.parameters()) == layer.out_channels  # those of the bias alone
 
 
-@every_net
+@pytest.mark.parametrize("make", [SMALL_CNN, SMALL_RESNET])
 def test_without_the_option_a_net_has_no_such_layer(make: Callable[..., Any]) -> None:
-    if make is SMALL_AIRBENCH:
-        pytest.skip("it always has one")
     assert not [module for module in make(**FACTS).modules() if isinstance(module, Whitening)]
 
 
 def test_filters_that_come_with_weights_are_not_replaced() -> None:
-    first, second = (task(SMALL_CNN(**FACTS, whitening=3)) for _ in range(2))
+    first, second = (task(SMALL_CNN(**FACTS, whitening={"kernel_size": 3})) for _ in range(2))
     fit(first, datamodule=Data())
     second.load_state_dict(first.state_dict())
     fit(second, datamodule=Data(seed=1))
@@ -194,7 +195,7 @@ def test_filters_that_come_with_weights_are_not_replaced() -> None:
 
 def test_it_draws_nothing_from_the_run_s_generator() -> None:
     states = []
-    for whitening in (None, 3):
+    for whitening in (None, {"kernel_size": 3}):
         model = task(SMALL_CNN(**FACTS, whitening=whitening))
         torch.manual_seed(0)
         trainer = L.Trainer(accelerator="cpu", logger=False)
@@ -208,4 +209,26 @@ def test_it_draws_nothing_from_the_run_s_generator() -> None:
 
 def test_loaders_without_a_datamodule_are_refused_with_the_way_out() -> None:
     with pytest.raises(ValueError, match="Whitening is initialised from the data: give the trainer a datamodule"):
-        fit(task(SMALL_CNN(**FACTS, whitening=3)), Data().train_dataloader())
+        fit(task(SMALL_CNN(**FACTS, whitening={"kernel_size": 3})), Data().train_dataloader())
+
+
+def test_a_stride_of_2_halves_the_image_and_loses_nothing_of_it() -> None:
+    images = smooth_images(count=8, size=10)
+    layer = Whitening(1, kernel_size=4, stride=2, bias=False)
+    layer.initialize_from(images)
+    outputs = layer(images)
+    assert outputs.shape == (8, 32, 5, 5)
+    dense = Whitening(1, kernel_size=4, bias=False)
+    dense.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(outputs, dense(images)[:, :, ::2, ::2])
+    # half of the outputs and the filters' inverse give each patch
+    patches = F.unfold(F.pad(images, (1, 2, 1, 2)), 4, stride=2)  # (8, 16, 25)
+    recovered = torch.linalg.solve(layer.weight[:16].flatten(1), outputs[:, :16].flatten(2))
+    torch.testing.assert_close(recovered, patches, atol=1e-3, rtol=1e-3)
+
+
+def test_without_a_bias_nothing_before_the_first_convolution_needs_a_gradient() -> None:
+    net = SMALL_AIRBENCH(**FACTS, whitening={"bias": False})
+    assert not [name for name, _ in net.named_parameters() if name.startswith("whitening")]
+    assert not net.whitening(torch.randn(2, 1, 12, 12)).requires_grad
+    assert SMALL_AIRBENCH(**FACTS).whitening(torch.randn(2, 1, 12, 12)).requires_grad

@@ -6,8 +6,9 @@ What differs from the paper: BatchNorm trains its scale and has torch's momentum
 and the whitening layer is as `Whitening` says. Tensors are kept channels-last, which is faster on a CPU.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class AirbenchNet(nn.Module):
         num_classes: size of the output, or of each head's.
         dims: channels of each group.
         convolutions: of each group, at least 2.
-        whitening: height and width of the patches that the frozen first layer whitens.
+        whitening: options of the frozen first layer, such as `kernel_size` and `stride`; see `Whitening`.
         dirac: start the convolutions as partial identities; see `start_as_identity`.
         activation: `gelu` as in the paper, or `relu`.
 
@@ -77,7 +78,7 @@ class AirbenchNet(nn.Module):
         num_classes: NumClasses,
         dims: Sequence[int] = (64, 256, 256),
         convolutions: int = 2,
-        whitening: int = 2,
+        whitening: Mapping[str, Any] | None = None,
         dirac: bool = True,
         activation: Literal["gelu", "relu"] = "gelu",
     ) -> None:
@@ -86,14 +87,13 @@ class AirbenchNet(nn.Module):
         check_option(activation=activation, options=tuple(ACTIVATIONS))
         if convolutions < 2:
             raise ValueError(f"convolutions={convolutions} must be at least 2.")
-        if image_size < 2 ** len(dims):
-            raise ValueError(f"image_size={image_size} is too small to be halved for {len(dims)} groups.")
         self.in_channels = in_channels
-        self.whitening = Whitening(in_channels, whitening)
+        self.whitening = Whitening(in_channels, **(whitening or {}))
+        if image_size // self.whitening.stride < 2 ** len(dims):
+            raise ValueError(f"image_size={image_size} is too small to be halved for {len(dims)} groups.")
         self.activation = ACTIVATIONS[activation]()
         widths = [self.whitening.out_channels, *dims]
-        pairs = zip(widths, widths[1:], strict=False)
-        self.groups = nn.Sequential(*(Group(before, dim, convolutions, activation) for before, dim in pairs))
+        self.groups = nn.Sequential(*(Group(before, dim, convolutions, activation) for before, dim in pairwise(widths)))
         self.head = make_head(widths[-1], num_classes)
         if dirac:
             start_as_identity(self)

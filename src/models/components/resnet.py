@@ -7,8 +7,8 @@ What differs from the paper: a bottleneck halves the image in its 3×3 convoluti
 64 px get a stem that keeps their size; and tensors are kept channels-last, which is faster on a CPU.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,8 +82,7 @@ class ResNet(nn.Module):
         block: `basic`, or `bottleneck`, whose output has four times its channels.
         stem: `7x7` halves the image twice, `3x3` keeps its size; null: `3x3` below 64 px.
         stem_channels: channels of the stem; null: those of the first stage.
-        whitening: height and width of the patches, 2 or 3, that a frozen layer before the stem whitens; null: no such
-            layer; see `whitening_layers`.
+        whitening: options of a frozen `Whitening` layer before the stem, such as `kernel_size`; null: no such layer.
         shortcut: `projection` by a 1×1 convolution where shapes differ, or `padding` with zeros.
         zero_init_residual: start the last BatchNorm of each block at zero, so that blocks start as their shortcuts.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
@@ -104,7 +103,7 @@ class ResNet(nn.Module):
         block: Literal["basic", "bottleneck"] = "basic",
         stem: Literal["7x7", "3x3"] | None = None,
         stem_channels: int | None = None,
-        whitening: int | None = None,
+        whitening: Mapping[str, Any] | None = None,
         shortcut: Shortcut = "projection",
         zero_init_residual: bool = False,
         drop_path_rate: float = 0.0,

@@ -1,5 +1,8 @@
 """SimpleCNN: two convolutions and two dense layers, the classic first net for small images (ours; no paper)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +26,8 @@ class SimpleCNN(nn.Module):
         dropout: probability of zeroing a value of the dense layer.
         auxiliary_input_size: scalars that come with each image; they pass through two small dense layers and join the
             features before the head.
-        whitening: height and width of the patches, 2 or 3, that a frozen layer before the first convolution whitens;
-            null: no such layer; see `whitening_layers`.
+        whitening: options of a frozen `Whitening` layer before the first convolution, such as `kernel_size`; null: no
+            such layer.
         dirac: start the convolutions after the first layer as partial identities; see `start_as_identity`.
 
     Raises:
@@ -43,7 +46,7 @@ class SimpleCNN(nn.Module):
         hidden_size: int = 128,
         dropout: float = 0.25,
         auxiliary_input_size: int = 0,
-        whitening: int | None = None,
+        whitening: Mapping[str, Any] | None = None,
         dirac: bool = False,
     ) -> None:
         super().__init__()

@@ -50,7 +50,8 @@ class Block(nn.Module):
 class ShiftedPatches(nn.Module):
     """Embed each patch together with the same patch of the image shifted to its four diagonals, half a patch each.
 
-    Half of an odd size is rounded down. What a shift moves in from outside is zero. The values of the five patches pass a LayerNorm and a linear layer.
+    Half of an odd size is rounded down. What a shift moves in from outside is zero. The values of the five patches pass
+    a LayerNorm and a linear layer.
     """
 
     def __init__(self, in_channels: int, patch_size: int, embed_dim: int) -> None:

@@ -2,9 +2,12 @@
 
 Their first layer whitens the patches of the images, and the convolutions after it start as partial identities.
 
-What differs from the paper: the whitening layer keeps the size of the image and trains its bias to the end, patches are
-centred before their covariance is taken, and directions in which they do not vary at all are left out.
+What differs from the paper: the whitening layer pads the image to keep its size, trains its bias to the end or not at
+all, centres patches before it takes their covariance, and leaves out directions in which they do not vary at all.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +27,23 @@ class Whitening(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        kernel_size: height and width of a patch: 2 as in the paper, or 3.
+        kernel_size: height and width of a patch: 2 as in the paper, or more.
+        stride: distance of patches in pixels: with 2, and patches of 4, the image is halved and nothing of it lost.
+        bias: train a bias. Without one, the next layer computes no gradient of its input, which saves a part of a step.
         eps: added to the variance of each component, so that faint ones, mostly noise, are amplified less.
 
     Raises:
         ValueError: a size below 1, or `eps` is not above 0.
     """
 
-    def __init__(self, in_channels: int, kernel_size: int = 2, eps: float = 5e-4) -> None:
+    def __init__(
+        self, in_channels: int, kernel_size: int = 2, *, stride: int = 1, bias: bool = True, eps: float = 5e-4
+    ) -> None:
         super().__init__()
-        check_positive(in_channels=in_channels, kernel_size=kernel_size)
+        check_positive(in_channels=in_channels, kernel_size=kernel_size, stride=stride)
         if eps <= 0:
             raise ValueError(f"eps={eps} must be above 0.")
-        self.kernel_size, self.eps = kernel_size, eps
+        self.kernel_size, self.stride, self.eps = kernel_size, stride, eps
         size = in_channels * kernel_size**2
         self.out_channels = 2 * size
         self.weight: Tensor
@@ -44,7 +51,7 @@ class Whitening(nn.Module):
         filters = whitening_filters(torch.eye(size), eps)  # (2 * size, size)
         self.register_buffer("weight", filters.view(-1, in_channels, kernel_size, kernel_size))
         self.register_buffer("initialized", torch.tensor(False))
-        self.bias = nn.Parameter(torch.zeros(self.out_channels))
+        self.bias = nn.Parameter(torch.zeros(self.out_channels)) if bias else None
 
     def is_initialized(self) -> bool:
         """Return whether the filters come from training images, be it in the run that the weights come from."""
@@ -66,17 +73,17 @@ class Whitening(nn.Module):
         self.initialized.fill_(True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to (B, 2 · C · kernel_size², H, W)."""
+        """Map images (B, C, H, W) to (B, 2 · C · kernel_size², H / stride, W / stride)."""
         if self.kernel_size % 2 == 0:
             x = F.pad(x, (0, 1, 0, 1))
-        return F.conv2d(x, self.weight, self.bias, padding=(self.kernel_size - 1) // 2)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding=(self.kernel_size - 1) // 2)
 
 
-def whitening_layers(in_channels: int, kernel_size: int | None) -> tuple[list[nn.Module], int]:
-    """Return `Whitening` and a ReLU, none for `kernel_size=None`, and the channels that come out of them."""
-    if kernel_size is None:
+def whitening_layers(in_channels: int, options: Mapping[str, Any] | None) -> tuple[list[nn.Module], int]:
+    """Return `Whitening` with these options and a ReLU, none for None, and the channels that come out of them."""
+    if options is None:
         return [], in_channels
-    whitening = Whitening(in_channels, kernel_size)
+    whitening = Whitening(in_channels, **options)
     return [whitening, nn.ReLU(inplace=True)], whitening.out_channels
 
 
