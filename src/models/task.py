@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -37,6 +38,17 @@ class DescribesInputs(Protocol):
         For an "image", which is assumed without `input`: `mode`, `resize`, `image_size`, `mean` and `std`. For a
         "series": `length`, `features`, `mean` and `std`. For "tokens": `length` and `vocabulary_size`.
         """
+
+
+@runtime_checkable
+class InitializesFromInputs(Protocol):
+    """A first layer whose weights are computed from training inputs, once for all runs that start from them."""
+
+    def is_initialized(self) -> bool:
+        """Return whether that has been done, for these weights or those that they were loaded from."""
+
+    def initialize_from(self, inputs: Tensor) -> None:
+        """Compute the weights from a batch (B, …)."""
 
 
 class Task(L.LightningModule, ABC):
@@ -253,7 +265,7 @@ class Task(L.LightningModule, ABC):
         return datamodule.input_card() if isinstance(datamodule, DescribesInputs) else {}
 
     def setup(self, stage: str) -> None:
-        """Prepare what a run of training needs: frozen parts, the teacher, the compiled net.
+        """Before training, initialise layers from inputs, freeze, and set up the teacher and the compiled net.
 
         Raises:
             ValueError: parts are to be unfrozen by several processes.
@@ -262,12 +274,36 @@ class Task(L.LightningModule, ABC):
             return
         if self._freezing.unfreeze and self.trainer.world_size > 1:  # DDP would leave their gradients as they are
             raise ValueError("model.unfreeze works in a single process only: set trainer.devices=1.")
+        self._initialize_from_inputs()
         self._freezing.start(self.net)
         if self.distillation is not None:
             card = self.data_card()
             self.distillation.setup(self.card(card) if card else {})
         if self._compile:
             self._compile_net()
+
+    def _initialize_from_inputs(self) -> None:
+        """Give a training batch to the layers of the net that are initialised from one, unless they have been.
+
+        What this sets is replaced if the run is resumed, since checkpoints are loaded after it.
+
+        Raises:
+            ValueError: there is no DataModule to take a batch from.
+        """
+        layers = [one for one in self.net.modules() if isinstance(one, InitializesFromInputs)]
+        layers = [one for one in layers if not one.is_initialized()]
+        if not layers:
+            return
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
+        if datamodule is None:
+            raise ValueError(
+                f"{type(layers[0]).__name__} is initialised from the data: give the trainer a datamodule instead of "
+                "loaders."
+            )
+        with isolate_rng():
+            inputs = next(iter(datamodule.train_dataloader()))[0]
+        for layer in layers:
+            layer.initialize_from(inputs)
 
     def teardown(self, stage: str) -> None:
         """End the freezing after training."""

@@ -43,6 +43,12 @@ NETS = {
     "moving average of the weights, BatchNorm": ["model=mnist_cnn_8k", "callbacks=[default,ema]"],
     "Muon, which keeps a flag for each parameter": ["model=mnist_cnn_8k", "model/optimizer=muon"],
     "mean of the weights": ["model=simple_mlp", "callbacks=[default,swa]", "callbacks.average_weights.start=0.3"],
+    "whitening layer, partial identities, moving average": [
+        "model=mnist_cnn_8k",
+        "+model.net.whitening.kernel_size=3",
+        "+model.net.dirac=true",
+        "callbacks=[default,ema]",
+    ],
     "mixtures of images": ["model=mnist_cnn_8k", "model/mixing=mixup_cutmix", "model.mixing.until=0.5"],
     "Lookahead": ["model=mnist_cnn_8k", "callbacks=[default,lookahead]"],
     "layers at rates of their own": [

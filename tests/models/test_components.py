@@ -15,7 +15,7 @@ from src.models.components.simple_cnn import SimpleCNN
 from src.models.components.simple_dense_net import SimpleDenseNet
 from src.models.components.simple_mlp import SimpleMLP
 
-NO_NETS = ("__init__", "layers", "timm_net")  # parts, and a function that builds another library's nets
+NO_NETS = ("__init__", "layers", "whitening", "timm_net")  # parts, and a function that builds another library's nets
 FILES = sorted(path.stem for path in Path(components.__path__[0]).glob("*.py") if path.stem not in NO_NETS)
 
 

@@ -26,7 +26,7 @@ KINDS |= {"mnist_hybrid_210k", "mnist_mh_cnn_422k", "hybrid_light", "mnist_autoe
 KINDS |= {"cifar10_resnet20_270k", "mnist_resnet_64k", "mnist_regnet_210k", "mnist_efficientnetv2_210k"}
 KINDS |= {"mnist_autoencoder_58k", "mnist_mobilevit_210k", "mnist_convnext1_210k", "cifar10_vgg_2474k"}
 KINDS |= {"scenes_unet_64k", "rows_lstm_64k", "rows_gru_64k", "rows_transformer_210k", "pixels_tcn_64k"}
-KINDS |= {"text_gru_64k", "text_transformer_210k"}
+KINDS |= {"mnist_airbench_210k", "text_gru_64k", "text_transformer_210k"}
 SHALLOW_HERE = {**SHALLOW, "cifar10_resnet20_270k": ("model.net.depths=[1,1,1]",)}
 COMPILED = [pytest.param(name, marks=() if name in KINDS - {*SHALLOW_HERE} else pytest.mark.slow) for name in TESTED]
 COMPILED += [f"{name}, shallow" for name in sorted(KINDS & {*SHALLOW_HERE})]

@@ -7,8 +7,8 @@ What differs from the paper: a bottleneck halves the image in its 3×3 convoluti
 64 px get a stem that keeps their size; and tensors are kept channels-last, which is faster on a CPU.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from src.models.components.layers import (
     drop_path_rates,
     make_head,
 )
+from src.models.components.whitening import whitening_layers
 
 EXPANSION = {"basic": 1, "bottleneck": 4}  # output channels of a block for each channel inside
 Shortcut = Literal["projection", "padding"]
@@ -81,6 +82,7 @@ class ResNet(nn.Module):
         block: `basic`, or `bottleneck`, whose output has four times its channels.
         stem: `7x7` halves the image twice, `3x3` keeps its size; null: `3x3` below 64 px.
         stem_channels: channels of the stem; null: those of the first stage.
+        whitening: options of a frozen `Whitening` layer before the stem, such as `kernel_size`; null: no such layer.
         shortcut: `projection` by a 1×1 convolution where shapes differ, or `padding` with zeros.
         zero_init_residual: start the last BatchNorm of each block at zero, so that blocks start as their shortcuts.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
@@ -101,6 +103,7 @@ class ResNet(nn.Module):
         block: Literal["basic", "bottleneck"] = "basic",
         stem: Literal["7x7", "3x3"] | None = None,
         stem_channels: int | None = None,
+        whitening: Mapping[str, Any] | None = None,
         shortcut: Shortcut = "projection",
         zero_init_residual: bool = False,
         drop_path_rate: float = 0.0,
@@ -118,11 +121,12 @@ class ResNet(nn.Module):
         if shortcut == "padding" and widths != sorted(widths):
             raise ValueError(f"shortcut=padding can only add channels, and {widths} has fewer than before somewhere.")
         self.in_channels = in_channels
+        first, stem_inputs = whitening_layers(in_channels, whitening)
         if stem == "7x7" or (stem is None and image_size >= 64):
-            stem_conv = conv_norm(in_channels, channels, 7, stride=2, activation=nn.ReLU)
-            self.stem = nn.Sequential(*stem_conv, nn.MaxPool2d(3, 2, padding=1))
+            stem_conv = conv_norm(stem_inputs, channels, 7, stride=2, activation=nn.ReLU)
+            self.stem = nn.Sequential(*first, *stem_conv, nn.MaxPool2d(3, 2, padding=1))
         else:
-            self.stem = conv_norm(in_channels, channels, 3, activation=nn.ReLU)
+            self.stem = nn.Sequential(*first, *conv_norm(stem_inputs, channels, 3, activation=nn.ReLU))
         rates = drop_path_rates(drop_path_rate, sum(depths))
         blocks: list[nn.Module] = []
         for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):

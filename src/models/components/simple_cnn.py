@@ -1,9 +1,13 @@
 """SimpleCNN: two convolutions and two dense layers, the classic first net for small images (ours; no paper)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from src.models.components.layers import Dropout, Logits, NumClasses, check_images, check_positive, make_head
+from src.models.components.whitening import start_as_identity, whitening_layers
 
 AUXILIARY_SIZE = 16  # features made of the scalars
 
@@ -22,6 +26,9 @@ class SimpleCNN(nn.Module):
         dropout: probability of zeroing a value of the dense layer.
         auxiliary_input_size: scalars that come with each image; they pass through two small dense layers and join the
             features before the head.
+        whitening: options of a frozen `Whitening` layer before the first convolution, such as `kernel_size`; null: no
+            such layer.
+        dirac: start the convolutions after the first layer as partial identities; see `start_as_identity`.
 
     Raises:
         ValueError: a size below its least.
@@ -39,6 +46,8 @@ class SimpleCNN(nn.Module):
         hidden_size: int = 128,
         dropout: float = 0.25,
         auxiliary_input_size: int = 0,
+        whitening: Mapping[str, Any] | None = None,
+        dirac: bool = False,
     ) -> None:
         super().__init__()
         check_positive(
@@ -53,8 +62,10 @@ class SimpleCNN(nn.Module):
         if image_size < 4:
             raise ValueError(f"image_size={image_size} must be at least 4: it is halved twice.")
         self.in_channels = in_channels
+        first, conv1_inputs = whitening_layers(in_channels, whitening)
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels, conv1_channels, kernel_size=3, padding=1),
+            *first,
+            nn.Conv2d(conv1_inputs, conv1_channels, kernel_size=3, padding=1),
             nn.BatchNorm2d(conv1_channels),
             nn.MaxPool2d(2),  # before the ReLU: the same values from a quarter of the work
             nn.ReLU(inplace=True),
@@ -78,6 +89,8 @@ class SimpleCNN(nn.Module):
             )
             hidden_size += AUXILIARY_SIZE
         self.head = make_head(hidden_size, num_classes)
+        if dirac:
+            start_as_identity(self)
 
     def forward(self, x: Tensor, auxiliary: Tensor | None = None) -> Logits:
         """Map images (B, C, H, W), and scalars (B, auxiliary_input_size) where the net takes them, to logits.
