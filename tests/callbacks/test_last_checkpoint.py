@@ -43,6 +43,15 @@ NETS = {
     "Muon, which keeps a flag for each parameter": ["model=mnist_cnn_8k", "model/optimizer=muon"],
     "mean of the weights": ["model=simple_mlp", "callbacks=[default,swa]", "callbacks.average_weights.start=0.3"],
     "mixtures of images": ["model=mnist_cnn_8k", "model/mixing=mixup_cutmix", "model.mixing.until=0.5"],
+    "random operations, mirrored in turn, on small images, and plain ones at last": [
+        "model=mnist_cnn_8k",
+        "data/augmentation=trivial",
+        "data.augmentation.horizontal_flip=0",
+        "data.alternating_flip=true",
+        "data.sizes=[14,28]",
+        "data.augment_until=0.6",
+    ],
+    "ViT on images of two sizes": ["model=mnist_vit_38k", "data/augmentation=rand", "data.sizes=[14,28]"],
     "plateau schedule, gradients gathered": [
         "model=simple_mlp",
         "model/scheduler=plateau",
