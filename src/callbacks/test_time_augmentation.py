@@ -44,8 +44,8 @@ class AveragedViews(L.Callback):
         """
         task = as_task(pl_module)
         example = task.example_input_array
-        images = isinstance(example, Tensor) and example.ndim == 4
-        if not images or any(card["kind"] != "classes" for card in output_cards(trainer, task).values()):
+        cards = output_cards(trainer, task).values()
+        if not isinstance(example, Tensor) or example.ndim != 4 or any(card["kind"] != "classes" for card in cards):
             raise ValueError(
                 f"tta averages predicted classes of images, which is not what {type(task).__name__} makes here: set "
                 "tta=none."
