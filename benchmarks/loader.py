@@ -1,8 +1,9 @@
 """The loader's share of a train step, for each family's net of 210k parameters on images of CIFAR's shape.
 
-    python benchmarks/loader.py
+    python benchmarks/loader.py          # the augmentation of CIFAR, objects
+    python benchmarks/loader.py trivial  # another one
 
-A batch with CIFAR's augmentation (index, augmentation, cast, normalise) and the train step on a batch, in turn, nine
+A batch with its augmentation (index, augmentation, cast, normalise) and the train step on a batch, in turn, nine
 blocks each: the median of the ratios. Untuned: contiguous, float32.
 """
 
@@ -25,10 +26,11 @@ FAMILIES = ("sdn", "mlp", "cnn", "convnext", "vit", "efficientnet", "hybrid")
 
 def main() -> None:
     """Measure all and print a line each."""
+    augmentation = sys.argv[1] if len(sys.argv) > 1 else "objects"
     for family in FAMILIES:
         shape = ["data=synthetic", "data.channels=3", "data.image_size=32", "data.train_size=50000"]
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = hydra.compose("train", [f"model=cifar10_{family}_210k", *shape, "data/augmentation=objects"])
+            cfg = hydra.compose("train", [f"model=cifar10_{family}_210k", *shape, f"data/augmentation={augmentation}"])
         data = instantiate(cfg.data)
         data.setup()
         batches = chain.from_iterable(repeat(data.train_dataloader()))

@@ -37,7 +37,8 @@ COUNTS |= {
     "model/task": 5,
     "model/mixing": 3,
     "model/input": 4,
-    "data/augmentation": 5,
+    "data/augmentation": 7,
+    "tta": 4,
 }
 EXTRAS = {"logger/wandb": "wandb", "logger/mlflow": "mlflow", "model/timm": "timm"}
 EXTRAS |= {f"model/optimizer/{name}": "timm" for name in ("lamb", "lion", "muon")}

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.data.erasing import cutout, random_erasing
+from src.data.random_operations import RandomOperations
+
 Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
 class BatchAugmentation:
-    """Random view, crop, flip, affine map and erasing, in that order; each is off by default.
+    """Random view, crop, flip, affine map, operations, erasing and cutout, in that order; each is off by default.
 
     Masks are transformed as their images are, with nearest-neighbour interpolation, and never erased.
 
@@ -24,6 +27,9 @@ class BatchAugmentation:
         scale: the zoom factor is drawn from [1 - scale, 1 + scale].
         erasing: probability that a rectangle of 2-33 % of the area takes the image's mean colour
             (Zhong et al. 2017, arXiv 1708.04896).
+        cutout: side in pixels of a square that takes the image's mean colour, in every image.
+        operations: random operations for each image; see `RandomOperations`.
+        strength: their strength; None: drawn for each image.
         min_scale: a random part of the image is resized to the whole: the part's area is drawn from [min_scale, 1] of
             the image's, its aspect ratio from [3/4, 4/3] (Szegedy et al. 2014, arXiv 1409.4842).
         mask_fill: class of the mask's pixels from outside of the image, where the image is black.
@@ -40,6 +46,9 @@ class BatchAugmentation:
         translate: float = 0.0,
         scale: float = 0.0,
         erasing: float = 0.0,
+        cutout: int = 0,
+        operations: int = 0,
+        strength: float | None = None,
         min_scale: float = 1.0,
         mask_fill: int = 0,
     ) -> None:
@@ -47,6 +56,7 @@ class BatchAugmentation:
             if not 0 <= probability <= 1:
                 raise ValueError(f"{name}={probability} is a probability and must be in [0, 1].")
         ranges = {"crop_padding": crop_padding, "degrees": degrees, "translate": translate, "scale": scale}
+        ranges |= {"cutout": cutout, "operations": operations}
         for name, value in ranges.items():
             if value < 0:
                 raise ValueError(f"{name}={value} must not be negative.")
@@ -57,7 +67,9 @@ class BatchAugmentation:
         self.crop_padding = crop_padding
         self.horizontal_flip = horizontal_flip
         self.degrees, self.translate, self.scale = degrees, translate, scale
-        self.erasing, self.min_scale, self.mask_fill = erasing, min_scale, mask_fill
+        self.erasing, self.cutout = erasing, cutout
+        self.operations = RandomOperations(operations, strength) if operations else None
+        self.min_scale, self.mask_fill = min_scale, mask_fill
 
     def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Augment a batch.
@@ -76,14 +88,16 @@ class BatchAugmentation:
 
     @property
     def moves_pixels(self) -> bool:
-        """Whether any part except erasing is on."""
-        affine = self.degrees or self.translate or self.scale
-        return bool(self.min_scale < 1 or self.crop_padding or self.horizontal_flip or affine)
+        """Whether any part except erasing and cutout is on."""
+        moves = self.degrees or self.translate or self.scale or self.operations
+        return bool(self.min_scale < 1 or self.crop_padding or self.horizontal_flip or moves)
 
     def after_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Apply all but the random view, which photographs get when they are read, to images (B, C, H, W)."""
         images = self._move(images, generator)
-        return random_erasing(images, self.erasing, generator) if self.erasing else images
+        if self.erasing:
+            images = random_erasing(images, self.erasing, generator)
+        return cutout(images, self.cutout, generator) if self.cutout else images
 
     def _view(self, images: Tensor, generator: torch.Generator, mode: str = "bilinear") -> Tensor:
         return random_view(images, self.min_scale, generator, mode) if self.min_scale < 1 else images
@@ -95,6 +109,8 @@ class BatchAugmentation:
             images = random_flip(images, self.horizontal_flip, generator)
         if self.degrees or self.translate or self.scale:
             images = random_affine(images, self.degrees, self.translate, self.scale, generator, mode)
+        if self.operations:
+            images = self.operations(images, generator, mode)
         return images
 
     def _move_masks(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
@@ -187,20 +203,3 @@ def random_affine(
     theta = torch.stack(rows, dim=1).view(-1, 2, 3)  # (B, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)  # (B, H, W, 2)
     return F.grid_sample(images.float(), grid, mode, align_corners=False)
-
-
-def random_erasing(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Fill a rectangle of each image (B, C, H, W), with the given probability, with its mean colour."""
-    batch, _, height, width = images.shape
-    chosen, area, aspect, y, x = torch.rand(5, batch, 1, generator=generator)  # (B, 1) each
-    area = 0.02 + 0.31 * area
-    aspect = torch.exp((2 * aspect - 1) * math.log(3.3))
-    rows = (area * aspect).sqrt().clamp(max=1) * height
-    columns = (area / aspect).sqrt().clamp(max=1) * width
-    top, left = y * (height - rows), x * (width - columns)
-    row, column = torch.arange(height) + 0.5, torch.arange(width) + 0.5  # the pixels' centres
-    in_rows = (row >= top) & (row < top + rows)  # (B, H)
-    in_columns = (column >= left) & (column < left + columns)  # (B, W)
-    erased = (in_rows[:, None, :, None] & in_columns[:, None, None, :]) & (chosen < probability)[..., None, None]
-    mean = images.float().mean(dim=(2, 3), keepdim=True).to(images.dtype)  # (B, C, 1, 1)
-    return torch.where(erased, mean, images)

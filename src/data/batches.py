@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from src.data.augmentation import Augmentation
+from src.data.image_schedule import ImageSchedule
 from src.data.image_sequences import ImageSequences
 from src.data.resumable_loader import Resumable, check_batch_size, draw
 
@@ -133,6 +134,7 @@ class InMemoryLoader(TensorLoader):
         mean: mean of the pixels, for each channel, in [0, 1].
         std: standard deviation of the pixels, for each channel, in [0, 1].
         augmentation: applied to raw images and their targets, before normalisation.
+        schedule: what changes in the course of a run; by default nothing.
         sequences: turns normalised images into what is served instead of them.
         options: see `TensorLoader`.
     """
@@ -146,11 +148,16 @@ class InMemoryLoader(TensorLoader):
         std: Sequence[float],
         *,
         augmentation: Augmentation | None = None,
+        schedule: ImageSchedule | None = None,
         sequences: ImageSequences | None = None,
         **options: Any,
     ) -> None:
         super().__init__(images, targets, batch_size, **options)
         self.augmentation, self.sequences = augmentation, sequences
+        self.schedule = schedule or ImageSchedule()
+        if self.schedule.alternating_flip:
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 - 1) % 2**32)  # epochs have the next ones
+            self._first_flipped = torch.rand(self.count, generator=generator) < 0.5  # (N,)
         std_ = torch.tensor(std).view(-1, 1, 1)
         self._scale = 1 / (255 * std_)  # (C, 1, 1)
         self._shift = -torch.tensor(mean).view(-1, 1, 1) / std_  # (C, 1, 1)
@@ -158,7 +165,11 @@ class InMemoryLoader(TensorLoader):
     def make_batch(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Return normalised images (B, C, H, W), or their sequences, and targets (B, …), augmented by a seed."""
         images, targets = super().make_batch(indices, seed)
-        if self.augmentation is not None:
-            images, targets = self.augmentation(images, targets, torch.Generator().manual_seed(seed))
+        if self.schedule.augments(self.epoch):
+            if self.schedule.alternating_flip:
+                images, targets = self.schedule.flipped(images, targets, indices, self._first_flipped, self.epoch)
+            if self.augmentation is not None:
+                images, targets = self.augmentation(images, targets, torch.Generator().manual_seed(seed))
+        images, targets = self.schedule.resized(images, targets, self.epoch)
         images = images.float().mul_(self._scale).add_(self._shift)
         return images if self.sequences is None else self.sequences(images), targets

@@ -12,6 +12,7 @@ from torch import Tensor
 from src.data.augmentation import BatchAugmentation
 from src.data.class_balance import warn_of_imbalance
 from src.data.class_folders import check_splits, class_folders, split_folders, visible_files
+from src.data.image_schedule import ImageSchedule
 from src.data.photographs import RESIZE, Augmentation, Photographs, augmented, centre
 from src.data.resumable_loader import ResumableLoader, SeededSampler, check_batch_size
 from src.data.splits import Fold, SplitDataModule, check_fractions, split_missing
@@ -42,6 +43,7 @@ class ImageFolderDataModule(SplitDataModule):
         test_fraction: share of all images for the test.
         augmentation: applied to training images: a `BatchAugmentation`, whose random view is cropped from the whole
             photograph, or any function of a Pillow image, such as a torchvision transform; None: as for validation.
+        augment_until: see `ImageSchedule`.
         shuffle: draw a new order of the training images for every epoch.
         skip_unreadable: skip files that are not images and log them; otherwise they are an error.
         num_workers: processes that read and transform.
@@ -74,6 +76,7 @@ class ImageFolderDataModule(SplitDataModule):
         fold: int | None = None,
         folds: int | None = None,
         augmentation: Augmentation | None = None,
+        augment_until: float = 1.0,
         shuffle: bool = True,
         skip_unreadable: bool = False,
         num_workers: int = 0,
@@ -92,6 +95,7 @@ class ImageFolderDataModule(SplitDataModule):
         statistics = slice(None) if channels == 3 else slice(1, 2)  # those of green for grey
         self.mean, self.std = mean or IMAGENET_MEAN[statistics], std or IMAGENET_STD[statistics]
         self.shuffle, self.seed, self.augmentation = shuffle, seed, augmentation
+        self.schedule = ImageSchedule(augment_until, progress=self.finished_fraction)
         self.class_names: list[str] | None = None
         self._digests: dict[Path, str] = {}  # digests of the files' contents
 
@@ -179,7 +183,9 @@ class ImageFolderDataModule(SplitDataModule):
         return ResumableLoader(
             split,
             batch_size=batch_size,
-            sampler=SeededSampler(len(split), train and self.shuffle, train, self.seed, rank, world_size),
+            sampler=SeededSampler(
+                len(split), train and self.shuffle, train, self.seed, rank, world_size, self.schedule.augments
+            ),
             drop_last=train,
             generator=torch.Generator(),  # for the workers' seeds, instead of the global random state
             num_workers=self.num_workers,

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from src.data.attributes import AttributeLabels
-from src.data.augmentation import Augmentation, check_augmentation
+from src.data.augmentation import Augmentation, BatchAugmentation, check_augmentation
 from src.data.batches import InMemoryLoader
 from src.data.class_balance import UNBALANCED, warn_of_imbalance
+from src.data.image_schedule import ImageSchedule
 from src.data.image_sequences import ImageSequences
 from src.data.splits import Fold, SplitDataModule, shuffled
 from src.system.wording import counted
@@ -36,6 +37,7 @@ class InMemoryDataModule(SplitDataModule):
         held_out: classes that are left out of training and validation, so that only the test has them.
         augmentation: called with raw images (B, C, H, W), targets (B, …) and a generator; returns images and targets.
             See `src.data.augmentation`.
+        augment_until, sizes, alternating_flip: see `ImageSchedule`.
         mean: mean of the pixels for each channel, in [0, 1]; by default measured on the training set.
         std: standard deviation of the pixels for each channel, in [0, 1].
         length: serve images as sequences of so many steps; None: as images.
@@ -72,6 +74,9 @@ class InMemoryDataModule(SplitDataModule):
         folds: int | None = None,
         held_out: Sequence[int] = (),
         augmentation: Augmentation | None = None,
+        augment_until: float = 1.0,
+        sizes: Sequence[int] | None = None,
+        alternating_flip: bool = False,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         length: int | None = None,
@@ -111,6 +116,15 @@ class InMemoryDataModule(SplitDataModule):
             if length is not None and features is not None
             else None
         )
+        self.schedule = ImageSchedule(augment_until, sizes, alternating_flip, self.finished_fraction)
+        if alternating_flip and isinstance(augmentation, BatchAugmentation) and augmentation.horizontal_flip:
+            raise ValueError(
+                "alternating_flip=true takes the place of a flip at random: set data.augmentation.horizontal_flip=0."
+            )
+        if sizes is not None and self.sequences:
+            raise ValueError(
+                f"sizes={list(sizes)} resizes images, but they are served as sequences: set data.sizes=null."
+            )
         self.val_size, self.held_out = val_size, list(held_out)
         self.shuffle, self.drop_last = shuffle, drop_last
         self.augmentation, self.mean, self.std = augmentation, mean, std
@@ -238,6 +252,7 @@ class InMemoryDataModule(SplitDataModule):
             shuffle=train and self.shuffle,
             drop_last=train and self.drop_last,
             augmentation=self.augmentation if train else None,
+            schedule=self.schedule if train else None,
             sequences=self.sequences,
             seed=self.seed,
             pin_memory=self.pin_memory,

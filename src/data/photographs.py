@@ -14,7 +14,7 @@ from src.predictor import fit_image, read_image
 
 RESIZE = "centre_crop"
 Augmentation = BatchAugmentation | Callable[[Image], Image | Tensor]
-View = Callable[[Image, int], Tensor]  # maps a photograph and a seed to pixels (C, H, W) from 0 to 255
+View = Callable[[Image, int | None], Tensor]  # maps a photograph and perhaps a seed to pixels (C, H, W) from 0 to 255
 
 
 class Photographs(Dataset[tuple[Tensor, int]]):
@@ -37,20 +37,22 @@ class Photographs(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index_and_seed: tuple[int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, index_and_seed: tuple[int, int | None]) -> tuple[Tensor, int]:
         index, seed = index_and_seed
         path, label = self.samples[index]
         pixels = self.view(read_image(path, self.mode), seed).float() / 255  # (C, H, W)
         return (pixels - self.mean) / self.std, label
 
 
-def centre(photo: Image, seed: int, image_size: int) -> Tensor:
+def centre(photo: Image, seed: int | None, image_size: int) -> Tensor:
     """Pixels (C, H, W) of the centre crop of a photograph; the seed is not used."""
     return to_pixels(fit_image(photo, RESIZE, image_size))
 
 
-def augmented(photo: Image, seed: int, image_size: int, augmentation: Augmentation) -> Tensor:
-    """Augmented pixels (C, H, W) of a photograph, determined by the seed."""
+def augmented(photo: Image, seed: int | None, image_size: int, augmentation: Augmentation) -> Tensor:
+    """Augmented pixels (C, H, W) of a photograph, determined by the seed; without one, its centre crop."""
+    if seed is None:
+        return centre(photo, seed, image_size)
     if not isinstance(augmentation, BatchAugmentation):
         with torch.random.fork_rng(devices=[]):  # transforms of torchvision draw from the global state
             torch.manual_seed(seed)

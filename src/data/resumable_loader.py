@@ -1,7 +1,7 @@
 """DataLoaders whose epochs can be replayed and resumed."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -75,11 +75,21 @@ class SeededSampler(DistributedSampler[Any]):  # so that Lightning does not repl
         seed: seed of the order and of the samples' seeds.
         rank: rank of this process.
         world_size: number of processes.
+        has_seeds: says of an epoch whether its samples have seeds, to be augmented with; otherwise they are None.
     """
 
-    def __init__(self, count: int, shuffle: bool, drop_last: bool, seed: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        count: int,
+        shuffle: bool,
+        drop_last: bool,
+        seed: int,
+        rank: int,
+        world_size: int,
+        has_seeds: Callable[[int], bool] = lambda epoch: True,
+    ) -> None:
         self.count, self.shuffle, self.drop_last, self.seed = count, shuffle, drop_last, seed
-        self.rank, self.num_replicas = rank, world_size
+        self.rank, self.num_replicas, self.has_seeds = rank, world_size, has_seeds
         self.epoch, self.start = 0, 0  # the next iteration skips `start` samples
 
     def __len__(self) -> int:
@@ -87,9 +97,10 @@ class SeededSampler(DistributedSampler[Any]):  # so that Lightning does not repl
             self.count // self.num_replicas if self.drop_last else len(range(self.rank, self.count, self.num_replicas))
         )
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, int | None]]:
         order, seeds = draw(self.count, self.shuffle, self.seed, self.epoch, (self.count,))
-        samples = list(zip(order.tolist(), seeds.tolist(), strict=True))[self.rank :: self.num_replicas]
+        given = seeds.tolist() if self.has_seeds(self.epoch) else [None] * self.count
+        samples = list(zip(order.tolist(), given, strict=True))[self.rank :: self.num_replicas]
         return iter(samples[self.start : len(self)])
 
 

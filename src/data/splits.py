@@ -1,5 +1,6 @@
 """Bases of DataModules: three splits with their loaders; with classes; of images."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,23 @@ class LoadedSplits(L.LightningDataModule, ABC):
     def checksums(self) -> dict[str, str]:
         """Return the SHA-256 of each split."""
         return {name: self.checksum_of(split) for name, split in self.splits().items()}
+
+    def finished_fraction(self, epoch: int) -> float:
+        """Return the fraction of the run's steps that are made before an epoch, counted from 0.
+
+        Raises:
+            ValueError: the run has no end.
+        """
+        if (trainer := self.trainer) is None:
+            return 0.0
+        if trainer.max_epochs == trainer.max_steps == -1:
+            raise ValueError(
+                "What changes at a fraction of the run needs its length: set trainer.max_epochs or trainer.max_steps."
+            )
+        if epoch == 0:  # without asking for the length, for those who want a batch before training
+            return 0.0
+        steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        return epoch * steps_per_epoch / trainer.estimated_stepping_batches
 
     def train_dataloader(self) -> Resumable:
         """Shuffled and augmented batches of the training set."""

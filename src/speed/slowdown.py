@@ -28,8 +28,8 @@ class SlowdownWatch(L.Callback):
         if not 0 < ratio < RECOVERED:
             raise ValueError(f"ratio={ratio} must lie between 0 and {RECOVERED}.")
         self.seconds, self.ratio = seconds, ratio
-        self._best, self._warned = 0.0, False
-        self._spent, self._images = 0.0, 0
+        self._best, self._warned, self._image_size = 0.0, False, 0
+        self._spent, self._images = 0.0, 0.0
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -42,10 +42,11 @@ class SlowdownWatch(L.Callback):
     ) -> None:
         """Stop the clock; validation, checkpoints and logging between steps do not count."""
         self._spent += time.perf_counter() - self._start
-        self._images += len(batch[0])
+        self._image_size = self._image_size or batch[0][0].numel()
+        self._images += batch[0].numel() / self._image_size  # as large as the first: data.sizes may enlarge them
         if self._spent >= self.seconds:
             self.check_speed(self._images / self._spent)
-            self._spent, self._images = 0.0, 0
+            self._spent, self._images = 0.0, 0.0
 
     @rank_zero_only
     def check_speed(self, speed: float) -> None:

@@ -63,6 +63,15 @@ NETS = {
         "model.freeze=[*,-head]",
         "model.unfreeze={features.0:3,features.1:2}",
     ],
+    "random operations, mirrored in turn, on small images, and plain ones at last": [
+        "model=mnist_cnn_8k",
+        "data/augmentation=trivial",
+        "data.augmentation.horizontal_flip=0",
+        "data.alternating_flip=true",
+        "data.sizes=[14,28]",
+        "data.augment_until=0.6",
+    ],
+    "ViT on images of two sizes": ["model=mnist_vit_38k", "data/augmentation=rand", "data.sizes=[14,28]"],
     "plateau schedule, gradients gathered": [
         "model=simple_mlp",
         "model/scheduler=plateau",

@@ -11,11 +11,11 @@ from src.data.augmentation import (
     BatchAugmentation,
     random_affine,
     random_crop,
-    random_erasing,
     random_flip,
     random_parts,
     random_view,
 )
+from src.data.erasing import cutout, random_erasing
 
 PARTS: dict[str, dict[str, Any]] = {
     "crop": {"crop_padding": 3},
@@ -23,6 +23,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "rotation": {"degrees": 30},
     "translation": {"translate": 0.2},
     "zoom": {"scale": 0.3},
+    "operations": {"operations": 1},
+    "cutout": {"cutout": 4},
     "erasing": {"erasing": 0.9},
     "view": {"min_scale": 0.35},
     "all": {
@@ -105,7 +107,7 @@ def test_the_shape_is_kept_and_the_input_left_alone(options: dict[str, Any], sha
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize("part", ["crop", "flip", "erasing"])
+@pytest.mark.parametrize("part", ["crop", "flip", "erasing", "cutout"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
 def test_the_type_is_kept_where_no_pixel_is_interpolated(part: str, dtype: torch.dtype) -> None:
     images = noise(6, 3, 12, 12).to(dtype)
@@ -133,6 +135,7 @@ def test_an_affine_map_makes_floats_of_the_same_range(part: str) -> None:
         ("scale", -0.1),
         ("min_scale", 0),
         ("min_scale", 1.5),
+        ("cutout", -2),
     ],
 )
 def test_an_impossible_value_is_refused(name: str, value: float) -> None:
@@ -288,3 +291,15 @@ def test_erasing_reaches_opposite_borders_alike() -> None:
     for lines in (erased.any(2), erased.any(1)):  # rows, columns
         first, *_, last = lines.float().mean(0).tolist()
         assert first == pytest.approx(last, abs=0.04)
+
+
+def test_cutout_fills_a_square_around_a_point_anywhere_and_borders_cut_it() -> None:
+    """Each of 12 places along an axis is its centre; a square in the middle is whole."""
+    images = black_and_white(2000, 12, 12)
+    erased = (cutout(images, 6, generator()) != images)[:, 0]
+    rows, columns = erased.any(2).sum(1), erased.any(1).sum(1)  # (B,): height and width in pixels
+    assert torch.equal(erased.sum(dim=(1, 2)), rows * columns)
+    for sides in (rows, columns):
+        assert sides.unique().tolist() == [3, 4, 5, 6]
+        assert (sides == 6).float().mean() == pytest.approx(7 / 12, abs=0.04)
+    assert (erased.float().mean(0) > 0.05).all()

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from src.models.components.layers import Attention, DepthwiseConv2d, Dropout, make_head
+from src.models.components.hybrid_cnn_transformer import HybridCNNTransformer
+from src.models.components.layers import Attention, DepthwiseConv2d, Dropout, fit_positions, make_head
+from src.models.components.vision_transformer import VisionTransformer
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
@@ -76,3 +78,49 @@ def test_a_depthwise_convolution_is_torchs() -> None:
 def test_a_head_of_no_number_of_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="num_classes=null says nothing of the classes"):
         make_head(3, None)  # type: ignore[arg-type]
+
+
+def test_positions_keep_their_places_when_they_are_interpolated() -> None:
+    """A ramp over the image stays one, in the order of the tokens; their own grid is left as it is."""
+    own = torch.randn(1, 49, 3)
+    assert fit_positions(own, 7, 7) is own
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 8), torch.linspace(0, 1, 8), indexing="ij")
+    ramp = torch.stack([rows, columns], dim=-1).view(64, 2)
+    fitted = fit_positions(ramp, 4, 16)
+    assert fitted.shape == (64, 2)
+    down, across = fitted.view(4, 16, 2).unbind(-1)
+    assert (down.diff(dim=0) > 0.15).all() and torch.allclose(down, down[:, :1].expand(-1, 16), atol=1e-5)
+    assert (across.diff(dim=1)[:, 2:-2] > 0.04).all() and torch.allclose(across, across[:1].expand(4, -1), atol=1e-5)
+    torch.testing.assert_close(fit_positions(torch.ones(5, 16, 2), 3, 2), torch.ones(5, 6, 2))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        VisionTransformer(in_channels=1, image_size=16, num_classes=3, patch_size=4, embed_dim=8, num_heads=2, depth=1),
+        HybridCNNTransformer(
+            in_channels=1,
+            image_size=16,
+            num_classes=3,
+            channels=(4, 8, 16),
+            embed_dim=8,
+            num_heads=2,
+            global_dim=8,
+            head_dims=(8, 8),
+        ),
+    ],
+    ids=lambda net: type(net).__name__,
+)
+def test_a_net_with_positions_learns_from_images_of_other_sizes(net: nn.Module) -> None:
+    for size in (8, 12, 16, 24):
+        net.zero_grad()
+        logits = net(torch.randn(4, 1, size, size))
+        logits.square().sum().backward()
+        assert logits.shape == (4, 3)
+        assert net.position.grad is not None and (net.position.grad != 0).any(dim=-1).all()
+
+
+def test_an_image_that_patches_do_not_fill_is_refused() -> None:
+    net = VisionTransformer(in_channels=1, image_size=16, num_classes=3, patch_size=4)
+    with pytest.raises(ValueError, match=r"\(2, 1, 16, 18\), but the net takes \(batch, 1, 4 · n, 4 · n\)"):
+        net(torch.zeros(2, 1, 16, 18))

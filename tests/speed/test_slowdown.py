@@ -10,11 +10,11 @@ import torch
 from src.speed.slowdown import SlowdownWatch
 
 
-def train(watch: SlowdownWatch, monkeypatch: pytest.MonkeyPatch, step_seconds: list[float]) -> None:
+def train(watch: SlowdownWatch, monkeypatch: pytest.MonkeyPatch, step_seconds: list[float], size: int = 1) -> None:
     """Pass through steps that take so long, with a minute between them."""
     now = 0.0
     nothing: Any = None
-    batch = (torch.zeros(100, 1), torch.zeros(100))
+    batch = (torch.zeros(100, 1, size, size), torch.zeros(100))
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     for number, seconds in enumerate(step_seconds):
         now += 60
@@ -35,6 +35,18 @@ def test_a_fall_below_half_is_reported_once_and_again_after_a_recovery(
         assert "from 200 to 67 images/s" in record.message and "\n" not in record.message
         caplog.clear()
         train(watch, monkeypatch, [0.5] * 4 + [3.0] * 2)
+        assert len(caplog.records) == 1
+
+
+def test_larger_images_take_longer_without_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = SlowdownWatch(seconds=2)
+    with caplog.at_level(logging.INFO):
+        train(watch, monkeypatch, [0.5] * 8, size=8)
+        train(watch, monkeypatch, [2.0] * 8, size=16)
+        assert not caplog.records
+        train(watch, monkeypatch, [5.0] * 2, size=16)
         assert len(caplog.records) == 1
 
 

@@ -20,6 +20,7 @@ from src.models.components.layers import (
     check_images,
     check_positive,
     conv_norm,
+    fit_positions,
     make_head,
 )
 
@@ -79,7 +80,8 @@ class HybridCNNTransformer(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image; below 64 the stem keeps the resolution.
+        image_size: height and width of the image; below 64 the stem keeps the resolution. Images of other sizes are
+            taken, too: the embeddings of their positions are interpolated.
         num_classes: size of the output, or of each head's.
         channels: channels of the stem and of each residual block; every block halves the resolution.
         embed_dim: width of a token, a multiple of `num_heads`.
@@ -127,7 +129,7 @@ class HybridCNNTransformer(nn.Module):
             raise ValueError(f"channels={channels} must name the stem's and at least one block's, the last at least 2.")
         if len(head_dims) != 2:
             raise ValueError(f"head_dims={head_dims} must name two widths.")
-        self.in_channels, self.image_size = in_channels, image_size
+        self.in_channels = in_channels
         small = image_size < 64
         self.stem = small_stem(in_channels, channels[0]) if small else large_stem(in_channels, channels[0])
         self.backbone = nn.Sequential(*(ResidualBlock(before, after) for before, after in pairwise(channels)))
@@ -161,13 +163,14 @@ class HybridCNNTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Logits:
         """Map images (B, C, H, W) to logits (B, num_classes); the shapes are those of the base variant at 224 px."""
-        check_images(x, self.in_channels, self.image_size)
+        check_images(x, self.in_channels)
         x = self.stem(x)  # (B, 64, 56, 56)
         x = self.backbone(x)  # (B, 512, 7, 7)
         x = self.gate(x)  # (B, 512, 7, 7)
         whole = self.global_embed(x)  # (B, 768)
         tokens = self.project(x.flatten(2).transpose(1, 2))  # (B, 49, 768)
-        tokens = self.encoder(tokens + whole.unsqueeze(1) + self.position)  # (B, 49, 768)
+        position = fit_positions(self.position, *x.shape[2:])  # (49, 768)
+        tokens = self.encoder(tokens + whole.unsqueeze(1) + position)  # (B, 49, 768)
         return self.head(self.pre_head(tokens.mean(dim=1)))  # (B, num_classes)
 
 

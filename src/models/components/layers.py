@@ -1,5 +1,6 @@
 """What several nets share: the head, attention, the first layer of sequences, and the checks of sizes and inputs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -42,16 +43,30 @@ def check_option(options: Sequence[str | None], **given: str | None) -> None:
             raise ValueError(f"{name}={value} is none of {', '.join(str(option) for option in options if option)}.")
 
 
-def check_images(x: Tensor, in_channels: int, image_size: int | None = None) -> None:
-    """Check that x is a batch of images (B, in_channels, image_size, image_size); of any size for None.
+def check_images(x: Tensor, in_channels: int, image_size: int | None = None, multiple_of: int = 1) -> None:
+    """Check that x is a batch of images (B, in_channels, image_size, image_size); of any multiple of a size for None.
 
     Raises:
         ValueError: says what shape came and what shape the net was built for.
     """
     sizes = (image_size, image_size) if image_size else tuple(x.shape[2:])
-    if x.ndim != 4 or x.shape[1] != in_channels or tuple(x.shape[2:]) != sizes:
-        size = image_size or "any"
+    fits = x.ndim == 4 and x.shape[1] == in_channels and tuple(x.shape[2:]) == sizes
+    if not fits or any(size % multiple_of for size in sizes):
+        size = image_size or ("any" if multiple_of == 1 else f"{multiple_of} · n")
         raise ValueError(f"The input is {tuple(x.shape)}, but the net takes (batch, {in_channels}, {size}, {size}).")
+
+
+def fit_positions(positions: Tensor, height: int, width: int) -> Tensor:
+    """Interpolate embeddings of the positions in a square grid (…, N, D) to another grid (…, height · width, D).
+
+    Bicubic, so that a net takes images of other sizes (Dosovitskiy et al. 2021, arXiv 2010.11929, section 3.2).
+    """
+    side = math.isqrt(positions.shape[-2])
+    if (height, width) == (side, side):
+        return positions
+    grid = positions.reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, D, side, side)
+    grid = F.interpolate(grid, (height, width), mode="bicubic", antialias=True)  # (1, D, height, width)
+    return grid.flatten(2).transpose(1, 2).reshape(*positions.shape[:-2], height * width, -1)
 
 
 def check_sequences(x: Tensor, in_features: int | None, length: int) -> None:

@@ -24,6 +24,7 @@ from src.models.components.layers import (
     check_option,
     check_positive,
     drop_path_rates,
+    fit_positions,
     make_head,
 )
 
@@ -117,7 +118,8 @@ class VisionTransformer(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image, a multiple of `patch_size`.
+        image_size: height and width of the image, a multiple of `patch_size`. Images of other multiples are taken, too:
+            the embeddings of their positions are interpolated.
         num_classes: size of the output, or of each head's.
         patch_size: height and width of a patch.
         tokenizer: `patches`: a linear layer on each patch; `shifted_patches`: on each patch and its surroundings, see
@@ -152,7 +154,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         check_positive(in_channels=in_channels, image_size=image_size, patch_size=patch_size, depth=depth)
         check_divisible("image_size", "patch_size", image_size=image_size, patch_size=patch_size)
-        self.in_channels, self.image_size = in_channels, image_size
+        self.in_channels, self.patch_size = in_channels, patch_size
         num_tokens = (image_size // patch_size) ** 2
         self.patch_embed = make_tokenizer(tokenizer, in_channels, patch_size, embed_dim)
         self.position = nn.Parameter(torch.empty(1, num_tokens, embed_dim))
@@ -167,9 +169,10 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Logits:
         """Map images (B, C, H, W) to logits (B, num_classes)."""
-        check_images(x, self.in_channels, self.image_size)
-        x = self.patch_embed(x).flatten(2).transpose(1, 2)  # (B, N, D)
-        x = self.dropout(x + self.position)  # (B, N, D)
+        check_images(x, self.in_channels, multiple_of=self.patch_size)
+        x = self.patch_embed(x)  # (B, D, H / patch_size, W / patch_size)
+        position = fit_positions(self.position, *x.shape[2:])  # (1, N, D)
+        x = self.dropout(x.flatten(2).transpose(1, 2) + position)  # (B, N, D)
         x = self.norm(self.blocks(x))  # (B, N, D)
         return self.head(x.mean(dim=1))  # (B, num_classes)
 
