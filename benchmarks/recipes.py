@@ -5,10 +5,10 @@
     python benchmarks/recipes.py --reached      # only what the recipes reach
     python benchmarks/recipes.py --tables       # only the tables, of what has been measured
 
-Every technique is compared with `recipe=plain` in short runs of the same length, by the accuracy on the 5,000 validation
+Every technique is compared with `recipe=plain` in short runs of the same length, by the accuracy on the validation
 images; the test images are not looked at. What a family's recipe reaches is measured in long runs with three seeds, by
-the accuracy on the test images, without augmentation of these. Results are kept in benchmarks/results/recipes.json by
-the command that gave them. Two runs at a time, with one thread each. Needs the extra [timm] and Fashion-MNIST.
+the accuracy on the test images. Results are kept in benchmarks/results/recipes.json by the command that gave them. Two
+runs at a time, with one thread each. Needs the extra [timm] and Fashion-MNIST.
 """
 
 import sys

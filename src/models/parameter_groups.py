@@ -1,81 +1,160 @@
-"""Distillation: learn from the outputs of another net, the teacher, too."""
+"""Give parts of a net learning rates and weight decays of their own."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
 
-Forward = Callable[..., Mapping[str, Tensor]]  # inputs (B, …) to logits (B, num_classes, …) by the name of an output
+from src.models.names import select
 
-
-class Teacher(Protocol):
-    """A trained net that is no part of the task: its weights are neither trained, saved nor counted."""
-
-    def for_student(self, card: Mapping[str, Any]) -> Forward:
-        """Return what maps the inputs of a student to the teacher's logits.
-
-        Args:
-            card: the description of the student; see `src.models.task.Task.card`.
-
-        Raises:
-            ValueError: the student reads other inputs, or has other outputs.
-        """
+CONTAINERS = (nn.Sequential, nn.ModuleList)  # hold layers in order; a subclass is a layer by itself
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+CHANGES = ("lr_ratio", "weight_decay")
 
 
-class Distillation:
-    """Add the divergence from a teacher's output to each loss (Hinton et al. 2015, arXiv 1503.02531).
+class ParameterGroups:
+    """Group the parameters of a net by learning rate and weight decay, and build the optimizer with these groups.
 
-    The loss becomes (1 - α) · loss + α · T² · KL(softmax(teacher / T) ‖ softmax(student / T)), a mean over the batch
-    and the pixels of masks. A high temperature T shows which classes are alike to the teacher. The gradients of
-    the divergence fall with 1 / T²: the factor T² lets α mean the same at all temperatures.
+    All rates are ratios of the optimizer's rate, and multiply; a schedule scales every group by the same factor.
 
     Args:
-        teacher: the trained net.
-        temperature: T.
-        alpha: α, the weight of the teacher; 1 leaves the labels out.
+        decay_norms_and_biases: decay vectors and scalars as well as matrices and filters.
+        layer_decay: ratio of a layer's rate to that of the layer after it (Clark et al. 2020, arXiv 2003.10555): the
+            head keeps the rate. 1: all layers have it.
+        head_lr_ratio: ratio for the last layer.
+        norm_bias_lr_ratio: ratio for the biases of norms; airbench (Jordan 2024, arXiv 2404.00498) has 64.
+        patterns: `lr_ratio` and `weight_decay` of the parameters with matching names (see `src.models.names.select`);
+            of several patterns that match, all ratios and the last weight decay count.
 
     Raises:
-        ValueError: a value is out of its range.
+        ValueError: a value is out of its range, or a pattern changes something else.
     """
 
-    def __init__(self, teacher: Teacher, temperature: float = 4.0, alpha: float = 0.9) -> None:
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0.")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha} is the weight of the teacher and must be in [0, 1].")
-        self.teacher, self.temperature, self.alpha = teacher, temperature, alpha
-        self._forward: Forward | None = None
+    def __init__(
+        self,
+        decay_norms_and_biases: bool = False,
+        layer_decay: float = 1.0,
+        head_lr_ratio: float = 1.0,
+        norm_bias_lr_ratio: float = 1.0,
+        patterns: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
+        self.patterns = {str(pattern): dict(changes or {}) for pattern, changes in (patterns or {}).items()}
+        ratios = {"head_lr_ratio": head_lr_ratio, "norm_bias_lr_ratio": norm_bias_lr_ratio}
+        for pattern, changes in self.patterns.items():
+            if not changes or not changes.keys() <= set(CHANGES):
+                raise ValueError(f"{KEY}.patterns.{pattern}={changes} must set {' or '.join(CHANGES)}, or both.")
+            ratios[f"patterns.{pattern}.lr_ratio"] = changes.get("lr_ratio", 1.0)
+            if changes.get("weight_decay", 0.0) < 0:
+                raise ValueError(
+                    f"{KEY}.patterns.{pattern}.weight_decay={changes['weight_decay']} must not be negative."
+                )
+        if not 0 < layer_decay <= 1:
+            raise ValueError(
+                f"{KEY}.layer_decay={layer_decay} must be above 0 and at most 1, at which it does nothing."
+            )
+        for name, ratio in ratios.items():
+            if not ratio > 0:
+                raise ValueError(
+                    f"{KEY}.{name}={ratio} must be above 0; to keep weights as they are, use model.freeze."
+                )
+        self.decay_norms_and_biases, self.layer_decay = decay_norms_and_biases, layer_decay
+        self.head_lr_ratio, self.norm_bias_lr_ratio = head_lr_ratio, norm_bias_lr_ratio
 
-    def setup(self, card: Mapping[str, Any]) -> None:
-        """Prepare the teacher for the inputs of a student, by the description of that."""
-        self._forward = self.teacher.for_student(card)
-
-    def __call__(
-        self, losses: Mapping[str, Tensor], outputs: Mapping[str, Tensor], *inputs: Tensor
-    ) -> dict[str, Tensor]:
-        """Return the losses () of the outputs with the teacher's part.
+    def build(
+        self,
+        optimizer: Callable[[Iterable[Any]], Optimizer],
+        net: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+    ) -> Optimizer:
+        """Build the optimizer of a net.
 
         Args:
-            losses: the mean loss () of each output.
-            outputs: the student's logits (B, num_classes, …).
-            inputs: what the student has read (B, …), augmented and mixed.
+            optimizer: called with the parameter groups.
+            net: the net.
+            parameters: what is to be trained, by name; names of the net's parameters are those within the net.
+
+        Raises:
+            ValueError: a pattern matches nothing, or the optimizer rejects one of its arguments.
         """
-        assert self._forward is not None, "call setup() first"
-        with torch.no_grad():
-            taught = self._forward(*inputs)
-        return {
-            name: (1 - self.alpha) * loss + self.alpha * self.divergence(outputs[name], taught[name])
-            for name, loss in losses.items()
-        }
+        # the first group has the optimizer's own rate, which is the one that is logged, even if nothing is in it
+        groups: dict[tuple[float, float | None], list[nn.Parameter]] = {(1.0, None): [], (1.0, 0.0): []}
+        for name, options in self.options(net, parameters).items():
+            groups.setdefault(options, []).append(parameters[name])
+        try:
+            built = optimizer(
+                [
+                    {"params": members} if decay is None else {"params": members, "weight_decay": decay}
+                    for (_, decay), members in groups.items()
+                ]
+            )
+        except ValueError as error:  # torch's message lacks the configuration key
+            raise ValueError(f"model.optimizer: {error}; model/optimizer=adamw has values that work.") from error
+        for group, (ratio, _) in zip(built.param_groups, groups, strict=True):
+            group["lr"] *= ratio
+        return built
 
-    def divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Return T² times the mean KL divergence () of logits (B, num_classes, …) from the teacher's."""
-        ours, theirs = (F.log_softmax(logits.float() / self.temperature, dim=1) for logits in (student, teacher))
-        divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=1)  # (B, …)
-        return self.temperature**2 * divergence.mean()
+    def options(self, net: nn.Module, parameters: Mapping[str, nn.Parameter]) -> dict[str, tuple[float, float | None]]:
+        """Return the ratio of each parameter's rate to the optimizer's, and its weight decay; None: the optimizer's.
 
-    def __deepcopy__(self, memo: Mapping[int, Any]) -> "Distillation":
-        """Return itself: copies of a task, such as an average of its weights, need no teacher of their own."""
-        return self
+        Raises:
+            ValueError: a pattern matches nothing.
+        """
+        depths = depths_of(net)
+        head = max(depths.values(), default=0)
+        norm_biases = {id(module.bias) for module in net.modules() if isinstance(module, NORMS) and has_bias(module)}
+        options: dict[str, tuple[float, float | None]] = {}
+        for name, parameter in parameters.items():
+            ratio = self.layer_decay ** (head - depths.get(name, head))  # a loss may have parameters, too
+            ratio *= self.head_lr_ratio if depths.get(name) == head else 1.0
+            ratio *= self.norm_bias_lr_ratio if id(parameter) in norm_biases else 1.0
+            options[name] = ratio, None if parameter.ndim >= 2 or self.decay_norms_and_biases else 0.0
+        for pattern, changes in self.patterns.items():
+            for name in select([pattern], parameters, f"{KEY}.patterns"):
+                ratio, decay = options[name]
+                options[name] = ratio * changes.get("lr_ratio", 1.0), changes.get("weight_decay", decay)
+        return options
+
+
+KEY = "model.parameter_groups"
+
+
+def has_bias(module: nn.Module) -> bool:
+    """Return whether a norm has a bias."""
+    return getattr(module, "bias", None) is not None
+
+
+def depths_of(net: nn.Module) -> dict[str, int]:
+    """Return the depth of each parameter of a net: 0 in its first layer, and so on up to its head.
+
+    Layers are the blocks of a net in the order of its definition. A norm belongs to the layer before it; parameters of
+    the net itself, such as position embeddings, belong to the first.
+    """
+    depths: dict[str, int] = {}
+    depth = -1
+    for name, block in blocks_of(net):
+        depth += depth < 0 or not isinstance(block, NORMS)
+        depths |= dict.fromkeys((parameter for parameter, _ in block.named_parameters(name)), depth)
+    return {name: depths.get(name, 0) for name, _ in net.named_parameters()}
+
+
+def blocks_of(net: nn.Module, name: str = "", is_core: bool = True) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the blocks of a net that have parameters, and their names: its children, those of containers one by one.
+
+    What only wraps another module (`is_core`: nothing but wrappers is around it) is opened like a container.
+    """
+    children = [(child, module) for child, module in net.named_children() if has_parameters(module)]
+    is_wrapper = is_core and len(children) == 1 and not any(True for _ in net.parameters(recurse=False))
+    for child, module in children:
+        path = f"{name}.{child}".lstrip(".")
+        inner = any(map(has_parameters, module.children()))
+        if type(module) in CONTAINERS or (is_wrapper and inner):
+            yield from blocks_of(module, path, is_wrapper)
+        else:
+            yield path, module
+
+
+def has_parameters(module: nn.Module) -> bool:
+    """Return whether a module has any parameters."""
+    return next(module.parameters(), None) is not None
