@@ -111,7 +111,8 @@ def hyperparameters(config: dict[str, Any]) -> dict[str, Any]:
 def print_summary(cfg: DictConfig, metrics: dict[str, float], best: str | None, names: list[str]) -> None:
     """Print the main metrics, the best checkpoint, the run directory, and what to try next."""
     table = Table(show_header=False)
-    for name in (f"{stage}/{name}" for stage in ("test", "val") for name in names):
+    with_views = [name for name in metrics if name.endswith("_tta")]  # test-time augmentation
+    for name in (*(f"{stage}/{name}" for stage in ("test", "val") for name in names), *with_views):
         if name in metrics:
             table.add_row(name, f"{metrics[name]:.4f}")
     for name in SUMMARY:

@@ -101,6 +101,7 @@ def test_runs_and_later_tests_report_it_by_one_word(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert run("eval", f"run_dir={tmp_path}/run", "logger=none", f"hydra.run.dir={tmp_path}/plain").returncode == 0
     first, second, third = (figures(tmp_path / name) for name in ("run", "eval", "plain"))
+    assert "test/acc_tta" in again.stdout
     assert first["test/acc_tta"] == second["test/acc_tta"]
     assert first["test/acc"] == second["test/acc"] == third["test/acc"]
     assert "test/acc_tta" not in third and "val/acc_tta" not in first

@@ -43,9 +43,9 @@ def test_an_operation_is_that_of_torchvision_at_every_strength(name: str, sign: 
     ranges, theirs = PEERS[peer]
     their_name = THEIR_NAMES.get(name, name.capitalize())
     magnitudes, signed = theirs._AUGMENTATION_SPACE[their_name]
-    table = magnitudes(31, 32, 32)
+    table = magnitudes(31, 36, 48)
     magnitude = float(table[level]) if table is not None and table.ndim else 0.0
-    images = pictures(6)
+    images = pictures(6, 3, 36, 48)
     if name in GEOMETRIC:
         images = images.float()
     if name.startswith("translate"):
