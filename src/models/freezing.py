@@ -27,14 +27,15 @@ class Freezing:
     """
 
     def __init__(self, freeze: Sequence[str] = (), unfreeze: Mapping[str, int] | None = None) -> None:
+        if not isinstance(unfreeze, Mapping | None):
+            raise ValueError(f"unfreeze={unfreeze} must be a mapping of names to epochs, such as {{features: 5}}.")
         self.freeze, self.unfreeze = list(freeze), dict(unfreeze or {})
         if self.unfreeze and not self.freeze:
-            raise ValueError(f"model.unfreeze={self.unfreeze}: nothing is frozen; name it in model.freeze.")
+            raise ValueError(f"unfreeze={self.unfreeze}: nothing is frozen; name it in model.freeze.")
         for pattern, epoch in self.unfreeze.items():
             if type(epoch) is not int or epoch < 2:
                 raise ValueError(
-                    f"model.unfreeze.{pattern}={epoch} must be an epoch above 1: what is trained from the first is not "
-                    "frozen."
+                    f"unfreeze.{pattern}={epoch} must be an epoch above 1: what the first trains is not frozen."
                 )
         self.names: dict[str, int | None] = {}  # what is frozen, and the first epoch in which it is not
 

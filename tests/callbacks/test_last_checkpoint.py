@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -62,6 +63,12 @@ NETS = {
         "trainer.accumulate_grad_batches=2",
     ],
 }
+if find_spec("schedulefree"):  # an extra of its own
+    NETS["weights that are trained and others that are used"] = [
+        "model=mnist_cnn_8k",
+        "model/optimizer=schedule_free",
+        "model/scheduler=none",
+    ]
 STEP = "callbacks.last_checkpoint.every_n_train_steps"
 
 

@@ -126,9 +126,10 @@ def test_mistakes_are_named_before_training(fit: Fit, options: dict[str, Any], s
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"unfreeze": {"0": 2}}, r"model\.unfreeze=\{'0': 2\}: nothing is frozen"),
-        ({"freeze": ["0"], "unfreeze": {"0": 1}}, r"model\.unfreeze\.0=1 must be an epoch above 1"),
-        ({"freeze": ["0"], "unfreeze": {"0": "late"}}, r"model\.unfreeze\.0=late must be an epoch"),
+        ({"unfreeze": {"0": 2}}, r"unfreeze=\{'0': 2\}: nothing is frozen"),
+        ({"freeze": ["0"], "unfreeze": {"0": 1}}, r"unfreeze\.0=1 must be an epoch above 1"),
+        ({"freeze": ["0"], "unfreeze": ["0"]}, r"unfreeze=\['0'\] must be a mapping of names to epochs"),
+        ({"freeze": ["0"], "unfreeze": {"0": "late"}}, r"unfreeze\.0=late must be an epoch"),
     ],
 )
 def test_values_out_of_range_are_named(options: dict[str, Any], sentence: str) -> None:

@@ -63,6 +63,17 @@ def test_weights_of_a_file_are_used(tmp_path: Path) -> None:
         net(pretrained=True, pretrained_cfg_overlay={"file": "nowhere"})
 
 
+@pytest.mark.parametrize(("name", "reason"), [("damaged", "header"), ("other", "size mismatch for bn1.weight")])
+def test_a_file_without_these_weights_is_named_in_a_line(name: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.safetensors"
+    path.write_text("no weights")
+    if name == "other":
+        published(path := tmp_path / "weights" / HUB_FILE)
+    with pytest.raises(ValueError, match=rf"file={path} does not hold the weights of resnet18: .*{reason}") as caught:
+        net(model_name="resnet18", pretrained=True, pretrained_cfg_overlay={"file": str(path)})
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("told", [False, True])
 def test_without_a_network_the_remedies_are_named(told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", told)

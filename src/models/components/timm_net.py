@@ -36,6 +36,7 @@ def timm_net(
         ModuleNotFoundError: timm is not installed.
         ValueError: timm has no model of that name.
         FileNotFoundError: the published weights are not here, and cannot be fetched.
+        ValueError: their file is damaged, or holds those of another model.
     """
     try:
         import timm
@@ -52,14 +53,24 @@ def timm_net(
     overlay = dict(pretrained_cfg_overlay or {})
     if pretrained and published is not None and published.hf_hub_id and not published.custom_load:
         overlay["file"] = weights_file(published.hf_hub_id, overlay.get("file"), options.get("cache_dir"))
-    return timm.create_model(
-        model_name,
-        pretrained,
-        pretrained_cfg_overlay=overlay,
-        in_chans=in_channels,
-        num_classes=num_classes,
-        **options,
-    )
+    try:
+        return timm.create_model(
+            model_name,
+            pretrained,
+            pretrained_cfg_overlay=overlay,
+            in_chans=in_channels,
+            num_classes=num_classes,
+            **options,
+        )
+    except TypeError:  # an option that the model does not have
+        raise
+    except Exception as error:  # a damaged file may raise errors of any kind
+        if not pretrained or not overlay.get("file"):
+            raise
+        reason = " ".join(" ".join(str(error).splitlines()[:2]).split())  # of many lines, one for each tensor
+        raise ValueError(
+            f"pretrained_cfg_overlay.file={overlay['file']} does not hold the weights of {model_name}: {reason}"
+        ) from error
 
 
 def weights_file(repository: str, given: str | None, cache_dir: str | None) -> str | None:
