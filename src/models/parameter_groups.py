@@ -40,25 +40,21 @@ class ParameterGroups:
         norm_bias_lr_ratio: float = 1.0,
         patterns: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
-        self.patterns = {str(pattern): dict(changes or {}) for pattern, changes in (patterns or {}).items()}
+        if not isinstance(patterns, Mapping | None):
+            raise ValueError(f"patterns={patterns} must be a mapping, such as {{head: {{lr_ratio: 10}}}}.")
+        self.patterns: dict[str, Mapping[str, float]] = dict(patterns or {})
         ratios = {"head_lr_ratio": head_lr_ratio, "norm_bias_lr_ratio": norm_bias_lr_ratio}
         for pattern, changes in self.patterns.items():
-            if not changes or not changes.keys() <= set(CHANGES):
-                raise ValueError(f"{KEY}.patterns.{pattern}={changes} must set {' or '.join(CHANGES)}, or both.")
+            if not is_change(changes):
+                raise ValueError(f"patterns.{pattern}={changes} must give numbers for {' or '.join(CHANGES)}, or both.")
             ratios[f"patterns.{pattern}.lr_ratio"] = changes.get("lr_ratio", 1.0)
-            if changes.get("weight_decay", 0.0) < 0:
-                raise ValueError(
-                    f"{KEY}.patterns.{pattern}.weight_decay={changes['weight_decay']} must not be negative."
-                )
+            if (decay := changes.get("weight_decay", 0.0)) < 0:
+                raise ValueError(f"patterns.{pattern}.weight_decay={decay} must not be negative.")
         if not 0 < layer_decay <= 1:
-            raise ValueError(
-                f"{KEY}.layer_decay={layer_decay} must be above 0 and at most 1, at which it does nothing."
-            )
+            raise ValueError(f"layer_decay={layer_decay} must be above 0 and at most 1, at which it does nothing.")
         for name, ratio in ratios.items():
             if not ratio > 0:
-                raise ValueError(
-                    f"{KEY}.{name}={ratio} must be above 0; to keep weights as they are, use model.freeze."
-                )
+                raise ValueError(f"{name}={ratio} must be above 0; to keep weights as they are, use model.freeze.")
         self.decay_norms_and_biases, self.layer_decay = decay_norms_and_biases, layer_decay
         self.head_lr_ratio, self.norm_bias_lr_ratio = head_lr_ratio, norm_bias_lr_ratio
 
@@ -111,13 +107,20 @@ class ParameterGroups:
             ratio *= self.norm_bias_lr_ratio if id(parameter) in norm_biases else 1.0
             options[name] = ratio, None if parameter.ndim >= 2 or self.decay_norms_and_biases else 0.0
         for pattern, changes in self.patterns.items():
-            for name in select([pattern], parameters, f"{KEY}.patterns"):
+            for name in select([pattern], parameters, "model.parameter_groups.patterns"):
                 ratio, decay = options[name]
                 options[name] = ratio * changes.get("lr_ratio", 1.0), changes.get("weight_decay", decay)
         return options
 
 
-KEY = "model.parameter_groups"
+def is_change(changes: Any) -> bool:
+    """Return whether the value of a pattern gives numbers for something that patterns change."""
+    return (
+        isinstance(changes, Mapping)
+        and len(changes) > 0
+        and changes.keys() <= set(CHANGES)
+        and all(isinstance(value, int | float) for value in changes.values())
+    )
 
 
 def has_bias(module: nn.Module) -> bool:

@@ -103,21 +103,24 @@ def test_depth_follows_the_stem_blocks_and_head_of_a_resnet() -> None:
     assert depths["stem.0.weight"] == depths["stem.1.weight"], "a norm belongs to the convolution before it"
 
 
-def test_several_heads_are_one_layer_and_a_wrapper_is_none() -> None:
+def test_several_heads_are_one_layer() -> None:
+    norm = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU())
+    depths = depths_of(nn.Sequential(nn.Conv2d(1, 2, 3), norm, Heads(2, {"a": 2, "b": 3})))
+    assert {name: depth for name, depth in depths.items() if "bias" in name} == {
+        "0.bias": 0,
+        "1.0.bias": 0,
+        "2.a.bias": 1,
+        "2.b.bias": 1,
+    }
+
+
+def test_a_wrapper_is_no_layer() -> None:
     class Wrapper(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = nn.Sequential(
-                nn.Conv2d(1, 2, 3), nn.Sequential(nn.BatchNorm2d(2), nn.ReLU()), Heads(2, {"a": 2, "b": 3})
-            )
+            self.inner = vit()
 
-    depths = depths_of(Wrapper())
-    assert {name: depth for name, depth in depths.items() if "bias" in name} == {
-        "net.0.bias": 0,
-        "net.1.0.bias": 0,
-        "net.2.a.bias": 1,
-        "net.2.b.bias": 1,
-    }
+    assert depths_of(Wrapper()) == {f"inner.{name}": depth for name, depth in depths_of(vit()).items()}
 
 
 def test_a_single_layer_is_a_head() -> None:

@@ -57,7 +57,7 @@ class Line(L.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line = nn.Linear(3, 1, bias=False)
+        self.line = nn.Linear(300, 1, bias=False)
         self.gradients: list[Tensor] = []
         self.trained: list[Tensor] = []
         self.validated: list[Tensor] = []
@@ -87,7 +87,7 @@ class Line(L.LightningModule):
 def run(folder: Path, validated: bool = True, ckpt_path: Path | None = None, max_epochs: int = 3) -> tuple[Line, Any]:
     """Train for epochs of 2 steps, each of which is saved."""
     torch.manual_seed(0)
-    model, data = Line(), TensorDataset(torch.randn(8, 3), torch.randn(8, 1))
+    model, data = Line(), TensorDataset(torch.randn(8, 300) / 20, torch.randn(8, 1))
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=max_epochs,
@@ -131,7 +131,7 @@ def test_a_checkpoint_holds_the_average_and_training_goes_on_exactly(whole: Line
     resumed, trainer = run(tmp_path / "resumed", ckpt_path=tmp_path / "epoch=0.ckpt")
     assert len(resumed.trained) == 4 and all(map(torch.equal, resumed.trained, whole.trained[2:]))
     assert torch.equal(resumed.weight(), whole.weight())
-    data = DataLoader(TensorDataset(torch.randn(4, 3), torch.randn(4, 1)), 4)
+    data = DataLoader(TensorDataset(torch.randn(4, 300), torch.randn(4, 1)), 4)
     trainer.test(resumed, data, ckpt_path=tmp_path / "epoch=0.ckpt", verbose=False, weights_only=True)
     assert torch.equal(resumed.validated[-1], whole.validated[1])
 
