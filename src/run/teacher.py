@@ -81,7 +81,7 @@ class LoadedTeacher:
                 what = (
                     f"{their!a} where they have {our!a}" if counts[0] == counts[1] else f"{counts[0]}, not {counts[1]}"
                 )
-                raise ValueError(f"teacher={self.path} knows other classes of {name} than those of the data: {what}.")
+                raise ValueError(f"teacher={self.path} does not know the classes of these data: {what}.")
 
 
 def add_teacher(run: Run, cfg: DictConfig, model: Any, record: RunRecord) -> None:
@@ -131,7 +131,8 @@ def trained_teacher(run: Run, path: str, allowed_targets: Sequence[str] = ()) ->
     if card is None:
         raise ValueError(f"teacher={path} does not say what it reads: its data had no description.")
     with torch.random.fork_rng(devices=[]):  # the student draws the same weights with a teacher and without
-        task: Task = load_model(ckpt_path, allowed_targets).requires_grad_(False)
+        task: Task = load_model(ckpt_path, allowed_targets)
+    task.to(memory_format=torch.channels_last)  # filters take 10 to 60 % less time on a CPU
 
     def forward(*inputs: Tensor) -> Mapping[str, Tensor]:
         if task.device != inputs[0].device:
