@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
@@ -279,7 +279,7 @@ def recorded_plans(folder: str, seconds: float) -> list[tuple[int, int]]:
     return [(step, total) for step, total in plans] if budget.get("seconds") == seconds and are_plans(plans) else []
 
 
-def are_plans(plans: Any) -> bool:
+def are_plans(plans: Any) -> TypeGuard[list[list[int]]]:
     """Return whether a value holds plans: pairs (step, total) of integers, in order, the first at step 0."""
     if not isinstance(plans, list) or not plans:
         return False

@@ -190,7 +190,7 @@ def test_damaged_plans_in_a_checkpoint_are_refused(trainer: Trainer, model: Any,
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     checkpoint["callbacks"]["Budget"]["plans"] = [[0, -5]]
     torch.save(checkpoint, tmp_path / "damaged.ckpt")
-    with pytest.raises(ValueError, match=r"The plans of the budget in the checkpoint are damaged"):
+    with pytest.raises(ValueError, match=r"The plans in the checkpoint are damaged"):
         trainer(Budget(20)).fit(model, data, ckpt_path=tmp_path / "damaged.ckpt")
 
 
