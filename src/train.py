@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
-from src.config.objectives import check_objectives, optimized
+from src.config.objectives import check_objectives, objectives, optimized
 from src.run.checkpoints import check_training_left, log_if_finished
 from src.run.directory import with_folder
 from src.run.rerun import expand_command_line, resume_job
@@ -45,6 +45,8 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         raise ValueError("ckpt_path= continues a run and init_from= starts one from weights: give one of them.")
     if cfg.lr_find and ckpt_path:
         raise ValueError("lr_find=true tests a run from its first step: leave out resume= and ckpt_path=.")
+    if cfg.lr_find and (names := objectives(cfg)):
+        raise ValueError(f"lr_find=true trains nothing, so that there is no optimized_metric={','.join(names)}.")
     init_from = Run.open(cfg.init_from, "init_from").best_checkpoint() if cfg.init_from and not ckpt_path else None
     teacher = Run.open(cfg.teacher, "teacher") if cfg.teacher and cfg.train else None
 

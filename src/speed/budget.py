@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
@@ -37,7 +37,7 @@ class Budget(L.Callback):
 
     The time is that of training: from the set-up, with what callbacks measure, to the end of the last epoch, with all
     validations and checkpoints. The first plan comes from steps on a copy of the model. It is checked against the clock
-    a dozen times, the more often the nearer the end, and the schedules are stretched or squeezed to the new number of
+    some 15 times, the more often the nearer the end, and the schedules are stretched or squeezed to the new number of
     steps; see `Pace`. Between two checks nothing depends on the clock: a run that is resumed goes on with its plan, and
     one that is reproduced follows the recorded plans to the step.
 
@@ -93,6 +93,10 @@ class Budget(L.Callback):
             raise ValueError(
                 f"budget={tell_duration(self.seconds)} cannot go on from a checkpoint of a run without a budget: leave "
                 "it out, or start a run from the weights with init_from=….ckpt."
+            )
+        if not are_plans(state.get("plans")):
+            raise ValueError(
+                "The plans of the budget in the checkpoint are damaged: start a new run with init_from=….ckpt."
             )
         self._spent, self._steps_per_epoch = state["spent"], state["steps_per_epoch"]
         self._elapsed, self._batches = state["elapsed"], state["batches"]
@@ -272,10 +276,14 @@ def recorded_plans(folder: str, seconds: float) -> list[tuple[int, int]]:
     """Return the plans of a recorded run that had the same time; none if it had not, or its record is damaged."""
     budget = part(Run(Path(folder)).record, "budget")
     plans = budget.get("plans")
-    if budget.get("seconds") != seconds or not isinstance(plans, list) or not plans:
-        return []
+    return [(step, total) for step, total in plans] if budget.get("seconds") == seconds and are_plans(plans) else []
+
+
+def are_plans(plans: Any) -> TypeGuard[list[list[int]]]:
+    """Return whether a value holds plans: pairs (step, total) of integers, in order, the first at step 0."""
+    if not isinstance(plans, list) or not plans:
+        return False
     if not all(isinstance(plan, list) and len(plan) == 2 and all(type(one) is int for one in plan) for plan in plans):
-        return []
-    pairs = [(step, total) for step, total in plans]
-    in_order = pairs[0][0] == 0 and all(a[0] < b[0] < a[1] for a, b in pairwise(pairs))
-    return pairs if in_order and all(step < total for step, total in pairs) else []
+        return False
+    follow = all(before[0] < after[0] < before[1] for before, after in pairwise(plans))
+    return plans[0][0] == 0 and follow and all(step < total for step, total in plans)

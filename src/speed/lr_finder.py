@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from src.run.instantiate import instantiate
+from src.run.sync_batchnorm import SyncBatchNorm
 from src.speed.cpu_tuning import CpuTuning
 from src.system.json_files import write_json
 
@@ -92,6 +93,7 @@ def find_learning_rate(cfg: DictConfig, objects: dict[str, Any]) -> float | None
     own: dict[str, Any] = {"max_steps": STEPS, "max_epochs": -1, "min_epochs": None, "fast_dev_run": False}
     own |= {"limit_val_batches": 0, "num_sanity_val_steps": 0, "logger": False}
     own |= {"enable_checkpointing": False, "enable_progress_bar": False}
+    own["plugins"] = [SyncBatchNorm()] if cfg.trainer.get("sync_batchnorm") else None
     tuning = [one for one in objects["callbacks"] if isinstance(one, CpuTuning)]
     trainer = instantiate(cfg.trainer, callbacks=[*tuning, test], **own)
     trainer.fit(objects["model"], datamodule=objects["datamodule"])

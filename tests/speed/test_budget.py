@@ -185,6 +185,15 @@ def test_a_number_of_steps_and_a_checkpoint_without_a_budget_are_refused(
         trainer(Budget(60)).fit(model, data, ckpt_path=tmp_path / "last.ckpt")
 
 
+def test_damaged_plans_in_a_checkpoint_are_refused(trainer: Trainer, model: Any, data: Any, tmp_path: Path) -> None:
+    trainer(Machine(), LastCheckpoint(str(tmp_path)), Budget(20), enable_checkpointing=True).fit(model, data)
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    checkpoint["callbacks"]["Budget"]["plans"] = [[0, -5]]
+    torch.save(checkpoint, tmp_path / "damaged.ckpt")
+    with pytest.raises(ValueError, match=r"The plans in the checkpoint are damaged"):
+        trainer(Budget(20)).fit(model, data, ckpt_path=tmp_path / "damaged.ckpt")
+
+
 # ---- resumed and reproduced
 
 

@@ -130,12 +130,14 @@ def test_weights_of_another_run_are_where_the_test_starts(compose: Callable[...,
     assert losses[1] < losses[0]
 
 
-def test_a_checkpoint_and_an_optimizer_without_a_rate_are_refused(
+def test_a_checkpoint_a_metric_and_an_optimizer_without_a_rate_are_refused(
     compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(ValueError, match=r"lr_find=true tests a run from its first step: leave out resume="):
         train(compose(*SMALL, f"ckpt_path={tmp_path}/checkpoints/last.ckpt"))
+    with pytest.raises(ValueError, match="trains nothing, so that there is no optimized_metric=val/acc_best"):
+        train(compose(*SMALL, "optimized_metric=val/acc_best"))
     with pytest.raises(ValueError, match="this optimizer does not have"):
         train(compose(*SMALL, "model=mnist_cnn_8k", "~model.optimizer.lr"))
