@@ -8,7 +8,8 @@ import lightning as L
 class LearningRate(L.Callback):
     """Log the learning rate as `lr`, as often as the training loss.
 
-    A single curve is enough, because schedules scale all parameter groups alike.
+    A single curve is enough, because schedules scale all parameter groups alike. The first group has the rate of the
+    optimizer itself.
     """
 
     def on_train_batch_start(
