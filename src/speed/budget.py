@@ -95,9 +95,7 @@ class Budget(L.Callback):
                 "it out, or start a run from the weights with init_from=….ckpt."
             )
         if not are_plans(state.get("plans")):
-            raise ValueError(
-                "The plans of the budget in the checkpoint are damaged: start a new run with init_from=….ckpt."
-            )
+            raise ValueError("The plans in the checkpoint are damaged: start a new run with init_from=….ckpt.")
         self._spent, self._steps_per_epoch = state["spent"], state["steps_per_epoch"]
         self._elapsed, self._batches = state["elapsed"], state["batches"]
         self._step_seconds, self._validation = state["step_seconds"], state["validation"]
