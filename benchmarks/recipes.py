@@ -1,14 +1,14 @@
-"""What techniques of training bring each family of nets on Fashion-MNIST, and what the families' own recipes reach.
+"""What techniques of training bring each family of nets on Fashion-MNIST, and what the recipes reach.
 
-    python benchmarks/recipes.py                # all that has not been measured yet, and the tables in docs/recipes.md
-    python benchmarks/recipes.py cnn vit        # only these families; docs/ are left alone
-    python benchmarks/recipes.py --reached      # only what the recipes reach
-    python benchmarks/recipes.py --tables       # only the tables, of what has been measured
+    python benchmarks/recipes.py              # all that has not been measured yet, and the tables in docs/recipes.md
+    python benchmarks/recipes.py cnn vit      # only these families and jobs; docs/ are left alone
+    python benchmarks/recipes.py --tables     # only the tables, of what has been measured
 
-Every technique is compared with `recipe=plain` in short runs of the same length, by the accuracy on the validation
-images; the test images are not looked at. What a family's recipe reaches is measured in long runs with three seeds, by
-the accuracy on the test images. Results are kept in benchmarks/results/recipes.json by the command that gave them. Two
-runs at a time, with one thread each. Needs the extra [timm] and Fashion-MNIST.
+Every technique is compared with `recipe=plain` in runs of the same few epochs, by the accuracy on the validation
+images; the test images are not looked at. What a recipe reaches is measured over several seeds, by the accuracy on the test
+images, once. Results are kept in benchmarks/results/recipes.json by the command that gave them. Families train two at a
+time, with one thread each; jobs one by one, with all cores, for they are timed. Needs the extras [demo] and [timm], and
+Fashion-MNIST.
 """
 
 import sys
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,37 +28,56 @@ from benchmarks.quantization import train
 from benchmarks.readme import write_table
 from src.system.json_files import read_json
 
-DATA = ["data=fashion_mnist", "data.image_size=32", "data.channels=3", "data/augmentation=objects"]
 RUNNING = ["callbacks=[default,cpu_autotune]", "callbacks.cpu_tuning.threads=1", "callbacks.image_report=null"]
 RUNNING += ["callbacks.cpu_tuning.memory_format=channels_last"]
-# by family: its net, epochs of a short run, and of a long one
-FAMILIES: dict[str, tuple[str, int, int]] = {
-    "cnn": ("cifar10_cnn_210k", 10, 100),
-    "resnet": ("cifar10_resnet_210k", 6, 60),
-    "hybrid": ("cifar10_hybrid_210k", 6, 60),
-    "efficientnet": ("cifar10_efficientnet_210k", 6, 60),
-    "convnext": ("cifar10_convnext_210k", 6, 60),
-    "vit": ("cifar10_vit_210k", 6, 60),
-    "mlp": ("cifar10_mlp_210k", 10, 100),
-    "sdn": ("cifar10_sdn_210k", 10, 100),
+GREY = ["data=fashion_mnist", "data/augmentation=objects"]
+RGB = [*GREY, "data.image_size=32", "data.channels=3"]  # what these nets have their number of parameters for
+# by family: net and data of its runs, and their number of epochs, which take some minutes
+FAMILIES: dict[str, tuple[list[str], int]] = {
+    "vit": (["model=mnist_vit_210k", *GREY], 2),
+    "cnn": (["model=cifar10_cnn_210k", *RGB], 6),
+    "convnext": (["model=cifar10_convnext_210k", *RGB], 4),
+    "resnet": (["model=mnist_resnet_210k", *GREY], 2),
+    "mlp": (["model=cifar10_mlp_210k", *RGB], 10),
+    "sdn": (["model=cifar10_sdn_210k", *RGB], 10),
+    "hybrid": (["model=mnist_hybrid_210k", *GREY], 2),
+    "efficientnet": (["model=mnist_efficientnet_210k", *GREY], 2),
 }
 PLAIN = "plain"
 TECHNIQUES: dict[str, list[str]] = {
     PLAIN: [],
     "rate 0.003": ["model.optimizer.lr=0.003"],
-    "rate 0.01": ["model.optimizer.lr=0.01"],
-    "weight decay 0.1": ["model.optimizer.weight_decay=0.1"],
-    "SGD": ["model/optimizer=sgd"],
-    "Muon": ["model/optimizer=muon"],
-    "Muon, rate 0.01": ["model/optimizer=muon", "model.optimizer.lr=0.01"],
+    "rate 0.006": ["model.optimizer.lr=0.006"],
+    "rate 0.012": ["model.optimizer.lr=0.012"],
+    "linear schedule": ["model/scheduler=linear"],
     "label smoothing 0.1": ["model.criterion.label_smoothing=0.1"],
+    "weight decay 0.1": ["model.optimizer.weight_decay=0.1"],
+    "Muon": ["model/optimizer=muon"],
     "EMA": ["callbacks=[default,cpu_autotune,ema]", "callbacks.average_weights.decay=0.99"],
+    "batches of 64": ["data.batch_size=64"],
     "mixup": ["model/mixing=mixup"],
     "CutMix": ["model/mixing=cutmix"],
-    "batches of 64": ["data.batch_size=64"],
+    "TrivialAugment": ["data/augmentation=trivial"],
     "no augmentation": ["data/augmentation=none"],
 }
-SHORT_SEEDS, LONG_SEEDS = (1,), (1, 2, 3)
+SEED = 1
+# by name: the command, and the number of seeds
+JOBS: dict[str, tuple[list[str], int]] = {
+    "quickstart": (["experiment=quickstart"], 3),
+    "digits": (["experiment=digits_60s"], 3),
+    "fast": (["experiment=fashion_mnist_fast"], 5),
+}
+KEPT = (
+    "params",
+    "macs",
+    "epochs",
+    "epoch_seconds",
+    "train_seconds",
+    "train/acc",
+    "val/acc",
+    "val/acc_best",
+    "test/acc",
+)
 
 
 def measure(overrides: list[str]) -> dict[str, Any]:
@@ -66,80 +85,72 @@ def measure(overrides: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         train(overrides, Path(folder, "run"))
         metrics = read_json(Path(folder, "run", "metrics.json"))
-    names = ("params", "macs", "epochs", "epoch_seconds", "train_seconds", "train/acc", "val/acc", "val/acc_best")
-    return {name: metrics[name] for name in (*names, "test/acc") if name in metrics}
+    return {name: metrics[name] for name in KEPT if name in metrics}
 
 
-def short(family: str, technique: str, seed: int) -> list[str]:
-    """Return the command of a short run with one technique."""
-    net, epochs, _ = FAMILIES[family]
-    command = [f"model={net}", *DATA, *RUNNING, "recipe=plain", f"trainer.max_epochs={epochs}", "test=false"]
-    return [*command, *TECHNIQUES[technique], f"seed={seed}"]
+def short_run(family: str, technique: str) -> list[str]:
+    """Return the command that trains a family's net with one technique."""
+    net, epochs = FAMILIES[family]
+    command = [*net, *RUNNING, "recipe=plain", f"trainer.max_epochs={epochs}", "test=false", f"seed={SEED}"]
+    return [*command, *TECHNIQUES[technique]]
 
 
-def long(family: str, seed: int) -> list[str]:
-    """Return the command of a long run with the family's own recipe."""
-    net, _, epochs = FAMILIES[family]
-    return [f"model={net}", *DATA, *RUNNING, f"trainer.max_epochs={epochs}", f"seed={seed}"]
+def job_runs(name: str) -> list[list[str]]:
+    """Return the commands of a job, one for each seed."""
+    command, seeds = JOBS[name]
+    return [[*command, f"seed={seed}"] for seed in range(42, 42 + seeds)]
 
 
-def measure_all(commands: Iterable[list[str]]) -> None:
-    """Run the commands that have no result yet, two at a time."""
-    with ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(lambda command: kept("recipes", " ".join(command), partial(measure, command)), commands):
-            pass
+def measure_all(commands: Iterable[list[str]], at_a_time: int) -> None:
+    """Run the commands that have no result yet."""
+    with ThreadPoolExecutor(at_a_time) as pool:
+        list(pool.map(lambda command: kept("recipes", " ".join(command), partial(measure, command)), commands))
 
 
 def values(commands: Sequence[list[str]], metric: str) -> list[float]:
-    """Return a metric, in percent, of the commands that have been measured."""
+    """Return a metric of those commands that have been measured."""
     known = known_results("recipes")
-    return [100 * known[key][metric] for command in commands if (key := " ".join(command)) in known]
+    return [known[key][metric] for command in commands if (key := " ".join(command)) in known]
 
 
-def effect(family: str, technique: str) -> str:
-    """Return what a technique brings a family, in points of accuracy, with the standard error of the mean."""
-    pairs = [
-        (values([short(family, technique, seed)], "val/acc"), values([short(family, PLAIN, seed)], "val/acc"))
-        for seed in SHORT_SEEDS
-    ]
-    differences = [with_it[0] - without[0] for with_it, without in pairs if with_it and without]
-    if not differences:
+def cell(family: str, technique: str) -> str:
+    """Return the accuracy of the plain recipe in percent, or what a technique adds to it in points."""
+    measured, plain = (values([short_run(family, name)], "val/acc") for name in (technique, PLAIN))
+    if not measured or not plain:
         return "not run"
-    error = f" ± {stdev(differences) / len(differences) ** 0.5:.2f}" if len(differences) > 1 else ""
-    return f"{mean(differences):+.2f}{error}"
+    return f"{100 * plain[0]:.2f} %" if technique == PLAIN else f"{100 * (measured[0] - plain[0]):+.2f}"
 
 
 def write_tables() -> None:
     """Write the tables of what has been measured to docs/recipes.md."""
-    head = ["family", *FAMILIES]
-    rows = [head, ["---", *["---:"] * len(FAMILIES)]]
-    plain = [values([short(family, PLAIN, seed) for seed in SHORT_SEEDS], "val/acc") for family in FAMILIES]
-    rows.append([f"{PLAIN}, %", *(f"{mean(found):.2f}" if found else "not run" for found in plain)])
-    rows += [[name, *(effect(family, name) for family in FAMILIES)] for name in TECHNIQUES if name != PLAIN]
+    rows = [["", *FAMILIES], ["---", *["---:"] * len(FAMILIES)]]
+    rows.append(["epochs", *(str(epochs) for _, epochs in FAMILIES.values())])
+    rows += [[name, *(cell(family, name) for family in FAMILIES)] for name in TECHNIQUES]
     write_table("the techniques", rows)
-    rows = [["net", "parameters", "epochs", "MFLOPs an image", "test accuracy, %"], ["---", *["---:"] * 4]]
-    for family, (net, _, epochs) in FAMILIES.items():
-        commands = [long(family, seed) for seed in LONG_SEEDS]
-        if found := values(commands, "test/acc"):
-            facts = known_results("recipes")[" ".join(commands[0])]
-            spread = f" ± {stdev(found):.2f}" if len(found) > 1 else ", one seed"
-            counts = [f"{facts['params']:,.0f}", str(epochs), f"{2 * facts['macs'] / 1e6:.0f}"]
-            rows.append([f"`{net}`", *counts, f"{mean(found):.2f}{spread}"])
+    rows = [["command", "parameters", "epochs", "training", "MACs an image", "test accuracy"], ["---", *["---:"] * 5]]
+    for name, (command, seeds) in JOBS.items():
+        runs = job_runs(name)
+        accuracies = [100 * value for value in values(runs, "test/acc")]
+        if len(accuracies) < seeds:
+            continue
+        facts = known_results("recipes")[" ".join(runs[0])]
+        counts = [f"{facts['params']:,.0f}", f"{facts['epochs']:.0f}", f"{median(values(runs, 'train_seconds')):.0f} s"]
+        reached = f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f} % ({seeds} seeds)"
+        rows.append([f"`{' '.join(command)}`", *counts, f"{facts['macs'] / 1e6:.1f} M", reached])
     write_table("what the recipes reach", rows)
 
 
 def main() -> None:
     """Measure what is missing, then write the tables."""
-    words = sys.argv[1:]
-    families = [word for word in words if not word.startswith("--")]
-    if unknown := [family for family in families if family not in FAMILIES]:
-        sys.exit(f"{unknown[0]} is not a family: choose from {', '.join(FAMILIES)}.")
-    chosen = families or list(FAMILIES)
-    if "--tables" not in words:
-        if "--reached" not in words:
-            measure_all([short(one, name, seed) for seed in SHORT_SEEDS for name in TECHNIQUES for one in chosen])
-        measure_all([long(family, seed) for seed in LONG_SEEDS for family in chosen])
-    if not families:
+    words = [word for word in sys.argv[1:] if word != "--tables"]
+    if unknown := [word for word in words if word not in (*FAMILIES, *JOBS)]:
+        sys.exit(f"{unknown[0]} is neither a family nor a job: choose from {', '.join((*FAMILIES, *JOBS))}.")
+    if "--tables" not in sys.argv:
+        chosen = words or [*FAMILIES, *JOBS]
+        for name in TECHNIQUES:
+            measure_all([short_run(family, name) for family in FAMILIES if family in chosen], at_a_time=2)
+        measure_all([command for name in JOBS if name in chosen for command in job_runs(name)], at_a_time=1)
+    if not words:
         write_tables()
 
 

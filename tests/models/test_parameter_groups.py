@@ -196,7 +196,9 @@ def test_a_configuration_sets_them(compose: Callable[..., DictConfig]) -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule", [warmup_cosine, linear, one_cycle, partial(plateau, monitor="val/loss", patience=0)], ids=str
+    "schedule",
+    [warmup_cosine, linear, one_cycle, partial(plateau, monitor="val/loss", patience=0)],
+    ids=["warmup_cosine", "linear", "one_cycle", "plateau"],
 )
 def test_a_schedule_scales_all_groups_alike(schedule: Callable[..., Schedule]) -> None:
     optimizer = optimizer_of(vit(), layer_decay=0.5, norm_bias_lr_ratio=64)
