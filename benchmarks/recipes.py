@@ -7,8 +7,8 @@
 Every technique is compared with `recipe=plain` in runs of the same few epochs, by the accuracy on the validation
 images; the test images are not looked at. What a recipe reaches is measured over several seeds, by the accuracy on the
 test images, once. Results are kept in benchmarks/results/recipes.json by the command that gave them. Families train two
-at a time, with one thread each; jobs one by one, with all cores, for they are timed. Needs the extras [demo] and [timm],
-and Fashion-MNIST.
+at a time, with one thread each; jobs one by one, with all cores, for they are timed. Needs the extras [demo] and
+[timm], and Fashion-MNIST.
 """
 
 import sys
