@@ -63,9 +63,8 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
     step = check_fits(ckpt_path, model).get("global_step", 0) if ckpt_path is not None else 0
     callbacks = [*instantiate_all(cfg.get("callbacks"), "callbacks"), *own_callbacks]
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    groups = {
-        group: choices[group] for group in ("model", "data", "experiment", "trainer", "debug") if choices.get(group)
-    }
+    recorded = ("model", "recipe", "data", "experiment", "trainer", "debug")
+    groups = {group: choices[group] for group in recorded if choices.get(group)}
     stored = to_stored(cfg)
     record = RunRecord(
         cfg.paths.output_dir,

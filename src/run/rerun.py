@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.config.composing import is_override, parse
+from src.config.paths import CONFIGS
 from src.config.quoting import name_of, path_of, quote, quote_paths
 from src.run.file_names import JOB, OVERRIDES, RECORD
 from src.run.recorded_overrides import VOLATILE, replayable_overrides
@@ -15,6 +16,7 @@ from src.run.run import Run
 from src.system.links import check_links
 from src.system.locks import locked
 from src.system.ranks import broadcast_from_rank_zero, folder_before_restart, move_rendezvous
+from src.system.safe_files import printable
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ def expand(arguments: list[str]) -> list[str]:
     expanded = [*replayable_overrides(run.folder, typed_keys, trusted_packages(typed)), f"++{key}={run_dir}"]
     if (seed := run.seed) is not None:
         expanded.append(f"seed={seed}")
+    if not any(override.startswith("recipe=") for override in [*expanded, *typed]):
+        expanded.append(f"recipe={known_recipe(run)}")
     if key == "resume":
         expanded += [f"hydra.run.dir={run_dir}", "hydra.output_subdir=null"]
         with locked(run.folder):  # unless another process is writing its checkpoints
@@ -77,6 +81,21 @@ def expand(arguments: list[str]) -> list[str]:
     # Hydra takes its options before all overrides or after them, not between; an empty word is left for it to answer
     options = [word for word in typed if word and not is_override(word)]
     return [*options, *expanded, *(word for word in typed if word not in options)]
+
+
+def known_recipe(run: Run) -> str:
+    """Return the recipe of a run.
+
+    Raises:
+        ValueError: this checkout does not have it.
+    """
+    known = sorted(path.stem for path in (CONFIGS / "recipe").glob("*.yaml"))
+    if run.recipe not in known:
+        raise ValueError(
+            f"{run.folder} was trained by recipe={printable(run.recipe)}, which this checkout does not have: choose "
+            f"from {', '.join(known)}."
+        )
+    return run.recipe
 
 
 def trusted_packages(arguments: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from src.config.stored_config import plain_config
 from src.run.checkpoints import CONFIG_KEY, read_checkpoint, recorded_best
 from src.run.file_names import CHECKPOINTS, CONFIG, LAST, PREVIOUS, RECORD
-from src.system.json_files import read_json
+from src.system.json_files import part, read_json
 from src.system.safe_files import printable, read_yaml
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,12 @@ class Run:
         """Return the recorded seed, or None if there is no valid one."""
         seed = self.record.get("seed")
         return seed if type(seed) is int and 0 <= seed < 2**32 else None
+
+    @property
+    def recipe(self) -> str:
+        """Return the recipe that it was trained by, which its model may have changed since."""
+        choices = part(self.record, "choices")
+        return str(choices.get("recipe") or former_recipe(str(choices.get("model"))))
 
     @property
     def stored_config(self) -> dict[str, Any]:
@@ -164,3 +170,10 @@ class Run:
 def damaged_name(path: Path) -> Path:
     """Return the name under which a damaged checkpoint is set aside."""
     return path.with_name(f"{path.name}{DAMAGED}")
+
+
+def former_recipe(model: str) -> str:
+    """Return the recipe with the values that a model was trained by before recipes were recorded."""
+    if "_unet_" in model:
+        return "segmentation"
+    return "hybrid_imagenet" if model.startswith("hybrid_") else "plain"

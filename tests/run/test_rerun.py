@@ -41,11 +41,34 @@ def test_resuming_is_the_recorded_command_in_the_same_folder(folder: Path) -> No
         "+trainer.benchmark=true",
         f"++resume='{folder}'",
         "seed=17",
+        "recipe=plain",  # of runs whose record names none
         f"hydra.run.dir='{folder}'",
         "hydra.output_subdir=null",
         f"ckpt_path='{folder}/checkpoints/last.ckpt'",
         "trainer.max_epochs=9",
     ]
+
+
+@pytest.mark.parametrize(
+    ("choices", "typed", "recipe"),
+    [
+        ({"model": "cifar10_vit_210k", "recipe": "segmentation"}, [], "segmentation"),  # the model's may be another now
+        ({"model": "cifar10_vit_210k"}, [], "plain"),
+        ({"model": "scenes_unet_64k"}, [], "segmentation"),
+        ({"model": "hybrid_light"}, [], "hybrid_imagenet"),
+        ({"model": "hybrid_light"}, ["recipe=plain"], "plain"),
+    ],
+)
+def test_a_run_goes_on_by_its_own_recipe(choices: dict[str, str], typed: list[str], recipe: str, folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps({"choices": choices}))
+    expanded = expand([f"resume={folder}", *typed])
+    assert [one for one in expanded if one.startswith("recipe=")] == [f"recipe={recipe}"]
+
+
+def test_a_recipe_that_is_gone_is_named(folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps({"choices": {"recipe": "../../evil"}}))
+    with pytest.raises(ValueError, match=r"was trained by recipe=\.\./\.\./evil, which this checkout does not have"):
+        expand([f"reproduce={folder}"])
 
 
 def test_an_empty_word_is_left_for_hydra_to_answer(folder: Path) -> None:
@@ -59,6 +82,7 @@ def test_reproducing_is_the_recorded_command_anew(folder: Path) -> None:
         "ckpt_path=old.ckpt",  # where it had begun
         f"++reproduce='{folder}'",
         "seed=17",
+        "recipe=plain",
     ]
 
 
