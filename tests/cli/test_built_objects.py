@@ -89,7 +89,7 @@ def test_a_part_of_a_configuration_that_there_is_not_is_named_with_the_nearest(
     ):
         hydra.compose("train", ["model=base/classifer"] if typed else [])
     told = "model/base=classifer" if typed else "model/base/classifer, which configs/model/mine.yaml asks for"
-    assert describe(caught.value) == f"There is no {told}. Did you mean classifier, hybrid_classifier?"
+    assert describe(caught.value) == f"There is no {told}. Did you mean classifier?"
 
 
 def test_a_group_of_another_program_is_not_offered_to_be_added() -> None:
