@@ -89,7 +89,7 @@ def test_a_run_that_was_stopped_early_is_not_gone_on_with(
     options = (*SMALL, "trainer.max_epochs=9", "callbacks.early_stopping.patience=1", "model.optimizer.lr=0")
     train(compose(*options, f"paths.output_dir={tmp_path}/stopped", "test=false"))
     last = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
-    with pytest.raises(ValueError, match=r"epochs and .*stopped early.*init_from="):
+    with pytest.raises(ValueError, match=r"epochs and .*early stopping or a time budget.*init_from="):
         train(compose(*options, f"ckpt_path={last}"))
 
 

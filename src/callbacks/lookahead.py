@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 from src.run.checkpoint_tensors import tensor_mismatch
+from src.run.used_weights import switching
 
 
 class Lookahead(L.Callback):
     """Pull the weights back towards slow ones that follow them (Zhang et al. 2019, arXiv 1907.08610).
 
     Every few steps, and at the end of each epoch, slow = slow + alpha · (weights - slow), and the weights start again
-    from there: so it is the slow weights that are validated. The optimizer keeps its momentum. It works with any
-    optimizer; timm's class is a wrapper of one, without the hooks by which states are checked when they are loaded.
+    from there: so it is the slow weights that are validated. The optimizer keeps its momentum. timm's class wraps the
+    optimizer, and lacks the hooks that check a checkpoint's states before they are loaded.
 
     Args:
         alpha: the part of the way from the slow weights to the others.
@@ -41,6 +42,15 @@ class Lookahead(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the slow weights until training starts."""
         self._restored = state_dict["slow"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse optimizers that average the weights themselves.
+
+        Raises:
+            ValueError: this one does.
+        """
+        if switching(trainer):
+            raise ValueError("This optimizer averages the weights itself: leave out callbacks.lookahead.")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start from the weights, or from restored slow ones.

@@ -53,10 +53,11 @@ class AverageWeights(WeightAveraging):
         """Whether there is an average yet."""
         return self._average_model is not None and bool(self._average_model.n_averaged > 0)
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Check that there is a start, and lay the average out in memory as the weights are."""
         assert self._average_model is not None
-        if self.start and trainer.estimated_stepping_batches == float("inf"):
+        self._average_model.to(pl_module.device)  # it was copied before the net moved there
+        if self.start and trainer.estimated_stepping_batches == float("inf") and pl_module.pace is None:
             raise ValueError(f"start={self.start} is a fraction of the run, which has no end: set trainer.max_epochs.")
         for average, weight in zip(tensors(self._average_model.module), tensors(pl_module), strict=True):
             if average.stride() != weight.stride():  # channels-last: other strides are averaged one by one, slowly

@@ -3,13 +3,20 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from src.data.resumable_loader import Resumable, can_pin_memory, check_batch_size
+
+
+class RunPace(Protocol):
+    """Tells how far a run is whose number of steps changes on the way; see `src.models.pace`."""
+
+    def finished_fraction(self, step: int) -> float:
+        """Return the fraction of the run that is over after so many steps."""
 
 
 class LoadedSplits(L.LightningDataModule, ABC):
@@ -22,6 +29,8 @@ class LoadedSplits(L.LightningDataModule, ABC):
     Raises:
         ValueError: the batch size is invalid.
     """
+
+    pace: RunPace | None = None  # of a run that a time budget ends, whose number of steps changes on the way
 
     def __init__(self, batch_size: int, pin_memory: bool) -> None:
         super().__init__()
@@ -68,6 +77,8 @@ class LoadedSplits(L.LightningDataModule, ABC):
         if epoch == 0:  # without asking for the length, for those who want a batch before training
             return 0.0
         steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        if self.pace is not None:
+            return self.pace.finished_fraction(epoch * steps_per_epoch)
         return epoch * steps_per_epoch / trainer.estimated_stepping_batches
 
     def train_dataloader(self) -> Resumable:

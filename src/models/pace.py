@@ -15,7 +15,7 @@ class Pace:
 
     def __init__(self, plans: Iterable[tuple[int, int]]) -> None:
         self.plans: list[tuple[int, int]] = []
-        self._start, self._position, self._rate = 0, 0.0, 1.0
+        self._pieces: list[tuple[int, float, float]] = []  # from a step on: the position there, and the rate
         for step, total in plans:
             self.change(step, total)
 
@@ -34,9 +34,13 @@ class Pace:
         position = self.position(step) if self.plans else 0.0
         self.plans.append((step, total))
         left = total - 1 - step  # until the last step, which is the end of the schedules
-        self._rate = (self.schedule_steps - 1 - position) / left if left > 0 else 0.0
-        self._start, self._position = step, position
+        self._pieces.append((step, position, (self.schedule_steps - 1 - position) / left if left > 0 else 0.0))
 
     def position(self, step: int) -> float:
-        """Return the step of the schedules after `step` steps of the run."""
-        return min(self._position + (step - self._start) * self._rate, self.schedule_steps)
+        """Return the step of the schedules after `step` steps of the run; later plans do not change the past."""
+        start, position, rate = next(piece for piece in reversed(self._pieces) if piece[0] <= step)
+        return min(position + (step - start) * rate, self.schedule_steps)
+
+    def finished_fraction(self, step: int) -> float:
+        """Return the fraction of the schedules that is over after `step` steps of the run."""
+        return self.position(step) / self.schedule_steps

@@ -88,7 +88,8 @@ class ParameterGroups:
         except ValueError as error:  # torch's message lacks the configuration key
             raise ValueError(f"model.optimizer: {error}; model/optimizer=adamw has values that work.") from error
         for group, (ratio, _) in zip(built.param_groups, groups, strict=True):
-            group["lr"] *= ratio
+            if ratio != 1:  # an optimizer may have no rate
+                group["lr"] *= ratio
         return built
 
     def options(self, net: nn.Module, parameters: Mapping[str, nn.Parameter]) -> dict[str, tuple[float, float | None]]:

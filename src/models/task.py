@@ -254,8 +254,11 @@ class Task(L.LightningModule, ABC):
     def finished_fraction(self) -> float:
         """Return the fraction of the run's steps that are made; 0 for a run without an end, or without a trainer."""
         if self.pace is not None:
-            return self.pace.position(self.global_step) / self.pace.schedule_steps
-        return self.global_step / self.trainer.estimated_stepping_batches if self._trainer else 0.0
+            return self.pace.finished_fraction(self.global_step)
+        if self._trainer is None:
+            return 0.0
+        steps = self.trainer.estimated_stepping_batches
+        return self.global_step / steps if steps > 0 else 0.0  # -1: data of unknown length
 
     def data_card(self) -> dict[str, Any]:
         """Return the description of the trainer's data; empty where there is none."""

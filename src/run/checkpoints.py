@@ -80,7 +80,7 @@ def progress_of(checkpoint: dict[str, Any], max_epochs: int | None, max_steps: i
     reached = {key: limit for key, (limit, count) in limits.items() if limit is not None and 0 <= limit <= count}
     why = ", ".join(f"{key}={limit}" for key, limit in reached.items())
     if not reached and checkpoint.get(RESUME_KEY, {}).get("should_stop"):
-        why = "its run was stopped early"
+        why = "early stopping or a time budget ended it"
     progress = f"{counted(epochs, 'epoch')} and {counted(steps, 'step')}"
     return progress, why, f"raise {' and '.join(reached)}, or " if reached else ""
 

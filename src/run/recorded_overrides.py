@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from src.config.composing import compose, is_choice
+from src.config.composing import compose, is_choice, parse
 from src.config.paths import CONFIGS
 from src.config.quoting import literal, name_of
 from src.config.stored_config import UNKNOWN, check_plain, leaves, plain_config
@@ -50,13 +50,16 @@ PROCESSES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 OUTPUT_KEY = re.compile(r"(callbacks|logger|trainer)\..*(dir|path|location|uri|url)[^.]*")
 
 
-def replayable_overrides(folder: Path, cli_keys: Sequence[str] = (), allowed: Sequence[str] = ()) -> list[str]:
+def replayable_overrides(
+    folder: Path, cli_keys: Sequence[str] = (), allowed: Sequence[str] = (), recipe: Sequence[str] = ()
+) -> list[str]:
     """Return the overrides of a recorded run that may be replayed.
 
     Args:
         folder: the run directory.
         cli_keys: keys set on the command line; their recorded values are ignored.
         allowed: packages or modules whose classes the command line trusts.
+        recipe: the override that chooses the recipe, instead of a recorded one.
 
     Raises:
         ValueError: the record is damaged, or contains anything but choices and values that are allowed.
@@ -69,11 +72,15 @@ def replayable_overrides(folder: Path, cli_keys: Sequence[str] = (), allowed: Se
         if is_choice(override):
             check_choice(path, override)
             choices.append(override)
+            if override.key_or_group == "recipe" and recipe:
+                continue
         elif override.key_or_group in (*DROPPED, *cli_keys):
             continue
         else:
             keys.add(override.key_or_group)
         replayed.append(override)
+    if recipe:
+        choices = [*(choice for choice in choices if choice.key_or_group != "recipe"), *parse([*recipe])]
     cfg = compose_recorded(path, choices) if keys else OmegaConf.create()
     texts = [
         text

@@ -5,6 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from src.config.composing import is_override, parse
@@ -63,11 +64,13 @@ def expand(arguments: list[str]) -> list[str]:
     typed = quote_paths([argument for argument in arguments if argument != reruns[0]])
     typed_keys = [override.key_or_group for override in parse(typed)]
     run_dir = quote(str(run.folder.resolve()))
-    expanded = [*replayable_overrides(run.folder, typed_keys, trusted_packages(typed)), f"++{key}={run_dir}"]
+    recipe = [] if "recipe" in typed_keys else recorded_recipe(run)
+    typed_recipe = [override for override in typed if override.startswith("recipe=")]
+    replayed = replayable_overrides(run.folder, typed_keys, trusted_packages(typed), recipe or typed_recipe)
+    expanded = [*replayed, f"++{key}={run_dir}"]
     if (seed := run.seed) is not None:
         expanded.append(f"seed={seed}")
-    if not any(override.startswith("recipe=") for override in [*expanded, *typed]):
-        expanded.append(f"recipe={known_recipe(run)}")
+    expanded += recipe
     if key == "resume":
         expanded += [f"hydra.run.dir={run_dir}", "hydra.output_subdir=null"]
         with locked(run.folder):  # unless another process is writing its checkpoints
@@ -83,19 +86,21 @@ def expand(arguments: list[str]) -> list[str]:
     return [*options, *expanded, *(word for word in typed if word not in options)]
 
 
-def known_recipe(run: Run) -> str:
-    """Return the recipe of a run.
+def recorded_recipe(run: Run) -> list[str]:
+    """Return the override that chooses the recipe of a run; none if it is not known.
 
     Raises:
         ValueError: this checkout does not have it.
     """
     known = sorted(path.stem for path in (CONFIGS / "recipe").glob("*.yaml"))
+    if run.recipe is None:
+        return []
     if run.recipe not in known:
         raise ValueError(
             f"{run.folder} was trained by recipe={printable(run.recipe)}, which this checkout does not have: choose "
             f"from {', '.join(known)}."
         )
-    return run.recipe
+    return [f"recipe={run.recipe}"]
 
 
 def trusted_packages(arguments: list[str]) -> list[str]:
@@ -113,9 +118,24 @@ def resume_job(cfg: DictConfig, folder: Path) -> bool:
     if cfg.resume or not (folder / JOB).is_file() or not (folder / RECORD).is_file():
         return False
     run = Run(folder)
+    check_recipe(run)
     cfg.resume = str(folder)
     if (seed := run.seed) is not None:
         cfg.seed = seed
     if (ckpt_path := run.resumable_checkpoint()) is not None:
         cfg.ckpt_path = str(ckpt_path)
     return True
+
+
+def check_recipe(run: Run) -> None:
+    """Check that a job of a sweep goes on by the recipe that it was begun with.
+
+    Raises:
+        ValueError: its model has another one now.
+    """
+    chosen = HydraConfig.get().runtime.choices.get("recipe") if HydraConfig.initialized() else run.recipe
+    if run.recipe not in (None, chosen):
+        raise ValueError(
+            f"{run.folder} was begun with recipe={printable(str(run.recipe))}, and now its recipe is {chosen}: add "
+            "the former to the command of the sweep, or choose another name for it with sweep=."
+        )

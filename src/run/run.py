@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,10 @@ class Run:
         return seed if type(seed) is int and 0 <= seed < 2**32 else None
 
     @property
-    def recipe(self) -> str:
-        """Return the recipe that it was trained by, which its model may have changed since."""
+    def recipe(self) -> str | None:
+        """Return the recipe that it was trained by, which its model may have changed since; None: it is not known."""
         choices = part(self.record, "choices")
-        return str(choices.get("recipe") or former_recipe(str(choices.get("model"))))
+        return str(choices.get("recipe") or former_recipe(self.record)) if choices else None
 
     @property
     def stored_config(self) -> dict[str, Any]:
@@ -172,8 +173,8 @@ def damaged_name(path: Path) -> Path:
     return path.with_name(f"{path.name}{DAMAGED}")
 
 
-def former_recipe(model: str) -> str:
-    """Return the recipe with the values that a model was trained by before recipes were recorded."""
-    if "_unet_" in model:
+def former_recipe(record: Mapping[str, Any]) -> str:
+    """Return the recipe that has the values by which a run was trained before recipes were recorded."""
+    if record.get("task") == "Segmentation":
         return "segmentation"
-    return "hybrid_imagenet" if model.startswith("hybrid_") else "plain"
+    return "hybrid_imagenet" if str(part(record, "choices").get("model")).startswith("hybrid_") else "plain"

@@ -1,4 +1,4 @@
-"""Use the weights of Schedule-Free optimizers, which train others, wherever a net is used."""
+"""Validate, save and export the averaged weights of Schedule-Free optimizers, which take gradients at others."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,56 +9,58 @@ from torch import Tensor
 
 from src.run.checkpoint_tensors import tensor_mismatch
 
-KEY = "trained_weights"  # in a checkpoint: those that training goes on with; `state_dict` holds those to be used
+KEY = "trained_weights"  # in a checkpoint: those that training goes on with; `state_dict` holds the averaged ones
 
 
 @runtime_checkable
 class SwitchesWeights(Protocol):
-    """An optimizer that takes gradients at other weights than those to be used (Defazio et al. 2024, arXiv 2405.15682).
+    """An optimizer that averages weights, and takes gradients at others (Defazio et al. 2024, arXiv 2405.15682).
 
     The package schedulefree has several.
     """
 
     def train(self) -> None:
-        """Put the weights that are trained in the net."""
+        """Put the trained weights in the net."""
 
     def eval(self) -> None:
-        """Put the weights that are to be used in the net."""
+        """Put the averaged weights in the net."""
 
 
 class UsedWeights(L.Callback):
-    """Validate, save, test and export the weights to be used of such an optimizer; do nothing for any other.
+    """Put the averaged weights in the net for validation, checkpoints, test and export.
 
-    The optimizer computes either weights from the other, with rounding errors. A copy of those that are trained is put
-    back after validation and saved in checkpoints, so that neither changes the training.
+    It does nothing for optimizers that do not average.
+    Converting one set of weights to the other rounds, so a copy of the trained weights is put back after validation and
+    saved in checkpoints: training goes on exactly.
     """
 
     def __init__(self) -> None:
         self._trained: list[Tensor] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Train the weights that are trained; a finished run was saved with those to be used."""
+        """Start from the trained weights; a finished run was saved with the averaged ones."""
+        self._trained = []
         for optimizer in switching(trainer):
             optimizer.train()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the weights to be used in the net."""
+        """Put the averaged weights in the net."""
         for optimizer in switching(trainer):
             self._trained = copies(pl_module)
             optimizer.eval()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the weights that are trained back."""
+        """Put the trained weights back."""
         for optimizer in switching(trainer):
             self._put_back(optimizer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the weights to be used in the net."""
+        """Leave the averaged weights in the net."""
         self.on_validation_start(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the weights to be used as `state_dict`, and those that are trained beside it."""
-        if self._trained:  # those to be used are in the net already
+        """Save the averaged weights as `state_dict`, and the trained ones beside it."""
+        if self._trained:  # the averaged weights are in the net already
             return
         for optimizer in switching(trainer):
             names = [name for name, _ in pl_module.named_parameters()]
@@ -69,7 +71,7 @@ class UsedWeights(L.Callback):
             checkpoint[KEY] = dict(zip(names, copies(pl_module), strict=True))
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the weights that are trained in the net to go on with training; to test, those to be used are there.
+        """Put the trained weights in the net to go on with training; to test, the averaged ones are right.
 
         Raises:
             ValueError: they are not of this net.
@@ -81,6 +83,8 @@ class UsedWeights(L.Callback):
             if fault := tensor_mismatch(trained, weight.shape, weight.dtype):
                 raise ValueError(f"The checkpoint's {KEY} do not match this run: {name} {fault}.")
             weight.data.copy_(trained)
+        # a moving average of the weights, if there is one, puts these in the net after this callback
+        checkpoint.get("current_model_state", {}).update(checkpoint[KEY])
 
     def _put_back(self, optimizer: SwitchesWeights, pl_module: L.LightningModule) -> None:
         """Put the copies in the place of the weights, which are to be trained again."""

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
+from src.data.splits import LoadedSplits
 from src.models.pace import Pace
 from src.run.record import RunRecord
 from src.run.run import Run
@@ -158,7 +159,7 @@ class Budget(L.Callback):
     ) -> None:
         """Make the last batch of the run the last of its epoch, for all that depends on it."""
         assert self._pace is not None
-        is_last = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        is_last = trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if is_last and trainer.global_step == self._pace.total_steps - 1:
             trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
             if trainer.check_val_every_n_epoch is not None:
@@ -232,6 +233,8 @@ class Budget(L.Callback):
         """Let schedules and the progress bar follow the plan."""
         assert self._pace is not None
         pl_module.pace = self._pace
+        if isinstance(data := trainer.datamodule, LoadedSplits):  # type: ignore[attr-defined]  # set dynamically
+            data.pace = self._pace
         trainer.fit_loop.max_epochs = math.ceil(self._pace.total_steps / self._steps_per_epoch) or -1
 
     @rank_zero_only

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from src.models.compiling import first_line
 from src.run.record import RunRecord
 from src.speed.measure import MEMORY_FORMATS, PRECISIONS, check_choice, seconds_per_step, train_step
+from src.speed.trial_steps import trial_copy
 from src.speed.tuning import Settings, choose, compare, paired_gain, powers_of_two
 from src.system.cpu import check_threads, has_native_bf16, thread_share, warn_if_emulated
 
@@ -172,9 +173,7 @@ class CpuTuning(L.Callback):
         with isolate_rng():
             batch = next(iter(trainer.datamodule.train_dataloader()))  # type: ignore[attr-defined]
             batch = trainer.precision_plugin.convert_input(batch)
-            copies = {default.compiled: copy.deepcopy(pl_module, {id(trainer): None})}  # without the trainer
-            if default.compiled:
-                copies[True].net.compile()  # a copy is not
+            copies = {default.compiled: trial_copy(trainer, pl_module)}
 
             def speed(settings: Settings) -> float:
                 torch.set_num_threads(settings.threads)

@@ -11,8 +11,10 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from src.models.pace import Pace
 from src.run.instantiate import instantiate
 from src.run.sync_batchnorm import SyncBatchNorm
+from src.run.used_weights import UsedWeights
 from src.speed.cpu_tuning import CpuTuning
 from src.system.json_files import write_json
 
@@ -44,7 +46,8 @@ class RangeTest(L.Callback):
         self._mean, self._lowest = 0.0, math.inf
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the rates of the groups."""
+        """Note the rates of the groups; whatever ends at a fraction of the run is at its start."""
+        pl_module.pace = Pace([(0, 10**9)])  # type: ignore[assignment]  # nn.Module's attributes
         self._groups = [group["lr"] for group in trainer.optimizers[0].param_groups]
 
     def on_train_batch_start(
@@ -60,9 +63,8 @@ class RangeTest(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note the loss of the step, and end the test when it diverges."""
-        loss = trainer.strategy.reduce(
-            outputs["loss"].detach(), reduce_op="mean"
-        )  # Lightning divides it by the batches
+        loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
+        # Lightning has divided it by accumulate_grad_batches
         self._batches.append(float(loss) * trainer.accumulate_grad_batches)
         if trainer.fit_loop._should_accumulate():
             return
@@ -95,7 +97,7 @@ def find_learning_rate(cfg: DictConfig, objects: dict[str, Any]) -> float | None
     own |= {"enable_checkpointing": False, "enable_progress_bar": False}
     own["plugins"] = [SyncBatchNorm()] if cfg.trainer.get("sync_batchnorm") else None
     tuning = [one for one in objects["callbacks"] if isinstance(one, CpuTuning)]
-    trainer = instantiate(cfg.trainer, callbacks=[*tuning, test], **own)
+    trainer = instantiate(cfg.trainer, callbacks=[UsedWeights(), *tuning, test], **own)
     trainer.fit(objects["model"], datamodule=objects["datamodule"])
     lr = suggest_lr(test.rates, test.losses)
     report(Path(cfg.paths.output_dir), test.rates, test.losses, lr)

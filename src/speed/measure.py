@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from src.run.used_weights import SwitchesWeights
+
 Step = Callable[[], Any]
 Context = Callable[[], AbstractContextManager[Any]]
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -41,6 +43,8 @@ def train_steps(model: Any, next_batch: Callable[[], Any], context: Context = nu
         context: context manager for the forward pass, such as torch.autocast.
     """
     optimizer = model.make_optimizer()
+    if isinstance(optimizer, SwitchesWeights):
+        optimizer.train()
     for group in optimizer.param_groups:
         group["lr"] = 1e-8
     model.train()

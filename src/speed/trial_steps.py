@@ -25,9 +25,7 @@ def measure_steps(trainer: L.Trainer, pl_module: Any) -> tuple[float, float]:
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
     context = trainer.strategy.precision_plugin.train_step_context
     with isolate_rng():
-        model = copy.deepcopy(pl_module, {id(trainer): None})  # without the trainer
-        if pl_module.net._compiled_call_impl is not None:  # a copy is not compiled
-            model.net.compile()
+        model = trial_copy(trainer, pl_module)
         batches = endless_batches(datamodule.train_dataloader, trainer)
         step = waited_for(train_steps(model, lambda: next(batches), context), trainer)
         for _ in range(WARM_UP):
@@ -47,6 +45,19 @@ def measure_steps(trainer: L.Trainer, pl_module: Any) -> tuple[float, float]:
                 waited_for(evaluate, trainer)()
                 done += 1
         return step_seconds, (time.perf_counter() - start) * count / max(done, 1)
+
+
+def trial_copy(trainer: L.Trainer, pl_module: Any) -> Any:
+    """Return a copy of a model, without its trainer, to try steps on.
+
+    Its norms do not wait for other processes, of which each makes as many steps as it has time for.
+    """
+    model = copy.deepcopy(pl_module, {id(trainer): None})
+    if (synchronized := getattr(trainer.strategy, "_layer_sync", None)) is not None:
+        model = synchronized.revert(model)
+    if pl_module.net._compiled_call_impl is not None:  # a copy is not compiled
+        model.net.compile()
+    return model
 
 
 def number_of_batches(length: int | None, limit: float) -> int:

@@ -84,6 +84,10 @@ if find_spec("schedulefree"):  # an extra of its own
         "model/optimizer=schedule_free",
         "model/scheduler=none",
     ]
+    NETS["a moving average of weights that are trained"] = [
+        *NETS["weights that are trained and others that are used"],
+        "callbacks=[default,ema]",
+    ]
 STEP = "callbacks.last_checkpoint.every_n_train_steps"
 
 

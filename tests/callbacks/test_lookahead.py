@@ -1,6 +1,7 @@
 """Lookahead's weights are those of its formula, and the slow ones are validated."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -70,3 +71,12 @@ def test_slow_weights_of_another_net_are_refused(trainer: Trainer, model: L.Ligh
     callback.load_state_dict({"slow": {name: torch.zeros(1) for name, _ in model.named_parameters()}})
     with pytest.raises(ValueError, match=r"slow weights do not match this run: net\.\S+ has the shape \(1,\)"):
         callback.on_train_start(trainer(), model)
+
+
+def test_optimizers_that_average_the_weights_themselves_are_refused() -> None:
+    class Averages:
+        def train(self) -> None: ...
+        def eval(self) -> None: ...
+
+    with pytest.raises(ValueError, match=r"averages the weights itself: leave out callbacks\.lookahead"):
+        Lookahead().on_fit_start(SimpleNamespace(optimizers=[Averages()]), None)  # type: ignore[arg-type]

@@ -49,3 +49,14 @@ def test_a_schedule_between_its_steps_lies_between_their_rates(make: Callable[..
     whole = rates([float(step) for step in range(1, 20)])
     for between, one, other in zip(rates([step + 0.5 for step in range(1, 19)]), whole, whole[1:], strict=False):
         assert min(one, other) - 0.01 <= between <= max(one, other) + 0.12  # over the peak
+
+
+def test_later_plans_leave_the_past_as_it_was() -> None:
+    pace = Pace([(0, 100)])
+    before = [pace.position(step) for step in range(50)]
+    pace.change(50, 200)
+    pace.change(120, 150)
+    assert [pace.position(step) for step in range(50)] == before
+    positions = [pace.position(step) for step in range(151)]
+    assert positions == sorted(positions)
+    assert pace.finished_fraction(149) == pytest.approx(0.99)

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from src.run.checkpoints import read_checkpoint
 from src.run.differences import log_differences
 from src.run.file_names import OVERRIDES
 from src.run.recorded_overrides import record_overrides
-from src.run.rerun import expand, resume_job
+from src.run.rerun import check_recipe, expand, resume_job
 from src.run.run import Run
 from src.system.locks import FolderInUse, locked
 from src.system.safe_files import read_yaml
@@ -41,7 +42,6 @@ def test_resuming_is_the_recorded_command_in_the_same_folder(folder: Path) -> No
         "+trainer.benchmark=true",
         f"++resume='{folder}'",
         "seed=17",
-        "recipe=plain",  # of runs whose record names none
         f"hydra.run.dir='{folder}'",
         "hydra.output_subdir=null",
         f"ckpt_path='{folder}/checkpoints/last.ckpt'",
@@ -53,16 +53,26 @@ def test_resuming_is_the_recorded_command_in_the_same_folder(folder: Path) -> No
     ("choices", "typed", "recipe"),
     [
         ({"model": "cifar10_vit_210k", "recipe": "segmentation"}, [], "segmentation"),  # the model's may be another now
-        ({"model": "cifar10_vit_210k"}, [], "plain"),
-        ({"model": "scenes_unet_64k"}, [], "segmentation"),
+        ({"model": "cifar10_vit_210k"}, [], "plain"),  # of before recipes were recorded, as are those below
+        ({"model": "scenes_unet_64k", "task": "Segmentation"}, [], "segmentation"),
         ({"model": "hybrid_light"}, [], "hybrid_imagenet"),
         ({"model": "hybrid_light"}, ["recipe=plain"], "plain"),
     ],
 )
 def test_a_run_goes_on_by_its_own_recipe(choices: dict[str, str], typed: list[str], recipe: str, folder: Path) -> None:
-    (folder / "run.json").write_text(json.dumps({"choices": choices}))
+    (folder / "run.json").write_text(json.dumps({"choices": choices, "task": choices.get("task")}))
     expanded = expand([f"resume={folder}", *typed])
     assert [one for one in expanded if one.startswith("recipe=")] == [f"recipe={recipe}"]
+
+
+def test_recorded_values_are_checked_against_the_run_s_own_recipe(folder: Path) -> None:
+    """`pct_start` belongs to the schedule of recipe=segmentation, which the model does not choose."""
+    (folder / "run.json").write_text(json.dumps({"choices": {"model": "mnist_cnn_8k", "recipe": "segmentation"}}))
+    overrides = ["model=mnist_cnn_8k", "model.scheduler.pct_start=0.2"]
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    assert "model.scheduler.pct_start=0.2" in expand([f"resume={folder}"])
+    with pytest.raises(ValueError, match="pct_start"):
+        expand([f"resume={folder}", "recipe=plain"])
 
 
 def test_a_recipe_that_is_gone_is_named(folder: Path) -> None:
@@ -82,7 +92,6 @@ def test_reproducing_is_the_recorded_command_anew(folder: Path) -> None:
         "ckpt_path=old.ckpt",  # where it had begun
         f"++reproduce='{folder}'",
         "seed=17",
-        "recipe=plain",
     ]
 
 
@@ -255,3 +264,17 @@ def test_a_linked_folder_of_checkpoints_is_refused_before_one_is_set_aside(folde
     with pytest.raises(ValueError, match="checkpoints is a symbolic link"):
         expand([f"resume={folder}"])
     assert {path.name for path in outside.iterdir()} == {"last.ckpt", "previous.ckpt"}
+
+
+def test_a_job_of_a_sweep_goes_on_by_the_recipe_that_it_was_begun_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = {"recipe": "segmentation"}
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create({"runtime": {"choices": choices}}))
+    check_recipe(Run(folder))  # nothing is recorded
+    (folder / "run.json").write_text(json.dumps({"choices": {"recipe": "segmentation"}}))
+    check_recipe(Run(folder))
+    choices["recipe"] = "plain"
+    with pytest.raises(ValueError, match=r"was begun with recipe=segmentation, and now its recipe is plain"):
+        check_recipe(Run(folder))

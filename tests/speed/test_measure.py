@@ -1,9 +1,12 @@
 """Measuring tools: what they count, and what they leave alone."""
 
+import pytest
 import torch
 from torch import nn
 
+from src.config.composing import compose, parse
 from src.models.counting import count_macs
+from src.run.instantiate import instantiate
 from src.speed import measure
 
 
@@ -37,3 +40,13 @@ def test_latencies_are_at_least_five_and_each_a_single_step() -> None:
     calls: list[None] = []
     assert len(measure.latencies(lambda: calls.append(None), seconds=0)) == 5
     assert len(calls) == 6
+
+
+def test_an_optimizer_that_averages_weights_is_measured_in_its_training_mode() -> None:
+    schedulefree = pytest.importorskip("schedulefree", reason="its optimizers need the extra [schedulefree]")
+    overrides = ["model=mnist_sdn_8k", "model/optimizer=schedule_free", "model/scheduler=none"]
+    model = instantiate(compose("train", parse(overrides)).model)
+    before = [weight.clone() for weight in model.parameters()]
+    measure.train_step(model, model.example_batch(4))()
+    assert isinstance(model.make_optimizer(), schedulefree.AdamWScheduleFree)
+    assert any(not torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))

@@ -47,15 +47,14 @@ class Whitening(nn.Module):
         size = in_channels * kernel_size**2
         self.out_channels = 2 * size
         self.weight: Tensor
-        self.initialized: Tensor  # in checkpoints, so that filters that came with weights are not replaced
         filters = whitening_filters(torch.eye(size), eps)  # (2 * size, size)
         self.register_buffer("weight", filters.view(-1, in_channels, kernel_size, kernel_size))
-        self.register_buffer("initialized", torch.tensor(False))
         self.bias = nn.Parameter(torch.zeros(self.out_channels)) if bias else None
 
     def is_initialized(self) -> bool:
-        """Return whether the filters come from training images, be it in the run that the weights come from."""
-        return bool(self.initialized)
+        """Return whether the filters come from training images, in this run or in that of the weights."""
+        start = whitening_filters(torch.eye(self.out_channels // 2), self.eps)
+        return not torch.equal(self.weight.cpu(), start.view_as(self.weight))
 
     @torch.no_grad()
     def initialize_from(self, images: Tensor) -> None:
@@ -70,7 +69,6 @@ class Whitening(nn.Module):
             )
         filters = whitening_filters(patch_covariance(images, self.kernel_size), self.eps)  # (2 * size, size)
         self.weight.copy_(filters.view_as(self.weight))
-        self.initialized.fill_(True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to (B, 2 · C · kernel_size², H / stride, W / stride)."""
