@@ -45,7 +45,7 @@ class InitializesFromInputs(Protocol):
     """A first layer whose weights are computed from training inputs, once for all runs that start from them."""
 
     def is_initialized(self) -> bool:
-        """Return whether that has been done, for these weights or those that they were loaded from."""
+        """Return whether the weights were computed already, in this run or in the one they were loaded from."""
 
     def initialize_from(self, inputs: Tensor) -> None:
         """Compute the weights from a batch (B, …)."""

@@ -21,7 +21,7 @@ from src.system.safe_files import in_a_line
 # overrides that say where, how often or to what end a configuration is run
 NOT_SETTINGS = (*REPLICATES, "sweep", "resume", "reproduce", "tags", "hparams_search", "optimized_metric", "test")
 GROUPS = ("model", "data", "experiment")  # settings even if not on the command line: a default may have chosen them
-EACH = "each"  # the value of a fold in the settings, which all folds share and runs without have not
+EACH = "each"  # stands for the fold in the settings: all folds of a configuration share it, runs without folds lack it
 BENCHMARK_KEYS = {"macs": "macs", "latency_ms": "latency_ms_p50"}  # metrics, and their keys in benchmark.json
 Benchmarks = Mapping[tuple[str, float], Mapping[str, float]]  # metrics by name and parameters of the model
 

@@ -44,7 +44,7 @@ def check_option(options: Sequence[str | None], **given: str | None) -> None:
 
 
 def check_images(x: Tensor, in_channels: int, image_size: int | None = None, multiple_of: int = 1) -> None:
-    """Check that x is a batch of images (B, in_channels, image_size, image_size); of any multiple of a size for None.
+    """Check that x is a batch of images (B, in_channels, S, S) of a size, or for None of any multiple of `multiple_of`.
 
     Raises:
         ValueError: says what shape came and what shape the net was built for.
