@@ -38,6 +38,7 @@ FAMILIES: dict[str, tuple[list[str], int]] = {
     "cnn": (["model=cifar10_cnn_210k", *RGB], 6),
     "convnext": (["model=cifar10_convnext_210k", *RGB], 4),
     "resnet": (["model=mnist_resnet_210k", *GREY], 2),
+    "airbench": (["model=mnist_airbench_210k", *GREY], 4),
     "mlp": (["model=cifar10_mlp_210k", *RGB], 10),
     "sdn": (["model=cifar10_sdn_210k", *RGB], 10),
     "hybrid": (["model=mnist_hybrid_210k", *GREY], 2),
