@@ -11,6 +11,7 @@ from src.config.quoting import name_of
 from src.report import run_files
 from src.report.run_files import is_metric
 from src.run.file_names import JOB, RECORD, STATUS, TRACEBACK
+from src.run.run import former_recipe
 from src.run.scores import FORMER_TASK, Score
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.jobs import FOLD, REPLICATES, current_status
@@ -20,7 +21,8 @@ from src.system.safe_files import in_a_line
 
 # overrides that say where, how often or to what end a configuration is run
 NOT_SETTINGS = (*REPLICATES, "sweep", "resume", "reproduce", "tags", "hparams_search", "optimized_metric", "test")
-GROUPS = ("model", "data", "experiment")  # settings even if not on the command line: a default may have chosen them
+# settings even if not on the command line: a default may have chosen them
+GROUPS = ("model", "recipe", "data", "experiment")
 EACH = "each"  # stands for the fold in the settings: all folds of a configuration share it, runs without folds lack it
 BENCHMARK_KEYS = {"macs": "macs", "latency_ms": "latency_ms_p50"}  # metrics, and their keys in benchmark.json
 Benchmarks = Mapping[tuple[str, float], Mapping[str, float]]  # metrics by name and parameters of the model
@@ -41,6 +43,8 @@ class Run:
     def settings(self) -> dict[str, str]:
         """Return what tells this run from others, except seed and fold: config groups and overridden values by key."""
         choices = part(self.record, "choices")
+        if choices:
+            choices = {"recipe": former_recipe(self.record), **choices}
         settings = {group: str(choices[group]) for group in GROUPS if group in choices}
         for override in self.overrides:
             name = name_of(override)

@@ -51,7 +51,8 @@ def test_missing_folders_and_folders_without_runs(tmp_path: Path) -> None:
 def test_the_settings_of_a_run(make_run: MakeRun) -> None:
     args = ["model=simple_mlp", "model.optimizer.lr=0.1", "sweep=x", "tags=[a]", "paths.log_dir=/x", "+model.net.d=1"]
     run = read_run(make_run("a", *args, seed=7, test__acc=0.5))
-    assert run.settings == {"model": "simple_mlp", "data": "mnist", "model.optimizer.lr": "0.1", "model.net.d": "1"}
+    values = {"model.optimizer.lr": "0.1", "model.net.d": "1"}
+    assert run.settings == {"model": "simple_mlp", "recipe": "plain", "data": "mnist", **values}
     assert (run.seed, run.status, run.metrics) == (7, "finished", {"test/acc": 0.5})
 
 
