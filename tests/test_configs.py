@@ -179,6 +179,20 @@ def test_a_task_may_change_the_trainer_and_the_user_has_the_last_word(
     assert compose("model=sunspots_lstm_6k", *overrides).trainer.max_epochs == epochs
 
 
+RECIPES = {path.name for path in FILES if str(path.parent) == "recipe"}
+OF_FAMILIES = [(name, name.split("_")[-2]) for name in MODELS if name.count("_") > 1]
+
+
+@pytest.mark.parametrize(("name", "family"), [(name, family) for name, family in OF_FAMILIES if family in RECIPES])
+def test_a_model_chooses_the_recipe_of_its_family_and_the_user_has_the_last_word(name: str, family: str) -> None:
+    if name == "mnist_mh_cnn_422k":
+        pytest.skip("several heads, of which nothing was measured")
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        for overrides, recipe in (([], family), (["recipe=plain"], "plain")):
+            cfg = hydra.compose("train", [f"model={name}", *overrides], return_hydra_config=True)
+            assert cfg.hydra.runtime.choices.recipe == recipe
+
+
 def test_what_a_net_needs_of_the_data_follows_from_the_data(compose: Callable[..., DictConfig]) -> None:
     cfg = compose("model=simple_mlp", "data=synthetic", "data.num_classes=7", "data.channels=3", "data.image_size=20")
     net = instantiate(cfg.model.net)
