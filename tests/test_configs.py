@@ -30,7 +30,7 @@ COUNTS |= {
     "hydra/sweeper/sampler": 5,
     "hydra/sweeper/pruner": 3,
     "quantization": 1,
-    "recipe": 4,
+    "recipe": 8,
     "model/optimizer": 7,
     "model/scheduler": 6,
     "model/parameter_groups": 2,

