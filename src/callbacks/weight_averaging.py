@@ -56,7 +56,7 @@ class AverageWeights(WeightAveraging):
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Check that there is a start, and lay the average out in memory as the weights are."""
         assert self._average_model is not None
-        self._average_model.to(pl_module.device)  # it was copied before the net moved there
+        self._average_model.to(next(pl_module.parameters()).device)  # it was copied before the net moved there
         if self.start and trainer.estimated_stepping_batches == float("inf") and pl_module.pace is None:
             raise ValueError(f"start={self.start} is a fraction of the run, which has no end: set trainer.max_epochs.")
         for average, weight in zip(tensors(self._average_model.module), tensors(pl_module), strict=True):

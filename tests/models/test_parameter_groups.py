@@ -51,7 +51,7 @@ def test_by_default_there_are_the_two_groups_that_there_always_were(
     name: str, compose: Callable[..., DictConfig]
 ) -> None:
     """In the same order, with the same options: so that states of former checkpoints fit, and runs are the same."""
-    model = instantiate(compose(f"model={name}").model)
+    model = instantiate(compose(f"model={name}", "recipe=plain").model)
     parameters = list(model.parameters())
     optimizer, plain = model.make_optimizer(), torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], fused=True)
     for group, is_member, decay in zip(
@@ -185,7 +185,7 @@ def test_a_configuration_sets_them(compose: Callable[..., DictConfig]) -> None:
     """With the names of the net, dots and globs included."""
     options = ["model/parameter_groups=finetuning", "model.parameter_groups.head_lr_ratio=4"]
     options += ["model.parameter_groups.patterns={features.0:{lr_ratio:0.5},*bias:{weight_decay:0.2}}"]
-    model = instantiate(compose("model=mnist_cnn_8k", *options).model)
+    model = instantiate(compose("model=mnist_cnn_8k", "recipe=plain", *options).model)
     found = settings(model.net, model.make_optimizer())
     assert found["head.weight"] == (pytest.approx(0.004), 0.01) and found["head.bias"] == (pytest.approx(0.004), 0.2)
     depth = depths_of(model.net)["head.weight"]
