@@ -255,19 +255,36 @@ def check_order(times: Sequence[tuple[int, str]], column: str) -> None:
     Raises:
         ValueError: one is not after the one before, or neither a number nor a date.
     """
+    if (fault := first_disorder(times)) is None:
+        return
+    row, text, is_time = fault
+    if not is_time:
+        raise ValueError(f"row {row}, column {column} is {text[:40]!r}, no number or date")
+    raise ValueError(f"row {row}, column {column}: {text[:40]} is not after the row before; sort the rows")
+
+
+def first_disorder(times: Iterable[tuple[int, str]]) -> tuple[int, str, bool] | None:
+    """Return the first time that is not after the one before: its row, its text, and whether it is a time at all."""
     before = -math.inf
     for row, text in times:
         try:
-            now = float(text) if parses(text) else seconds(text)
-        except ValueError as error:
-            raise ValueError(f"row {row}, column {column} is {text[:40]!r}, no number or date") from error
+            now = seconds(text)
+        except ValueError:
+            return row, text, False
         if not now > before:
-            raise ValueError(f"row {row}, column {column}: {text[:40]} is not after the row before; sort the rows")
+            return row, text, True
         before = now
+    return None
 
 
 def seconds(text: str) -> float:
-    """Return a date such as 2024-05-31, with or without a time of day, in seconds; raise ValueError if it is none."""
+    """Return a time as a number: as it is, or the seconds of a date such as 2024-05-31, with or without a time of day.
+
+    Raises:
+        ValueError: it is neither a finite number nor a date.
+    """
+    if parses(text) and math.isfinite(float(text)):
+        return float(text)
     date = datetime.fromisoformat(text.strip())
     return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
 

@@ -55,9 +55,6 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
     from src.run.published_weights import load_weights, weights_file
     from src.run.results import as_tensors, best_checkpoint, collect_metrics, report
-    from src.run.teacher import add_teacher
-    from src.speed.budget import Budget, recorded_plans
-    from src.speed.lr_finder import find_learning_rate
     from src.sweeps.job_callback import callbacks_of_job
 
     if cfg.lr_find:
@@ -67,6 +64,8 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         raise ValueError("init_from= and model.net.weights= both give the first weights: give one of them.")
     own_callbacks = callbacks_of_job(cfg.paths.output_dir)
     if seconds is not None:
+        from src.speed.budget import Budget, recorded_plans
+
         own_callbacks.append(Budget(seconds, recorded_plans(cfg.reproduce, seconds) if cfg.reproduce else ()))
     objects = build(cfg, ckpt_path, own_callbacks)
     datamodule, model, trainer = objects["datamodule"], objects["model"], objects["trainer"]
@@ -76,8 +75,12 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     if weights is not None:
         load_weights(model.net, weights)
     if teacher is not None:
+        from src.run.teacher import add_teacher
+
         add_teacher(teacher, cfg, model, objects["record"])
     if cfg.lr_find:
+        from src.speed.lr_finder import find_learning_rate
+
         find_learning_rate(cfg, objects)
         return {}, objects
     if cfg.train:

@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from src.run.checkpoint_tensors import tensor_mismatch
+from src.run.checkpoint_tensors import restore
 from src.run.used_weights import switching
 
 
@@ -61,10 +61,8 @@ class Lookahead(L.Callback):
         restored, self._restored, self._step = self._restored, {}, trainer.global_step
         weights = {name: weight.detach() for name, weight in pl_module.named_parameters()}
         self._slow = {name: weight.clone() for name, weight in weights.items()}
-        for name, slow in self._slow.items() if restored else ():
-            if fault := tensor_mismatch(restored.get(name), slow.shape, slow.dtype):
-                raise ValueError(f"The checkpoint's slow weights do not match this run: {name} {fault}.")
-            slow.copy_(restored[name])
+        if restored:
+            restore(self._slow, restored, "slow weights")
 
     @torch.no_grad()
     def on_train_batch_end(

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from src.callbacks.image_report import as_task, output_cards
-from src.models.task import Task
+from src.models.task import Outputs, Task
 
 
 class AveragedViews(L.Callback):
@@ -71,17 +71,21 @@ class AveragedViews(L.Callback):
         task = as_task(pl_module)
         batch = task.prepare(batch)
         with trainer.precision_plugin.test_step_context():
-            logits = self.logits(task, *batch[:-1])
+            logits = self.logits(task, *batch[:-1], plain=outputs)
         for name, labels in task.targets(batch).items():
             correct = (logits[name].argmax(dim=1) == labels).sum()
             self._correct[name] = self._correct.get(name, 0) + correct
         self._count += len(batch[0])
 
-    def logits(self, task: Task, images: Tensor, *others: Tensor) -> dict[str, Tensor]:
-        """Return the mean logits (B, num_classes) of the views of images (B, C, H, W), by output."""
+    def logits(self, task: Task, images: Tensor, *others: Tensor, plain: Outputs | None = None) -> dict[str, Tensor]:
+        """Return the mean logits (B, num_classes) of the views of images (B, C, H, W), by output.
+
+        The first view is the images alone: `plain` is what the net makes of them, if that is known.
+        """
         total: dict[str, Tensor] = {}
         for view, weight in self.views(images):
-            for name, logits in task.named_outputs(view, *others).items():
+            known = plain if view is images else None
+            for name, logits in (known or task.named_outputs(view, *others)).items():
                 total[name] = total.get(name, 0) + weight * logits.float()
         return total
 

@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from src.data.series import SeriesDataModule
+from src.predictor import first_disorder
 from src.system.wording import suggest
 
 
@@ -126,30 +126,11 @@ def check_times(file: Path, column: str, rows: Sequence[Row]) -> None:
     Raises:
         ValueError: one does not, or is neither a number nor a date.
     """
-    before = -math.inf
-    for row in rows:
-        try:
-            now = seconds(row.cells[0])
-        except ValueError as error:
-            raise ValueError(
-                f"{file}, row {row.number}, column {column}: {row.cells[0][:40]!r} is neither a number nor a date such "
-                "as 2024-05-31."
-            ) from error
-        if not now > before:
-            raise ValueError(
-                f"{file}, row {row.number}, column {column}: {row.cells[0]} is not after the row before: sort the rows "
-                "by time, and leave no time twice."
-            )
-        before = now
-
-
-def seconds(text: str) -> float:
-    """Return a time as a number: as it is, or a date's seconds.
-
-    Raises:
-        ValueError: it is neither a number nor a date.
-    """
-    if is_number(text):
-        return float(text)
-    date = datetime.fromisoformat(text.strip())
-    return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
+    fault = first_disorder((row.number, row.cells[0]) for row in rows)
+    if fault is None:
+        return
+    number, text, is_time = fault
+    where = f"{file}, row {number}, column {column}"
+    if not is_time:
+        raise ValueError(f"{where}: {text[:40]!r} is neither a number nor a date such as 2024-05-31.")
+    raise ValueError(f"{where}: {text} is not after the row before: sort the rows by time, and leave no time twice.")

@@ -8,11 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def unknown_progress(epoch: int) -> float:
-    """Return 0: without a trainer, a run does not end."""
-    return 0.0
-
-
 @dataclass(frozen=True)
 class ImageSchedule:
     """Decide, at the start of each epoch, how its images are served; by default always alike.
@@ -31,10 +26,11 @@ class ImageSchedule:
     augment_until: float = 1.0
     sizes: Sequence[int] | None = None
     alternating_flip: bool = False
-    progress: Callable[[int], float] = unknown_progress
+    progress: Callable[[int], float] = lambda epoch: 0.0  # without a trainer, a run does not end
 
     def __post_init__(self) -> None:
-        check_augment_until(self.augment_until)
+        if not 0 <= self.augment_until <= 1:
+            raise ValueError(f"augment_until={self.augment_until} is a fraction of the run and must be in [0, 1].")
         if self.sizes is not None and min(self.sizes, default=0) < 1:
             raise ValueError(f"sizes={list(self.sizes)} must list at least one size, none of them below 1.")
 
@@ -74,9 +70,3 @@ class ImageSchedule:
         if targets.ndim == 3:
             targets = torch.where(mirrored.view(-1, 1, 1), targets.flip(2), targets)
         return images, targets
-
-
-def check_augment_until(fraction: float) -> None:
-    """Raise ValueError unless `augment_until` is a fraction of the run."""
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"augment_until={fraction} is a fraction of the run and must be in [0, 1].")

@@ -16,6 +16,7 @@ from src.data.batches import InMemoryLoader
 from src.data.class_balance import UNBALANCED, warn_of_imbalance
 from src.data.image_schedule import ImageSchedule
 from src.data.image_sequences import ImageSequences
+from src.data.random_operations import GREY
 from src.data.splits import Fold, SplitDataModule, shuffled
 from src.system.wording import counted
 
@@ -221,7 +222,7 @@ class InMemoryDataModule(SplitDataModule):
         if images.shape[1] == 1 and self.channels == 3:
             images = images.expand(-1, 3, -1, -1)
         elif images.shape[1] == 3 and self.channels == 1:
-            weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+            weights = torch.tensor(GREY).view(1, 3, 1, 1)
             images = torch.cat([(part * weights).sum(1, keepdim=True).round().byte() for part in images.split(4096)])
         return self.fit_size(images, "bilinear", 0)
 

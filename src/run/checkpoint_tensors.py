@@ -73,6 +73,19 @@ def check_options(theirs: Any, ours: Mapping[str, Any]) -> None:
             raise optimizer_state_error(f"its option {printable(str(name))} is a tensor")
 
 
+@torch.no_grad()
+def restore(weights: Mapping[str, Tensor], stored: Mapping[str, Any], what: str) -> None:
+    """Copy the tensors of a checkpoint into weights of the same names.
+
+    Raises:
+        ValueError: one is missing, or of another shape or type; `what` says which tensors these are.
+    """
+    for name, weight in weights.items():
+        if fault := tensor_mismatch(stored.get(name), weight.shape, weight.dtype):
+            raise ValueError(f"The checkpoint's {what} do not match this run: {name} {fault}.")
+        weight.copy_(stored[name])
+
+
 def tensor_mismatch(value: Any, shape: torch.Size, dtype: torch.dtype) -> str | None:
     """Return how a value differs from a tensor of the given shape and dtype kind; None if it does not.
 

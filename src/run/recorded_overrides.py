@@ -69,19 +69,17 @@ def replayable_overrides(
     choices: list[Override] = []
     keys: set[str] = set()  # those of the values to replay
     for override in parse_recorded(path):
+        if override.key_or_group == "recipe" and recipe:
+            continue
         if is_choice(override):
             check_choice(path, override)
             choices.append(override)
-            if override.key_or_group == "recipe" and recipe:
-                continue
         elif override.key_or_group in (*DROPPED, *cli_keys):
             continue
         else:
             keys.add(override.key_or_group)
         replayed.append(override)
-    if recipe:
-        choices = [*(choice for choice in choices if choice.key_or_group != "recipe"), *parse([*recipe])]
-    cfg = compose_recorded(path, choices) if keys else OmegaConf.create()
+    cfg = compose_recorded(path, [*choices, *parse([*recipe])]) if keys else OmegaConf.create()
     texts = [
         text
         for override in replayed

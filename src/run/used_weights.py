@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from src.run.checkpoint_tensors import tensor_mismatch
+from src.run.checkpoint_tensors import restore
 
 KEY = "trained_weights"  # in a checkpoint: those that training goes on with; `state_dict` holds the averaged ones
 
@@ -78,11 +78,7 @@ class UsedWeights(L.Callback):
         """
         if trainer.state.fn != TrainerFn.FITTING or KEY not in checkpoint:
             return
-        for name, weight in pl_module.named_parameters():
-            trained = checkpoint[KEY].get(name)
-            if fault := tensor_mismatch(trained, weight.shape, weight.dtype):
-                raise ValueError(f"The checkpoint's {KEY} do not match this run: {name} {fault}.")
-            weight.data.copy_(trained)
+        restore(dict(pl_module.named_parameters()), checkpoint[KEY], KEY)
         # a moving average of the weights, if there is one, puts these in the net after this callback
         checkpoint.get("current_model_state", {}).update(checkpoint[KEY])
 

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.data import sized_len
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from src.speed.measure import seconds_per_step, train_steps
@@ -53,8 +54,8 @@ def trial_copy(trainer: L.Trainer, pl_module: Any) -> Any:
     Its norms do not wait for other processes, of which each makes as many steps as it has time for.
     """
     model = copy.deepcopy(pl_module, {id(trainer): None})
-    if (synchronized := getattr(trainer.strategy, "_layer_sync", None)) is not None:
-        model = synchronized.revert(model)
+    if isinstance(trainer.strategy, ParallelStrategy) and trainer.strategy._layer_sync is not None:
+        model = trainer.strategy._layer_sync.revert(model)
     if pl_module.net._compiled_call_impl is not None:  # a copy is not compiled
         model.net.compile()
     return model

@@ -19,24 +19,11 @@ from src.run.instantiate import load_model
 from src.run.run import Run
 from src.run.teacher import LoadedTeacher, exported_teacher, trained_teacher
 from src.train import train
+from tests.callbacks.test_last_checkpoint import SMALL as SMALL_RUN
 from tests.conftest import composed
 from tests.programs import run
 
-SMALL = (
-    "data=synthetic",
-    "data.channels=1",
-    "data.image_size=28",
-    "data.train_size=160",
-    "data.val_size=32",
-    "data.test_size=32",
-    "data.batch_size=16",
-    "trainer=cpu",
-    "trainer.max_epochs=2",
-    "logger=none",
-    "callbacks.progress_bar=null",
-    "callbacks.model_summary=null",
-    "callbacks.image_report=null",
-)
+SMALL = (*SMALL_RUN, "trainer.max_epochs=2")
 STUDENT = (*SMALL, "model=mnist_cnn_8k", "data/augmentation=digits")
 Compose = Callable[..., DictConfig]
 
