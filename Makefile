@@ -66,7 +66,7 @@ lc: ## list the configurations by group
 
 # ---- work on the code
 test: $(DEV_STAMP) ## run the tests, two files at a time; ARGS="-n 0 tests/test_train.py" runs one in this process
-	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -m "not slow" -n 2 --dist loadfile --max-worker-restart 0 $(ARGS)
 test-slow: $(DEV_STAMP) ## run the tests that take minutes
 	$(RUN) -m pytest -m slow $(ARGS)
 format: $(DEV_STAMP) ## format the code and mend what can be mended

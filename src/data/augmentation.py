@@ -64,6 +64,8 @@ class BatchAugmentation:
             raise ValueError(f"min_scale={min_scale} is a share of the image's area and must be in (0, 1].")
         if scale >= 1:
             raise ValueError(f"scale={scale} must be less than 1: images are zoomed by 1 ± scale.")
+        if strength is not None and not operations:
+            raise ValueError(f"strength={strength} is that of random operations, but there are none: set operations.")
         self.crop_padding = crop_padding
         self.horizontal_flip = horizontal_flip
         self.degrees, self.translate, self.scale = degrees, translate, scale

@@ -73,10 +73,17 @@ def one_cycle(
 ) -> Schedule:
     """Rise to the optimizer's rate over `pct_start` of the run, then fall to near 0 (Smith 2018, arXiv 1708.07120)."""
     max_lr = [group["lr"] for group in optimizer.param_groups]
-    scheduler = lr_scheduler.OneCycleLR(
-        optimizer, max_lr=max_lr, total_steps=total_steps, pct_start=pct_start, div_factor=div_factor
-    )
+    scheduler = OneCycle(optimizer, max_lr=max_lr, total_steps=total_steps, pct_start=pct_start, div_factor=div_factor)
     return {"scheduler": scheduler, "interval": "step"}
+
+
+class OneCycle(lr_scheduler.OneCycleLR):
+    """torch's schedule, but a resumed run may have another number of steps than the checkpoint, as with the others."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load all but the length of the run."""
+        length = {name: vars(self)[name] for name in ("total_steps", "_schedule_phases")}
+        super().load_state_dict(state_dict | length)
 
 
 def plateau(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, monitor: str, **options: Any) -> Schedule:

@@ -136,6 +136,7 @@ def test_an_affine_map_makes_floats_of_the_same_range(part: str) -> None:
         ("min_scale", 0),
         ("min_scale", 1.5),
         ("cutout", -2),
+        ("strength", 0.5),  # of no operations
     ],
 )
 def test_an_impossible_value_is_refused(name: str, value: float) -> None:

@@ -123,6 +123,22 @@ def test_one_cycle_rises_to_the_optimizer_s_rate_and_falls_to_nothing() -> None:
     assert steps[-1] < 1e-4
 
 
+def test_one_cycle_goes_on_in_a_run_that_is_resumed_to_be_longer() -> None:
+    optimizers = [torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0) for _ in range(2)]
+    made = zip(optimizers, (10, 20), strict=True)
+    short, long = (one_cycle(optimizer, total_steps=steps, steps_per_epoch=5)["scheduler"] for optimizer, steps in made)
+    optimizer = optimizers[1]
+    for _ in range(9):
+        optimizers[0].step()
+        short.step()
+    long.load_state_dict(short.state_dict())
+    whole = rates(one_cycle, 20, 5)
+    for step in range(10, 20):
+        optimizer.step()
+        long.step()
+        assert optimizer.param_groups[0]["lr"] / 2 == pytest.approx(whole[step])
+
+
 def test_one_cycle_keeps_the_proportions_of_parameter_groups() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.1)]
     optimizer = torch.optim.SGD(groups)
