@@ -650,6 +650,17 @@ def check_trusted(folder: str | Path, card: Mapping[str, Any], trusted: bool) ->
         )
 
 
+@cache
+def openvino_core(ov: Any) -> Any:
+    """Return the only `Core` of this process: with several of them, the next signal may end the process.
+
+    On processors with AVX-512, each gives the thread that makes it a signal stack of its own, and frees that when it
+    ends. It then puts the former one back if its own is still in use. So of two that end in the order in which they
+    were made, the second leaves the thread the freed stack of the first. Seen with OpenVINO 2026.4.
+    """
+    return ov.Core()
+
+
 def start_openvino(ov: Any, path: Path, card: Mapping[str, Any], threads: int | None, compiled: bool) -> Run:
     """Load an OpenVINO model on the CPU."""
     options: dict[str, Any] = {
@@ -658,7 +669,7 @@ def start_openvino(ov: Any, path: Path, card: Mapping[str, Any], threads: int | 
     }
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
-    model = ov.Core().compile_model(path, "CPU", options)
+    model = openvino_core(ov).compile_model(path, "CPU", options)
     outputs = dict(zip(card["outputs"], model.outputs, strict=True))
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from src.deploy.inference_net import CONVOLUTIONS, has_attention, has_recurrence, layers, quiet, sentence, trace
 from src.deploy.nncf_quantization import Operation, beside_layers, compress_dense_layers, quantize
-from src.predictor import without_telemetry
+from src.predictor import openvino_core, without_telemetry
 
 without_telemetry()
 
@@ -106,7 +106,7 @@ def convert_onnx(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
     from src.deploy import onnx_format
 
     onnx_model, onnx_names, attends = onnx_format.convert(program)
-    model = ov.Core().read_model(onnx_model.SerializeToString())
+    model = openvino_core(ov).read_model(onnx_model.SerializeToString())
     results = {node.output[0]: node.name for node in onnx_model.graph.node if node.name in onnx_names}
     for operation in model.get_ordered_ops():
         if (name := operation.get_friendly_name()) in results:  # a sum's, after its product, goes by its result
@@ -119,7 +119,7 @@ def convert_onnx(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
 
 def computed_in_int8(path: Path) -> set[str]:
     """Return the layers, such as `convolution_1`, whose kernels take int8 on this machine, by the compiled model."""
-    compiled = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core(ov).compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found: set[str] = set()
     for node in compiled.get_runtime_model().get_ordered_ops():
         facts = {key: value.astype(str) for key, value in node.get_rt_info().items()}
