@@ -9,6 +9,7 @@ from src.report.statistics import pareto_front
 from src.system.json_files import replacing
 
 SUFFIXES = (".png", ".svg", ".pdf")
+NAMED = 12  # points that can all be named; of more, only those of the front
 
 
 def check_plot(path: str) -> Path:
@@ -46,12 +47,12 @@ def plot_front(path: Path, candidates: Sequence[Candidate], wish: Wish, decided_
     for axis, (label, points, higher) in zip(figure.subplots(len(charts), 1, squeeze=False)[:, 0], charts, strict=True):
         ordered = [(x, y if higher else -y) for x, y, _ in points]
         front = [points[number] for number in pareto_front(ordered)]
-        axis.set(xlabel="latency of an image in ms, or what it is at least", xscale="log", ylabel=label)
+        axis.set(xlabel="latency of an image, ms; where it is not measured, at least this", xscale="log", ylabel=label)
         axis.set_yscale("log" if label == "parameters" else "linear")
         axis.grid(alpha=0.3)
         axis.scatter([x for x, _, _ in points], [y for _, y, _ in points], color="0.6", s=16)
         axis.plot([x for x, _, _ in front], [y for _, y, _ in front], marker="o", drawstyle="steps-post")
-        for x, y, name in front:
+        for x, y, name in points if len(points) <= NAMED else front:
             axis.annotate(name, (x, y), fontsize=8, xytext=(5, 4), textcoords="offset points", parse_math=False)
         axis.margins(x=0.2)
     with replacing(path, "xb") as file:

@@ -137,7 +137,8 @@ def no_net_fits(wish: Wish, candidates: Sequence[Candidate]) -> str:
     near = sorted(candidates, key=lambda one: excess(one.cost, wish))[:3]
     found = [f"{one.name} ({', '.join(tell(one.cost, name) for name in wish.limits())})" for one in near]
     number = counted(len(candidates), "net")
-    return f"No net for task={wish.task} fits {wishes}: of {number} the nearest are {'; '.join(found)}."
+    remedy = " python benchmarks/models.py measures speeds." if any("not measured" in one for one in found) else ""
+    return f"No net for task={wish.task} fits {wishes}: of {number} the nearest are {'; '.join(found)}.{remedy}"
 
 
 def tell(cost: Cost, limit: str) -> str:
