@@ -32,6 +32,10 @@ def test_quantities_are_read(value: Any, number: float | None) -> None:
         ({"channels": 4}, r"channels=4: nets are counted for 1 \(grey\) and 3 \(colour\)"),
         ({"size": 4000}, r"size=4000: it must be between 16 and 1024 pixels"),
         ({"task": "forecast", "size": 28}, r"size=28 is of images, which the nets for task=forecast don't read"),
+        (
+            {"task": "forecast", "images": 9, "max_minutes": 5},
+            r"max_minutes=5 is of images, which the nets for task=fore",
+        ),
         ({"max_minutes": 5}, r"max_minutes=5 needs images="),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, dict) else "sentence",
