@@ -21,10 +21,17 @@ def kept(name: str, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str
     """Return and print the result of a key in a file of that name; measure and add it if it is not there."""
     known = known_results(name)
     if key not in known:
-        result = measure()
-        with writing:
-            RESULTS.mkdir(exist_ok=True)
-            known = {**known_results(name), key: result}  # others may have been added meanwhile
-            write_json(RESULTS / f"{name}.json", known)
+        return keep(name, key, measure())
     print(key, json.dumps(known[key]), flush=True)
     return known[key]
+
+
+def keep(name: str, key: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Write the result of a key to a file of that name, and print it."""
+    with writing:
+        RESULTS.mkdir(exist_ok=True)
+        write_json(
+            RESULTS / f"{name}.json", {**known_results(name), key: result}
+        )  # others may have been added meanwhile
+    print(key, json.dumps(result), flush=True)
+    return result

@@ -1,73 +1,170 @@
-"""Write the table of models in docs/models.md: family, data, parameters, MACs, and train images/s on this machine.
+"""Count and measure every named model; write the table in docs/models.md. src/choose.py reads what is kept.
 
-    python benchmarks/models.py            # about three minutes; prints the table and writes it into docs/models.md
+    python benchmarks/models.py                    # what has not been counted or measured yet, then the table
+    python benchmarks/models.py mnist_cnn_68k      # only these models
+    python benchmarks/models.py --counts           # count parameters and MACs, measure nothing: exact on a busy machine
+    python benchmarks/models.py --again            # measure again what has been measured; a few seconds a model
+    python benchmarks/models.py --table            # only the table
 
-A train step is forward, loss, backward and fused AdamW at batch 128 (16 for inputs as large as 3×128×128) on noise, as
-contiguous float32: the median of 5 blocks of at least 0.3 s each.
+Results are kept in benchmarks/results/models.json by the model's name. A train step is forward, loss, backward and
+fused AdamW at batch 128 (16 for inputs as large as 3×128×128) on noise, as contiguous float32: the median of 5 blocks
+of at least 0.3 s each. Latency is that of the net's forward pass of a single input, likewise. Nets for images are also
+counted at other sizes, of grey and colour, as far as they take them.
 """
 
 import math
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import hydra
 import torch
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
 
+from benchmarks.kept_results import keep, known_results
 from benchmarks.readme import write_table
 from src.config.paths import CONFIGS
 from src.models.counting import count_macs, count_parameters
-from src.models.example_inputs import example_inputs
+from src.models.example_inputs import example_inputs, noise_inputs
 from src.models.task import Task
 from src.run.instantiate import instantiate
+from src.run.record import environment
 
 LARGE = 40_000  # values of an input, such as 3×128×128, of which a batch has 16
 SKIPPED = ("timm", "simple_mlp_256_128")  # any net of timm; the same net as simple_mlp
+SIZES = (32, 48, 63, 64, 96, 128, 224)  # at which nets are counted, beside their data's own; stems change at 64
+TRIED = range(32, 65)  # sizes that tell of which number a net takes multiples
+OPTIONS = ("--counts", "--again", "--table")
 
 
-def measure(name: str) -> list[str]:
-    """Measure a model: its net, name, data, parameters, MACs and speed."""
+def compose(name: str) -> DictConfig:
+    """Compose the configuration of a model."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = hydra.compose("train", [f"model={name}"])
-    task = instantiate(cfg.model)
-    shape = cfg.model.input_shape
-    macs = count_macs(task.net, example_inputs(1, shape))
-    speed = images_per_second(task.train(), batch=16 if math.prod(shape) > LARGE else 128)
-    family = cfg.model.net._target_.rpartition(".")[2]
-    data = cfg.data._target_.rpartition(".")[2].removesuffix("DataModule")
-    return [family, f"`{name}`", data, f"{count_parameters(task):,}", f"{macs / 1e6:,.1f} M", f"{speed:,.0f}"]
+        return hydra.compose("train", [f"model={name}"])
+
+
+def count(cfg: DictConfig) -> dict[str, Any]:
+    """Count a model.
+
+    Returns:
+        The class of its `net`, `task` and `data`, the `shape` of an input, `params` and `macs`; and of nets for images
+        `multiple_of`, of which sizes must be multiples, and `counts`: params and macs by <channels>x<size>.
+    """
+    task, shape = instantiate(cfg.model), list(cfg.model.input_shape)
+    facts = {
+        "net": cfg.model.net._target_.rpartition(".")[2],
+        "task": cfg.model._target_.rpartition(".")[2],
+        "data": cfg.data._target_.rpartition(".")[2].removesuffix("DataModule"),
+        "shape": shape,
+        "params": count_parameters(task),
+        "macs": count_macs(task.net, example_inputs(1, shape)),
+    }
+    if len(shape) != 3:
+        return facts
+    taken = [size for size in TRIED if count_at(cfg, shape[0], size)]
+    sizes = [f"{channels}x{size}" for channels in (1, 3) for size in sorted({shape[1], *SIZES})]
+    counts = {size: count_at(cfg, *map(int, size.split("x"))) for size in sizes}
+    return facts | {"multiple_of": math.gcd(*taken), "counts": {size: found for size, found in counts.items() if found}}
+
+
+def count_at(cfg: DictConfig, channels: int, size: int) -> list[float] | None:
+    """Count the parameters and MACs of a net that is built for other images; None if it takes no such images."""
+    cfg.data.channels, cfg.data.image_size = channels, size
+    try:
+        with torch.device("meta"):  # shapes alone: nothing is computed
+            net = instantiate(cfg.model.net)
+            return [count_parameters(net), count_macs(net, example_inputs(1, (channels, size, size)))]
+    except (InstantiationException, ValueError, RuntimeError):  # how nets refuse a size
+        return None
+
+
+def measure(cfg: DictConfig) -> dict[str, Any]:
+    """Measure the speed of a model's train step and the latency of its net; int8 nets are src/export.py's."""
+    task, shape = instantiate(cfg.model), cfg.model.input_shape
+    machine = environment()
+    where = f"{machine['cpu']}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32"
+    return {
+        "train_images_per_second": images_per_second(task.train(), batch=16 if math.prod(shape) > LARGE else 128),
+        "latency_ms": latency(task.eval(), noise_inputs(1, shape)),
+        "int8_latency_ms": None,
+        "measured": where,
+    }
 
 
 def images_per_second(task: Task, batch: int) -> float:
     """Median speed of a task's train step on noise, without its metrics."""
     *inputs, labels = task.example_batch(batch)
     optimizer = torch.optim.AdamW(task.parameters(), lr=1e-6, fused=True)
-    speeds = []
+
+    def step() -> None:
+        outputs = task.named_outputs(*inputs)
+        loss = task.total_loss(task.losses(outputs, task.targets([*inputs, labels])))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return batch / median_seconds(step)
+
+
+def latency(task: Task, inputs: torch.Tensor) -> float:
+    """Median time of a forward pass in milliseconds."""
+    with torch.inference_mode():
+        return 1000 * median_seconds(lambda: task.net(inputs))
+
+
+def median_seconds(step: Callable[[], Any]) -> float:
+    """Median time of a step over 5 blocks of at least 0.3 s."""
+    seconds = []
     for block in range(6):
         start, steps = time.perf_counter(), 0
         while not steps or time.perf_counter() - start < 0.3:
-            outputs = task.named_outputs(*inputs)
-            loss = task.total_loss(task.losses(outputs, task.targets([*inputs, labels])))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            step()
             steps += 1
         if block:  # the first warms up
-            speeds.append(steps * batch / (time.perf_counter() - start))
-    return statistics.median(speeds)
+            seconds.append((time.perf_counter() - start) / steps)
+    return statistics.median(seconds)
+
+
+def update(name: str, options: list[str]) -> None:
+    """Count a model, and measure it, if that is asked for or not done yet."""
+    known = known_results("models").get(name, {})
+    unmeasured = known.get("train_images_per_second") is None or known.get("latency_ms") is None
+    measuring = "--counts" not in options and (unmeasured or "--again" in options)
+    if known and not measuring and "--counts" not in options:
+        return
+    cfg = compose(name)
+    keep("models", name, {**known, **(measure(cfg) if measuring else {}), **count(cfg)})
+
+
+def write() -> None:
+    """Write the table of docs/models.md."""
+    rows = [["net", "name", "data", "parameters", "MACs", "train images/s"]]
+    rows.append(["---", "---", "---", "---:", "---:", "---:"])
+    for name, facts in sorted(known_results("models").items(), key=lambda item: (item[1]["net"], item[0])):
+        speed = facts.get("train_images_per_second")
+        counts = [f"{facts['params']:,}", f"{facts['macs'] / 1e6:,.1f} M", f"{speed:,.0f}" if speed else "not measured"]
+        rows.append([facts["net"], f"`{name}`", facts["data"], *counts])
+    write_table("models", rows)
 
 
 def main() -> None:
-    """Print the table and write it into docs/models.md."""
+    """Count and measure what is missing, then write the table."""
     names = sorted(path.stem for path in CONFIGS.glob("model/*.yaml") if path.stem not in SKIPPED)
-    rows = [["net", "name", "data", "parameters", "MACs", "train images/s"]]
-    rows.append(["---", "---", "---", "---:", "---:", "---:"])
-    rows += sorted(measure(name) for name in names)
-    write_table("models", rows)
+    options = [word for word in sys.argv[1:] if word.startswith("-")]
+    chosen = [word for word in sys.argv[1:] if word not in options]
+    if unknown := [word for word in (*options, *chosen) if word not in (*OPTIONS, *names)]:
+        sys.exit(f"{unknown[0]} is neither a named model nor one of {', '.join(OPTIONS)}.")
+    for name in chosen or names:
+        if "--table" not in options:
+            update(name, options)
+    write()
 
 
 if __name__ == "__main__":

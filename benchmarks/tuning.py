@@ -1,6 +1,6 @@
 """What tuning brings: each family's 210k net, as it is and with the settings that `callbacks=cpu_autotune` chooses.
 
-    python benchmarks/tuning.py                         # all families; writes the README's table, about four minutes
+    python benchmarks/tuning.py                         # all families, about four minutes; writes docs/speed.md
     python benchmarks/tuning.py cifar10_cnn_210k        # only these
 
 Each net is trained for one batch with precision allowed to change, so that the callback measures and chooses. Then the
@@ -63,7 +63,7 @@ def measure(name: str) -> list[str]:
 
 
 def main() -> None:
-    """Measure all, print the table and put it into the README."""
+    """Measure all, print the table and put it into docs/speed.md."""
     names = sys.argv[1:] or [f"cifar10_{family}_210k" for family in FAMILIES]
     rows = [measure(name) for name in names]
     if sys.argv[1:]:

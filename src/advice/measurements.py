@@ -1,0 +1,180 @@
+"""Read what was counted and measured: benchmarks/results/, written by the programs in benchmarks/."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.config.paths import CONFIGS, ROOT
+from src.system.json_files import part, read_json
+
+RESULTS = ROOT / "benchmarks" / "results"
+# a run is compared by the first of its test metrics: a segmentation has an accuracy, too
+SCORES = ("auroc", "miou", "mase", "acc", "mse")
+# images, texts or windows that the nets were trained on
+TRAINED_ON = {"mnist_5k": 3_500, "mnist_5k_rows": 3_500, "fashion_mnist": 55_000, "fashion_mnist_rows": 55_000}
+TRAINED_ON |= {"digit_scenes": 3_700}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What runs of a model reached on some data: medians over their seeds."""
+
+    model: str
+    data: str
+    shape: tuple[int, ...]  # of an input
+    score: str
+    value: float
+    seeds: int
+    epochs: int | None
+    minutes: float | None  # of training
+    int8_change: float | None  # of the score
+    int8_speedup: float | None  # at batches of 32
+    source: str
+
+    @property
+    def samples(self) -> int | None:
+        """How many images it was trained on, if that is known."""
+        return TRAINED_ON.get(self.data)
+
+
+def read_models(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """Return the counts and speeds of models by name.
+
+    Raises:
+        ValueError: there are none.
+    """
+    models = read_json(folder / "models.json")
+    if not models:
+        raise ValueError(f"{folder / 'models.json'} is missing or damaged: python benchmarks/models.py writes it.")
+    return models
+
+
+def read_evidence(models: Mapping[str, Mapping[str, Any]], folder: Path = RESULTS) -> list[Evidence]:
+    """Return what nets reached, by the committed results of the benchmarks of tasks, recipes and int8."""
+    runs: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for source in ("tasks", "recipes", "quantization"):
+        for command, result in read_json(folder / f"{source}.json").items():
+            words = dict(word.partition("=")[::2] for word in command.split())
+            model, run = chosen("model", words) or "", tested(result)
+            if model in models and run:
+                data = chosen("data", words) or ""
+                settings = " ".join(word for word in command.split() if not word.startswith("seed="))
+                run["shape"] = shape_of(models[model]["shape"], words)
+                runs.setdefault((model, data, f"{source}.json: {settings}"), []).append(run)
+    best: dict[tuple[str, str, str], Evidence] = {}
+    for (model, data, source), results in runs.items():
+        one = summarise(model, data, source, results)
+        key = (model, data, one.score)
+        if key not in best or better(one.value, best[key].value, one.score):
+            best[key] = one
+    return list(best.values())
+
+
+def better(value: float, other: float, score: str) -> bool:
+    """Return whether a value of a score is better than another."""
+    return value < other if score in ("mase", "mse") else value > other
+
+
+def tested(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return score, value, epochs, minutes and int8's change and speed of a run; None if it was not tested."""
+    if "float32" in result:  # of benchmarks/quantization.py
+        before, after = result["float32"], result["static"]
+        return {
+            "score": "acc",
+            "value": before["accuracy"],
+            "epochs": 4,
+            "minutes": None,
+            "int8_change": after["accuracy"] - before["accuracy"],
+            "int8_speedup": after["images_per_second"] / before["images_per_second"],
+        }
+    metrics = part(result, "metrics") or result
+    score = next((name for name in SCORES if f"test/{name}" in metrics), None)
+    if score is None:
+        return None
+    # of the score that checkpoints are chosen by; speeds of int8 in tasks.json were measured on a busy machine
+    change = result["int8"] - metrics[f"test/{score}"] if result.get("score") == score else None
+    minutes = result.get("minutes") or (metrics["train_seconds"] / 60 if "train_seconds" in metrics else None)
+    value, epochs = metrics[f"test/{score}"], metrics.get("epochs")
+    return {"score": score, "value": value, "epochs": epochs, "minutes": minutes} | {
+        "int8_change": change,
+        "int8_speedup": None,
+    }
+
+
+def summarise(model: str, data: str, source: str, results: Sequence[Mapping[str, Any]]) -> Evidence:
+    """Take the medians over the seeds."""
+
+    def median(name: str) -> float | None:
+        values = [result[name] for result in results if result[name] is not None]
+        return statistics.median(values) if values else None
+
+    epochs = median("epochs")
+    return Evidence(
+        model=model,
+        data=data,
+        shape=results[0]["shape"],
+        score=results[0]["score"],
+        value=statistics.median(result["value"] for result in results),
+        seeds=len(results),
+        epochs=None if epochs is None else int(epochs),
+        minutes=median("minutes"),
+        int8_change=median("int8_change"),
+        int8_speedup=median("int8_speedup"),
+        source=source,
+    )
+
+
+def shape_of(shape: Sequence[int], words: Mapping[str, str]) -> tuple[int, ...]:
+    """Return the shape of a run's input: the model's own, unless the command says otherwise."""
+    if len(shape) != 3:
+        return tuple(shape)
+    size = int(words.get("data.image_size", shape[1]))
+    return int(words.get("data.channels", shape[0])), size, size
+
+
+def chosen(group: str, words: Mapping[str, str]) -> str | None:
+    """Return what a command chooses of a group, itself or by its experiment or model."""
+    if group in words:
+        return words[group]
+    files = [CONFIGS / "experiment" / f"{words['experiment']}.yaml"] if "experiment" in words else []
+    files += [CONFIGS / "model" / f"{model}.yaml"] if group == "data" and (model := chosen("model", words)) else []
+    return next((choice for file in files for choice in choices(group, file)), None)
+
+
+def choices(group: str, file: Path) -> Iterator[str]:
+    """Yield what a configuration and those that it includes choose of a group, the last word first."""
+    if not file.is_file():
+        return
+    for entry in reversed(yaml.safe_load(file.read_text())["defaults"]):
+        if isinstance(entry, str):
+            yield from choices(group, file.parent / f"{entry}.yaml") if entry != "_self_" else ()
+        for key, choice in entry.items() if isinstance(entry, dict) else ():
+            if key.removeprefix("override ").removeprefix("/").partition("@")[0] == group:
+                yield choice
+
+
+@dataclass(frozen=True)
+class Gains:
+    """What techniques gained over the plain recipe: points of validation accuracy on Fashion-MNIST, of one seed."""
+
+    model: str
+    epochs: int
+    points: Mapping[str, float]  # by the words of the command
+
+
+def recipe_gains(models: Mapping[str, Mapping[str, Any]], folder: Path = RESULTS) -> dict[str, Gains]:
+    """Return what techniques gained, by class of net."""
+    runs = {key: one["val/acc"] for key, one in read_json(folder / "recipes.json").items() if "test=false" in key}
+    gains: dict[str, Gains] = {}
+    for plain, before in runs.items():
+        found = {key: 100 * (value - before) for key, value in runs.items() if key.startswith(f"{plain} ")}
+        words = dict(word.partition("=")[::2] for word in plain.split())
+        if found and words["model"] in models:
+            points = {key.removeprefix(f"{plain} "): value for key, value in found.items()}
+            net = models[words["model"]]["net"]
+            gains[net] = Gains(words["model"], int(words["trainer.max_epochs"]), points)
+    return gains

@@ -1,0 +1,102 @@
+"""What a user wishes for, checked."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from src.advice.kinds import KINDS, Kind
+from src.system.wording import suggest
+
+DEVICES = ("laptop", "server", "edge")
+FORMATS = ("table", "json")
+SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+SIZES = (16, 1024)  # of images, for which nets are counted or estimated
+CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A task, the data, the device, and limits; None where the user says nothing."""
+
+    task: str
+    device: str
+    images: int | None  # for training: images, texts, or windows of a series
+    size: int | None  # height and width of an image in pixels
+    channels: int | None
+    max_params: float | None
+    max_macs: float | None
+    max_latency_ms: float | None
+    max_minutes: float | None  # of training
+
+    @property
+    def kind(self) -> Kind:
+        """The task's nets, score and data."""
+        return KINDS[self.task]
+
+    def limits(self) -> dict[str, float]:
+        """Return what must not be exceeded, by the name of the wish."""
+        names = ("max_params", "max_macs", "max_latency_ms", "max_minutes")
+        return {name: limit for name in names if (limit := getattr(self, name)) is not None}
+
+
+def read_wish(settings: Mapping[str, Any]) -> Wish:
+    """Check the keys of the command line.
+
+    Raises:
+        ValueError: a value that cannot be; with those that can.
+    """
+    check_choice("task", settings["task"], tuple(KINDS))
+    check_choice("device", settings["device"], DEVICES)
+    check_choice("format", settings["format"], FORMATS)
+    images, size, channels = (whole(name, settings[name]) for name in ("images", "size", "channels"))
+    names = ("max_params", "max_macs", "max_latency_ms", "max_minutes")
+    limits = {name: quantity(name, settings[name]) for name in names}
+    wish = Wish(settings["task"], settings["device"], images, size, channels, **limits)
+    if channels not in (None, *CHANNELS):
+        raise ValueError(f"channels={channels}: nets are counted for 1 (grey) and 3 (colour).")
+    if size is not None and not SIZES[0] <= size <= SIZES[1]:
+        raise ValueError(f"size={size}: it must be between {SIZES[0]} and {SIZES[1]} pixels.")
+    for name in ("size", "channels", "max_minutes"):
+        if getattr(wish, name) is not None and not wish.kind.of_images:
+            raise ValueError(f"{name}={settings[name]} is of images, which the nets for task={wish.task} don't read.")
+    if wish.max_minutes is not None and images is None:
+        raise ValueError(f"max_minutes={settings['max_minutes']} needs images=, the number of images to train on.")
+    return wish
+
+
+def check_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value not in choices:
+        raise ValueError(f"{key}={value} does not exist.{suggest(str(value), choices)}")
+
+
+def quantity(key: str, value: Any) -> float | None:
+    """Read a positive number, with k, m or g for thousands, millions or billions.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value is None:
+        return None
+    found = re.fullmatch(r"([\d_]*\.?\d+(?:e\d+)?)([kmg]?)", str(value).lower())
+    number = float(found[1]) * SUFFIXES[found[2]] if found else 0.0
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{key}={value}: it must be a positive number, such as 5, 64k or 1.5m.")
+    return number
+
+
+def whole(key: str, value: Any) -> int | None:
+    """Read a positive whole number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = quantity(key, value)
+    if number is not None and number != int(number):
+        raise ValueError(f"{key}={value}: it must be a whole number.")
+    return None if number is None else int(number)

@@ -1,0 +1,54 @@
+"""Choose a net: `python src/choose.py task=classification images=10000 size=64` ranks those that fit, with reasons."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the `src` of this checkout, from whatever folder
+
+from omegaconf import DictConfig
+
+from src.advice.advising import advise
+from src.advice.answer import print_advice
+from src.advice.deployment import deployment
+from src.advice.front import check_plot, plot_front
+from src.advice.measurements import read_evidence, read_models, recipe_gains
+from src.advice.ranking import rank
+from src.advice.wish import read_wish, whole
+from src.cli.entry_point import entry_point
+
+
+def choose(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rank the nets that fit a wish, from committed measurements alone.
+
+    Returns:
+        The answer, as it is printed with `format=json`; the ranking and the picture's path.
+    """
+    from rich.console import Console
+
+    wish, top = read_wish(cfg), whole("top", cfg.top) or 1
+    plot = None if cfg.plot is None else check_plot(cfg.plot)
+    models = read_models()
+    evidence = read_evidence(models)
+    ranking = rank(wish, models, evidence)
+    answer = advise(wish, ranking, recipe_gains(models), top)
+    answer |= {"wish": {key: value for key, value in vars(wish).items() if value is not None}}
+    answer |= {"deployment": deployment(wish.device, evidence)}
+    if plot is not None:
+        plot_front(plot, ranking.candidates, wish, ranking.decided_by)
+    if cfg.format == "json":
+        print(json.dumps(answer, indent=2, ensure_ascii=False))  # noqa: T201
+    else:
+        print_advice(Console(width=None if sys.stdout.isatty() else 160), answer)
+    return answer, {"ranking": ranking, "plot": plot}
+
+
+@entry_point("choose")
+def main(cfg: DictConfig) -> None:
+    """Choose nets as the command line says."""
+    choose(cfg)
+
+
+if __name__ == "__main__":
+    main()

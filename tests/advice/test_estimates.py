@@ -1,0 +1,62 @@
+"""Costs at other sizes of images, against counts of nets that are built for them."""
+
+from typing import Any
+
+import pytest
+
+from src.advice.estimates import ESTIMATED, UNKNOWN, cost_of, counts_at, epochs_for
+from src.advice.measurements import read_models
+from src.advice.wish import read_wish
+from src.models.components.simple_cnn import SimpleCNN
+from src.models.components.simple_dense_net import SimpleDenseNet
+from src.models.counting import count_macs, count_parameters
+from src.models.example_inputs import example_inputs
+from tests.advice.test_wish import NOTHING
+
+FACTS: dict[str, Any] = {"shape": [1, 28, 28], "params": 100, "macs": 80.0, "multiple_of": 4}
+FACTS |= {"counts": {"1x28": [100, 100.0], "1x32": [110, 130.0], "3x32": [300, 260.0]}}
+FACTS |= {"train_images_per_second": 1000.0, "latency_ms": None}
+
+
+def wish(**settings: Any) -> Any:
+    return read_wish(NOTHING | settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "net"),
+    [
+        ("mnist_cnn_68k", lambda size: SimpleCNN(in_channels=1, image_size=size, num_classes=10)),
+        ("mnist_sdn_68k", lambda size: SimpleDenseNet(in_channels=1, image_size=size, num_classes=10)),
+    ],
+    ids=["cnn", "dense"],
+)
+def test_sizes_between_those_that_were_counted_lie_on_a_line(name: str, net: Any) -> None:
+    """The nets' own layers don't matter: of each net the counts at 64 and 96 pixels give that at 80."""
+    counts = {}
+    for size in (64, 80, 96):
+        built = net(size)
+        counts[f"1x{size}"] = [count_parameters(built), count_macs(built, example_inputs(1, (1, size, size)))]
+    params, macs = counts.pop("1x80")
+    found = counts_at({"multiple_of": 1, "counts": counts}, 1, 80)
+    assert found is not None and found[0] == pytest.approx(params) and found[1] == pytest.approx(macs, rel=0.01)
+    facts = read_models()[name]
+    assert counts_at(facts, *facts["shape"][:2]) == (facts["params"], facts["macs"])
+
+
+def test_costs_follow_the_counts() -> None:
+    own, other = cost_of(FACTS, wish()), cost_of(FACTS, wish(size=32, channels=3, images=110_000))
+    assert own is not None and other is not None
+    assert (own.params, own.macs, own.scaled, own.minutes) == (100, 80, False, None)
+    assert own.latency_ms == pytest.approx(1 / 3) and own.latency_from == ESTIMATED
+    assert (other.params, other.macs, other.scaled) == (300, 80 * 2.6, True)
+    assert other.train_images_per_second == pytest.approx(1000 / 2.6)
+    assert other.latency_ms == pytest.approx(2.6 / 3)
+    assert other.epochs == 4 and other.minutes == pytest.approx(4 * 110_000 * 2.6 / 1000 / 60)
+    unmeasured = cost_of(FACTS | {"train_images_per_second": None}, wish(images=10))
+    assert unmeasured is not None and (unmeasured.latency_from, unmeasured.minutes) == (UNKNOWN, None)
+    assert cost_of(FACTS, wish(size=30)) is None  # no multiple of 4
+    assert cost_of(FACTS, wish(size=64, channels=3)) is None  # of one count there is no line
+
+
+def test_small_data_get_more_epochs() -> None:
+    assert [epochs_for(number) for number in (100, 10_000, 55_000, 1_000_000)] == [30, 22, 4, 4]

@@ -1,0 +1,100 @@
+"""`src/choose.py`: what it answers, how it refuses, and that it needs no torch."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from src.advice.kinds import KINDS
+from src.choose import choose
+from src.config.paths import CONFIGS, ROOT
+from tests.programs import run
+from tests.test_readme import commands_of
+
+WISH = ("task=classification", "images=10000", "size=64", "channels=3", "max_params=1m")
+
+
+def answer(*overrides: str) -> dict[str, Any]:
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return choose(hydra.compose("choose", list(overrides)))[0]
+
+
+def test_advice_is_given_without_torch(tmp_path: Path) -> None:
+    program = [sys.executable, "-X", "importtime", str(ROOT / "src" / "choose.py"), *WISH, "format=json"]
+    result = subprocess.run([*program, f"hydra.run.dir={tmp_path}"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "hydra" in imported and not {"torch", "lightning", "matplotlib", "numpy"} & imported
+    said = json.loads(result.stdout)
+    assert len(said["advice"]) == 5 and said["wish"]["max_params"] == 1e6
+    assert all(one["params"] <= 1e6 and one["input"] == "3×64×64" for one in said["advice"])
+    assert said["advice"][0]["score"] == {"name": "acc", "value": 0.9119, "data": "fashion_mnist"}
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_each_task_has_nets_whose_commands_compose(task: str, compose: Callable[..., Any]) -> None:
+    said = answer(f"task={task}", "images=400", "top=1")
+    for one in said["advice"]:
+        program, *overrides = shlex.split(one["command"])[1:]
+        assert program == "src/train.py" and f"model={one['model']}" in overrides
+        OmegaConf.resolve(compose(*(word.replace("<folder>", "x").replace("<file>", "x") for word in overrides)))
+    for line in said["deployment"]:
+        if line.startswith("python"):
+            assert (ROOT / line.split()[1]).is_file()
+    assert all((ROOT / page).is_file() for page in said["read_on"])
+
+
+def test_the_table_tells_what_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    answer("task=anomaly", "device=edge")
+    shown = capsys.readouterr().out
+    assert "auroc 0.8979 (mnist_5k)" in shown and "not measured: its test/auroc" in shown
+    assert "Speed on ARM is not measured here" in shown
+    answer("images=10000", "max_latency_ms=5", "top=1")
+    shown = capsys.readouterr().out
+    assert "max_latency_ms, their speed not being measured" in shown and "more nets would fit: top=" in shown
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("task=clasification", "task=clasification does not exist. Did you mean classification"),
+        ("latency=5", "Did you mean max_latency_ms?"),
+        (
+            "max_params=100",
+            "the nearest are mnist_sdn_8k (params 7,973)",
+        ),
+        ("plot=front.doc", "plot=front.doc: the name of a picture ends with .png, .svg, .pdf."),
+        ("plot=nowhere/front.svg", "there is no folder nowhere."),
+        ("top=0", "top=0: it must be a positive number"),
+    ],
+    ids=lambda value: value.partition("=")[0] if "=" in value else value,
+)
+def test_what_cannot_be_is_one_sentence(argument: str, sentence: str, tmp_path: Path) -> None:
+    result = run("choose", argument, f"hydra.run.dir={tmp_path}")
+    assert result.returncode == 1 and not result.stdout
+    assert sentence in result.stderr.splitlines()[0] and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_the_front_is_drawn(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"front.{suffix}"
+    answer(*WISH, f"plot={path}")
+    if suffix == "png":
+        assert Image.open(path).size == (960, 1200)  # score, and size
+    else:
+        assert "<svg" in path.read_text()[:1000]
+
+
+def test_the_commands_of_the_guide_are_answered() -> None:
+    commands = [line for line in commands_of((ROOT / "docs" / "choose.md").read_text()) if "src/choose.py" in line]
+    assert len(commands) >= 4
+    for command in commands:
+        assert answer(*[word for word in shlex.split(command)[2:] if not word.startswith("plot=")])["advice"]
