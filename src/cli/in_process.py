@@ -21,11 +21,12 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from src.cli.entry_point import FULL_ERROR, set_env
 from src.cli.errors import describe
+from src.config.composing import compose, parse
 from src.config.paths import CONFIGS, ROOT
 from src.run.file_names import CHECKPOINTS, LAST, TRACEBACK
 from src.run.interruption import Interrupted
@@ -69,8 +70,7 @@ def run_program(main: Any, config_name: str, words: Sequence[str]) -> Path:
         ValueError: the words are wrong. Other exceptions are those of the run, whose full trace is also in the run
             directory.
     """
-    if options := [word for word in words if word.startswith("-")]:
-        raise ValueError(f"{options[0]} is an option of the command line: give key=value here.")
+    refuse_options(words)
     program = os.path.relpath(ROOT / "src" / f"{config_name}.py")
     full_error = os.environ.get(FULL_ERROR)
     folders: list[Path] = []
@@ -91,20 +91,55 @@ def run_program(main: Any, config_name: str, words: Sequence[str]) -> Path:
             ends.append(error)
 
     job.__module__, job.__qualname__ = main.task.__module__, f"{main.task.__name__}.job"
-    with command_line(program, words), process_as_before():
-        try:
-            main.check_command_line()
-            with set_env(FULL_ERROR, "1"):  # Hydra then raises errors instead of printing them
-                hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
-            if ends:
-                raise ends[0]
-        except (HydraException, OmegaConfBaseException) as error:
-            if full_error == "1":
-                raise
-            raise ValueError(describe(error, config_name, sys.argv[1:])) from None
-        except SystemExit:  # of a folder that is refused before the run
-            raise ValueError("The run has not started: the reason is printed above.") from None
+    with command_line(program, words), process_as_before(), in_sentences(config_name):
+        main.check_command_line()
+        with set_env(FULL_ERROR, "1"):  # Hydra then raises errors instead of printing them
+            hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
+        if ends:
+            raise ends[0]
     return folders[0]
+
+
+@contextmanager
+def in_sentences(config_name: str) -> Iterator[None]:
+    """Raise Hydra's errors as a ValueError that says in a sentence what is wrong, unless HYDRA_FULL_ERROR=1."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        if os.environ.get(FULL_ERROR) == "1":
+            raise
+        raise ValueError(describe(error, config_name, sys.argv[1:])) from None
+    except SystemExit:  # of a folder that is refused before the run
+        raise ValueError("The run has not started: the reason is printed above.") from None
+
+
+def compose_program(main: Any, config_name: str, words: Sequence[str]) -> DictConfig:
+    """Compose the configuration that a program would run with, and keep the words, where Hydra keeps them, too.
+
+    Args:
+        main: see `run_program`.
+        config_name: likewise.
+        words: likewise.
+
+    Returns:
+        The configuration, with `hydra.overrides.task`, and nothing else of Hydra's node.
+
+    Raises:
+        ValueError: a word is wrong.
+    """
+    refuse_options(words)
+    with command_line(config_name, words), process_as_before(), in_sentences(config_name):
+        main.check_command_line()
+        cfg = compose(config_name, parse(sys.argv[1:]), with_hydra=True)
+        with open_dict(cfg):
+            cfg.hydra = {"overrides": {"task": sys.argv[1:]}}
+    return cfg
+
+
+def refuse_options(words: Sequence[str]) -> None:
+    """Raise ValueError for options such as -m."""
+    if options := [word for word in words if word.startswith("-")]:
+        raise ValueError(f"{options[0]} is an option of the command line: give key=value here.")
 
 
 def record_failure(folder: Path, error: Exception) -> None:
