@@ -49,9 +49,9 @@ class TestSet(NamedTuple):
     Args:
         images: what `Run.predict` takes (N, …): images with pixels of 8 bits (N, C, H, W), series in the units of the
             data, or tokens.
-        labels: the targets (N, …), as the data serve them.
+        labels: the targets (N, …), as the data serve them: numbers of classes, masks, series that are normalised.
         inputs: what the net takes (N, …): the same, normalised.
-        names: the names of the classes of each label.
+        names: the names of the classes of each label, if it has classes.
     """
 
     images: "np.ndarray"
@@ -137,10 +137,11 @@ class Run:
         Raises:
             ValueError: the data do not describe themselves, or there are none to test with.
         """
-        import numpy as np
         import torch
 
         from src.deploy.exporting import Limited
+        from src.models.example_inputs import padded_to
+        from src.predictor import input_shape
         from src.run.instantiate import build_datamodule
 
         datamodule = build_datamodule(self._reused)
@@ -149,10 +150,11 @@ class Run:
         batches = list(loader if limit is None else Limited(loader, limit))
         if not batches:
             raise ValueError(f"{self.folder} was not tested: its test set is empty, or limited to nothing.")
-        inputs, labels = (torch.cat([batch[end] for batch in batches]) for end in (0, -1))
         card = datamodule.input_card()
-        images = unnormalised(inputs.numpy(), card)
-        return TestSet(images, np.asarray(labels), inputs, {name: list(one) for name, one in card["heads"].items()})
+        inputs = torch.cat([padded_to(input_shape(card), batch[0]) for batch in batches])  # texts vary in length
+        labels = torch.cat([batch[-1] for batch in batches])
+        names = {name: list(classes) for name, classes in card.get("heads", {}).items()}
+        return TestSet(unnormalised(inputs.numpy(), card), labels.numpy(), inputs, names)
 
     @cached_property
     def _predictor(self) -> "Predictor":
