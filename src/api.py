@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # their imports take seconds
     from src.models.task import Task
     from src.predictor import Predictor
 
-__all__ = ["Run", "RunInterrupted", "TestSet", "compose", "load_run", "runs", "train"]
+__all__ = ["Exported", "Run", "RunInterrupted", "TestSet", "compose", "load_exported", "load_run", "runs", "train"]
 
 RUNS = ROOT / "logs" / "train"
 
@@ -156,6 +156,27 @@ class Run:
         names = {name: list(classes) for name, classes in card.get("heads", {}).items()}
         return TestSet(unnormalised(inputs.numpy(), card), labels.numpy(), inputs, names)
 
+    def export(self, format: str = "onnx", precision: str = "int8", *overrides: str) -> "Exported":
+        """Write its net in a format that other programs load, to `export/<format>_<precision>/` of its folder.
+
+        Args:
+            format: "openvino", "onnx" or "torch".
+            precision: "fp32", "int8" or "bf16".
+            overrides: other words of `python src/export.py`, such as "quantization.max_drop=1".
+
+        Raises:
+            ModuleNotFoundError: the format needs a package that is not installed.
+            ValueError: the exported model disagrees with the net on the test images, or a word is wrong.
+        """
+        from src.export import main as export_main
+
+        chosen = f"ckpt_path={self.ckpt_path}" if self.ckpt_path else f"run_dir={self.folder}"
+        trusted = [f"allowed_targets=[{','.join(self.allowed_targets)}]"] if self.allowed_targets else []
+        folder = self.folder / "export"
+        words = [chosen, f"formats=[{format}]", f"precisions=[{precision}]", f"folder={folder}", *trusted, *overrides]
+        run_program(export_main, "export", words)
+        return load_exported(folder / f"{format}_{precision}", trusted=True)
+
     @cached_property
     def _predictor(self) -> "Predictor":
         from src.deploy.serving import predictor_of_task
@@ -179,6 +200,48 @@ class Run:
     def __repr__(self) -> str:
         score = {name: round(value, 4) for name, value in self.metrics.items() if name.startswith("test/")}
         return f"Run({str(self.folder)!r}, {score})"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported model, which needs nothing of this project.
+
+    Args:
+        folder: where it lies, with a `predict.py` of its own.
+        predictor: see `src.predictor.load`.
+    """
+
+    folder: Path
+    predictor: "Predictor"
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Return what is known of it: inputs, outputs, format, precision, `size_bytes`, and `test_<score>`."""
+        return dict(self.predictor.card)
+
+    def predict(self, x: Any, top: int = 1) -> "Predictions":
+        """Predict one input or several; see `Run.predict`."""
+        from src.deploy.predictions import predict
+
+        return predict(self.predictor, x, top)
+
+    def __repr__(self) -> str:
+        return f"Exported({str(self.folder)!r})"
+
+
+def load_exported(folder: str | Path, trusted: bool = False) -> Exported:
+    """Open an exported model.
+
+    Args:
+        folder: as for `load_run`.
+        trusted: allow torch models, which may run code when they are loaded.
+
+    Raises:
+        FileNotFoundError, ValueError, ModuleNotFoundError: see `src.predictor.load`.
+    """
+    from src.predictor import load
+
+    return Exported(located(folder), load(located(folder), trusted=trusted))
 
 
 def load_run(path: str | Path | None = None, allowed_targets: tuple[str, ...] = ()) -> Run:

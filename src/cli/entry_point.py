@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from src.cli.checks import check_fold, check_options, check_types, without_null
 from src.cli.errors import describe
+from src.cli.output import check_form
 from src.cli.words import check_words
 from src.config.paths import CONFIGS
 from src.config.quoting import quote_paths
@@ -88,6 +89,7 @@ def entry_point(
             sys.argv[1:] = without_null(quote_paths(sys.argv[1:]))
             check_options(config_name, sys.argv[1:])
             check_fold(sys.argv[1:])
+            check_form(sys.argv[1:])
             check_types(config_name, sys.argv[1:])
 
         def main() -> None:

@@ -2,18 +2,28 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from src.system.json_files import finite
 from src.system.ranks import is_rank_zero
 
 FORMATS = ("table", "json")
+
+
+def check_form(arguments: Sequence[str]) -> None:
+    """Refuse JSON from a sweep, whose jobs would each print an object.
+
+    Raises:
+        ValueError: a command line asks for that.
+    """
+    if {"-m", "--multirun"} & set(arguments) and "format=json" in arguments:
+        raise ValueError(
+            "format=json is for one run: leave it out of the sweep, and compare its runs with "
+            "python src/compare.py runs=[<sweep>] format=json"
+        )
 
 
 @contextmanager
@@ -24,7 +34,7 @@ def printed_as(form: str) -> Iterator[dict[str, Any]]:
     program that fails prints no object. NaN and infinity become null.
 
     Raises:
-        ValueError: there is no such form, or JSON is asked of a sweep, whose jobs would each print an object.
+        ValueError: there is no such form.
     """
     if form not in FORMATS:
         raise ValueError(f"format={form} must be one of {', '.join(FORMATS)}.")
@@ -32,11 +42,6 @@ def printed_as(form: str) -> Iterator[dict[str, Any]]:
     if form == "table":
         yield result
         return
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise ValueError(
-            "format=json is for one run: leave it out of the sweep, and compare its runs with "
-            "python src/compare.py runs=[<sweep>] format=json"
-        )
     with redirect_stdout(sys.stderr):
         yield result
     if is_rank_zero():
