@@ -72,8 +72,14 @@ def test_a_run_in_a_notebook_draws_its_curves_in_one_place(
 
 
 def test_an_interrupted_run_shows_what_it_has(
-    notebook: Notebook, data: L.LightningDataModule, model: L.LightningModule, trainer: Callable[..., L.Trainer]
+    notebook: Notebook,
+    data: L.LightningDataModule,
+    model: L.LightningModule,
+    trainer: Callable[..., L.Trainer],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(live_plot, "SECONDS", 1e9)  # the second epoch is not drawn at once
+
     class Stop(L.Callback):
         def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
             if trainer.current_epoch == 2:
