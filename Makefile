@@ -27,7 +27,7 @@ QUICK += simple_mlp cifar10_vgg_2474k scenes_unet_64k rows_lstm_64k rows_transfo
 SHORTCUTS := trc trcns trcnm trcnl emhcm evit tq tqm tqc tqv tqcn tqe tqh tqa
 
 .DEFAULT_GOAL := help
-.PHONY: help h setup lock quickstart train test test-slow format check docs tb compare lc ca clean $(SHORTCUTS)
+.PHONY: help h setup lock quickstart train test test-slow format check docs notebooks tb compare lc ca clean $(SHORTCUTS)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-zA-Z%_ -]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,8 @@ check: $(DEV_STAMP) ## check format, style and types
 	$(VENV)/bin/mypy
 docs: $(DEV_STAMP) ## build the pages of docs/ as a site in build/site/; a broken link fails; ARGS=serve shows it while you write
 	$(VENV)/bin/zensical $(or $(ARGS),build --strict)
+notebooks: $(DEV_STAMP) ## run the notebooks and write docs/notebooks/ from them; ARGS=1_first_steps: one
+	$(RUN) notebooks/render.py $(ARGS)
 clean: ## remove caches and build leftovers; data and logs stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

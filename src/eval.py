@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
+from src.cli.output import printed_as, result_of
 from src.config.composing import compose
 from src.run.directory import with_folder
 from src.run.reuse import check_run_config, chosen_run, load_run_config
@@ -74,7 +75,8 @@ def with_run(cfg: DictConfig) -> DictConfig:
 @entry_point("eval", prepare=lambda: load_run_config(sys.argv[1:], groups=("data", "trainer")))
 def main(cfg: DictConfig) -> None:
     """Test as the command line says."""
-    evaluate(cfg)
+    with printed_as(cfg.format) as result:
+        result |= result_of(*evaluate(cfg))
 
 
 if __name__ == "__main__":

@@ -78,24 +78,33 @@ def read_image(path: str | Path, mode: str) -> Image.Image:
     """
     try:
         with Image.open(path, formats=image_formats()) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
-        if image.mode == "F":
-            raise ValueError("its pixels are floating-point numbers of unknown scale; save it with 8 or 16 bits")
-        if image.mode == "I" or image.mode.startswith("I;16"):
-            levels = np.asarray(image).astype(np.float64)
-            if image.mode == "I" and (levels.min() < 0 or levels.max() > 65535):
-                raise ValueError("its pixels are integers of more than 16 bits; save it with 8 or 16 bits")
-            scale = 1 if image.mode == "I" and levels.max() <= 255 else 257
-            image = Image.fromarray((levels.clip(0, 65535) / scale).round().astype(np.uint8))
-        elif image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        return image.convert(mode)
+            return in_mode(file, mode)
     except UnidentifiedImageError as error:
         raise ValueError(f"{path} {UNREAD} an image: its format is unknown, or it is damaged") from error
     except Exception as error:  # decoders raise anything on damaged files
         raise ValueError(f"{path} {UNREAD} an image: {str(error) or type(error).__name__}") from error
+
+
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Return an opened image upright and in a mode; see `read_image`.
+
+    Raises:
+        ValueError: its pixels are of unknown scale.
+    """
+    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown scale; save it with 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        levels = np.asarray(image).astype(np.float64)
+        if image.mode == "I" and (levels.min() < 0 or levels.max() > 65535):
+            raise ValueError("its pixels are integers of more than 16 bits; save it with 8 or 16 bits")
+        scale = 1 if image.mode == "I" and levels.max() <= 255 else 257
+        image = Image.fromarray((levels.clip(0, 65535) / scale).round().astype(np.uint8))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert(mode)
 
 
 def fit_image(
@@ -172,21 +181,35 @@ def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     try:
         if reader is None:
             raise ValueError(f"its name must end in {' or '.join(readers)}")
-        values, numbers, names = reader(path, card.get("columns") or [], card.get("time"))
-        if values.ndim == 1:
-            values = values[:, None]
-        if values.ndim != 2 or values.shape[1] != card["features"]:
-            found = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
-            raise ValueError(f"it has {found}, but the model takes features={card['features']}")
-        if card.get("crop") == LAST:
-            values, numbers = values[-card["length"] :], numbers[-card["length"] :]
-        if len(values) != card["length"]:
-            raise ValueError(f"it has {len(values)} steps, but the model takes length={card['length']}")
-        for row, column in np.argwhere(~np.isfinite(values))[:1]:
-            name = names[column] if names else str(column + 1)
-            raise ValueError(f"row {numbers[row]}, column {name} is {values[row, column]}")
+        return fit_series(*reader(path, card.get("columns") or [], card.get("time")), card)
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} {UNREAD} a series: {error}") from error
+
+
+def fit_series(values: np.ndarray, numbers: Sequence[int], names: list[str], card: Mapping[str, Any]) -> np.ndarray:
+    """Turn a series (T, F), or (T,) of one feature, into an input of the net: float32 (length, F), normalised.
+
+    Args:
+        values: of the series.
+        numbers: of its rows, for messages.
+        names: of its columns, likewise; empty if they have none.
+        card: see `read_series`.
+
+    Raises:
+        ValueError: the series is of another shape than the model takes, or a value is not finite.
+    """
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2 or values.shape[1] != card["features"]:
+        found = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
+        raise ValueError(f"it has {found}, but the model takes features={card['features']}")
+    if card.get("crop") == LAST:
+        values, numbers = values[-card["length"] :], numbers[-card["length"] :]
+    if len(values) != card["length"]:
+        raise ValueError(f"it has {len(values)} steps, but the model takes length={card['length']}")
+    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+        name = names[column] if names else str(column + 1)
+        raise ValueError(f"row {numbers[row]}, column {name} is {values[row, column]}")
     return (values.astype(np.float32) - np.float32(card["mean"])) / np.float32(card["std"])
 
 
@@ -329,7 +352,12 @@ def read_tokens(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     """
     if Path(path).suffix.lower() != ".txt":
         raise ValueError(f"{path} {UNREAD} text: its name must end in .txt")
-    tokens = to_tokens(read_text(path))[: card["length"]]
+    return fit_tokens(to_tokens(read_text(path)), card)
+
+
+def fit_tokens(tokens: np.ndarray, card: Mapping[str, Any]) -> np.ndarray:
+    """Return the first `length` tokens, followed by padding: (length,)."""
+    tokens = tokens[: card["length"]]
     return np.pad(tokens, (0, card["length"] - len(tokens)))
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
+from src.cli.output import printed_as, result_of
 from src.config.objectives import check_objectives, objectives, optimized
 from src.run.checkpoints import check_training_left, log_if_finished
 from src.run.directory import with_folder
@@ -107,8 +108,10 @@ def main(cfg: DictConfig) -> float | list[float] | None:
         raise ValueError(f"hparams_search={search} is a sweep: python src/train.py -m hparams_search={search} …")
     check_objectives(cfg)
     resume_job(cfg, Path(cfg.paths.output_dir))
-    metrics, _ = train(cfg)
-    return optimized(cfg, metrics)
+    with printed_as(cfg.format) as result:
+        metrics, objects = train(cfg)
+        result |= result_of(metrics, objects)
+        return optimized(cfg, metrics)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, and a line of metrics per epoch everywhere."""
+"""A progress bar on a terminal, curves in a notebook, and a line of metrics per epoch everywhere else."""
 
 import time
 from functools import cached_property
@@ -9,11 +9,12 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from src.run.journal import completed_epochs, epoch_line
+from src.callbacks.live_plot import LivePlot
+from src.run.journal import completed_epochs, epoch_line, score_names
 
 
 class ProgressBar(LightningProgressBar):
-    """Show the progress of an epoch, and print a line of metrics after it.
+    """Show the progress of an epoch, and print a line of metrics after it; in a notebook, draw them as curves.
 
     Args:
         refresh_per_second: how often the bar is redrawn.
@@ -24,6 +25,7 @@ class ProgressBar(LightningProgressBar):
         self._interval = 1 / refresh_per_second
         self._enabled = True
         self._bar: Progress | None = None
+        self._plot: LivePlot | None = None  # of a training run in a notebook
         self._last_drawn = 0.0
         self._printed_epochs = 0
 
@@ -39,6 +41,11 @@ class ProgressBar(LightningProgressBar):
     def enable(self) -> None:
         """Enable the output again."""
         self._enabled = True
+
+    def on_fit_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Begin the curves, in a notebook."""
+        if self._enabled and self.console.is_jupyter:
+            self._plot = LivePlot()
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Print the metrics of the previous epoch and start the next one's bar."""
@@ -85,6 +92,7 @@ class ProgressBar(LightningProgressBar):
         """Print the metrics of the last epoch and remove the bar."""
         self._stop()
         self._print_epoch(trainer)
+        self._end_plot()
 
     def on_test_end(self, *_: Any) -> None:
         """Remove the bar."""
@@ -93,12 +101,15 @@ class ProgressBar(LightningProgressBar):
     def on_exception(self, *_: Any) -> None:
         """Remove the bar, to restore the terminal."""
         self._stop()
+        self._end_plot()
 
     def _start_epoch(self, trainer: L.Trainer) -> None:
         self._start(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}", self.total_train_batches)
 
     def _start(self, label: str, total: float) -> None:
         self._stop()
+        if self._plot is not None:
+            self._plot.start(label, total)
         if self._enabled and self.console.is_terminal:
             columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             # `_update` redraws, because rich's refresh thread would take time from training
@@ -107,11 +118,15 @@ class ProgressBar(LightningProgressBar):
             self._bar.start()
 
     def _update(self, done: int) -> None:
-        if self._bar is None:
+        if self._bar is None and self._plot is None:
             return
         now = time.monotonic()
-        if now - self._last_drawn >= self._interval:
-            self._last_drawn = now
+        if now - self._last_drawn < self._interval:
+            return
+        self._last_drawn = now
+        if self._plot is not None:
+            self._plot.update(done)
+        elif self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, refresh=True)
 
     def _stop(self) -> None:
@@ -119,9 +134,17 @@ class ProgressBar(LightningProgressBar):
             self._bar.stop()
             self._bar = None
 
+    def _end_plot(self) -> None:
+        if self._plot is not None:
+            self._plot.end()
+            self._plot = None
+
     def _print_epoch(self, trainer: L.Trainer) -> None:
         self._stop()
         epoch, line = completed_epochs(trainer), epoch_line(trainer)
         if self._enabled and epoch > self._printed_epochs and line is not None:
             self._printed_epochs = epoch
+            if self._plot is not None:
+                self._plot.add_epoch(epoch, trainer.callback_metrics, score_names(trainer.lightning_module), line)
+                return
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from src.cli.checks import check_fold, check_options, check_types, without_null
 from src.cli.errors import describe
+from src.cli.output import check_form
 from src.cli.words import check_words
 from src.config.paths import CONFIGS
 from src.config.quoting import quote_paths
@@ -81,17 +82,21 @@ def entry_point(
 
         job.__module__, job.__qualname__ = task.__module__, f"{task.__name__}.job"  # where other processes find it
 
+        def check_command_line() -> None:
+            check_words(config_name, sys.argv[1:], CONFIGS)
+            if prepare is not None:
+                prepare()
+            sys.argv[1:] = without_null(quote_paths(sys.argv[1:]))
+            check_options(config_name, sys.argv[1:])
+            check_fold(sys.argv[1:])
+            check_form(sys.argv[1:])
+            check_types(config_name, sys.argv[1:])
+
         def main() -> None:
             listener.listen()
             let_waiting_threads_yield()
             try:
-                check_words(config_name, sys.argv[1:], CONFIGS)
-                if prepare is not None:
-                    prepare()
-                sys.argv[1:] = without_null(quote_paths(sys.argv[1:]))
-                check_options(config_name, sys.argv[1:])
-                check_fold(sys.argv[1:])
-                check_types(config_name, sys.argv[1:])
+                check_command_line()
                 # Hydra then raises errors instead of printing them
                 with set_env(FULL_ERROR, "1"), describe_background_errors(full_error == "1"):
                     hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
@@ -107,6 +112,7 @@ def entry_point(
                 sys.exit(RESUMABLE if isinstance(error, Interrupted | SweepInterrupted) else 1)
 
         main.job = job  # type: ignore[attr-defined]
+        main.task, main.check_command_line = task, check_command_line  # type: ignore[attr-defined]  # for Python's door
         return main
 
     return decorate

@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from src.deploy.inference_net import torch_runner
+from src.models.task import Task
 from src.predictor import Predictor
 from src.run.checkpoints import recorded_card
 from src.run.instantiate import build_datamodule, build_trained_model
@@ -16,7 +17,12 @@ def predictor_of_run(cfg: DictConfig, ckpt_path: Path) -> Predictor:
     Raises:
         ValueError: what the checkpoint says of inputs and outputs is damaged.
     """
-    task, card = build_trained_model(cfg, ckpt_path), recorded_card(ckpt_path)
+    return predictor_of_task(build_trained_model(cfg, ckpt_path), cfg, ckpt_path)
+
+
+def predictor_of_task(task: Task, cfg: DictConfig, ckpt_path: Path) -> Predictor:
+    """Predict with a task that was built of a checkpoint; see `predictor_of_run`."""
+    card = recorded_card(ckpt_path)
     if card is None:
         card = task.card(build_datamodule(cfg).input_card())
     return Predictor(card, torch_runner(task.net, list(card["outputs"])))

@@ -20,7 +20,17 @@ from src.system.locks import is_locked
 from src.system.safe_files import in_a_line
 
 # overrides that say where, how often or to what end a configuration is run
-NOT_SETTINGS = (*REPLICATES, "sweep", "resume", "reproduce", "tags", "hparams_search", "optimized_metric", "test")
+NOT_SETTINGS = (
+    *REPLICATES,
+    "sweep",
+    "resume",
+    "reproduce",
+    "tags",
+    "hparams_search",
+    "optimized_metric",
+    "test",
+    "format",
+)
 # settings even if not on the command line: a default may have chosen them
 GROUPS = ("model", "recipe", "data", "experiment")
 EACH = "each"  # stands for the fold in the settings: all folds of a configuration share it, runs without folds lack it

@@ -74,21 +74,44 @@ def number(value: float | None, formatter: Formatter) -> str:
     return "–" if value is None else formatter(value)
 
 
-def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
-    """Write a row for each run: its data, settings, status, metrics and command."""
+def run_rows(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Return a row for each run: its data, settings, status, metrics (None where it lacks one) and command."""
     first, last = ("data", "configuration", "seed", "fold", "status"), ("overrides", "error", "folder", "command")
     rows: list[dict[str, Any]] = []
     for comparison in comparisons:
         for configuration in comparison.configurations:
             for run in configuration.runs:
                 identity = (comparison.data, configuration.label, run.seed, run.fold, run.status)
-                details = (shlex.join(run.overrides), run.error, run.folder, command(run))
+                details = (shlex.join(run.overrides), run.error, str(run.folder), command(run))
                 epochs = {} if run.epochs is None else {"epochs": run.epochs}
                 rows.append({**run.metrics, **epochs, **dict(zip((*first, *last), (*identity, *details), strict=True))})
     metrics = sorted({name for row in rows for name in row} - {*first, *last})
+    return [{name: row.get(name) for name in (*first, *metrics, *last)} for row in rows]
+
+
+def comparison_summary(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison in plain values: its data, metric, and configurations, the best first."""
+    metric = comparison.metric
+    configurations = [
+        {"label": one.label, "runs": len(one.values(metric)), "mean": one.mean(metric), "std": one.std(metric)}
+        for one in comparison.configurations
+    ]
+    best = comparison.best_run
+    return {
+        "data": comparison.data,
+        "metric": metric,
+        "mode": "min" if comparison.minimised else "max",
+        "best_run": None if best is None else str(best.folder),
+        "configurations": configurations,
+    }
+
+
+def write_csv(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Write a table of the runs; see `run_rows`."""
+    rows = run_rows(comparisons)
     path.parent.mkdir(parents=True, exist_ok=True)
     with io.StringIO(newline="") as file:
-        writer = csv.DictWriter(file, [*first, *metrics, *last])
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
         write_whole(path, file.getvalue())

@@ -40,7 +40,7 @@ def differences(config: dict[str, Any], run: Run) -> dict[str, tuple[Any, Any]]:
     """Return the values that differ from a recorded run's configuration: (recorded, current), by dotted key."""
     recorded = run.stored_config
     before, after = flatten_without_run_dir(recorded), flatten_without_run_dir(config)
-    volatile = [*VOLATILE, "sweep", "data.download"]
+    volatile = [*VOLATILE, "sweep", "data.download", "format"]
     if config.get("resume") or recorded.get("resume"):  # it starts from its own checkpoint
         volatile.append("ckpt_path")
     keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key not in volatile]

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 MAX_OVERRIDES, MAX_CHARACTERS, MAX_DEPTH = 500, 4_000, 20
 VOLATILE = ("resume", "reproduce", "seed")  # expected to differ between a run and its rerun
 # specific to one run, or reserved for the command line: silently dropped
-DROPPED = (*VOLATILE, "allowed_targets", "extras.next_commands", "data.download")
+DROPPED = (*VOLATILE, "allowed_targets", "extras.next_commands", "data.download", "format")
 CHOICE = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")  # the name of a file below its group
 GROUP = re.compile(r"\w+(/\w+)*(@[\w.:]*)?")
 # a field of a format string, such as a checkpoint's name: a metric and its format spec, no attribute access
@@ -109,7 +109,7 @@ def compose_recorded(path: Path, choices: list[Override]) -> DictConfig:
 
 def record_overrides(folder: Path, overrides: list[str]) -> None:
     """Record the overrides given on resuming, so that the next resume replays them."""
-    dropped = (*VOLATILE, "ckpt_path", "allowed_targets")
+    dropped = (*VOLATILE, "ckpt_path", "allowed_targets", "format")
     kept = [override for override in overrides if name_of(override) not in dropped]
     recorded = [str(override.input_line) for override in parse_recorded(folder / OVERRIDES)]
     kept += [override for override in recorded if override.startswith("ckpt_path=")]

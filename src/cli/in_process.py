@@ -1,0 +1,216 @@
+"""Run a program of the command line within this process, from a notebook for instance.
+
+The program is given the words that a terminal would give it, and does what it does there: it checks them, composes the
+configuration, locks its folder and writes the same files. What differs is how it ends: by exceptions instead of exit
+statuses, with logging, signal handlers and Hydra's state as they were before.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from src.cli.entry_point import FULL_ERROR, set_env
+from src.cli.errors import describe
+from src.config.composing import compose, parse
+from src.config.paths import CONFIGS, ROOT
+from src.run.file_names import CHECKPOINTS, LAST, TRACEBACK
+from src.run.interruption import Interrupted
+from src.run.status import run_with_status
+from src.system.json_files import write_whole
+from src.system.locks import FolderInUse, locked
+from src.system.openmp import watch_contention
+from src.system.signals import SIGNALS, listener
+
+LOGGERS = ("", "journal", "py.warnings")  # those that configs/hydra/default.yaml configures
+
+
+class RunInterrupted(Exception):
+    """Ctrl-C, or the interruption of a notebook's kernel, has ended a run, which is kept.
+
+    Args:
+        folder: the run directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"Interrupted; the run is saved in {folder}. To go on with it: train({f'resume={folder}'!r}), or in a "
+            f"terminal: python src/train.py 'resume={folder}'"
+        )
+        self.folder = folder
+
+
+def run_program(main: Any, config_name: str, words: Sequence[str]) -> Path:
+    """Run a program to its end.
+
+    Args:
+        main: what `src.cli.entry_point` has made of the program.
+        config_name: of its primary configuration, which is also its name.
+        words: of its command line: `key=value` each.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        RunInterrupted: by Ctrl-C; the run can be resumed.
+        ValueError: the words are wrong. Other exceptions are those of the run, whose full trace is also in the run
+            directory.
+    """
+    refuse_options(words)
+    program = os.path.relpath(ROOT / "src" / f"{config_name}.py")
+    full_error = os.environ.get(FULL_ERROR)
+    folders: list[Path] = []
+    ends: list[BaseException] = []  # Hydra would add a line of its own to what a job raises
+
+    def job(cfg: DictConfig) -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        folders.append(folder)
+        watch_contention()
+        try:
+            with set_env(FULL_ERROR, full_error), locked(folder):
+                run_with_status(folder, lambda: main.task(cfg), describe)
+        except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning exits at Ctrl-C in a test
+            resumable = (folder / CHECKPOINTS / LAST).is_file()
+            ends.append(RunInterrupted(folder) if resumable else KeyboardInterrupt())
+        except Exception as error:
+            record_failure(folder, error)
+            ends.append(error)
+
+    job.__module__, job.__qualname__ = main.task.__module__, f"{main.task.__name__}.job"
+    with command_line(program, words), process_as_before(), in_sentences(config_name):
+        main.check_command_line()
+        with set_env(FULL_ERROR, "1"):  # Hydra then raises errors instead of printing them
+            hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
+        if ends:
+            raise ends[0]
+    return folders[0]
+
+
+@contextmanager
+def in_sentences(config_name: str) -> Iterator[None]:
+    """Raise Hydra's errors as a ValueError that says in a sentence what is wrong, unless HYDRA_FULL_ERROR=1."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        if os.environ.get(FULL_ERROR) == "1":
+            raise
+        raise ValueError(describe(error, config_name, sys.argv[1:])) from None
+    except SystemExit:  # of a folder that is refused before the run
+        raise ValueError("The run has not started: the reason is printed above.") from None
+
+
+def compose_program(main: Any, config_name: str, words: Sequence[str]) -> DictConfig:
+    """Compose the configuration that a program would run with, and keep the words, where Hydra keeps them, too.
+
+    Args:
+        main: see `run_program`.
+        config_name: likewise.
+        words: likewise.
+
+    Returns:
+        The configuration, with `hydra.overrides.task`, and nothing else of Hydra's node.
+
+    Raises:
+        ValueError: a word is wrong.
+    """
+    refuse_options(words)
+    with command_line(config_name, words), process_as_before(), in_sentences(config_name):
+        main.check_command_line()
+        cfg = compose(config_name, parse(sys.argv[1:]), with_hydra=True)
+        with open_dict(cfg):
+            cfg.hydra = {"overrides": {"task": sys.argv[1:]}}
+    return cfg
+
+
+def refuse_options(words: Sequence[str]) -> None:
+    """Raise ValueError for options such as -m."""
+    if options := [word for word in words if word.startswith("-")]:
+        raise ValueError(f"{options[0]} is an option of the command line: give key=value here.")
+
+
+def record_failure(folder: Path, error: Exception) -> None:
+    """Write the trace of a failed run to its folder, as the program does, and the sentence to its log."""
+    if isinstance(error, FolderInUse):
+        return
+    try:
+        write_whole(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+        logging.getLogger("journal").error("%s", describe(error))
+    except OSError:  # a full disk, for instance: the first error is the one to show
+        return
+
+
+@contextmanager
+def command_line(program: str, words: Sequence[str]) -> Iterator[None]:
+    """Let `sys.argv` be that of a program within the context: it is what a run records, and what Hydra reads."""
+    before, sys.argv = sys.argv, [program, *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def process_as_before() -> Iterator[None]:
+    """Put logging, warnings, signal handlers and Hydra's state back at the end of the context."""
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        for keep in (keep_loggers, keep_signal_handlers, keep_hydra):
+            stack.callback(keep())
+        yield
+
+
+def keep_loggers() -> Callable[[], None]:
+    """Return what restores the loggers, and closes the log of the run."""
+    before = {}
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        before[logger] = (logger.handlers[:], logger.level, logger.propagate)
+
+    def restore() -> None:
+        for logger, (handlers, level, propagate) in before.items():
+            for handler in logger.handlers:
+                if handler not in handlers:
+                    handler.close()
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)
+
+    return restore
+
+
+def keep_signal_handlers() -> Callable[[], None]:
+    """Return what restores the handlers, which Lightning may leave ignored after Ctrl-C in a test."""
+    trains = listener.trains
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in SIGNALS} if is_main else {}
+
+    def restore() -> None:
+        listener.trains = trains
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return restore
+
+
+def keep_hydra() -> Callable[[], None]:
+    """Return what restores Hydra's state, if a notebook has called `hydra.initialize`; until then there is none."""
+    state = GlobalHydra.instance()
+    before, state.hydra = state.hydra, None
+
+    def restore() -> None:
+        state.hydra = before
+
+    return restore

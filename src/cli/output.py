@@ -1,0 +1,67 @@
+"""What a program prints: tables for people, or JSON for the programs that drive it."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from src.system.json_files import finite
+from src.system.ranks import is_rank_zero
+
+FORMATS = ("table", "json")
+
+
+def check_form(arguments: Sequence[str]) -> None:
+    """Refuse JSON from a sweep, whose jobs would each print an object.
+
+    Raises:
+        ValueError: a command line asks for that.
+    """
+    if {"-m", "--multirun"} & set(arguments) and "format=json" in arguments:
+        raise ValueError(
+            "format=json is for one run: leave it out of the sweep, and compare its runs with "
+            "python src/compare.py runs=[<sweep>] format=json"
+        )
+
+
+@contextmanager
+def printed_as(form: str) -> Iterator[dict[str, Any]]:
+    """Yield a dict for a program's result, which is printed at the end if the form is "json".
+
+    Standard output then holds a single JSON object and nothing else: tables and progress go to standard error. A
+    program that fails prints no object. NaN and infinity become null.
+
+    Raises:
+        ValueError: there is no such form.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"format={form} must be one of {', '.join(FORMATS)}.")
+    result: dict[str, Any] = {}
+    if form == "table":
+        yield result
+        return
+    with redirect_stdout(sys.stderr):
+        yield result
+    if is_rank_zero():
+        plain = json.dumps(finite(result), default=plain_value, allow_nan=False, sort_keys=True)
+        sys.stdout.write(plain + "\n")
+        sys.stdout.flush()
+
+
+def plain_value(value: Any) -> Any:
+    """Turn a path into text, and a tensor without dimensions into a number."""
+    return str(value) if isinstance(value, Path) else finite(value.item())
+
+
+def result_of(metrics: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a training run or a test has to say: its folder, its metrics, and the name and mode of its score.
+
+    Args:
+        metrics: see `src.train.train`.
+        objects: likewise.
+    """
+    model = objects["model"]
+    score = {key: getattr(model, key) for key in ("score", "mode") if hasattr(model, key)}
+    return {"run_dir": str(objects["cfg"].paths.output_dir), **score, "metrics": dict(metrics)}

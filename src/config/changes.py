@@ -1,0 +1,57 @@
+"""Turn what was changed in a composed configuration into overrides, so that a run can be made again from words."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.paths import CONFIGS
+from src.config.quoting import literal
+
+
+def overrides_of(cfg: Any, compose: Callable[..., DictConfig]) -> list[str]:
+    """Return the overrides that compose a configuration, changes that were made to its values since included.
+
+    Args:
+        cfg: composed, with the overrides it was composed from under `hydra.overrides.task`.
+        compose: composes a configuration from overrides.
+
+    Raises:
+        ValueError: the configuration does not say what it was composed from, or a group was replaced.
+    """
+    recorded = OmegaConf.select(cfg, "hydra.overrides.task") if OmegaConf.is_config(cfg) else None
+    if recorded is None:
+        raise ValueError(
+            "This configuration does not say what it was composed from: make it with compose(…) of src.api, or give "
+            'the words themselves: train("model=mnist_cnn_68k", …).'
+        )
+    words = list(recorded)
+    before, after = (plain(one) for one in (compose(*words), cfg))
+    return [*words, *changes(before, after)]
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return a configuration without Hydra's node as plain values, with its interpolations."""
+    content: Any = OmegaConf.to_container(cfg)
+    return {key: value for key, value in content.items() if key != "hydra"}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the overrides that turn one configuration into another."""
+    for key in [*before, *(key for key in after if key not in before)]:
+        name = f"{prefix}{key}"
+        if key not in after:
+            yield f"~{name}"
+        elif key not in before:
+            yield f"+{name}={written(after[key])}"
+        elif isinstance(before[key], Mapping) and isinstance(after[key], Mapping):
+            yield from changes(before[key], after[key], f"{name}.")
+        elif before[key] != after[key]:
+            if (CONFIGS / name.replace(".", "/")).is_dir() and after[key] is not None:
+                raise ValueError(f'{name} is a group, whose files are chosen by compose("{name.replace(".", "/")}=…").')
+            yield f"{name}={written(after[key])}"
+
+
+def written(value: Any) -> str:
+    """Write a value in Hydra's grammar; interpolations stay what they are."""
+    return f'"{value}"' if isinstance(value, str) and "${" in value else literal(value)
