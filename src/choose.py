@@ -1,6 +1,5 @@
 """Choose a net: `python src/choose.py task=classification images=10000 size=64` ranks those that fit, with reasons."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from src.advice.measurements import read_evidence, read_models, recipe_gains
 from src.advice.ranking import rank
 from src.advice.wish import read_wish, whole
 from src.cli.entry_point import entry_point
+from src.cli.output import printed_as
 
 
 def choose(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -37,10 +37,10 @@ def choose(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     answer |= {"deployment": deployment(wish.device, evidence)}
     if plot is not None:
         plot_front(plot, ranking.candidates, wish, ranking.decided_by)
-    if cfg.format == "json":
-        print(json.dumps(answer, indent=2, ensure_ascii=False))  # noqa: T201
-    else:
-        print_advice(Console(width=None if sys.stdout.isatty() else 160), answer)
+    with printed_as(cfg.format) as result:
+        result |= answer
+        if cfg.format == "table":
+            print_advice(Console(width=None if sys.stdout.isatty() else 160), answer)
     return answer, {"ranking": ranking, "plot": plot}
 
 

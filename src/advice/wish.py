@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from src.advice.kinds import KINDS, Kind
+from src.cli.output import FORMATS
 from src.system.wording import suggest
 
 DEVICES = ("laptop", "server", "edge")
-FORMATS = ("table", "json")
+
 SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 SIZES = (16, 1024)  # of images, for which nets are counted or estimated
 CHANNELS = (1, 3)
