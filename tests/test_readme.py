@@ -95,6 +95,7 @@ def test_a_training_command_trains(
     [
         ("reconstruction", ["model=mnist_autoencoder_58k", "data=mnist_5k"]),
         ("segmentation", ["model=scenes_unet_64k", "data.train_size=160", "data.test_size=16"]),
+        ("explain", ["model=mnist_cnn_8k", "data=synthetic", "data.channels=1", "data.image_size=28"]),
     ],
 )
 def test_what_a_page_does_with_a_finished_run_works(

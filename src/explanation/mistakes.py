@@ -22,7 +22,7 @@ def classes_section(subject: Subject) -> Section:
     for name, one in results.items():
         assert one.confusion is not None
         names = subject.cards[name].get("names")
-        table, figures[name] = class_table(one.confusion, names, f"By class{label_of(name, results)}")
+        table, figures[name] = class_table(one.confusion, names, f"Accuracy{label_of(name, results)}")
         parts.append(table)
     if attributes := attribute_rows(subject, results):
         first = next(iter(results))

@@ -1,6 +1,6 @@
 """All sections about a run, in the order of the page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,11 @@ def explain_run(
     Returns:
         What to say of the run at the head of the page, the sections by name, and lines for the terminal.
     """
-    test, remarks = subject.splits["test"], list[str]()
+    test, temperatures = subject.splits["test"], dict[str, float]()
 
     def calibration() -> Section:
-        section, temperatures = calibration_section(subject)
-        if is_data_of(Run.open(ckpt_path, "ckpt_path"), subject.datamodule):
-            remarks.append(f"temperatures: {write_temperatures(ckpt_path, temperatures)}; calibrated=true uses them")
-        else:
-            remarks.append("temperatures: not kept, for the run was trained with other validation samples than these")
+        section, found = calibration_section(subject)
+        temperatures.update(found)
         return section
 
     sections: dict[str, tuple[str, Callable[[], Section]]] = {
@@ -57,7 +54,15 @@ def explain_run(
         "data": f"{type(subject.datamodule).__name__}, {test.described} test samples",
         f"test {subject.task.score}": f"{score(subject, test):.4f}",
     }
-    return facts, {key: section_or_reason(title, make) for key, (title, make) in sections.items()}, remarks
+    made = {key: section_or_reason(title, make) for key, (title, make) in sections.items()}
+    return facts, made, [keep(temperatures, subject, ckpt_path)] if temperatures else []
+
+
+def keep(temperatures: Mapping[str, float], subject: Subject, ckpt_path: Path) -> str:
+    """Keep temperatures in the run whose validation samples they were fitted to; returns a line that says so."""
+    if not is_data_of(Run.open(ckpt_path, "ckpt_path"), subject.datamodule):
+        return "temperatures: not kept, for the run was trained with other validation samples than these"
+    return f"temperatures: {write_temperatures(ckpt_path, temperatures)}; calibrated=true uses them"
 
 
 def is_data_of(run: Run, datamodule: Any) -> bool:
