@@ -5,17 +5,15 @@ from functools import reduce
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
 from src.callbacks.image_report import cat_padded, side_by_side
-from src.explanation.other_data import other_datamodule, renormalised
+from src.explanation.other_data import renormalised
 from src.explanation.section import Gallery, LeftOut, Section, Table, gallery
 from src.explanation.subject import Samples, Subject, label_of
 from src.models.classifier import class_name, confidence_and_class
-from src.predictor import input_shape
 
 SHOWN = 12
 REFERENCE = 5000  # training samples that the nearest is searched among
@@ -69,22 +67,12 @@ def nearness(features: Tensor, reference: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def ood_section(subject: Subject, name: str | None, cfg: DictConfig) -> Section:
-    """Compare the scores of the test samples with those of the test samples of other data.
-
-    Raises:
-        ValueError: the other data are of another shape than the net takes.
-    """
+def ood_section(subject: Subject, name: str | None, other: Any) -> Section:
+    """Compare the scores of the test samples with those of other data, given by their name and DataModule."""
     outputs = subject.class_outputs()
     if name is None:
         raise LeftOut("No other data are named; ood=fashion_mnist, or others of configs/data/, compares with them.")
-    other = other_datamodule(name, cfg)
     card, own = other.input_card(), subject.input_card
-    if (card.get("input"), input_shape(card)) != (own.get("input"), input_shape(own)):
-        raise ValueError(
-            f"ood={name} has inputs of shape {input_shape(card)}, but the net takes {input_shape(own)}: choose other "
-            "data."
-        )
     samples = Samples(other.test_dataloader(), subject.limit)
 
     def inputs(chosen: Samples) -> Iterable[Tensor]:

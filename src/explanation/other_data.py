@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.composing import compose, parse
 from src.config.paths import CONFIGS
+from src.predictor import input_shape
 from src.system.wording import suggest
 
 if TYPE_CHECKING:  # its import takes seconds
@@ -26,12 +27,16 @@ def check_name(name: str | None) -> None:
         raise ValueError(f"There is no ood={name} in configs/data/.{suggest(str(name), known)}")
 
 
-def other_datamodule(name: str, cfg: DictConfig) -> Any:
+def other_datamodule(name: str, cfg: DictConfig, card: Mapping[str, Any]) -> Any:
     """Build the DataModule of a name, with its data read and in the size of those of the run.
 
     Args:
         name: of a file in configs/data/.
         cfg: the configuration, with the run's `data`.
+        card: the description of the run's data.
+
+    Raises:
+        ValueError: the data are of another shape than the run's.
     """
     from src.run.instantiate import build_datamodule  # imports torch
 
@@ -41,7 +46,14 @@ def other_datamodule(name: str, cfg: DictConfig) -> Any:
     whole.seed = cfg.seed
     data: Any = OmegaConf.to_container(whole.data, resolve=True)
     data |= {key: cfg.data[key] for key in FITTED if key in data and cfg.data.get(key) is not None}
-    return build_datamodule(OmegaConf.create({"data": data}))
+    other = build_datamodule(OmegaConf.create({"data": data}))
+    theirs = other.input_card()
+    if (theirs.get("input"), input_shape(theirs)) != (card.get("input"), input_shape(card)):
+        raise ValueError(
+            f"ood={name} has inputs of shape {input_shape(theirs)}, but the net takes {input_shape(card)}: choose "
+            "other data."
+        )
+    return other
 
 
 def renormalised(inputs: "Tensor", theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> "Tensor":

@@ -11,6 +11,7 @@ from src.explanation.calibration import calibration_section
 from src.explanation.label_errors import label_errors_section
 from src.explanation.mistakes import classes_section, confusions_section, worst_section
 from src.explanation.ood import ood_section
+from src.explanation.other_data import other_datamodule
 from src.explanation.page import section_or_reason
 from src.explanation.robustness import robustness_section
 from src.explanation.section import Section
@@ -29,6 +30,7 @@ def explain_run(
     Returns:
         What to say of the run at the head of the page, the sections by name, and lines for the terminal.
     """
+    other = other_datamodule(cfg.ood, cfg, subject.input_card) if cfg.ood else None
     test, temperatures = subject.splits["test"], dict[str, float]()
 
     def calibration() -> Section:
@@ -43,7 +45,7 @@ def explain_run(
         "attribution": ("What the net looks at", lambda: attribution_section(subject)),
         "calibration": ("How far to believe its probabilities", calibration),
         "robustness": ("How robust it is", lambda: robustness_section(subject)),
-        "ood": ("Data unlike its own", lambda: ood_section(subject, cfg.ood, cfg)),
+        "ood": ("Data unlike its own", lambda: ood_section(subject, cfg.ood, other)),
         "label_errors": ("Labels that are probably wrong", lambda: label_errors_section(subject)),
         "units": ("Units", lambda: units_section(subject)),
     }

@@ -38,6 +38,13 @@ class Window(nn.Module):
         return torch.stack([*halves, 0 * halves[0], 0 * halves[0]], dim=1)
 
 
+def test_what_is_changed_in_place_afterwards_is_kept_as_it_was() -> None:
+    net, image = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(inplace=True)), torch.randn(1, 1, 4, 4)
+    with Trace(nn.Sequential(net[0])) as trace:
+        net(image)
+    assert trace.features is not None and torch.equal(trace.features, net[0](image)) and trace.features.min() < 0
+
+
 def test_what_is_bright_is_what_the_class_was_told_by(make_subject: MakeSubject) -> None:
     image = torch.zeros(1, 1, 8, 8)
     image[..., 2:5, 5:7] = 1.0
