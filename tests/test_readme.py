@@ -115,7 +115,7 @@ def test_what_a_page_does_with_a_finished_run_works(
             arguments += ["quantization.max_drop=100"]
         result = run(Path(program).stem, *arguments, f"hydra.run.dir=program_{number}")
         assert result.returncode == 0, result.stderr
-        for written in re.findall(r"(?:images|sheet|vectors)=(\S+)", command):
+        for written in re.findall(r"(?:images|sheet|vectors)=([^\s\d]\S*)", command):
             assert Path(written).exists()
 
 

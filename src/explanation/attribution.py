@@ -158,7 +158,7 @@ def attribution_section(subject: Subject) -> Section:
         "(Selvaraju et al. 2017); coarse, as that map is",
         "attention rollout": "the attention of all blocks, multiplied, for whatever class (Abnar & Zuidema 2020)",
     }[method]
-    note = f"{method}: {meaning}. Each picture: the image, and the same with what counts most in orange."
+    note = f"By {method}: {meaning}. Each picture: the image, and the same with what counts most in orange."
     return Section("What the net looks at", note, {"method": methods}, parts)
 
 

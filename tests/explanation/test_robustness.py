@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from src.explanation.robustness import contrast, moved, noise, robustness_section, shift
+from src.explanation.robustness import CHANGES, changed_score, contrast, moved, noise, robustness_section, shift
+from src.explanation.subject import score
 from tests.explanation.conftest import MakeSubject
 
 
@@ -37,6 +38,13 @@ def test_noise_and_contrast_have_their_strength() -> None:
     weaker = contrast(pixels, 75, torch.Generator())
     torch.testing.assert_close(weaker.std(dim=(1, 2, 3)), 0.25 * pixels.std(dim=(1, 2, 3)))
     torch.testing.assert_close(weaker.mean(dim=(1, 2, 3)), pixels.mean(dim=(1, 2, 3)))
+
+
+def test_a_change_of_no_strength_leaves_the_score(make_subject: MakeSubject) -> None:
+    subject = make_subject(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)))
+    samples = subject.splits["test"]
+    plain = score(subject, samples)
+    assert [changed_score(subject, samples, name, 0.0) for name in CHANGES] == pytest.approx([plain] * 4, abs=0.006)
 
 
 class Bright(nn.Module):
