@@ -115,21 +115,26 @@ class Run:
         """Return its net, which maps inputs (B, …) to what `model.named_outputs` names."""
         return self.model.net
 
-    def predict(self, x: Any, top: int = 1) -> "Predictions":
+    def predict(self, x: Any, top: int = 1, calibrated: bool = False) -> "Predictions":
         """Predict one input or several.
 
         Args:
             x: a file, folder or pattern such as "shots/*.png"; a PIL image; an array or tensor of one image or several;
                 or a list of these. Preprocessing is that of the run. See `src.deploy.predictions.predict`.
             top: the number of classes in a row.
+            calibrated: give the probabilities by the temperature that `src/explain.py` has fitted to the run.
 
         Returns:
             A row for each input (`run.predict(x)[0]`), and arrays of all: `.classes` and `.probabilities` of a
             classifier, and `.outputs` by name of any net.
         """
         from src.deploy.predictions import predict
+        from src.deploy.serving import predictor_of_task
 
-        return predict(self._predictor, x, top)
+        if calibrated not in self._predictors:
+            made = predictor_of_task(self.model, self._reused, self.checkpoint, calibrated)
+            self._predictors[calibrated] = made
+        return predict(self._predictors[calibrated], x, top)
 
     def test_set(self) -> TestSet:
         """Read its test set, with the preprocessing and the limits that it was tested with.
@@ -178,10 +183,9 @@ class Run:
         return load_exported(folder / f"{format}_{precision}", trusted=True)
 
     @cached_property
-    def _predictor(self) -> "Predictor":
-        from src.deploy.serving import predictor_of_task
-
-        return predictor_of_task(self.model, self._reused, self.checkpoint)
+    def _predictors(self) -> "dict[bool, Predictor]":
+        """What has been made to predict with, by whether it is calibrated."""
+        return {}
 
     @property
     def _files(self) -> RunFolder:
@@ -219,7 +223,7 @@ class Exported:
         """Return what is known of it: inputs, outputs, format, precision, `size_bytes`, and `test_<score>`."""
         return dict(self.predictor.card)
 
-    def predict(self, x: Any, top: int = 1) -> "Predictions":
+    def predict(self, x: Any, top: int = 1, calibrated: bool = False) -> "Predictions":
         """Predict one input or several; see `Run.predict`."""
         from src.deploy.predictions import predict
 

@@ -43,12 +43,15 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     from src.deploy.report import print_lines, print_models
     from src.deploy.speed import compare_speeds, weights_size
     from src.predictor import input_shape
+    from src.run.calibration import read_temperatures
     from src.run.instantiate import build_datamodule, build_trained_model
 
     for format, precision in product(cfg.formats, cfg.precisions):
         exporting.check_replaceable(parent / f"{format}_{precision}")
     L.seed_everything(cfg.seed, verbose=False)
     model: Any = build_trained_model(cfg, ckpt_path)
+    if cfg.calibrated:
+        model.temperatures = read_temperatures(ckpt_path)
     datamodule = build_datamodule(cfg)
     card = datamodule.input_card()
     batches = exporting.split_loaders(datamodule)

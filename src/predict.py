@@ -38,6 +38,11 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     apply_extras(cfg)
     if cfg.exported and (cfg.run_dir or cfg.ckpt_path):
         raise ValueError(f"model={cfg.exported} and a run are given: choose one of them to predict with.")
+    if cfg.exported and cfg.calibrated:
+        raise ValueError(
+            f"calibrated=true is for runs; model={cfg.exported} is calibrated if it was exported so: src/export.py "
+            "calibrated=true"
+        )
     check_outputs(cfg.out, cfg.sheet, cfg.images, cfg.vectors)
     inputs = [cfg.input] if isinstance(cfg.input, str) else list(cfg.input)
     named = find_files(inputs)  # files of any kind, to report mistakes before the model is loaded

@@ -421,6 +421,8 @@ def is_output(output: Any) -> bool:
     units = [output[key] for key in ("mean", "std", "columns") if key in output]
     if units and not (len(units) == 3 and are_units(*units)):
         return False
+    if not (is_number(output.get("temperature", 1)) and output.get("temperature", 1) > 1e-6):
+        return False
     if output["kind"] not in ("classes", "mask"):
         return True
     names, colors = output.get("names"), output.get("colors")
@@ -852,7 +854,7 @@ class Request(NamedTuple):
 
 
 def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """Return the likeliest classes of logits (classes,), with their probabilities.
+    """Return the likeliest classes of logits (classes,), with their probabilities, calibrated by a `temperature`.
 
     Raises:
         ValueError: there are more logits than names, or logits for each pixel.
@@ -860,7 +862,8 @@ def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], req
     if logits.ndim != 1 or len(logits) > len(output["names"]):
         names = f"the names of {len(output['names'])} classes"
         raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but its card {names}.")
-    probabilities = np.exp(logits.astype(np.float64) - logits.max())
+    scaled = logits.astype(np.float64) / output.get("temperature", 1.0)
+    probabilities = np.exp(scaled - scaled.max())
     probabilities /= probabilities.sum()
     result: dict[str, Any] = {}
     for rank, index in enumerate(np.argsort(-probabilities, kind="stable")[: request.top], start=1):

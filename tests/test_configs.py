@@ -18,7 +18,7 @@ from src.run.instantiate import instantiate, instantiate_all
 FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rglob("*.yaml"))
 # files that are not chosen by themselves, and who includes them
 PARTS = {"data/base", "model/base", "model/task", "model/input", "experiment/base", "local", "quantization"}
-OF_A_RUN = ("eval", "export", "predict")
+OF_A_RUN = ("eval", "explain", "export", "predict")
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
 COUNTS = {"model": 89, "data": 22, "experiment": 32, "trainer": 7, "callbacks": 18, "logger": 6, "debug": 5}
 COUNTS |= {

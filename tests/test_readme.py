@@ -95,6 +95,7 @@ def test_a_training_command_trains(
     [
         ("reconstruction", ["model=mnist_autoencoder_58k", "data=mnist_5k"]),
         ("segmentation", ["model=scenes_unet_64k", "data.train_size=160", "data.test_size=16"]),
+        ("explain", ["model=mnist_cnn_8k", "data=synthetic", "data.channels=1", "data.image_size=28"]),
     ],
 )
 def test_what_a_page_does_with_a_finished_run_works(
@@ -114,7 +115,7 @@ def test_what_a_page_does_with_a_finished_run_works(
             arguments += ["quantization.max_drop=100"]
         result = run(Path(program).stem, *arguments, f"hydra.run.dir=program_{number}")
         assert result.returncode == 0, result.stderr
-        for written in re.findall(r"(?:images|sheet|vectors)=(\S+)", command):
+        for written in re.findall(r"(?:images|sheet|vectors)=([^\s\d]\S*)", command):
             assert Path(written).exists()
 
 

@@ -11,6 +11,7 @@ OPTIONS_WITH_VALUE = (  # Hydra's
 )
 # the most likely key of a path, by program
 DEFAULT_KEYS = {"train": "resume", "eval": "run_dir", "export": "run_dir", "predict": "input", "compare": "runs"}
+DEFAULT_KEYS |= {"explain": "run_dir"}
 
 
 def check_words(program: str, arguments: Sequence[str], configs: Path) -> None:

@@ -113,16 +113,17 @@ def predict(predictor: Predictor, values: Any, top: int = 1) -> Predictions:
             request = Request(file or Path(str(index)), top, None, card)
             rows[-1] |= KINDS[described[name]["kind"]](name, output[index], described[name], request)
     names = {name: list(output["names"]) for name, output in described.items() if "names" in output}
-    return Predictions(rows, {name: usable(one, described[name]["kind"]) for name, one in results.items()}, names)
+    return Predictions(rows, {name: usable(one, described[name]) for name, one in results.items()}, names)
 
 
-def usable(output: np.ndarray, kind: str) -> np.ndarray:
+def usable(output: np.ndarray, card: Mapping[str, Any]) -> np.ndarray:
     """Turn logits (N, classes) into probabilities, and those of pixels (N, classes, H, W) into classes (N, H, W)."""
-    if kind == "mask":
+    if card["kind"] == "mask":
         return output.argmax(axis=1)
-    if kind != "classes":
+    if card["kind"] != "classes":
         return output
-    exponentials = np.exp(output.astype(np.float64) - output.max(axis=1, keepdims=True))
+    scaled = output.astype(np.float64) / card.get("temperature", 1.0)
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 

@@ -72,6 +72,7 @@ class Task(L.LightningModule, ABC):
     """
 
     output_name = "output"  # name of the output of a net that returns one tensor
+    temperatures: Mapping[str, float] = {}  # by output, for calibrated probabilities; see `with_temperatures`
     baseline: str | None = None  # a metric to compare the score with, such as that of a simple rule on the same data
     distillation: Distillation | None = None  # what is learnt from besides the targets
     pace: Pace | None = None  # of a run that a time budget ends, whose number of steps changes on the way
@@ -230,7 +231,8 @@ class Task(L.LightningModule, ABC):
     def card(self, input_card: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a program needs to use the trained net: its preprocessing, outputs and score."""
         inputs = {key: value for key, value in input_card.items() if key != "heads"}
-        return {**inputs, "outputs": self.output_card(input_card), "score": self.score}
+        outputs = with_temperatures(self.output_card(input_card), self.temperatures)
+        return {**inputs, "outputs": outputs, "score": self.score}
 
     def example_batch(self, batch_size: int) -> Batch:
         """Make a batch of noise to time train steps with: inputs (B, …) and matching targets."""
@@ -462,3 +464,13 @@ class Task(L.LightningModule, ABC):
         if self.pace is not None and any(one.scheduler is scheduler and one.interval == "step" for one in configs):
             scheduler.last_epoch = self.pace.position(self.global_step) - 1  # `step` adds 1
         super().lr_scheduler_step(scheduler, metric)
+
+
+def with_temperatures(
+    outputs: Mapping[str, Mapping[str, Any]], temperatures: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Add to the description of each output the temperature by which its logits are divided, if it has one."""
+    return {
+        name: {**output, **({"temperature": temperatures[name]} if name in temperatures else {})}
+        for name, output in outputs.items()
+    }

@@ -7,6 +7,7 @@ OVERRIDES = Path(".hydra", "overrides.yaml")  # the overrides that the run was s
 RECORD = "run.json"  # what the run ran on
 METRICS = "metrics.json"
 TEST_REPORT = "test_report.json"
+CALIBRATION = "calibration.json"  # temperatures, which src/explain.py has fitted
 TRACEBACK = "traceback.txt"
 JOB, STATUS = "job.json", "status.json"  # files of a sweep's job: its overrides and its progress
 CHECKPOINTS = "checkpoints"

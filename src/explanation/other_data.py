@@ -1,0 +1,71 @@
+"""Other data, served as those of a run are: for the check of out-of-distribution detection."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.composing import compose, parse
+from src.config.paths import CONFIGS
+from src.predictor import input_shape
+from src.system.wording import suggest
+
+if TYPE_CHECKING:  # its import takes seconds
+    from torch import Tensor
+
+FITTED = ("channels", "image_size", "batch_size")  # as those of the run, where both have them
+
+
+def check_name(name: str | None) -> None:
+    """Check that there are data of a name.
+
+    Raises:
+        ValueError: there are none.
+    """
+    known = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))
+    if name is not None and name not in known:
+        raise ValueError(f"There is no ood={name} in configs/data/.{suggest(str(name), known)}")
+
+
+def other_datamodule(name: str, cfg: DictConfig, card: Mapping[str, Any]) -> Any:
+    """Build the DataModule of a name, with its data read and in the size of those of the run.
+
+    Args:
+        name: of a file in configs/data/.
+        cfg: the configuration, with the run's `data`.
+        card: the description of the run's data.
+
+    Raises:
+        ValueError: the data are of another shape than the run's.
+    """
+    from src.run.instantiate import build_datamodule  # imports torch
+
+    whole = compose("train", parse([f"data={name}"]))
+    OmegaConf.set_struct(whole, False)
+    whole.paths.data_dir = cfg.paths.data_dir
+    whole.seed = cfg.seed
+    data: Any = OmegaConf.to_container(whole.data, resolve=True)
+    data |= {key: cfg.data[key] for key in FITTED if key in data and cfg.data.get(key) is not None}
+    other = build_datamodule(OmegaConf.create({"data": data}))
+    theirs = other.input_card()
+    if (theirs.get("input"), input_shape(theirs)) != (card.get("input"), input_shape(card)):
+        raise ValueError(
+            f"ood={name} has inputs of shape {input_shape(theirs)}, but the net takes {input_shape(card)}: choose "
+            "other data."
+        )
+    return other
+
+
+def renormalised(inputs: "Tensor", theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> "Tensor":
+    """Return inputs (B, …) that are normalised as one card says, as another says; tokens stay as they are."""
+    import torch
+
+    if "mean" not in theirs or "mean" not in ours:
+        return inputs
+    shape = (-1,) + (1,) * (inputs.ndim - 2) if inputs.ndim == 4 else (-1,)  # of channels (C, 1, 1), of features (F,)
+
+    def values(numbers: Sequence[float]) -> Any:
+        return torch.tensor(numbers).view(shape)
+
+    plain = inputs * values(theirs["std"]) + values(theirs["mean"])
+    return (plain - values(ours["mean"])) / values(ours["std"])

@@ -1,0 +1,49 @@
+"""The page about a run, a single HTML file that loads nothing, and its figures as JSON."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from src.explanation.section import Chart, Gallery, LeftOut, Section, Table
+from src.report.charts import style_of
+from src.system.json_files import write_json, write_whole
+
+PAGE, FIGURES = "explanation.html", "explanation.json"
+
+
+def section_or_reason(title: str, make: Callable[[], Section]) -> Section:
+    """Make a section; where it does not apply, one that says why."""
+    try:
+        return make()
+    except LeftOut as reason:
+        return Section(title, left_out=str(reason))
+
+
+def render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
+    """Render the page as HTML; it loads nothing from elsewhere and runs no script."""
+    loader = ChoiceLoader([PackageLoader("src.explanation", "page"), PackageLoader("src.report", "page")])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = Markup(loader.get_source(environment, "style.css")[0] + loader.get_source(environment, "more.css")[0])
+    return environment.get_template("explanation.html.jinja").render(
+        title=title,
+        facts=facts,
+        sections=sections,
+        style=style,
+        style_of=style_of,
+        kinds={"chart": Chart, "table": Table, "gallery": Gallery},
+        now=datetime.now().astimezone(),
+    )
+
+
+def write(folder: Path, title: str, facts: Mapping[str, str], sections: Mapping[str, Section]) -> Path:
+    """Write the page and its figures to a folder; returns the path of the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {key: {"left_out": one.left_out} if one.left_out else one.figures for key, one in sections.items()}
+    write_json(folder / FIGURES, {"facts": dict(facts), **figures})
+    write_whole(folder / PAGE, render(title, facts, list(sections.values())))
+    return folder / PAGE

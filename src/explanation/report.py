@@ -1,0 +1,74 @@
+"""All sections about a run, in the order of the page."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from src.explanation.attribution import attribution_section
+from src.explanation.calibration import calibration_section
+from src.explanation.label_errors import label_errors_section
+from src.explanation.mistakes import classes_section, confusions_section, worst_section
+from src.explanation.ood import ood_section
+from src.explanation.other_data import other_datamodule
+from src.explanation.page import section_or_reason
+from src.explanation.robustness import robustness_section
+from src.explanation.section import Section
+from src.explanation.subject import Subject, score
+from src.explanation.units import units_section
+from src.models.counting import count_parameters
+from src.run.calibration import write_temperatures
+from src.run.run import Run
+
+
+def explain_run(
+    subject: Subject, cfg: DictConfig, ckpt_path: Path
+) -> tuple[dict[str, str], dict[str, Section], list[str]]:
+    """Examine a run, and keep its temperatures in it.
+
+    Returns:
+        What to say of the run at the head of the page, the sections by name, and lines for the terminal.
+    """
+    other = other_datamodule(cfg.ood, cfg, subject.input_card) if cfg.ood else None
+    test, temperatures = subject.splits["test"], dict[str, float]()
+
+    def calibration() -> Section:
+        section, found = calibration_section(subject)
+        temperatures.update(found)
+        return section
+
+    sections: dict[str, tuple[str, Callable[[], Section]]] = {
+        "classes": ("By class", lambda: classes_section(subject)),
+        "confusions": ("What it confuses", lambda: confusions_section(subject)),
+        "worst": ("Its worst samples", lambda: worst_section(subject)),
+        "attribution": ("What the net looks at", lambda: attribution_section(subject)),
+        "calibration": ("How far to believe its probabilities", calibration),
+        "robustness": ("How robust it is", lambda: robustness_section(subject)),
+        "ood": ("Data unlike its own", lambda: ood_section(subject, cfg.ood, other)),
+        "label_errors": ("Labels that are probably wrong", lambda: label_errors_section(subject)),
+        "units": ("Units", lambda: units_section(subject)),
+    }
+    facts = {
+        "run": str(ckpt_path.parent.parent),
+        "checkpoint": ckpt_path.name,
+        "net": f"{type(subject.task.net).__name__}, {count_parameters(subject.task):,} parameters",
+        "data": f"{type(subject.datamodule).__name__}, {test.described} test samples",
+        f"test {subject.task.score}": f"{score(subject, test):.4f}",
+    }
+    made = {key: section_or_reason(title, make) for key, (title, make) in sections.items()}
+    return facts, made, [keep(temperatures, subject, ckpt_path)] if temperatures else []
+
+
+def keep(temperatures: Mapping[str, float], subject: Subject, ckpt_path: Path) -> str:
+    """Keep temperatures in the run whose validation samples they were fitted to; returns a line that says so."""
+    if not is_data_of(Run.open(ckpt_path, "ckpt_path"), subject.datamodule):
+        return "temperatures: not kept, for the run was trained with other validation samples than these"
+    return f"temperatures: {write_temperatures(ckpt_path, temperatures)}; calibrated=true uses them"
+
+
+def is_data_of(run: Run, datamodule: Any) -> bool:
+    """Return whether the validation samples are those that a run recorded; true where it has recorded none."""
+    recorded = run.record.get("data")
+    checksum = recorded.get("val") if isinstance(recorded, dict) else None
+    return checksum is None or checksum == datamodule.checksums()["val"]
