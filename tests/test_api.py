@@ -19,6 +19,7 @@ from src import api
 from src.api import Run, RunInterrupted, compose, load_run, runs, train
 from src.callbacks.progress_bar import ProgressBar
 from src.config.paths import ROOT
+from src.run.calibration import write_temperatures
 from tests.programs import run as run_program
 
 WORDS = ["model=mnist_sdn_8k", "data=synthetic", "data.channels=1", "data.image_size=28", "data.train_size=96"]
@@ -252,3 +253,15 @@ def test_the_page_does_what_it_says(logs: Path, run: Run, monkeypatch: pytest.Mo
         names["run"].predict(names["test"].images[:5]).probabilities, abs=1e-4
     )
     assert "mnist_sdn_8k" in set(names["table"]["model"])
+
+
+def test_probabilities_are_calibrated_on_request(run: Run) -> None:
+    images = run.test_set().images[:4]
+    with pytest.raises(ValueError, match=r"src/explain\.py"):
+        run.predict(images, calibrated=True)
+    write_temperatures(run.checkpoint, {"class": 2.0})
+    plain, calibrated = (run.predict(images, calibrated=asked) for asked in (False, True))
+    roots = np.sqrt(plain.probabilities)  # half of the logits
+    np.testing.assert_allclose(calibrated.probabilities, roots / roots.sum(axis=1, keepdims=True), rtol=1e-5)
+    assert calibrated.classes == plain.classes
+    assert calibrated[0]["class_probability"] == pytest.approx(calibrated.probabilities[0].max(), abs=1e-4)
