@@ -52,15 +52,14 @@ class Alive(TorchDispatchMode):
         """Count a tensor's memory, unless it is that of another one."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
-        if key in self._known or key in self._weights:
-            return
+        if key not in self._known and key not in self._weights:
 
-        def end(_: Any) -> None:
-            self._now -= size
-            del self._known[key]
+            def end(_: Any) -> None:
+                self._now -= size
+                del self._known[key]
 
-        self._known[key] = weakref.ref(storage, end)
-        self._now += size
+            self._known[key] = weakref.ref(storage, end)
+            self._now += size
         place = self._walk.place
         self._found.peak = max(self._found.peak, self._now)
         self._found.peak_at[place] = max(self._found.peak_at.get(place, 0), self._now)

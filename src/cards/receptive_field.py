@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from src.cards.reach import MOVES, NOWHERE, RESHAPES, RULES, elementwise, everything
+from src.cards.reach import MOVES, NOWHERE, RESHAPES, RULES, elementwise, everything, shrunk
 from src.models.example_inputs import are_tokens
 
 
@@ -60,20 +59,21 @@ class ReceptiveFields:
             return
         maps: list[list[Tensor]] = [[] for _ in outs]
         for number in range(2 * len(self.lengths)):
-            lows, others = tree_map(lambda one, number=number: self._map_of(one, number), (arguments, options))
+            lows, others = self._maps_of(arguments, number), self._maps_of(options, number)
             for place, low in enumerate(self._derive(op, lows, others, outs)):
                 maps[place].append(low)
         for out, lows in zip(outs, maps, strict=True):
             self._maps[out] = lows
 
-    def _map_of(self, value: Any, number: int) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        if value in self._maps:
-            return self._maps[value][number]
-        if not value.is_floating_point():
-            return value  # an index
-        return torch.full((), NOWHERE).expand(value.shape)
+    def _maps_of(self, node: Any, number: int) -> Any:
+        """Return arguments with maps in the place of tensors; indices and masks stay."""
+        if isinstance(node, Tensor):
+            if node in self._maps:
+                return self._maps[node][number]
+            return torch.full((), NOWHERE).expand(node.shape) if node.is_floating_point() else node
+        if isinstance(node, dict):
+            return {key: self._maps_of(value, number) for key, value in node.items()}
+        return type(node)(self._maps_of(one, number) for one in node) if isinstance(node, list | tuple) else node
 
     def _derive(self, op: Any, maps: Any, options: dict[str, Any], outs: Sequence[Tensor]) -> list[Tensor]:
         name = op._schema.name.removeprefix("aten::")
@@ -104,7 +104,7 @@ class ReceptiveFields:
         maps = self._maps[tensor]
         sizes, is_whole = [], True
         for length, low, high in zip(self.lengths, maps[::2], maps[1::2], strict=True):
-            low, high = low.flatten(), -high.flatten()
+            low, high = torch.broadcast_tensors(shrunk(low), -shrunk(high))
             used = low.isfinite()
             if not used.any():
                 return None
