@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from src.cards.comparison import end
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.config.targets import check_targets
@@ -101,7 +102,7 @@ def check_arguments(arguments: list[str]) -> None:
 
 @entry_point("describe", prepare=lambda: check_arguments(sys.argv[1:]))
 def main(cfg: DictConfig) -> None:
-    """Print the card of the command line; of a sweep's nets, `src.cards.comparison` prints the totals."""
+    """Print the card of the command line; of a sweep's nets, `end` prints the totals."""
     hydra = HydraConfig.get()
     card, _ = describe(cfg, Path(hydra.runtime.output_dir))
     if hydra.mode == RunMode.RUN:
@@ -111,4 +112,7 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        end()

@@ -70,9 +70,10 @@ def make_card(
         add(layers, measured, "share")
         one, speeds = noise_inputs(1, shape), totals["latency_ms"]
         speeds |= {key: latency(net, one, precision, seconds) for key, precision in PRECISIONS.items()}
+        threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+        rest = 1 - sum(one.share or 0 for one in layers)
         notes.append(
-            f"times: medians, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}; shares of a forward "
-            f"pass of {len(batch)}, latency of 1"
+            f"time: shares of a forward pass of {len(batch)}, {rest:.0%} between layers; latency of 1, a median; {threads}"
         )
         notes += [f"bf16: {bf16_note()}"] if bf16_note() else []
     if run is not None:

@@ -1,6 +1,5 @@
-"""The cards of a sweep's nets side by side, once all jobs have ended; imports nothing heavy, as Hydra loads it always."""
+"""The cards of a sweep's nets side by side, once all jobs have ended. Hydra loads this always: it imports little."""
 
-import atexit
 import os
 import sys
 from pathlib import Path
@@ -15,39 +14,34 @@ NAME = "cards"
 
 
 class Comparison(Callback):
-    """Print the totals of all nets of a sweep as one table, and write them to `cards.json`, `.md` and `.html`.
+    """Prepare to print the totals of all nets of a sweep as one table, which `end` does, whether jobs fail or not.
 
-    That happens when the program ends, also if some jobs have failed. With format=json all else that the program prints
-    goes to standard error.
+    With format=json all else that the program prints goes to standard error.
     """
+
+    folder: Path | None = None  # of this process's sweep
+    output: int | None = None  # a file descriptor that takes JSON, instead of a table on standard output
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Prepare the report."""
-        output = None
+        """Note where the cards will be."""
+        Comparison.folder = Path(config.hydra.sweep.dir)
         if config.format == "json":
             sys.stdout.flush()
-            output = os.dup(1)
+            Comparison.output = os.dup(1)
             os.dup2(2, 1)
-        atexit.register(end, Path(config.hydra.sweep.dir), output, os.getpid())
 
 
-def end(folder: Path, output: int | None, process: int) -> None:
-    """Report the cards of a sweep's jobs, in their order; worker processes of a sweep do not.
-
-    Args:
-        folder: of the sweep.
-        output: a file descriptor that takes JSON, instead of a table on standard output.
-        process: of the program.
-    """
-    if os.getpid() != process:
+def end() -> None:
+    """Print the cards of the jobs of a sweep, in their order, and write them to `cards.json`, `.md` and `.html`."""
+    if Comparison.folder is None:
         return
-    if output is not None:
+    if Comparison.output is not None:
         sys.stdout.flush()
-        os.dup2(output, 1)
-    paths = sorted(folder.glob("*/card.json"), key=lambda path: (len(path.parent.name), path.parent.name))
+        os.dup2(Comparison.output, 1)
+    paths = sorted(Comparison.folder.glob("*/card.json"), key=lambda path: (len(path.parent.name), path.parent.name))
     cards = [(path.parent.name, card) for path in paths if (card := read_json(path)).get("totals")]
     if cards:
-        report(cards, folder, "table" if output is None else "json")
+        report(cards, Comparison.folder, "table" if Comparison.output is None else "json")
 
 
 def report(cards: list[tuple[str, dict[str, Any]]], folder: Path, format: str) -> None:

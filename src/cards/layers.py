@@ -34,7 +34,9 @@ KINDS = {
     "avg_pool2d": "average pool",
     "_scaled_dot_product_flash_attention_for_cpu": "attention",
 }
-QUIET = {"empty", "empty_like", "arange", "zeros", "ones", "full", "detach", "lift_fresh", "clone", "_to_copy", "scalar_tensor"}  # fmt: skip
+# what is no work of a layer: making and copying tensors
+QUIET = {"empty", "empty_like", "arange", "zeros", "ones", "full", "scalar_tensor", "lift_fresh", "detach", "clone"}
+QUIET |= {"_to_copy"}
 
 
 @dataclass

@@ -18,9 +18,7 @@ PAGE, DIAGRAM = "card.html", "diagram.svg"
 def environment() -> Environment:
     """Return the templates of this room, with the style of `src.report`'s page in `style`."""
     loader = PackageLoader("src.cards", "page")
-    found = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     shared = PackageLoader("src.report", "page").get_source(found, "style.css")[0]
     found.globals["style"] = Markup(shared + loader.get_source(found, "cards.css")[0])
     for function in (text.format_bytes, text.format_shape, text.format_sees, text.format_share, text.format_latency):

@@ -1,8 +1,8 @@
 """How far values reach: the rules by which an operation's output depends on positions of the net's input.
 
-A map holds for each value of a tensor the lowest position of the input, along one axis, that it depends on. A rule turns
-the maps of an operation's arguments into that of its output; the highest position is the lowest of negated ones, so that
-the same rules serve both. Positions that come from padding lie beyond the image, as in the formulas of textbooks.
+A map holds for each value of a tensor the lowest position of the input, along one axis, that it depends on. A rule
+turns the maps of an operation's arguments into that of its output; the highest position is the lowest of negated ones,
+so that the same rules serve both. Positions that come from padding lie beyond the image, as in the formulas of textbooks.
 """
 
 import math
@@ -104,10 +104,8 @@ def convolution(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Te
     """A convolution or a transposed one, of any number of axes."""
     low, weight, _, stride, padding, dilation, is_transposed, _, groups = maps
     kernel, sizes = weight.shape[2:], out.shape[2:]
-    if groups == 1 or low.stride(1) == 0:
-        low = least(low, 1)  # (B, 1, *S): every channel is read
-    else:
-        low = low.unflatten(1, (groups, -1)).amin(2)  # (B, groups, *S): every channel of a group
+    every = groups == 1 or low.stride(1) == 0  # (B, 1, *S): every channel is read; else (B, groups, *S)
+    low = least(low, 1) if every else low.unflatten(1, (groups, -1)).amin(2)
     low = spread(low, kernel, stride, padding, dilation, sizes) if is_transposed else tapped(
         low, kernel, stride, padding, dilation, sizes
     )  # fmt: skip
@@ -141,7 +139,8 @@ def pooling(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor
     """Max or average pooling, of any number of axes."""
     axes = int(op._schema.name.partition("pool")[2][0])
     kernel, stride, padding, dilation = (
-        per_axis(option(op, name, maps, options) or 0, axes) for name in ("kernel_size", "stride", "padding", "dilation")
+        per_axis(option(op, name, maps, options) or 0, axes)
+        for name in ("kernel_size", "stride", "padding", "dilation")
     )
     stride = stride if any(stride) else kernel
     return tapped(maps[0], kernel, stride, padding, [max(one, 1) for one in dilation], out.shape[-axes:])
@@ -333,7 +332,23 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("hardswish_", "mish_", "_prelu_kernel"), elementwise),
 }  # fmt: skip
 # what puts values elsewhere, and is applied to the maps themselves
-MOVES = {"cat", "stack", "unsafe_split", "transpose_", "squeeze_", "unsqueeze_", "t_", "gather", "index_select", "index", "flip", "roll", "clone", "contiguous", "repeat"}
+MOVES = {
+    "cat",
+    "stack",
+    "unsafe_split",
+    "transpose_",
+    "squeeze_",
+    "unsqueeze_",
+    "t_",
+    "gather",
+    "index_select",
+    "index",
+    "flip",
+    "roll",
+    "clone",
+    "contiguous",
+    "repeat",
+}
 MOVES |= {"pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"}
 RESHAPES = {"view", "_unsafe_view", "_reshape_alias", "as_strided_"}  # the last where a pooled map is laid out anew
 MOVES |= RESHAPES | {"split", "split_with_sizes", "unbind", "chunk"}

@@ -1,7 +1,7 @@
 """The receptive field of every tensor in a forward pass: which part of the input its values depend on, in theory.
 
-It is exact for what nets are made of: convolutions (strided, dilated, transposed), pooling, upsampling, norms, attention,
-recurrences, and whatever moves values. In theory means: whatever the weights are, and counting the padding.
+It is exact for what nets are made of: convolutions (strided, dilated, transposed), pooling, upsampling, norms,
+attention, recurrences, and whatever moves values. In theory means: whatever the weights are, and counting the padding.
 """
 
 import math

@@ -1,8 +1,7 @@
 """The stages of a net for its diagram: what a reader would draw as one box, and what flows between them."""
 
 from collections.abc import Sequence
-from itertools import groupby
-from os.path import commonprefix
+from itertools import groupby, takewhile
 from typing import Any
 
 from torch import nn
@@ -15,13 +14,13 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 def stages_of(layers: Sequence[Layer], net: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
     """Group layers into stages.
 
-    A stage is a block of the net, or a layer with weights and those without that follow it. Equal ones in a row are one,
-    drawn once.
+    A stage is a block of the net, or a layer with weights and those without that follow it. Equal ones in a row are
+    one, drawn once.
 
     Returns:
-        For each stage its `name`, `kind` (with windows), `shape`, `params` and `macs` (of one repeat), `repeats`, `sees`,
-        `sees_all`, and `sources`: the stages that it reads; -1 is the input. And of each layer its stage, and in which
-        repeat of it, from 0.
+        For each stage its `name`, `kind` (with windows), `shape`, `params` and `macs` (of one repeat), `repeats`,
+        `sees`, `sees_all`, and `sources`: the stages that it reads; -1 is the input. And of each layer its stage, and
+        in which repeat of it, from 0.
     """
     modules = dict(net.named_modules())
     groups: list[list[int]] = []
@@ -33,7 +32,9 @@ def stages_of(layers: Sequence[Layer], net: nn.Module) -> tuple[list[dict[str, A
             continue
         groups.append([number])
         keys.append(key)
-    stages = [stage(key, [layers[number] for number in group], modules) for key, group in zip(keys, groups, strict=True)]
+    stages = [
+        stage(key, [layers[number] for number in group], modules) for key, group in zip(keys, groups, strict=True)
+    ]
     folded, stage_of = fold(stages, groups)
     for number, (group, _) in stage_of.items():
         origins = {stage_of[source][0] if source >= 0 else -1 for source in layers[number].sources}
@@ -69,7 +70,8 @@ def stage(key: str, layers: Sequence[Layer], modules: dict[str, nn.Module]) -> d
     kinds = [f"{one.kind} {one.kernel}".strip() for one in layers]
     is_one_block = is_block(modules[key]) and key != ""
     names = [one.name for one in layers if one.name]
-    common = commonprefix([name.split(".") for name in names]) if names else []
+    parts = zip(*(one.split(".") for one in names), strict=False)
+    common = [one[0] for one in takewhile(lambda one: len(set(one)) == 1, parts)]
     return {
         "name": key if is_one_block else ".".join(common) or first.name or first.kind,
         "kind": type(modules[key]).__name__ if is_one_block else " → ".join(dict.fromkeys(kinds)),

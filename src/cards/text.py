@@ -82,7 +82,7 @@ def title_of(layer: Mapping[str, Any]) -> str:
 
 def folded(layers: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """Yield the layers, and in the place of further repeats of a block one row that sums them up."""
-    for (stage, again), members in groupby(layers, key=lambda one: (one["stage"], one["repeat"] > 0)):
+    for (_, again), members in groupby(layers, key=lambda one: (one["stage"], one["repeat"] > 0)):
         rows = list(members)
         if not again or len(rows) == 1:
             yield from rows
@@ -161,7 +161,8 @@ def legend(card: Mapping[str, Any]) -> str:
     return (
         f"sees: the most {card['unit']} of the input that one output value depends on, whatever the weights, padding "
         "included; all: each value depends on the whole input. holds: activations alive while it runs, at most; keeps: "
-        f"those kept for the backward pass; both for a batch of {card['batch_size']}. /2: stride, d2: dilation, g2: groups."
+        f"those kept for the backward pass; both for a batch of {card['batch_size']}. /2: stride, d2: dilation, g2: "
+        "groups."
     )
 
 
@@ -183,7 +184,12 @@ def markdown(card: Mapping[str, Any]) -> str:
     head += ["time"] if card["timed"] else []
     lines += ["", f"| {' | '.join(head)} |", f"| --- | --- |{' ---: |' * (len(head) - 2)}"]
     for row in folded(card["layers"]):
-        cells = [f"`{row['name'] or '(net)'}`", title_of(row), format_shape(row["shape"]), format_integer(row["params"])]
+        cells = [
+            f"`{row['name'] or '(net)'}`",
+            title_of(row),
+            format_shape(row["shape"]),
+            format_integer(row["params"]),
+        ]
         cells += [format_integer(row["macs"]), format_sees(row), format_bytes(row["memory"]), format_bytes(row["kept"])]
         cells += [format_share(row["share"])] if card["timed"] else []
         lines.append(f"| {' | '.join(cells)} |")

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from src.cards.walk import Place, Walk, evaluating
 from src.deploy.speed import ready_to_run
+from src.models.example_inputs import noise_inputs
 from src.predictor import input_shape, read_card
 from src.speed.measure import autocast, inference_step, latencies
-from src.models.example_inputs import noise_inputs
 from src.system.cpu import has_native_bf16
 
 PASSES = 3  # at least
@@ -24,8 +24,8 @@ def shares(net: nn.Module, inputs: Tensor, seconds: float) -> dict[Place, float]
 
     What is computed between the places of layers, in modules that only call others, is a part of the whole.
     """
-    spent: Counter[Place] = Counter()
-    last = 0.0
+    spent: dict[Place, float] = defaultdict(float)
+    last = 0.0  # when the place began
 
     def moved() -> None:
         nonlocal last
@@ -37,11 +37,12 @@ def shares(net: nn.Module, inputs: Tensor, seconds: float) -> dict[Place, float]
     with evaluating(net), torch.inference_mode(), walk:
         net(inputs)  # warms up
         spent.clear()
-        while passes < PASSES or spent.total() < seconds:
+        while passes < PASSES or sum(spent.values()) < seconds:
             last = time.perf_counter()
             net(inputs)
             passes += 1
-    return {place: part / spent.total() for place, part in spent.items()}
+    total = sum(spent.values())
+    return {place: part / total for place, part in spent.items()}
 
 
 def latency(net: nn.Module, inputs: Tensor, precision: str, seconds: float) -> float:
@@ -51,7 +52,7 @@ def latency(net: nn.Module, inputs: Tensor, precision: str, seconds: float) -> f
 
 
 def int8_latency(folder: Path, seconds: float) -> float | None:
-    """Measure an exported int8 model with a single input, in milliseconds; None for a torch model, which is a program."""
+    """Measure an exported int8 model with one input, in milliseconds; None for a torch model, which is a program."""
     card = read_card(str(folder))
     if card["format"] == "torch":
         return None

@@ -30,7 +30,21 @@ def test_the_autoencoder_of_752k_is_reproduced_line_by_line() -> None:
     net = ConvAutoencoder(in_channels=3, image_size=32, channels=[256, 128])
     layers = layers_of(net, 3, 32, 32)
     assert [one.kind for one in layers] == (
-        "Conv2d MaxPool2d ReLU Conv2d MaxPool2d ReLU Conv2d ReLU Upsample Conv2d ReLU Upsample Conv2d".split()
+        [
+            "Conv2d",
+            "MaxPool2d",
+            "ReLU",
+            "Conv2d",
+            "MaxPool2d",
+            "ReLU",
+            "Conv2d",
+            "ReLU",
+            "Upsample",
+            "Conv2d",
+            "ReLU",
+            "Upsample",
+            "Conv2d",
+        ]
     )
     convolutions = [one for one in layers if one.kind == "Conv2d"]
     assert [one.params for one in convolutions] == [7168, 295040, 147584, 295168, 6915]
@@ -38,9 +52,9 @@ def test_the_autoencoder_of_752k_is_reproduced_line_by_line() -> None:
     expected = [256 * 27 * 32 * 32, 128 * 2304 * 16 * 16, 128 * 1152 * 8 * 8, 256 * 1152 * 16 * 16, 3 * 2304 * 32 * 32]
     assert [one.macs for one in convolutions] == expected
     assert sum(one.params for one in layers) == 751_875 and sum(one.macs for one in layers) == sum(expected)
-    # down: 3, + 1 by pooling, + 2 · 2 at half the resolution, + 2 by pooling, + 2 · 4 at a quarter. Up: three neighbours
-    # at half the resolution lie in two positions of the quarter, 4 px apart; at the full resolution three neighbours lie
-    # in two positions of the half, whose three neighbours each are four, which lie in three of the quarter: 18 + 2 · 4
+    # down: 3, + 1 by pooling, + 2 · 2 at half the resolution, + 2 by pooling, + 2 · 4 at a quarter.
+    # up: three neighbours at half the resolution lie in two positions of the quarter, 4 px apart; three neighbours at
+    # the full one lie in two of the half, whose neighbours are four, which lie in three of the quarter: 18 + 2 · 4
     assert [one.sees for one in layers] == [(size, size) for size in (3, 4, 4, 8, 10, 10, 18, 18, 18, 22, 22, 22, 26)]
     assert layers[0].shape == (256, 32, 32) and layers[7].shape == (128, 8, 8) and layers[-1].shape == (3, 32, 32)
     assert not any(one.sees_all for one in layers)
@@ -95,7 +109,9 @@ def test_a_receptive_field_is_that_counted_by_hand(name: str) -> None:
         Functional(lambda x: x.amax(dim=(2, 3), keepdim=True) * x),
         nn.Sequential(nn.Flatten(), nn.Linear(64, 2)),
         nn.GroupNorm(1, 1),
-        nn.Sequential(Functional(lambda x: x.flatten(2).transpose(1, 2).expand(-1, -1, 8).contiguous()), Attention(8, 2)),
+        nn.Sequential(
+            Functional(lambda x: x.flatten(2).transpose(1, 2).expand(-1, -1, 8).contiguous()), Attention(8, 2)
+        ),
     ],
     ids=["mean", "gate", "dense", "group norm", "attention"],
 )
