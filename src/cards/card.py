@@ -73,7 +73,7 @@ def make_card(
         threads = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
         rest = 1 - sum(one.share or 0 for one in layers)
         notes.append(
-            f"time: shares of a forward pass of {len(batch)}, {rest:.0%} between layers; latency of 1, a median; {threads}"
+            f"time: shares of a forward pass of {len(batch)}, {rest:.0%} between layers; median latency of 1; {threads}"
         )
         notes += [f"bf16: {bf16_note()}"] if bf16_note() else []
     if run is not None:

@@ -18,7 +18,7 @@ STYLE = """
 svg { font: 12px system-ui, sans-serif; background: #fff; }
 svg text { fill: #5b6472; } svg .name { fill: #1d2129; font-weight: 600; }
 .stage { fill: #f6f7f9; stroke: #c4cad2; } .weight { fill: #0a66c2; }
-.flow { fill: none; stroke: #5b6472; stroke-width: 1.3; } .skip { stroke: #c2500a; } 
+.flow { fill: none; stroke: #5b6472; stroke-width: 1.3; } .skip { stroke: #c2500a; }
 .tip { fill: #5b6472; } .skip.tip { fill: #c2500a; }
 @media (prefers-color-scheme: dark) {
   svg { background: #15181d; } svg text { fill: #a3acba; } svg .name { fill: #e6e9ee; }

@@ -2,7 +2,7 @@
 
 A map holds for each value of a tensor the lowest position of the input, along one axis, that it depends on. A rule
 turns the maps of an operation's arguments into that of its output; the highest position is the lowest of negated ones,
-so that the same rules serve both. Positions that come from padding lie beyond the image, as in the formulas of textbooks.
+so that the same rules serve both. Positions that come from padding lie beyond the image, as in textbooks.
 """
 
 import math

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.cards.layers import Layer, trace
+from src.cards.layers import Layer, Trace, trace
 from src.config.paths import CONFIGS
 from src.models.components.conv_autoencoder import ConvAutoencoder
 from src.models.components.layers import Attention
@@ -100,6 +100,33 @@ def test_a_receptive_field_is_that_counted_by_hand(name: str) -> None:
     modules, expected = CASES[name]
     found = {one.name: one.sees for one in layers_of(nn.Sequential(*modules), 1, 32, 32)}
     assert [found[str(number)] for number in range(len(modules))] == [(size, size) for size in expected]
+
+
+POSITIONED = {name: CASES[name][0] for name in ("strided", "max pool", "transposed", "nearest", "bilinear", "dilated")}
+
+
+@pytest.mark.parametrize("name", POSITIONED)
+def test_what_a_position_sees_is_where_its_gradient_is(name: str) -> None:
+    net = nn.Sequential(*(nn.AvgPool2d(2) if isinstance(one, nn.MaxPool2d) else one for one in POSITIONED[name]))
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 1.0)
+    inputs = torch.ones(1, 1, 24, 24)
+    with torch.no_grad(), Trace(net, inputs) as tracer:
+        output = net(inputs)
+    low, high = (one.expand(output.shape)[0, 0, :, 5] for one in tracer.fields._maps[output][:2])
+    inside = [row for row in range(output.shape[2]) if low[row] >= 0 and -high[row] < 24]  # not seeing the padding
+    assert len(inside) > 1
+    for row in inside:
+        image = inputs.clone().requires_grad_()
+        net(image)[0, 0, row, 5].backward()
+        assert image.grad is not None
+        rows = image.grad[0, 0].sum(dim=1).nonzero().flatten()
+        assert (low[row].item(), -high[row].item()) == (rows[0].item(), rows[-1].item())
+
+
+def test_padding_counts_on_an_image_that_is_smaller_than_what_is_seen() -> None:
+    layers = layers_of(nn.Sequential(*(conv(3, padding=1) for _ in range(4))), 1, 4, 4)
+    assert [one.sees for one in layers] == [(3, 3), (5, 5), (7, 7), (9, 9)]
 
 
 @pytest.mark.parametrize(
