@@ -110,11 +110,11 @@ def test_what_a_position_sees_is_where_its_gradient_is(name: str) -> None:
     net = nn.Sequential(*(nn.AvgPool2d(2) if isinstance(one, nn.MaxPool2d) else one for one in POSITIONED[name]))
     for parameter in net.parameters():
         nn.init.constant_(parameter, 1.0)
-    inputs = torch.ones(1, 1, 24, 24)
+    inputs = torch.ones(1, 1, 48, 48)
     with torch.no_grad(), Trace(net, inputs) as tracer:
         output = net(inputs)
     low, high = (one.expand(output.shape)[0, 0, :, 5] for one in tracer.fields._maps[output][:2])
-    inside = [row for row in range(output.shape[2]) if low[row] >= 0 and -high[row] < 24]  # not seeing the padding
+    inside = [row for row in range(output.shape[2]) if low[row] >= 0 and -high[row] < 48]  # not seeing the padding
     assert len(inside) > 1
     for row in inside:
         image = inputs.clone().requires_grad_()
