@@ -33,7 +33,7 @@ def test_the_help_of_a_program_names_what_it_takes_and_nothing_else(name: str) -
     examples = re.findall(rf"^  python src/{name}\.py(.*)", result.stdout, re.MULTILINE)
     assert len(examples) >= 3
     for argument in " ".join(examples).split():
-        key, equals, _ = argument.partition("=")
+        key, equals, _ = argument.strip("'").partition("=")
         assert key.partition(".")[0] in wanted if equals else argument in ("-m", "--cfg", "job")
     for document in re.findall(r"[\w/]+\.md", result.stdout):
         assert (ROOT / document).is_file()
