@@ -15,7 +15,9 @@ NOT_TOLD = {"defaults", "hydra", "task_name", "extras"}
 CALLED = {"exported": "model"}
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "export", "predict", "benchmark", "compare", "choose", "explain"])
+@pytest.mark.parametrize(
+    "name", ["train", "eval", "export", "predict", "benchmark", "compare", "choose", "explain", "describe"]
+)
 def test_the_help_of_a_program_names_what_it_takes_and_nothing_else(name: str) -> None:
     result = run(name, "--help")
     assert result.returncode == 0, result.stderr
@@ -33,7 +35,7 @@ def test_the_help_of_a_program_names_what_it_takes_and_nothing_else(name: str) -
     examples = re.findall(rf"^  python src/{name}\.py(.*)", result.stdout, re.MULTILINE)
     assert len(examples) >= 3
     for argument in " ".join(examples).split():
-        key, equals, _ = argument.partition("=")
+        key, equals, _ = argument.strip("'").partition("=")
         assert key.partition(".")[0] in wanted if equals else argument in ("-m", "--cfg", "job")
     for document in re.findall(r"[\w/]+\.md", result.stdout):
         assert (ROOT / document).is_file()
@@ -47,7 +49,9 @@ def test_the_help_of_the_training_names_every_choice() -> None:
         assert {*line.split(", ")} >= {path.stem for path in (CONFIGS / group).glob("*.yaml")}
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "export", "predict", "benchmark", "compare", "choose", "explain"])
+@pytest.mark.parametrize(
+    "name", ["train", "eval", "export", "predict", "benchmark", "compare", "choose", "explain", "describe"]
+)
 def test_help_is_told_without_torch(name: str) -> None:
     program = str(ROOT / "src" / f"{name}.py")
     result = subprocess.run([sys.executable, "-X", "importtime", program, "--help"], capture_output=True, text=True)

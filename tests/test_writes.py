@@ -40,7 +40,16 @@ FILES = (
     "predictions.csv",
     "metrics_before_0.csv",
 )
-FILES += ("benchmark.json", "benchmark.png", "compare.html", "compare.csv", "checkpoints/previous.ckpt", "0/train.log")
+FILES += (
+    "benchmark.json",
+    "benchmark.png",
+    "compare.html",
+    "compare.csv",
+    "card.md",
+    "diagram.svg",
+    "checkpoints/previous.ckpt",
+    "0/train.log",
+)
 FILES += ("sweep.json", "multirun.yaml", "optimization_results.yaml", "study.journal", "0/checkpoints/last.ckpt")
 FOLDERS = ("0", "0/checkpoints", "export", "int8", "wandb", ".launchers", ".submitit")
 

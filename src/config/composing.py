@@ -6,7 +6,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -30,8 +30,14 @@ def is_override(word: str) -> bool:
 
 
 def values(override: Override) -> list[Any]:
-    """The value of an override, or all values of a sweep such as lr=0.1,0.01."""
+    """The value of an override, or all values of a sweep such as lr=0.1,0.01 or model=glob(mnist_*)."""
     value = override.value()
+    if isinstance(value, Glob):
+        group = CONFIGS / override.key_or_group.partition("@")[0]
+        options = value.filter(sorted(path.stem for path in group.glob("*.yaml")))
+        if not options:
+            raise ValueError(f"{override.input_line} matches no file in configs/{group.relative_to(CONFIGS)}.")
+        return options
     return list(value.list) if isinstance(value, ChoiceSweep) else [value]
 
 

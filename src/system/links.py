@@ -10,7 +10,8 @@ from typing import IO
 
 # what runs and sweeps write, besides the numbered folders of jobs; folders of these names are checked recursively
 WRITTEN = (
-    *("*.csv", "*.html", "*.journal", "*.json", "*.log", "*.png", "*.txt", "*.yaml", ".benchmark", ".lock"),
+    *("*.csv", "*.html", "*.journal", "*.json", "*.log", "*.md", "*.png", "*.svg", "*.txt", "*.yaml"),
+    *(".benchmark", ".lock"),
     *(".hydra", ".launchers", ".submitit", "checkpoints", "csv", "explain", "export", "int8", "tensorboard", "wandb"),
 )
 IS_WRITTEN = re.compile("|".join(map(translate, WRITTEN)), re.IGNORECASE)  # as some file systems do

@@ -73,7 +73,7 @@ def listens_to_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
 
 
-@pytest.mark.parametrize("program", ["train", "eval", "export", "predict", "benchmark", "compare"])
+@pytest.mark.parametrize("program", ["train", "eval", "export", "predict", "benchmark", "compare", "describe"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_program_listens_before_it_imports_anything(program: str, number: int) -> None:
     result = interrupted("omegaconf", number, "--help", program=program)
