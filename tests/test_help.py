@@ -13,10 +13,11 @@ from tests.programs import run
 # keys that are no choice of a program's user, or are called otherwise on the command line
 NOT_TOLD = {"defaults", "hydra", "task_name", "extras"}
 CALLED = {"exported": "model"}
+PROGRAMS = ["train", "eval", "export", "predict", "benchmark", "compare", "choose", "explain", "describe"]
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "eval", "export", "predict", "benchmark", "compare", "choose", "explain", "describe"]
+    "name", PROGRAMS
 )
 def test_the_help_of_a_program_names_what_it_takes_and_nothing_else(name: str) -> None:
     result = run(name, "--help")
@@ -50,7 +51,7 @@ def test_the_help_of_the_training_names_every_choice() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "eval", "export", "predict", "benchmark", "compare", "choose", "explain", "describe"]
+    "name", PROGRAMS
 )
 def test_help_is_told_without_torch(name: str) -> None:
     program = str(ROOT / "src" / f"{name}.py")
