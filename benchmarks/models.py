@@ -1,15 +1,16 @@
-"""Count and measure every named model; write the table in docs/models.md. src/choose.py reads what is kept.
+"""Count and measure every named model; write the tables in docs/models.md. src/choose.py reads what is kept.
 
-    python benchmarks/models.py                    # what has not been counted or measured yet, then the table
+    python benchmarks/models.py                    # what has not been counted or measured yet, then the tables
     python benchmarks/models.py mnist_cnn_68k      # only these models
     python benchmarks/models.py --counts           # count parameters and MACs, measure nothing: exact on a busy machine
     python benchmarks/models.py --again            # measure again what has been measured; a few seconds a model
-    python benchmarks/models.py --table            # only the table
+    python benchmarks/models.py --table            # only the tables
 
 Results are kept in benchmarks/results/models.json by the model's name. A train step is forward, loss, backward and
 fused AdamW at batch 128 (16 for inputs as large as 3×128×128) on noise, as contiguous float32: the median of 5 blocks
 of at least 0.3 s each. Latency is that of the net's forward pass of a single input, likewise. Nets for images are also
-counted at other sizes, of grey and colour, as far as they take them.
+counted at other sizes, of grey and colour, as far as they take them. What the nets have reached is from the results of
+the other benchmarks.
 """
 
 import math
@@ -30,6 +31,7 @@ from omegaconf import DictConfig
 
 from benchmarks.kept_results import keep, known_results
 from benchmarks.readme import write_table
+from src.advice.measurements import read_evidence, read_models
 from src.config.paths import CONFIGS
 from src.models.counting import count_macs, count_parameters
 from src.models.example_inputs import example_inputs, noise_inputs
@@ -144,7 +146,7 @@ def update(name: str, options: list[str]) -> None:
 
 
 def write() -> None:
-    """Write the table of docs/models.md."""
+    """Write the tables of docs/models.md."""
     rows = [["net", "name", "data", "parameters", "MACs", "train images/s"]]
     rows.append(["---", "---", "---", "---:", "---:", "---:"])
     for name, facts in sorted(known_results("models").items(), key=lambda item: (item[1]["net"], item[0])):
@@ -152,10 +154,18 @@ def write() -> None:
         counts = [f"{facts['params']:,}", f"{facts['macs'] / 1e6:,.1f} M", f"{speed:,.0f}" if speed else "not measured"]
         rows.append([facts["net"], f"`{name}`", facts["data"], *counts])
     write_table("models", rows)
+    rows = [["net", "name", "data", "test score", "seeds", "epochs", "int8 changes it by"]]
+    rows.append(["---", "---", "---", "---:", "---:", "---:", "---:"])
+    models = read_models()
+    for one in sorted(read_evidence(models), key=lambda one: (models[one.model]["net"], one.model, one.data)):
+        change = "not measured" if one.int8_change is None else f"{one.int8_change:+.4f}"
+        facts = [f"{one.score} {one.value:.4f}", str(one.seeds), str(one.epochs or "not kept"), change]
+        rows.append([models[one.model]["net"], f"`{one.model}`", f"`{one.data}`", *facts])
+    write_table("what nets have reached", rows)
 
 
 def main() -> None:
-    """Count and measure what is missing, then write the table."""
+    """Count and measure what is missing, then write the tables."""
     names = sorted(path.stem for path in CONFIGS.glob("model/*.yaml") if path.stem not in SKIPPED)
     options = [word for word in sys.argv[1:] if word.startswith("-")]
     chosen = [word for word in sys.argv[1:] if word not in options]

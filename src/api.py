@@ -27,6 +27,7 @@ from src.report.runs import folders_with
 from src.run.file_names import RECORD
 from src.run.reuse import reusable
 from src.run.run import Run as RunFolder
+from src.system.json_files import part
 from src.train import main
 
 if TYPE_CHECKING:  # their imports take seconds
@@ -160,6 +161,19 @@ class Run:
         labels = torch.cat([batch[-1] for batch in batches])
         names = {name: list(classes) for name, classes in card.get("heads", {}).items()}
         return TestSet(unnormalised(inputs.numpy(), card), labels.numpy(), inputs, names)
+
+    def card(self, batch_size: int = 1, timing: bool = False) -> dict[str, Any]:
+        """Describe its net layer by layer, as `src/describe.py` does.
+
+        Args:
+            batch_size: the inputs of a batch, for which memory is counted.
+            timing: measure the share of each layer in the time, and the latency.
+        """
+        from src.cards.card import make_card
+
+        choices = part(self.record, "choices")
+        names = {"name": str(choices.get("model")), "data": str(choices.get("data"))}
+        return make_card(self.model, **names, batch_size=batch_size, timing=timing, seconds=1.0, run=self.folder)
 
     def export(self, format: str = "onnx", precision: str = "int8", *overrides: str) -> "Exported":
         """Write its net in a format that other programs load, to `export/<format>_<precision>/` of its folder.

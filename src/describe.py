@@ -18,12 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from src.cards.comparison import end
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
+from src.cli.output import FORMATS
 from src.config.targets import check_targets
 from src.run.reuse import reusable
 from src.run.run import Run
 from src.system.json_files import part
-
-FORMATS = ("table", "json")
 
 
 def describe(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,9 +16,7 @@ CALLED = {"exported": "model"}
 PROGRAMS = ["train", "eval", "export", "predict", "benchmark", "compare", "choose", "explain", "describe"]
 
 
-@pytest.mark.parametrize(
-    "name", PROGRAMS
-)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_the_help_of_a_program_names_what_it_takes_and_nothing_else(name: str) -> None:
     result = run(name, "--help")
     assert result.returncode == 0, result.stderr
@@ -50,9 +48,7 @@ def test_the_help_of_the_training_names_every_choice() -> None:
         assert {*line.split(", ")} >= {path.stem for path in (CONFIGS / group).glob("*.yaml")}
 
 
-@pytest.mark.parametrize(
-    "name", PROGRAMS
-)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_help_is_told_without_torch(name: str) -> None:
     program = str(ROOT / "src" / f"{name}.py")
     result = subprocess.run([sys.executable, "-X", "importtime", program, "--help"], capture_output=True, text=True)
