@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.cards.comparison import end
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
-from src.cli.output import FORMATS
+from src.cli.output import printed_as
 from src.config.targets import check_targets
 from src.run.reuse import reusable
 from src.run.run import Run
@@ -79,8 +79,6 @@ def check_settings(cfg: DictConfig) -> None:
     Raises:
         ValueError: names the first that is wrong.
     """
-    if cfg.format not in FORMATS:
-        raise ValueError(f"format={cfg.format} must be one of {', '.join(FORMATS)}.")
     if cfg.batch_size is not None and (type(cfg.batch_size) is not int or cfg.batch_size < 1):
         raise ValueError(f"batch_size={cfg.batch_size} must be a number of inputs, such as 32.")
     if cfg.seconds <= 0:
@@ -103,11 +101,14 @@ def check_arguments(arguments: list[str]) -> None:
 def main(cfg: DictConfig) -> None:
     """Print the card of the command line; of a sweep's nets, `end` prints the totals."""
     hydra = HydraConfig.get()
-    card, _ = describe(cfg, Path(hydra.runtime.output_dir))
-    if hydra.mode == RunMode.RUN:
-        from src.cards.text import print_card
+    folder = Path(hydra.runtime.output_dir)
+    with printed_as(cfg.format) as result:
+        card, _ = describe(cfg, folder)
+        result |= card
+        if hydra.mode == RunMode.RUN and cfg.format == "table":
+            from src.cards.text import print_card
 
-        print_card(card, Path(hydra.runtime.output_dir), cfg.format)
+            print_card(card, folder)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def test_a_card_has_totals_that_are_the_sums_of_its_layers_and_is_written(
     assert (
         totals["latency_ms"]["fp32"] > 0 and totals["latency_ms"]["bf16"] > 0 and totals["latency_ms"]["int8"] is None
     )
-    assert 0.3 < sum(one["share"] or 0 for one in layers) <= 1
+    assert 0 < sum(one["share"] or 0 for one in layers) <= 1
     assert json.loads((tmp_path / "card.json").read_text())["layers"] == layers
     pages = {name: (tmp_path / name).read_text() for name in ("card.md", "card.html", "diagram.svg")}
     for one in layers:
@@ -46,7 +46,7 @@ def test_a_card_has_totals_that_are_the_sums_of_its_layers_and_is_written(
     assert "62,555" in pages["card.md"] and "an estimate" in pages["card.md"]
     for width in (80, 120):
         monkeypatch.setenv("COLUMNS", str(width))
-        print_card(card, Path("logs/describe"), "table")
+        print_card(card, Path("logs/describe"))
         printed = capsys.readouterr().out
         assert max(map(len, printed.splitlines())) <= width and "ConvTranspose2d 2×2 /2" in printed
         assert "62,555" in printed and ("keeps " in printed.splitlines()[3]) == (width == 120)
@@ -88,25 +88,23 @@ def test_a_runs_net_is_described_with_the_sizes_of_its_checkpoints(tmp_path: Pat
 
 
 def test_a_sweep_gives_one_table_even_if_a_job_fails(tmp_path: Path) -> None:
-    options = ("timing=false", "format=json", f"hydra.sweep.dir={tmp_path}")
+    options = ("timing=false", f"hydra.sweep.dir={tmp_path}")
     result = run("describe", "-m", "model=glob(mnist_sdn_*)", "batch_size=1,0", *options)
     assert result.returncode == 1 and "batch_size=0 must be a number of inputs" in result.stderr
-    cards = json.loads(result.stdout)
+    cards = json.loads((tmp_path / "cards.json").read_text())["cards"]
     assert [one["name"] for one in cards] == ["mnist_sdn_68k", "mnist_sdn_8k"]
-    assert json.loads((tmp_path / "cards.json").read_text())["cards"] == cards
-    for name in ("cards.md", "cards.html"):
-        assert all(one in (tmp_path / name).read_text() for one in ("mnist_sdn_68k", "67,978", "7,973"))
+    for text in (result.stdout, *((tmp_path / name).read_text() for name in ("cards.md", "cards.html"))):
+        assert all(one in text for one in ("mnist_sdn_68k", "67,978", "7,973"))
 
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("format=yaml", "format=yaml must be one of table, json"),
         ("batch_size=0", "batch_size=0 must be a number of inputs"),
         ("seconds=0", "seconds=0 must be more than 0"),
         ("run_dir=nowhere", "run_dir=nowhere is not a folder"),
     ],
-    ids=["format", "batch", "seconds", "run"],
+    ids=["batch", "seconds", "run"],
 )
 def test_a_wrong_setting_is_answered_with_a_sentence(
     setting: str, sentence: str, compose: Callable[..., DictConfig], tmp_path: Path

@@ -1,7 +1,5 @@
 """The cards of a sweep's nets side by side, once all jobs have ended. Hydra loads this always: it imports little."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +12,26 @@ NAME = "cards"
 
 
 class Comparison(Callback):
-    """Prepare to print the totals of all nets of a sweep as one table, which `end` does, whether jobs fail or not.
-
-    With format=json all else that the program prints goes to standard error.
-    """
+    """Prepare to print the totals of all nets of a sweep as one table, which `end` does, whether jobs fail or not."""
 
     folder: Path | None = None  # of this process's sweep
-    output: int | None = None  # a file descriptor that takes JSON, instead of a table on standard output
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note where the cards will be."""
         Comparison.folder = Path(config.hydra.sweep.dir)
-        if config.format == "json":
-            sys.stdout.flush()
-            Comparison.output = os.dup(1)
-            os.dup2(2, 1)
 
 
 def end() -> None:
     """Print the cards of the jobs of a sweep, in their order, and write them to `cards.json`, `.md` and `.html`."""
     if Comparison.folder is None:
         return
-    if Comparison.output is not None:
-        sys.stdout.flush()
-        os.dup2(Comparison.output, 1)
     paths = sorted(Comparison.folder.glob("*/card.json"), key=lambda path: (len(path.parent.name), path.parent.name))
     cards = [(path.parent.name, card) for path in paths if (card := read_json(path)).get("totals")]
     if cards:
-        report(cards, Comparison.folder, "table" if Comparison.output is None else "json")
+        report(cards, Comparison.folder)
 
 
-def report(cards: list[tuple[str, dict[str, Any]]], folder: Path, format: str) -> None:
+def report(cards: list[tuple[str, dict[str, Any]]], folder: Path) -> None:
     """Print and write the comparison of cards, given with the names of their folders."""
     from src.cards.page import write_comparison
     from src.cards.text import print_comparison, write_comparison_text
@@ -54,7 +41,7 @@ def report(cards: list[tuple[str, dict[str, Any]]], folder: Path, format: str) -
     write_json(folder / f"{NAME}.json", {"cards": rows})
     write_comparison_text(folder / f"{NAME}.md", rows)
     write_comparison(folder / f"{NAME}.html", rows)
-    print_comparison(rows, folder, format)
+    print_comparison(rows, folder)
 
 
 def row_of(card: dict[str, Any], folder: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A card as text: tables for the terminal and as Markdown."""
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from src.report.formats import format_count, format_integer, format_milliseconds
-from src.system.json_files import finite, write_whole
+from src.system.json_files import write_whole
 
 MARKDOWN = "card.md"
 WIDE, WIDER = 100, 118  # columns of a terminal from which memory and, last, times are shown
@@ -137,11 +136,8 @@ def shortened(name: str, width: int) -> str:
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
-def print_card(card: Mapping[str, Any], folder: Path, format: str) -> None:
-    """Print a card: as a table, or as JSON and nothing else."""
-    if format == "json":
-        print_json(card)
-        return
+def print_card(card: Mapping[str, Any], folder: Path) -> None:
+    """Print a card as a table."""
     console = console_here()
     console.print(f"\n[bold]{escape(card['name'])}[/bold]", highlight=False)
     console.print(layer_table(card, console.width), highlight=False)
@@ -169,11 +165,6 @@ def legend(card: Mapping[str, Any]) -> str:
 def console_here() -> Console:
     """Return a console of the terminal's width, or a wide one for files and pipes."""
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
-
-
-def print_json(content: Any) -> None:
-    """Print JSON, and nothing else, on standard output."""
-    sys.stdout.write(json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
 
 
 def markdown(card: Mapping[str, Any]) -> str:
@@ -219,11 +210,8 @@ def comparison_cells(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def print_comparison(rows: Sequence[dict[str, Any]], folder: Path, format: str) -> None:
-    """Print the totals of several nets: as a table, or as JSON and nothing else."""
-    if format == "json":
-        print_json(rows)
-        return
+def print_comparison(rows: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Print the totals of several nets as a table."""
     console = console_here()
     cells = [comparison_cells(row) for row in rows]
     names = fitting(cells, console.width)

@@ -21,8 +21,8 @@ def check_form(arguments: Sequence[str]) -> None:
     """
     if {"-m", "--multirun"} & set(arguments) and "format=json" in arguments:
         raise ValueError(
-            "format=json is for one run: leave it out of the sweep, and compare its runs with "
-            "python src/compare.py runs=[<sweep>] format=json"
+            "format=json is for one run or net: leave it out of the sweep. Afterwards python src/compare.py "
+            "runs=[<sweep>] format=json prints its runs, and cards.json in its folder holds what src/describe.py says."
         )
 
 

@@ -32,8 +32,8 @@ def test_a_damaged_input_card_of_a_checkpoint_is_told(
     monkeypatch.setattr(serving, "build_trained_model", lambda cfg, path: SimpleNamespace(net=nn.Flatten()))
     monkeypatch.setattr(checkpoints, "read_checkpoint", lambda path: {INPUT_KEY: card})
     if sentence is None:
-        predictor = serving.predictor_of_run(OmegaConf.create(), Path("last.ckpt"))
+        predictor = serving.predictor_of_run(OmegaConf.create({"calibrated": False}), Path("last.ckpt"))
         assert predictor.card["outputs"]["class"]["names"] == ["a", "b"]
         return
     with pytest.raises(ValueError, match=rf"last\.ckpt is damaged: its input_card .*{sentence}"):
-        serving.predictor_of_run(OmegaConf.create(), Path("last.ckpt"))
+        serving.predictor_of_run(OmegaConf.create({"calibrated": False}), Path("last.ckpt"))
