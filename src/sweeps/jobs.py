@@ -60,8 +60,7 @@ class Job:
 
     def arguments(self) -> list[str]:
         """Return the overrides to launch it with; an interrupted job resumes from its last checkpoint by itself."""
-        quoted = str(self.folder.parent.resolve()).replace("'", "\\'")
-        return [*self.overrides, f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={self.number}"]
+        return arguments_of(self.overrides, self.folder.parent, self.number)
 
 
 class Sweep:
@@ -200,6 +199,12 @@ def read_override(text: str) -> tuple[str, str]:
     """Return the key and the canonical value of an override; cached, since the jobs of a grid share most of theirs."""
     (override,) = OverridesParser.create().parse_overrides([text])
     return override.get_key_element(), repr(None if override.is_delete() else override.value())
+
+
+def arguments_of(overrides: Sequence[str], sweep: Path, number: int) -> list[str]:
+    """Return the overrides to launch a job with in the folder of its sweep."""
+    quoted = str(sweep.resolve()).replace("'", "\\'")
+    return [*overrides, f"hydra.sweep.dir='{quoted}'", f"hydra.sweep.subdir={number}"]
 
 
 def without_sweep_keys(overrides: Iterable[str]) -> list[str]:

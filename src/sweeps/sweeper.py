@@ -24,7 +24,7 @@ from src.run.interruption import SweepFailed, SweepInterrupted
 from src.run.scores import Score
 from src.run.status import FAILED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.ending import Ending, typed_command
-from src.sweeps.jobs import Job, Sweep, jobs_in, without_sweep_keys
+from src.sweeps.jobs import Job, Sweep, arguments_of, jobs_in, without_sweep_keys
 from src.sweeps.launcher import LocalLauncher
 from src.sweeps.objectives import Objective, objectives_of
 from src.sweeps.space import override_text
@@ -164,7 +164,7 @@ class ResumableSweeper(Sweeper):
             templates = {template(word) for word in without_sweep_keys(words)}
             if score is None or not templates <= seen:
                 seen |= templates
-                cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+                cfg = self.compose(words)
                 job_score = Score.of(OmegaConf.select(cfg, "model") or {})
                 score = score or job_score
                 if objectives_of(names, job_score) != objectives_of(names, score):
@@ -175,6 +175,12 @@ class ResumableSweeper(Sweeper):
                 check_job(cfg)
         if score is not None:
             self.objectives = objectives_of(names, score)
+
+    def compose(self, words: Sequence[str]) -> DictConfig:
+        """Compose the configuration of a job; a launcher on this machine keeps it for the job itself."""
+        if isinstance(self.launcher, LocalLauncher):
+            return self.launcher.task.compose(arguments_of(words, self.folder, number=0))
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
 
     def launch(
         self, jobs: Iterable[Job], total: int, at_once: int | None = None, ended: Callable[[Job], None] | None = None
