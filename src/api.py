@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.cards.comparison import named_choices
 from src.cli.in_process import RunInterrupted, compose_program, run_program
 from src.config.changes import overrides_of
 from src.config.paths import ROOT
@@ -27,7 +28,6 @@ from src.report.runs import folders_with
 from src.run.file_names import RECORD
 from src.run.reuse import reusable
 from src.run.run import Run as RunFolder
-from src.system.json_files import part
 from src.train import main
 
 if TYPE_CHECKING:  # their imports take seconds
@@ -132,10 +132,8 @@ class Run:
         from src.deploy.predictions import predict
         from src.deploy.serving import predictor_of_task
 
-        if calibrated not in self._predictors:
-            made = predictor_of_task(self.model, self._reused, self.checkpoint, calibrated)
-            self._predictors[calibrated] = made
-        return predict(self._predictors[calibrated], x, top)
+        predictor = predictor_of_task(self.model, self._reused, self.checkpoint, calibrated)
+        return predict(predictor, x, top)
 
     def test_set(self) -> TestSet:
         """Read its test set, with the preprocessing and the limits that it was tested with.
@@ -171,8 +169,7 @@ class Run:
         """
         from src.cards.card import make_card
 
-        choices = part(self.record, "choices")
-        names = {"name": str(choices.get("model")), "data": str(choices.get("data"))}
+        names = named_choices(self.record)
         return make_card(self.model, **names, batch_size=batch_size, timing=timing, seconds=1.0, run=self.folder)
 
     def export(self, format: str = "onnx", precision: str = "int8", *overrides: str) -> "Exported":
@@ -191,15 +188,9 @@ class Run:
 
         chosen = f"ckpt_path={self.ckpt_path}" if self.ckpt_path else f"run_dir={self.folder}"
         trusted = [f"allowed_targets=[{','.join(self.allowed_targets)}]"] if self.allowed_targets else []
-        folder = self.folder / "export"
-        words = [chosen, f"formats=[{format}]", f"precisions=[{precision}]", f"folder={folder}", *trusted, *overrides]
+        words = [chosen, f"formats=[{format}]", f"precisions=[{precision}]", *trusted, *overrides]
         run_program(export_main, "export", words)
-        return load_exported(folder / f"{format}_{precision}", trusted=True)
-
-    @cached_property
-    def _predictors(self) -> "dict[bool, Predictor]":
-        """What has been made to predict with, by whether it is calibrated."""
-        return {}
+        return load_exported(self.folder / "export" / f"{format}_{precision}", trusted=True)
 
     @property
     def _files(self) -> RunFolder:
@@ -237,8 +228,8 @@ class Exported:
         """Return what is known of it: inputs, outputs, format, precision, `size_bytes`, and `test_<score>`."""
         return dict(self.predictor.card)
 
-    def predict(self, x: Any, top: int = 1, calibrated: bool = False) -> "Predictions":
-        """Predict one input or several; see `Run.predict`."""
+    def predict(self, x: Any, top: int = 1) -> "Predictions":
+        """Predict one input or several; see `Run.predict`. It is calibrated if it was exported so."""
         from src.deploy.predictions import predict
 
         return predict(self.predictor, x, top)

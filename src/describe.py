@@ -1,5 +1,6 @@
 """Describe a net layer by layer: `python src/describe.py model=scenes_unet_210k` gives a card, as table and page."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from src.cards.comparison import end
+from src.cards.comparison import end, named_choices
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.cli.output import printed_as
 from src.config.targets import check_targets
 from src.run.reuse import reusable
 from src.run.run import Run
-from src.system.json_files import part
 
 
 def describe(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -39,9 +39,9 @@ def describe(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, A
     if run is not None:
         config = reusable(run.config())
         check_targets(config, cfg.allowed_targets)
-        recorded = part(run.record, "choices")
-        name, data = recorded.get("model"), recorded.get("data")
+        name, data = named_choices(run.record).values()
         batch_size = batch_size or config["data"].get("batch_size")
+        check_batch_size(batch_size)
 
     import lightning as L  # here, so that mistakes in the config are reported at once
 
@@ -79,20 +79,25 @@ def check_settings(cfg: DictConfig) -> None:
     Raises:
         ValueError: names the first that is wrong.
     """
-    if cfg.batch_size is not None and (type(cfg.batch_size) is not int or cfg.batch_size < 1):
-        raise ValueError(f"batch_size={cfg.batch_size} must be a number of inputs, such as 32.")
+    check_batch_size(cfg.batch_size)
     if cfg.seconds <= 0:
         raise ValueError(f"seconds={cfg.seconds} must be more than 0.")
 
 
+def check_batch_size(value: Any) -> None:
+    """Raise ValueError unless a value is None or a number of inputs."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"batch_size={value} must be a number of inputs, such as 32.")
+
+
 def check_arguments(arguments: list[str]) -> None:
-    """Refuse a net and a run together.
+    """Refuse a run together with a net or data of another.
 
     Raises:
-        ValueError: both are named.
+        ValueError: a run is named, and what the run has already.
     """
     keys = [argument.partition("=")[0].lstrip("+") for argument in arguments]
-    chosen = [key for key in keys if key == "model" or key.startswith(("model.", "model/"))]
+    chosen = [key for key in keys if re.split(r"[./]", key)[0] in ("model", "data", "recipe")]
     if "run_dir" in keys and chosen:
         raise ValueError(f"{chosen[0]}= and run_dir= are given, but the net comes from the run: leave one of them out.")
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
+from src.cli.output import printed_as
 from src.explanation.other_data import check_name
 from src.run.reuse import check_run_config, chosen_run, load_run_config
 from src.system.links import refusal
@@ -43,7 +44,7 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     import lightning as L  # here, so that mistakes above are answered at once
 
     from src.explanation.page import write
-    from src.explanation.report import explain_run
+    from src.explanation.report import explain_run, keep
     from src.explanation.subject import Subject
     from src.models.task import DescribesInputs
     from src.run.instantiate import build_datamodule, build_trained_model
@@ -57,10 +58,11 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     subject = Subject(model, datamodule, cfg.images)
     if not len(subject.splits["test"]):
         raise ValueError("The run's data have no test images to explain it by: choose others with data=….")
-    facts, sections, remarks = explain_run(subject, cfg, ckpt_path)
+    facts, sections, temperatures = explain_run(subject, cfg, ckpt_path)
     page = write(folder, f"What {facts['net'].split(',')[0]} has learnt", facts, sections)
-    for line in (*remarks, f"page: {page}"):
-        sys.stdout.write(f"{line}\n")
+    sys.stdout.write(f"page: {page}\n")
+    if temperatures:
+        sys.stdout.write(f"{keep(temperatures, subject, ckpt_path)}\n")
     figures = {key: section.figures for key, section in sections.items()}
     return figures, {"cfg": cfg, "model": model, "datamodule": datamodule, "sections": sections, "page": page}
 
@@ -68,7 +70,9 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 @entry_point("explain", prepare=lambda: load_run_config(sys.argv[1:], groups=("data",)))
 def main(cfg: DictConfig) -> None:
     """Explain as the command line says."""
-    explain(cfg)
+    with printed_as(cfg.format) as result:
+        figures, _ = explain(cfg)
+        result |= figures
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ LAST = "last"  # the part of a longer series that is read
 VOCABULARY_SIZE = 257  # token 0 is padding, and 1 to 256 are bytes
 BATCH_SIZE = 32
 UNREAD = "cannot be read as"
+LEAST_TEMPERATURE = 1e-6  # by which logits can be divided for calibrated probabilities
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # inputs (B, …) to outputs (B, …) by name
 
 
@@ -421,7 +422,7 @@ def is_output(output: Any) -> bool:
     units = [output[key] for key in ("mean", "std", "columns") if key in output]
     if units and not (len(units) == 3 and are_units(*units)):
         return False
-    if not (is_number(output.get("temperature", 1)) and output.get("temperature", 1) > 1e-6):
+    if not (is_number(output.get("temperature", 1)) and output.get("temperature", 1) > LEAST_TEMPERATURE):
         return False
     if output["kind"] not in ("classes", "mask"):
         return True
@@ -853,6 +854,13 @@ class Request(NamedTuple):
     card: Mapping[str, Any]  # of the model
 
 
+def class_probabilities(logits: np.ndarray, output: Mapping[str, Any]) -> np.ndarray:
+    """Return the probabilities of logits (…, classes), calibrated if the description of the output says how."""
+    scaled = logits.astype(np.float64) / output.get("temperature", 1.0)
+    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
 def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], request: Request) -> dict[str, Any]:
     """Return the likeliest classes of logits (classes,), with their probabilities, calibrated by a `temperature`.
 
@@ -862,9 +870,7 @@ def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], req
     if logits.ndim != 1 or len(logits) > len(output["names"]):
         names = f"the names of {len(output['names'])} classes"
         raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but its card {names}.")
-    scaled = logits.astype(np.float64) / output.get("temperature", 1.0)
-    probabilities = np.exp(scaled - scaled.max())
-    probabilities /= probabilities.sum()
+    probabilities = class_probabilities(logits, output)
     result: dict[str, Any] = {}
     for rank, index in enumerate(np.argsort(-probabilities, kind="stable")[: request.top], start=1):
         key = name if rank == 1 else f"{name}_{rank}"

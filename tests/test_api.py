@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -255,9 +256,35 @@ def test_the_page_does_what_it_says(logs: Path, run: Run, monkeypatch: pytest.Mo
     assert "mnist_sdn_8k" in set(names["table"]["model"])
 
 
+def test_nothing_is_exported_through_a_link(run: Run, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    shutil.copytree(run.folder, folder)
+    outside.mkdir()
+    (folder / "export").symlink_to(outside)
+    with pytest.raises(ValueError, match="export is a symbolic link"):
+        load_run(folder).export("onnx", "fp32", "seconds=0.01")
+    assert not any(outside.iterdir())
+
+
+def test_the_card_of_a_runs_net_survives_what_lies_in_its_folder(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    (folder / "checkpoints" / "gone.ckpt").symlink_to(tmp_path / "nowhere")
+    (folder / "export" / "onnx_int8").mkdir(parents=True)
+    record = json.loads((folder / "run.json").read_text())
+    record["choices"]["model"] = "\x1b[31mred"
+    (folder / "run.json").write_text(json.dumps(record))
+    card = load_run(folder).card()
+    assert card["name"] == "?[31mred" and card["totals"]["params"] == 7_973 and card["totals"]["int8_is_estimate"]
+    assert any(note.startswith("int8: not measured.") for note in card["notes"])
+
+
 def test_probabilities_are_calibrated_on_request(run: Run) -> None:
     images = run.test_set().images[:4]
     with pytest.raises(ValueError, match=r"src/explain\.py"):
+        run.predict(images, calibrated=True)
+    write_temperatures(run.checkpoint, {"clas": 2.0})
+    with pytest.raises(ValueError, match="a temperature of the output clas, but the net has class"):
         run.predict(images, calibrated=True)
     write_temperatures(run.checkpoint, {"class": 2.0})
     plain, calibrated = (run.predict(images, calibrated=asked) for asked in (False, True))

@@ -116,4 +116,6 @@ def test_a_wrong_setting_is_answered_with_a_sentence(
 def test_a_net_and_a_run_are_refused_together() -> None:
     with pytest.raises(ValueError, match="model= and run_dir= are given, but the net comes from the run"):
         check_arguments(["run_dir=a", "model=mnist_sdn_8k"])
-    check_arguments(["run_dir=a", "data.image_size=8"])
+    with pytest.raises(ValueError, match=r"data.image_size= and run_dir= are given"):
+        check_arguments(["run_dir=a", "data.image_size=8"])
+    check_arguments(["run_dir=a", "batch_size=8"])

@@ -36,16 +36,19 @@ def bases(wish: Wish, ranking: Ranking) -> list[str]:
     if ranking.as_near:
         near = " and ".join(ranking.as_near)
         sentences.append(
-            f"{near} are as near: on yours the order may be another. Say how many images= you have, or try both."
+            f"Measurements on {near} are of data as much like yours, and may give another order: images= and channels= "
+            "tell which are more so."
         )
     if any(one.cost.latency_from == ESTIMATED for one in ranking.candidates):
         sentences.append(
-            "Latencies with ≥ are not measured: they are a third of a train step, divided by its batch; a single image "
-            "takes longer. Measure those that matter: python src/benchmark.py model=<name>"
+            "Latencies with ≥ are not measured: a third of a train step, divided by its batch, is a bound that a single "
+            "image exceeds, often by far. A limit leaves out only nets whose bound exceeds it: measure those that matter "
+            "by python src/benchmark.py model=<name>"
         )
     if any(one.cost.scaled for one in ranking.candidates):
         sentences.append(
-            "MACs are counted; speeds at sizes other than a net's own are estimated, in proportion to them."
+            "MACs are counted, or estimated between sizes that were counted, which is least exact for attention. Speeds "
+            "at sizes other than a net's own are estimated, in proportion to them."
         )
     if wish.images and any(one.cost.epochs for one in ranking.candidates):
         sentences.append(
@@ -105,7 +108,8 @@ def tell_evidence(one: Evidence) -> str:
     epochs = f", {one.epochs} epochs" if one.epochs else ""
     seeds = f"median of {one.seeds} seeds" if one.seeds > 1 else "one seed"
     number = f"{one.value:.4f}" if one.value < 1 else f"{one.value:.4g}"
-    return f"{number} on {one.data}{epochs}, {seeds} (benchmarks/results/{one.source.partition(':')[0]})"
+    shape = "×".join(map(str, one.shape))
+    return f"{number} on {one.data} at {shape}{epochs}, {seeds} (benchmarks/results/{one.source.partition(':')[0]})"
 
 
 def speedup(one: Evidence) -> str:

@@ -55,7 +55,9 @@ def rank(wish: Wish, models: Mapping[str, Mapping[str, Any]], evidence: Sequence
     known = [one for one in evidence if one.score == kind.score and one.model in of_task]
     nearest = min(known, key=lambda one: distance(one, wish), default=None)
     decided_by = nearest.data if nearest and is_about(nearest.shape, wish) else None
-    as_near = {one.data for one in known if nearest and distance(one, wish) == distance(nearest, wish)} - {decided_by}
+    as_near = set()
+    if nearest is not None and decided_by is not None:
+        as_near = {one.data for one in known if distance(one, wish) == distance(nearest, wish)} - {decided_by}
     left_out: Counter[str] = Counter()
     candidates = []
     for name, facts in of_task.items():

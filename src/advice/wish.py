@@ -12,8 +12,9 @@ from src.system.wording import suggest
 DEVICES = ("laptop", "server", "edge")
 
 SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-SIZES = (16, 1024)  # of images, for which nets are counted or estimated
-CHANNELS = (1, 3)
+SIZES = (16, 224)  # of images: beyond those that were counted, attention's MACs grow faster than lines do
+COLOUR = 3
+CHANNELS = (1, COLOUR)
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,17 @@ def read_wish(settings: Mapping[str, Any]) -> Wish:
     images, size, channels = (whole(name, settings[name]) for name in ("images", "size", "channels"))
     names = ("max_params", "max_macs", "max_latency_ms", "max_minutes")
     limits = {name: quantity(name, settings[name]) for name in names}
+    of_images = KINDS[settings["task"]].of_images
+    if of_images and size is not None and channels is None:
+        channels = COLOUR  # the answer shows it with the size
     wish = Wish(settings["task"], settings["device"], images, size, channels, **limits)
     if channels not in (None, *CHANNELS):
         raise ValueError(f"channels={channels}: nets are counted for 1 (grey) and 3 (colour).")
     if size is not None and not SIZES[0] <= size <= SIZES[1]:
-        raise ValueError(f"size={size}: it must be between {SIZES[0]} and {SIZES[1]} pixels.")
+        raise ValueError(
+            f"size={size}: it must be between {SIZES[0]} and {SIZES[1]} pixels, to which larger images can be resized: "
+            f"data.image_size={SIZES[1]}."
+        )
     for name in ("size", "channels", "max_minutes"):
         if getattr(wish, name) is not None and not wish.kind.of_images:
             raise ValueError(f"{name}={settings[name]} is of images, which the nets for task={wish.task} don't read.")

@@ -19,6 +19,7 @@ from src.predictor import read_card
 from src.run.file_names import CHECKPOINTS
 from src.run.record import environment
 from src.system.json_files import write_json
+from src.system.safe_files import printable
 
 CARD = "card.json"
 TIMED = 8  # inputs of the forward pass whose shares are measured, at most
@@ -128,13 +129,19 @@ def describe_run(run: Path, totals: dict[str, Any], timing: bool, seconds: float
     """Replace estimates by what a run's folder holds: the size of its checkpoints, and of its int8 models."""
     notes = []
     for path in sorted((run / CHECKPOINTS).glob("*.ckpt")):
-        notes.append(f"{CHECKPOINTS}/{path.name}: {path.stat().st_size / 1e6:.2f} MB on disk")
-    folders = [path for path in (run / "int8", *sorted(run.glob("export/*_int8"))) if path.is_dir()]
-    if folders:
-        folder = folders[0]
-        totals |= {"int8_bytes": read_card(str(folder))["size_bytes"], "int8_is_estimate": False}
-        totals["latency_ms"]["int8"] = int8_latency(folder, seconds) if timing else None
-        notes.append(f"int8: {folder.relative_to(run)}, {read_card(str(folder))['format']}")
+        if path.is_file():
+            notes.append(f"{CHECKPOINTS}/{printable(path.name)}: {path.stat().st_size / 1e6:.2f} MB on disk")
+    for folder in (path for path in (run / "int8", *sorted(run.glob("export/*_int8"))) if path.is_dir()):
+        try:
+            model = read_card(str(folder))
+            measured = int8_latency(folder, seconds) if timing else None
+        except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+            notes.append(f"int8: not measured. {error}")
+            continue
+        totals |= {"int8_bytes": model["size_bytes"], "int8_is_estimate": False}
+        totals["latency_ms"]["int8"] = measured
+        notes.append(f"int8: {folder.relative_to(run)}, {model['format']}")
+        break
     return notes
 
 

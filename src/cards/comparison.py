@@ -1,12 +1,14 @@
 """The cards of a sweep's nets side by side, once all jobs have ended. Hydra loads this always: it imports little."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from src.system.json_files import read_json
+from src.system.json_files import part, read_json
+from src.system.safe_files import printable
 
 NAME = "cards"
 
@@ -19,6 +21,12 @@ class Comparison(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Note where the cards will be."""
         Comparison.folder = Path(config.hydra.sweep.dir)
+
+
+def named_choices(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the `name` of a run's model and its `data`, as it has recorded them, fit for a terminal."""
+    choices = part(record, "choices")
+    return {key: printable(str(choices.get(choice) or "")) for key, choice in {"name": "model", "data": "data"}.items()}
 
 
 def end() -> None:

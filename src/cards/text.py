@@ -63,6 +63,7 @@ def facts(card: Mapping[str, Any]) -> dict[str, str]:
         "input": " ".join(filter(None, [format_shape(card["input_shape"]), card["data"] and f"({card['data']})"])),
         "parameters": format_integer(totals["params"]) + frozen,
         "MACs": f"{format_integer(totals['macs'])} for one input",
+        "receptive field": receptive_field(card),
         "weights": f"{format_bytes(totals['weights_bytes'])}; with the optimizer's state "
         f"{format_bytes(totals['checkpoint_bytes'])}",
         "weights as int8": format_bytes(totals["int8_bytes"]) + estimate,
@@ -72,6 +73,16 @@ def facts(card: Mapping[str, Any]) -> dict[str, str]:
         if any(value is not None for value in speeds.values())
         else "not measured",
     }
+
+
+def receptive_field(card: Mapping[str, Any]) -> str:
+    """Say how much of the input a value of the output depends on, and the last layer that does not see all of it."""
+    last = card["layers"][-1]
+    if not last["sees_all"]:
+        return f"{format_sees(last)} {card['unit']}"
+    parts = [one for one in card["layers"] if one["sees"] and not one["sees_all"]]
+    before = f"; up to {format_sees(parts[-1])} {card['unit']} in {parts[-1]['name']}" if parts else ""
+    return f"the whole input{before}"
 
 
 def title_of(layer: Mapping[str, Any]) -> str:
@@ -147,18 +158,21 @@ def print_card(card: Mapping[str, Any], folder: Path) -> None:
     for name, value in facts(card).items():
         totals.add_row(name, escape(value))
     console.print(totals, highlight=False)
-    for note in (legend(card), *card["notes"]):
+    for note in (legend(card, wide=console.width >= WIDE), *card["notes"]):
         console.print(f"[dim]{escape(note)}[/dim]", highlight=False)
     console.print(f"\ncard: {folder}/card.html, .md, .json", markup=False, highlight=False, soft_wrap=True)
 
 
-def legend(card: Mapping[str, Any]) -> str:
-    """Explain the columns of the table of layers."""
+def legend(card: Mapping[str, Any], wide: bool = True) -> str:
+    """Explain the columns of the table of layers; of a narrow one, those that it has."""
+    memory = (
+        " holds: activations alive while it runs, at most; keeps: those kept for the backward pass; both for a batch "
+        f"of {card['batch_size']}."
+    )
     return (
-        f"sees: the most {card['unit']} of the input that one output value depends on, whatever the weights, padding "
-        "included; all: each value depends on the whole input. holds: activations alive while it runs, at most; keeps: "
-        f"those kept for the backward pass; both for a batch of {card['batch_size']}. /2: stride, d2: dilation, g2: "
-        "groups."
+        f"sees: the receptive field, the most {card['unit']} of the input that one output value depends on, whatever "
+        "the weights, padding included; all: each value depends on the whole input."
+        f"{memory if wide else ''} /2: stride, d2: dilation, g2: groups."
     )
 
 

@@ -46,7 +46,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "
             yield f"+{name}={written(after[key])}"
         elif isinstance(before[key], Mapping) and isinstance(after[key], Mapping):
             yield from changes(before[key], after[key], f"{name}.")
-        elif before[key] != after[key]:
+        elif written(before[key]) != written(after[key]):  # 1.0 is equal to 1, but means all of the batches
             if (CONFIGS / name.replace(".", "/")).is_dir() and after[key] is not None:
                 raise ValueError(f'{name} is a group, whose files are chosen by compose("{name.replace(".", "/")}=…").')
             yield f"{name}={written(after[key])}"

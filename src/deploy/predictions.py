@@ -18,6 +18,7 @@ from src.predictor import (
     KINDS,
     Predictor,
     Request,
+    class_probabilities,
     find_files,
     fit_series,
     fit_tokens,
@@ -122,9 +123,7 @@ def usable(output: np.ndarray, card: Mapping[str, Any]) -> np.ndarray:
         return output.argmax(axis=1)
     if card["kind"] != "classes":
         return output
-    scaled = output.astype(np.float64) / card.get("temperature", 1.0)
-    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    return class_probabilities(output, card)
 
 
 def inputs_of(values: Any, card: Mapping[str, Any]) -> Iterator[tuple[np.ndarray, Path | None]]:
@@ -147,7 +146,7 @@ def inputs_of(values: Any, card: Mapping[str, Any]) -> Iterator[tuple[np.ndarray
         except ValueError as error:
             raise ValueError(f"An image cannot be read: {error}.") from error
     elif isinstance(values, np.ndarray | torch.Tensor):
-        array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+        array = as_array(values) if isinstance(values, torch.Tensor) else values
         channels_first = isinstance(values, torch.Tensor)
         for one in from_array(array, card, channels_first):
             yield one, None
@@ -159,6 +158,11 @@ def inputs_of(values: Any, card: Mapping[str, Any]) -> Iterator[tuple[np.ndarray
             f"{type(values).__name__} cannot be predicted: give a file, an image, an array, a tensor, or a list of "
             "these."
         )
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """Return the values of a tensor; NumPy has no bfloat16, for one."""
+    return (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().numpy()
 
 
 def from_array(array: np.ndarray, card: Mapping[str, Any], channels_first: bool = False) -> Iterator[np.ndarray]:

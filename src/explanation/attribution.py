@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from src.explanation.section import Gallery, LeftOut, Section, gallery
 from src.explanation.subject import Results, Subject, label_of
+from src.models.classifier import class_name
 
 SHOWN = 10  # right and wrong images each
 HEAT = (1.0, 0.45, 0.0)
@@ -183,6 +184,6 @@ def attribution_gallery(subject: Subject, name: str, title: str, positions: Tens
         names = subject.class_outputs()[name]
         labels = subject.results("test")[name].labels
         assert labels is not None
-        captions = [names[label] for label in labels[positions].tolist()]
+        captions = [class_name(label, names) for label in labels[positions].tolist()]
     shown = overlaid(torch.cat(pictures), torch.cat(maps))
     return gallery(title + label_of(name, subject.class_outputs()), shown, captions), method

@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from src.data.protocols import ComputesChecksums
 from src.explanation.attribution import attribution_section
 from src.explanation.calibration import calibration_section
 from src.explanation.label_errors import label_errors_section
@@ -19,16 +20,17 @@ from src.explanation.subject import Subject, score
 from src.explanation.units import units_section
 from src.models.counting import count_parameters
 from src.run.calibration import write_temperatures
+from src.run.file_names import CHECKPOINTS
 from src.run.run import Run
 
 
 def explain_run(
     subject: Subject, cfg: DictConfig, ckpt_path: Path
-) -> tuple[dict[str, str], dict[str, Section], list[str]]:
-    """Examine a run, and keep its temperatures in it.
+) -> tuple[dict[str, str], dict[str, Section], dict[str, float]]:
+    """Examine a run.
 
     Returns:
-        What to say of the run at the head of the page, the sections by name, and lines for the terminal.
+        What to say of the run at the head of the page, the sections by name, and the temperatures of its outputs.
     """
     other = other_datamodule(cfg.ood, cfg, subject.input_card) if cfg.ood else None
     test, temperatures = subject.splits["test"], dict[str, float]()
@@ -57,11 +59,13 @@ def explain_run(
         f"test {subject.task.score}": f"{score(subject, test):.4f}",
     }
     made = {key: section_or_reason(title, make) for key, (title, make) in sections.items()}
-    return facts, made, [keep(temperatures, subject, ckpt_path)] if temperatures else []
+    return facts, made, temperatures
 
 
 def keep(temperatures: Mapping[str, float], subject: Subject, ckpt_path: Path) -> str:
     """Keep temperatures in the run whose validation samples they were fitted to; returns a line that says so."""
+    if ckpt_path.parent.name != CHECKPOINTS:
+        return f"temperatures: not kept, for {ckpt_path} is not in the folder of a run"
     if not is_data_of(Run.open(ckpt_path, "ckpt_path"), subject.datamodule):
         return "temperatures: not kept, for the run was trained with other validation samples than these"
     return f"temperatures: {write_temperatures(ckpt_path, temperatures)}; calibrated=true uses them"
@@ -71,4 +75,6 @@ def is_data_of(run: Run, datamodule: Any) -> bool:
     """Return whether the validation samples are those that a run recorded; true where it has recorded none."""
     recorded = run.record.get("data")
     checksum = recorded.get("val") if isinstance(recorded, dict) else None
-    return checksum is None or checksum == datamodule.checksums()["val"]
+    if checksum is None:
+        return True
+    return isinstance(datamodule, ComputesChecksums) and checksum == datamodule.checksums()["val"]

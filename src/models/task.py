@@ -469,7 +469,13 @@ class Task(L.LightningModule, ABC):
 def with_temperatures(
     outputs: Mapping[str, Mapping[str, Any]], temperatures: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
-    """Add to the description of each output the temperature by which its logits are divided, if it has one."""
+    """Add to the description of each output the temperature by which its logits are divided, if it has one.
+
+    Raises:
+        ValueError: there is a temperature of an output that there is not.
+    """
+    if unknown := [name for name in temperatures if name not in outputs]:
+        raise ValueError(f"There is a temperature of the output {unknown[0]}, but the net has {', '.join(outputs)}.")
     return {
         name: {**output, **({"temperature": temperatures[name]} if name in temperatures else {})}
         for name, output in outputs.items()

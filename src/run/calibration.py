@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from src.predictor import LEAST_TEMPERATURE as LEAST
 from src.predictor import sha256
 from src.run.file_names import CALIBRATION
 from src.system.json_files import part, read_json, write_json
@@ -29,7 +30,7 @@ def read_temperatures(ckpt_path: Path) -> dict[str, float]:
     content = read_json(path)
     temperatures = part(content, "temperatures")
     if not temperatures or not all(
-        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) and one > 0
+        isinstance(one, int | float) and not isinstance(one, bool) and LEAST < one < math.inf
         for one in temperatures.values()
     ):
         raise ValueError(f"{path} is damaged: {advice}")

@@ -30,7 +30,7 @@ def test_quantities_are_read(value: Any, number: float | None) -> None:
         ({"max_macs": True}, r"max_macs=True: it must be a positive number"),
         ({"images": 2.5}, r"images=2\.5: it must be a whole number"),
         ({"channels": 4}, r"channels=4: nets are counted for 1 \(grey\) and 3 \(colour\)"),
-        ({"size": 4000}, r"size=4000: it must be between 16 and 1024 pixels"),
+        ({"size": 4000}, r"size=4000: it must be between 16 and 224 pixels"),
         ({"task": "forecast", "size": 28}, r"size=28 is of images, which the nets for task=forecast don't read"),
         (
             {"task": "forecast", "images": 9, "max_minutes": 5},

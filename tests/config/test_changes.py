@@ -32,8 +32,10 @@ def change(cfg: DictConfig, key: str, value: Any) -> None:
         ("data.new", True, ["+data.new=true"]),
         ("logger", None, ["logger=null"]),
         ("data.names", {"k": 1}, ["data.names={k:1}"]),
+        ("data.size", 1.0, ["data.size=1.0"]),
+        ("data.size", True, ["data.size=true"]),
     ],
-    ids=["number", "same", "null", "list", "reference", "quoted", "added", "group", "mapping"],
+    ids=["number", "same", "null", "list", "reference", "quoted", "added", "group", "mapping", "float", "truth"],
 )
 def test_a_change_is_written_as_an_override(key: str, value: Any, expected: list[str]) -> None:
     cfg = base()
