@@ -41,14 +41,14 @@ def bases(wish: Wish, ranking: Ranking) -> list[str]:
         )
     if any(one.cost.latency_from == ESTIMATED for one in ranking.candidates):
         sentences.append(
-            "Latencies with ≥ are not measured: a third of a train step, divided by its batch, is a bound that a single "
-            "image exceeds, often by far. A limit leaves out only nets whose bound exceeds it: measure those that matter "
-            "by python src/benchmark.py model=<name>"
+            "Latencies with ≥ are not measured: a third of a train step, divided by its batch, is a bound that a "
+            "single image exceeds, often by far. A limit leaves out only nets whose bound exceeds it: measure those that "
+            "matter by python src/benchmark.py model=<name>"
         )
     if any(one.cost.scaled for one in ranking.candidates):
         sentences.append(
-            "MACs are counted, or estimated between sizes that were counted, which is least exact for attention. Speeds "
-            "at sizes other than a net's own are estimated, in proportion to them."
+            "MACs are counted, or estimated between sizes that were counted, which is least exact for attention. "
+            "Speeds at sizes other than a net's own are estimated, in proportion to them."
         )
     if wish.images and any(one.cost.epochs for one in ranking.candidates):
         sentences.append(
