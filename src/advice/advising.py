@@ -42,8 +42,8 @@ def bases(wish: Wish, ranking: Ranking) -> list[str]:
     if any(one.cost.latency_from == ESTIMATED for one in ranking.candidates):
         sentences.append(
             "Latencies with ≥ are not measured: a third of a train step, divided by its batch, is a bound that a "
-            "single image exceeds, often by far. A limit leaves out only nets whose bound exceeds it: measure those that "
-            "matter by python src/benchmark.py model=<name>"
+            "single image exceeds, often by far. A limit leaves out only nets whose bound exceeds it: measure those "
+            "that matter by python src/benchmark.py model=<name>"
         )
     if any(one.cost.scaled for one in ranking.candidates):
         sentences.append(
