@@ -147,11 +147,12 @@ def update(name: str, options: list[str]) -> None:
 
 def write() -> None:
     """Write the tables of docs/models.md."""
-    rows = [["net", "name", "data", "parameters", "MACs", "train images/s"]]
-    rows.append(["---", "---", "---", "---:", "---:", "---:"])
+    rows = [["net", "name", "data", "parameters", "MACs", "train images/s", "ms for one"]]
+    rows.append(["---", "---", "---", "---:", "---:", "---:", "---:"])
     for name, facts in sorted(known_results("models").items(), key=lambda item: (item[1]["net"], item[0])):
-        speed = facts.get("train_images_per_second")
-        counts = [f"{facts['params']:,}", f"{facts['macs'] / 1e6:,.1f} M", f"{speed:,.0f}" if speed else "not measured"]
+        counts = [f"{facts['params']:,}", f"{facts['macs'] / 1e6:,.1f} M"]
+        for key, form in {"train_images_per_second": ",.0f", "latency_ms": ".2f"}.items():
+            counts.append("not measured" if facts.get(key) is None else format(facts[key], form))
         rows.append([facts["net"], f"`{name}`", facts["data"], *counts])
     write_table("models", rows)
     rows = [["net", "name", "data", "test score", "seeds", "epochs", "int8 changes it by"]]

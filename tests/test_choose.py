@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.advice.kinds import KINDS
+from src.advice.measurements import read_models
 from src.choose import choose
 from src.config.paths import CONFIGS, ROOT
 from tests.programs import run
@@ -52,14 +53,19 @@ def test_each_task_has_nets_whose_commands_compose(task: str, compose: Callable[
     assert all((ROOT / page).is_file() for page in said["read_on"])
 
 
-def test_the_table_tells_what_is_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_tells_what_is_not_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer("task=anomaly", "device=edge")
     shown = capsys.readouterr().out
     assert "auroc 0.8979 (mnist_5k)" in shown and "not measured: its test/auroc" in shown
     assert "Speed on ARM is not measured here" in shown
+    models = read_models()
+    models["cifar10_sdn_210k"] |= {"latency_ms": None, "train_images_per_second": None}
+    monkeypatch.setattr("src.choose.read_models", lambda: models)
     answer("images=10000", "max_latency_ms=5", "top=1")
     shown = capsys.readouterr().out
-    assert "max_latency_ms, their speed not being measured" in shown and "more nets would fit: top=" in shown
+    assert "1 for max_latency_ms, their speed not being measured" in shown and "more nets would fit: top=" in shown
 
 
 @pytest.mark.parametrize(

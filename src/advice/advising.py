@@ -56,7 +56,7 @@ def bases(wish: Wish, ranking: Ranking) -> list[str]:
             f"{EPOCHS[1]}; how many your data need is not measured."
         )
     sentences += [wish.kind.note] if wish.kind.note else []
-    sentences.append("Speeds are those of two cores (AMD EPYC); no other machine was measured.")
+    sentences.append("Speeds are those of one machine with two cores, which benchmarks/results/models.json names.")
     return sentences
 
 
