@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
@@ -32,7 +33,8 @@ TIMINGS = ("epoch_seconds", "train_seconds", "images_per_second")
 def state_of_the_process() -> tuple[Any, ...]:
     root = logging.getLogger()
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    return [*sys.argv], root.handlers[:], root.level, handlers, GlobalHydra.instance().hydra
+    registered = {**ConfigStore.instance().repo}
+    return [*sys.argv], root.handlers[:], root.level, handlers, GlobalHydra.instance().hydra, registered
 
 
 @pytest.fixture(scope="module")

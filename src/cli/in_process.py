@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -206,11 +207,17 @@ def keep_signal_handlers() -> Callable[[], None]:
 
 
 def keep_hydra() -> Callable[[], None]:
-    """Return what restores Hydra's state, if a notebook has called `hydra.initialize`; until then there is none."""
-    state = GlobalHydra.instance()
+    """Return what restores Hydra's state, if a notebook has called `hydra.initialize`; until then there is none.
+
+    The configurations that are registered are restored, too: programs that open a run register its own.
+    """
+    state, registered = GlobalHydra.instance(), ConfigStore.instance().repo
     before, state.hydra = state.hydra, None
+    nodes = {**registered}
 
     def restore() -> None:
         state.hydra = before
+        registered.clear()
+        registered.update(nodes)
 
     return restore
