@@ -31,6 +31,7 @@ from omegaconf import DictConfig
 
 from benchmarks.kept_results import keep, known_results
 from benchmarks.readme import write_table
+from src.advice.estimates import batch_size
 from src.advice.measurements import read_evidence, read_models
 from src.config.paths import CONFIGS
 from src.models.counting import count_macs, count_parameters
@@ -39,7 +40,6 @@ from src.models.task import Task
 from src.run.instantiate import instantiate
 from src.run.record import environment
 
-LARGE = 40_000  # values of an input, such as 3×128×128, of which a batch has 16
 SKIPPED = ("timm", "simple_mlp_256_128")  # any net of timm; the same net as simple_mlp
 SIZES = (32, 48, 63, 64, 96, 128, 224)  # at which nets are counted, beside their data's own; stems change at 64
 TRIED = range(32, 65)  # sizes that tell of which number a net takes multiples
@@ -93,7 +93,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     machine = environment()
     where = f"{machine['cpu']}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32"
     return {
-        "train_images_per_second": images_per_second(task.train(), batch=16 if math.prod(shape) > LARGE else 128),
+        "train_images_per_second": images_per_second(task.train(), batch=batch_size(shape)),
         "latency_ms": latency(task.eval(), noise_inputs(1, shape)),
         "int8_latency_ms": None,
         "measured": where,

@@ -25,7 +25,7 @@ from src.config.paths import ROOT
 from src.config.targets import check_targets
 from src.report.run_files import read_metrics
 from src.report.runs import folders_with
-from src.run.file_names import RECORD
+from src.run.file_names import CHECKPOINTS, RECORD
 from src.run.reuse import reusable
 from src.run.run import Run as RunFolder
 from src.train import main
@@ -268,14 +268,14 @@ def load_run(path: str | Path | None = None, allowed_targets: tuple[str, ...] = 
         records = sorted(
             (folder / RECORD for folder in folders_with((RECORD,), RUNS)), key=lambda file: file.stat().st_mtime
         )
-        found = [file.parent for file in records if any((file.parent / "checkpoints").glob("*.ckpt"))]
+        found = [file.parent for file in records if any((file.parent / CHECKPOINTS).glob("*.ckpt"))]
         if not found:
             raise FileNotFoundError(f"There is no run in {RUNS} yet: train one, or name its folder.")
         return Run(found[-1], None, allowed_targets)
     where = located(path)
     if where.is_file():
         return Run(where.parent.parent, where, allowed_targets)
-    if not (where / RECORD).is_file() and not (where / "checkpoints").is_dir():
+    if not (where / RECORD).is_file() and not (where / CHECKPOINTS).is_dir():
         raise FileNotFoundError(f"{path} is not the folder of a run, nor a checkpoint; runs are in logs/train/runs/.")
     return Run(where, None, allowed_targets)
 

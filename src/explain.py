@@ -17,10 +17,7 @@ from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.cli.output import printed_as
 from src.explanation.other_data import check_name
-from src.run.reuse import check_run_config, chosen_run, load_run_config
-from src.system.links import refusal
-
-FOLDER = "explain"  # in the run's own
+from src.run.reuse import check_run_config, chosen_run, load_run_config, results_folder
 
 
 def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -35,9 +32,7 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     check_name(cfg.ood)
     ckpt_path = chosen_run(cfg).best_checkpoint()
     check_run_config(cfg)
-    folder = Path(cfg.folder) if cfg.folder else ckpt_path.parent.parent / FOLDER
-    if folder.is_symlink() and not cfg.folder:  # a run from elsewhere has no say in where pages go
-        raise refusal(folder)
+    folder = results_folder(cfg, ckpt_path, "explain")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder={folder} is a file: name a folder.")
 

@@ -18,8 +18,7 @@ from omegaconf import DictConfig
 from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.deploy.formats import check_choices
-from src.run.reuse import check_run_config, chosen_run, load_run_config
-from src.system.links import refusal
+from src.run.reuse import check_run_config, chosen_run, load_run_config, results_folder
 
 
 def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -32,9 +31,7 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     check_choices(cfg.formats, cfg.precisions)
     ckpt_path = chosen_run(cfg).best_checkpoint()
     check_run_config(cfg)
-    parent = Path(cfg.folder) if cfg.folder else ckpt_path.parent.parent / "export"
-    if not cfg.folder and parent.is_symlink():  # a run from elsewhere has no say in where models go
-        raise refusal(parent)
+    parent = results_folder(cfg, ckpt_path, "export")
 
     import lightning as L  # here, so that mistakes above are answered at once
 

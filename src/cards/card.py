@@ -134,7 +134,7 @@ def describe_run(run: Path, totals: dict[str, Any], timing: bool, seconds: float
     for folder in (path for path in (run / "int8", *sorted(run.glob("export/*_int8"))) if path.is_dir()):
         try:
             model = read_card(str(folder))
-            measured = int8_latency(folder, seconds) if timing else None
+            measured = int8_latency(folder, model, seconds) if timing else None
         except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
             notes.append(f"int8: not measured. {error}")
             continue

@@ -4,23 +4,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from src.cards import text
 from src.cards.diagram import diagram
 from src.report.formats import format_count, format_integer
+from src.report.templates import environment
 from src.system.json_files import write_whole
 
 PAGE, DIAGRAM = "card.html", "diagram.svg"
 
 
-def environment() -> Environment:
-    """Return the templates of this room, with the style of `src.report`'s page in `style`."""
-    loader = PackageLoader("src.cards", "page")
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    shared = PackageLoader("src.report", "page").get_source(found, "style.css")[0]
-    found.globals["style"] = Markup(shared + loader.get_source(found, "cards.css")[0])
+def templates() -> Environment:
+    """Return the templates of this room, with its ways to write numbers."""
+    found = environment("src.cards", "cards.css")
     for function in (text.format_bytes, text.format_shape, text.format_sees, text.format_share, text.format_latency):
         found.filters[function.__name__.removeprefix("format_")] = function
     found.filters |= {"count": format_count, "integer": format_integer, "title_of": text.title_of}
@@ -31,7 +28,7 @@ def render(card: Mapping[str, Any]) -> str:
     """Render the page of a card."""
     most = {key: max([one[key] or 0 for one in card["layers"]] + [1e-9]) for key in ("params", "macs", "share")}
     return (
-        environment()
+        templates()
         .get_template("card.html.jinja")
         .render(card=card, facts=text.facts(card), legend=text.legend(card), most=most, diagram=diagram(card))
     )
@@ -45,4 +42,4 @@ def write_page(card: Mapping[str, Any], folder: Path) -> None:
 
 def write_comparison(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the page that compares several cards, with a link to each."""
-    write_whole(path, environment().get_template("cards.html.jinja").render(rows=rows))
+    write_whole(path, templates().get_template("cards.html.jinja").render(rows=rows))

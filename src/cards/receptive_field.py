@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from src.cards.reach import MOVES, NOWHERE, RESHAPES, RULES, elementwise, everything, shrunk
+from src.cards.reach import MOVES, RESHAPES, RULES, elementwise, everything
+from src.cards.windows import NOWHERE, shrunk
 from src.models.example_inputs import are_tokens
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from src.cards.receptive_field import tensors_of
 from src.models.components.whitening import Whitening
 from src.models.task import Task
+from src.run.used_weights import SwitchesWeights
 
 SCALE = 4  # bytes, a float32 for each row of an int8 weight
 QUANTIZED = (
@@ -29,7 +30,7 @@ def optimizer_bytes(task: Task) -> int:
     optimizer = task.make_optimizer()
     for group in optimizer.param_groups:
         group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
-    if hasattr(optimizer, "train"):
+    if isinstance(optimizer, SwitchesWeights):
         optimizer.train()
     total = 0
     for parameter in [one for group in optimizer.param_groups for one in group["params"]]:

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from src.cards.walk import Place, Walk, evaluating
 from src.deploy.speed import ready_to_run
 from src.models.example_inputs import noise_inputs
-from src.predictor import input_shape, read_card
+from src.predictor import input_shape
 from src.speed.measure import autocast, inference_step, latencies
 from src.system.cpu import has_native_bf16
 
@@ -51,9 +52,8 @@ def latency(net: nn.Module, inputs: Tensor, precision: str, seconds: float) -> f
         return 1000 * statistics.median(latencies(inference_step(net, inputs, autocast(precision)), seconds))
 
 
-def int8_latency(folder: Path, seconds: float) -> float | None:
+def int8_latency(folder: Path, card: Mapping[str, Any], seconds: float) -> float | None:
     """Measure an exported int8 model with one input, in milliseconds; None for a torch model, which is a program."""
-    card = read_card(str(folder))
     if card["format"] == "torch":
         return None
     batch = noise_inputs(1, input_shape(card)).numpy()

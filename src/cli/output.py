@@ -62,6 +62,8 @@ def result_of(metrics: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[st
         metrics: see `src.train.train`.
         objects: likewise.
     """
+    from src.models.task import Task  # imports torch, as the run has
+
     model = objects["model"]
-    score = {key: getattr(model, key) for key in ("score", "mode") if hasattr(model, key)}
+    score = {"score": model.score, "mode": model.mode} if isinstance(model, Task) else {}
     return {"run_dir": str(objects["cfg"].paths.output_dir), **score, "metrics": dict(metrics)}

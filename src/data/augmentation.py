@@ -195,13 +195,29 @@ def random_affine(
 ) -> Tensor:
     """Rotate, shift and zoom each image (B, C, H, W) about its centre; `mode` is bilinear or nearest."""
     angle, shift_x, shift_y, zoom = torch.rand(4, len(images), generator=generator) * 2 - 1  # (B,) each
-    angle = angle * math.radians(degrees)
-    zoom = 1 / (1 + zoom * scale)  # the grid maps output to input, hence the inverse
+    shifts = translate * shift_x, translate * shift_y
+    return affine(images, angle * math.radians(degrees), 1 + zoom * scale, *shifts, mode)
+
+
+def affine(
+    images: Tensor, angle: Tensor, zoom: Tensor, shift_x: Tensor, shift_y: Tensor, mode: str = "bilinear"
+) -> Tensor:
+    """Rotate, zoom and shift each image (B, C, H, W) about its centre; black moves in.
+
+    Args:
+        images: the images.
+        angle: (B,), in radians.
+        zoom: (B,), the factor.
+        shift_x: (B,), what the image moves to the left, in widths.
+        shift_y: (B,), what it moves up, in heights.
+        mode: bilinear or nearest.
+    """
+    zoom = 1 / zoom  # the grid maps output to input, hence the inverse
     cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
     # grid coordinates run over [-1, 1]: a fraction of the image is twice as long there. In pixels the map is a
     # rotation; in these coordinates a non-square image needs its axes weighed by the aspect ratio.
     aspect = images.shape[2] / images.shape[3]
-    rows = [cos, -sin * aspect, 2 * translate * shift_x, sin / aspect, cos, 2 * translate * shift_y]
+    rows = [cos, -sin * aspect, 2 * shift_x, sin / aspect, cos, 2 * shift_y]
     theta = torch.stack(rows, dim=1).view(-1, 2, 3)  # (B, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)  # (B, H, W, 2)
     return F.grid_sample(images.float(), grid, mode, align_corners=False)

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from src.explanation.section import Gallery, LeftOut, Section, gallery
 from src.explanation.subject import Results, Subject, label_of
 from src.models.classifier import class_name
+from src.models.segmentation import in_rgb
 
 SHOWN = 10  # right and wrong images each
 HEAT = (1.0, 0.45, 0.0)
@@ -137,8 +138,7 @@ def heat_maps(subject: Subject, inputs: Sequence[Tensor], name: str) -> tuple[Te
 
 def overlaid(pictures: Tensor, maps: Tensor) -> Tensor:
     """Put maps (B, H, W) in [0, 1] over pictures (B, C, H, W), beside the pictures themselves: (B, 3, H, 2 · W)."""
-    low, high = pictures.amin(dim=(1, 2, 3), keepdim=True), pictures.amax(dim=(1, 2, 3), keepdim=True)
-    plain = ((pictures - low) / (high - low).clamp(min=1e-6)).expand(-1, 3, -1, -1)
+    plain = in_rgb(pictures)
     share = 0.8 * maps[:, None]  # (B, 1, H, W)
     return torch.cat([plain, (1 - share) * plain + share * torch.tensor(HEAT).view(1, 3, 1, 1)], dim=3)
 

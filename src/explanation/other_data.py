@@ -1,6 +1,6 @@
 """Other data, served as those of a run are: for the check of out-of-distribution detection."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -58,14 +58,26 @@ def other_datamodule(name: str, cfg: DictConfig, card: Mapping[str, Any]) -> Any
 
 def renormalised(inputs: "Tensor", theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> "Tensor":
     """Return inputs (B, …) that are normalised as one card says, as another says; tokens stay as they are."""
-    import torch
-
     if "mean" not in theirs or "mean" not in ours:
         return inputs
-    shape = (-1,) + (1,) * (inputs.ndim - 2) if inputs.ndim == 4 else (-1,)  # of channels (C, 1, 1), of features (F,)
+    return normalised(denormalised(inputs, theirs), ours)
 
-    def values(numbers: Sequence[float]) -> Any:
-        return torch.tensor(numbers).view(shape)
 
-    plain = inputs * values(theirs["std"]) + values(theirs["mean"])
-    return (plain - values(ours["mean"])) / values(ours["std"])
+def denormalised(inputs: "Tensor", card: Mapping[str, Any]) -> "Tensor":
+    """Undo the normalisation of images (B, C, H, W) or series (B, T, F), which a card describes."""
+    mean, std = moments(card, inputs.ndim)
+    return inputs * std + mean
+
+
+def normalised(values: "Tensor", card: Mapping[str, Any]) -> "Tensor":
+    """Normalise images (B, C, H, W) or series (B, T, F) as a card says."""
+    mean, std = moments(card, values.ndim)
+    return (values - mean) / std
+
+
+def moments(card: Mapping[str, Any], ndim: int) -> "tuple[Tensor, Tensor]":
+    """Return means and deviations of channels (C, 1, 1) or features (F,)."""
+    import torch
+
+    mean, std = (torch.tensor(card[key]).view((-1, 1, 1) if ndim == 4 else (-1,)) for key in ("mean", "std"))
+    return mean, std

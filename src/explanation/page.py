@@ -4,11 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from src.explanation.section import Chart, Gallery, LeftOut, Section, Table
 from src.report.charts import style_of
+from src.report.templates import environment
 from src.system.json_files import write_json, write_whole
 
 PAGE, FIGURES = "explanation.html", "explanation.json"
@@ -24,19 +22,17 @@ def section_or_reason(title: str, make: Callable[[], Section]) -> Section:
 
 def render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> str:
     """Render the page as HTML; it loads nothing from elsewhere and runs no script."""
-    loader = ChoiceLoader([PackageLoader("src.explanation", "page"), PackageLoader("src.report", "page")])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    style = Markup(loader.get_source(environment, "style.css")[0] + loader.get_source(environment, "more.css")[0])
-    return environment.get_template("explanation.html.jinja").render(
-        title=title,
-        facts=facts,
-        sections=sections,
-        style=style,
-        style_of=style_of,
-        kinds={"chart": Chart, "table": Table, "gallery": Gallery},
-        now=datetime.now().astimezone(),
+    return (
+        environment("src.explanation", "more.css")
+        .get_template("explanation.html.jinja")
+        .render(
+            title=title,
+            facts=facts,
+            sections=sections,
+            style_of=style_of,
+            kinds={"chart": Chart, "table": Table, "gallery": Gallery},
+            now=datetime.now().astimezone(),
+        )
     )
 
 

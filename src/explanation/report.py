@@ -16,7 +16,7 @@ from src.explanation.other_data import other_datamodule
 from src.explanation.page import section_or_reason
 from src.explanation.robustness import robustness_section
 from src.explanation.section import Section
-from src.explanation.subject import Subject, score
+from src.explanation.subject import Subject
 from src.explanation.units import units_section
 from src.models.counting import count_parameters
 from src.run.calibration import write_temperatures
@@ -56,7 +56,7 @@ def explain_run(
         "checkpoint": ckpt_path.name,
         "net": f"{type(subject.task.net).__name__}, {count_parameters(subject.task):,} parameters",
         "data": f"{type(subject.datamodule).__name__}, {test.described} test samples",
-        f"test {subject.task.score}": f"{score(subject, test):.4f}",
+        f"test {subject.task.score}": f"{subject.score('test'):.4f}",
     }
     made = {key: section_or_reason(title, make) for key, (title, make) in sections.items()}
     return facts, made, temperatures

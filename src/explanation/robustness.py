@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from src.data.augmentation import affine
+from src.explanation.other_data import denormalised, normalised
 from src.explanation.section import LeftOut, Section, curves
 from src.explanation.subject import CLASSES, Samples, Subject, score
 from src.models.task import Batch
@@ -18,10 +19,7 @@ Change = Callable[[Tensor, float, torch.Generator], Tensor]  # of pixels (B, C, 
 
 def moved(pixels: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
     """Turn pixels (B, C, H, W) by degrees (B,), and shift them by shares of the side (B, 2); outside is black."""
-    cos, sin = (function(torch.deg2rad(angles)) for function in (torch.cos, torch.sin))
-    rows = [torch.stack([cos, -sin, -2 * shifts[:, 0]], 1), torch.stack([sin, cos, -2 * shifts[:, 1]], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1), list(pixels.shape), align_corners=False)  # (B, H, W, 2)
-    return F.grid_sample(pixels, grid, align_corners=False)
+    return affine(pixels, torch.deg2rad(angles), torch.ones(len(pixels)), -shifts[:, 0], -shifts[:, 1])
 
 
 def shift(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -84,12 +82,11 @@ def robustness_section(subject: Subject) -> Section:
 def changed_score(subject: Subject, samples: Samples, name: str, strength: float) -> float:
     """Return the score on samples whose images are changed, by the same random numbers each time."""
     card = subject.input_card
-    mean, std = (torch.tensor(card[key]).view(-1, 1, 1) for key in ("mean", "std"))  # (C, 1, 1)
     generator = torch.Generator().manual_seed(0)
 
     def changed() -> Iterator[Batch]:
         for images, *rest in samples:
-            pixels = CHANGES[name][0](images * std + mean, strength, generator)
-            yield [(pixels - mean) / std, *rest]
+            pixels = CHANGES[name][0](denormalised(images, card), strength, generator)
+            yield [normalised(pixels, card), *rest]
 
     return score(subject, changed())

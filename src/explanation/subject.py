@@ -1,6 +1,6 @@
 """What is explained: a trained task with the samples of its data, and what the net makes of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchmetrics import MetricCollection
 
 from src.callbacks.image_report import cat_padded, side_by_side
 from src.data.batches import SampleLoader
@@ -120,17 +121,22 @@ class Subject:
             loaders["train"] = self.datamodule.make_loader(self.datamodule.data_train, False, BATCH_SIZE, 0, 1)
         return {name: Samples(loader, self.limit) for name, loader in loaders.items() if loader is not None}
 
+    def results(self, split: str) -> dict[str, Results]:
+        """Return the results of a split by output, computed once."""
+        return self._evaluated(split)[0]
+
+    def score(self, split: str) -> float:
+        """Return the task's score on a split, whose metrics are gathered along with its results."""
+        return float(self._evaluated(split)[1].compute()[self.task.score])
+
+    def _evaluated(self, split: str) -> tuple[dict[str, Results], MetricCollection]:
+        if split not in self._known:
+            self._known[split] = evaluate(self, self.splits[split])
+        return self._known[split]
+
     @cached_property
-    def results(self) -> "Callable[[str], dict[str, Results]]":
-        """Return what gives the results of a split by output, computed once."""
-        known: dict[str, dict[str, Results]] = {}
-
-        def of(split: str) -> dict[str, Results]:
-            if split not in known:
-                known[split] = evaluate(self, self.splits[split])
-            return known[split]
-
-        return of
+    def _known(self) -> dict[str, tuple[dict[str, Results], MetricCollection]]:
+        return {}
 
     @property
     def is_of_images(self) -> bool:
@@ -175,15 +181,15 @@ class Subject:
 
 
 @torch.no_grad()
-def evaluate(subject: Subject, samples: Samples) -> dict[str, Results]:
-    """Run the net on samples.
+def evaluate(subject: Subject, samples: Samples) -> tuple[dict[str, Results], MetricCollection]:
+    """Run the net on samples, and return the results by output and the task's metrics.
 
     Raises:
         ValueError: an output is not finite.
     """
+    metrics = subject.task.make_metrics("test")
     parts: dict[str, list[tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]]] = {}
-    for batch in samples:
-        _, outputs, targets = subject.forward(batch)
+    for outputs, targets in predictions(subject, samples, metrics):
         for name in [name for name in outputs if name in targets]:
             output, target = outputs[name].float(), targets[name]
             if not output.isfinite().all():
@@ -192,7 +198,7 @@ def evaluate(subject: Subject, samples: Samples) -> dict[str, Results]:
             kept = (output, target) if of_classes else (None, None)
             errors, confusion = subject.task.sample_errors(output, target), subject.task.confusion(output, target)
             parts.setdefault(name, []).append((errors, confusion, *kept))
-    return {name: joined(rows) for name, rows in parts.items()}
+    return {name: joined(rows) for name, rows in parts.items()}, metrics
 
 
 def joined(rows: Sequence[tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]]) -> Results:
@@ -209,11 +215,21 @@ def joined(rows: Sequence[tuple[Tensor, Tensor | None, Tensor | None, Tensor | N
 @torch.no_grad()
 def score(subject: Subject, batches: Iterator[Batch] | Samples) -> float:
     """Return the task's score on batches."""
-    task, metrics = subject.task, subject.task.make_metrics("test")
+    metrics = subject.task.make_metrics("test")
+    for _ in predictions(subject, batches, metrics):
+        pass
+    return float(metrics.compute()[subject.task.score])
+
+
+def predictions(
+    subject: Subject, batches: Iterator[Batch] | Samples, metrics: MetricCollection
+) -> Iterator[tuple[Outputs, dict[str, Tensor]]]:
+    """Yield the outputs and targets of batches, with which the metrics are updated."""
+    task = subject.task
     for batch in batches:
         _, outputs, targets = subject.forward(batch)
         task.update_metrics(metrics, task.losses(outputs, targets), outputs, targets)
-    return float(metrics.compute()[task.score])
+        yield outputs, targets
 
 
 def label_of(name: str, outputs: Mapping[str, Any]) -> str:

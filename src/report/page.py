@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from src.config.quoting import name_of
@@ -23,6 +22,7 @@ from src.report.run_files import caption_of
 from src.report.runs import Run
 from src.report.statistics import repeated, shared_settings
 from src.report.studies import RELIABLE_TRIALS, StudyReport
+from src.report.templates import environment
 from src.run.file_names import OVERRIDES, TEST_REPORT
 from src.run.status import FINISHED, INTERRUPTED
 from src.system.json_files import part, write_whole
@@ -33,6 +33,7 @@ COST_CHARTS: list[tuple[str, str, formats.Formatter]] = [  # metric, label of th
     ("train_seconds", "training time", formats.format_seconds),
     ("latency_ms", "latency of one image", formats.format_milliseconds),
 ]
+SCRIPT = Path(__file__).parent / "page" / "page.js"
 MAX_ROWS = 50  # rows of a table; the page shows the rest on request or in a search
 MAX_TEST_REPORTS = 12  # shown of each comparison, those of the best runs
 MAX_SEEDS = 10  # seeds of a configuration, whose curves are drawn
@@ -44,14 +45,10 @@ def render(comparisons: Sequence[Comparison], studies: Sequence[StudyReport], da
     runs = [run for comparison in comparisons for run in comparison.runs]
     tested = [[run for run in comparison.runs if (run.folder / TEST_REPORT).is_file()] for comparison in comparisons]
     reported = [run for members in tested for run in members[:MAX_TEST_REPORTS]]
-    loader = PackageLoader("src.report", "page")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"breakable": breakable, "command": command, "further_commands": further_commands}
-    style, script = (Markup(loader.get_source(environment, name)[0]) for name in ("style.css", "page.js"))
-    return environment.get_template("page.html.jinja").render(
-        style=style,
+    templates = environment()
+    templates.filters |= {"breakable": breakable, "command": command, "further_commands": further_commands}
+    script = Markup(SCRIPT.read_text(encoding="utf-8"))
+    return templates.get_template("page.html.jinja").render(
         script=script,
         # the only script the browser may run, and it loads nothing, whatever else is on the page
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -1,11 +1,9 @@
 """The temperatures of a run, by which its logits are divided for calibrated probabilities."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from src.predictor import LEAST_TEMPERATURE as LEAST
-from src.predictor import sha256
+from src.predictor import LEAST_TEMPERATURE, is_number, sha256
 from src.run.file_names import CALIBRATION
 from src.system.json_files import part, read_json, write_json
 
@@ -29,10 +27,7 @@ def read_temperatures(ckpt_path: Path) -> dict[str, float]:
         raise ValueError(f"calibrated=true needs {path}, which is not there: {advice}")
     content = read_json(path)
     temperatures = part(content, "temperatures")
-    if not temperatures or not all(
-        isinstance(one, int | float) and not isinstance(one, bool) and LEAST < one < math.inf
-        for one in temperatures.values()
-    ):
+    if not temperatures or not all(is_number(one) and one > LEAST_TEMPERATURE for one in temperatures.values()):
         raise ValueError(f"{path} is damaged: {advice}")
     if content.get("sha256") != sha256(ckpt_path):
         raise ValueError(f"{path} is of another checkpoint than {ckpt_path}: {advice}")

@@ -1,6 +1,7 @@
 """Reuse the configuration of a run, for `src/eval.py`, `src/export.py` and `src/predict.py`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -12,6 +13,7 @@ from src.config.stored_config import leaves
 from src.config.targets import check_targets
 from src.run.run import Run
 from src.run.scores import FORMER_SCORE
+from src.system.links import refusal
 
 # trainer settings that affect a run's metrics: testing the run again must use the same ones
 TRAINER = {"precision": (str, int), "limit_test_batches": (int, float)}
@@ -36,6 +38,20 @@ def chosen_run(cfg: Any, alternative: str = "") -> Run:
     if len(chosen) != 1:
         raise ValueError(f"Choose a run by either run_dir=logs/train/runs/… or ckpt_path=….ckpt{alternative}")
     return Run.open(cfg[chosen[0]], chosen[0])
+
+
+def results_folder(cfg: Any, ckpt_path: Path, name: str) -> Path:
+    """Return where a program writes: to `cfg.folder` or, without one, to a folder in the run of a checkpoint.
+
+    Raises:
+        ValueError: the run's folder is a symbolic link; a run from elsewhere has no say in where files go.
+    """
+    if cfg.folder:
+        return Path(cfg.folder)
+    folder = ckpt_path.parent.parent / name
+    if folder.is_symlink():
+        raise refusal(folder)
+    return folder
 
 
 def load_run_config(arguments: list[str], groups: Sequence[str], alternative: str = "") -> None:
