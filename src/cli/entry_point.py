@@ -61,7 +61,9 @@ def entry_point(
                 try:
                     with locked(folder):
                         return run_with_status(folder, lambda: task(cfg), describe)
-                except SystemExit:  # how Lightning ends a run at KeyboardInterrupt
+                except SystemExit as end:  # how Lightning ends a run at KeyboardInterrupt
+                    if isinstance(end.__context__, BrokenPipeError):
+                        raise  # how rich ends a program whose output is no longer read
                     run_on_rank_zero(lambda: print_error(describe_interruption(folder)))
                     sys.exit(listener.status)
                 except Interrupted as interruption:

@@ -3,6 +3,8 @@
 import errno
 import logging
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from src.cli.entry_point import describe_background_errors
 from src.cli.errors import describe
-from src.config.paths import CONFIGS
+from src.config.paths import CONFIGS, ROOT
 from src.system.locks import locked
 from tests.data.conftest import write_photographs
 from tests.programs import run
@@ -111,6 +113,15 @@ def test_who_finds_a_folder_in_use_writes_nothing_there(command: str, tmp_path: 
     assert result.returncode == 1
     assert result.stderr == f"ERROR: {tmp_path} is in use: another process is training there.\n"
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_program_whose_output_is_no_longer_read_ends_without_a_word() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as pipe:
+        command = [sys.executable, str(ROOT / "src" / "choose.py"), "images=10000"]
+        ended = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 def test_names_in_sentences_and_logs_tell_a_terminal_nothing(tmp_path: Path) -> None:
