@@ -6,9 +6,9 @@
 
 Every technique is compared with `recipe=plain` in runs of the same few epochs, by the accuracy on the validation
 images; the test images are not looked at. What a recipe reaches is measured over several seeds, by the accuracy on the
-test images, once. Results are kept in benchmarks/results/recipes.json by the command that gave them. Families train two
-at a time, with one thread each; jobs one by one, with all cores, for they are timed. Needs the extras [demo] and
-[timm], and Fashion-MNIST.
+test images, once. Results are kept in benchmarks/results/recipes.json by the command that gave them. Families, and jobs
+of an hour, train two at a time, with one thread each; other jobs one by one, with all cores. Needs the extras [demo]
+and [timm], and Fashion-MNIST.
 """
 
 import sys
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.kept_results import kept, known_results
 from benchmarks.quantization import train
 from benchmarks.readme import write_table
+from src.system.durations import format_duration
 from src.system.json_files import read_json
 
 RUNNING = ["callbacks=[default,cpu_autotune]", "callbacks.cpu_tuning.threads=1", "callbacks.image_report=null"]
@@ -62,11 +63,21 @@ TECHNIQUES: dict[str, list[str]] = {
     "no augmentation": ["data/augmentation=none"],
 }
 SEED = 1
-# by name: the command, and the number of seeds
-JOBS: dict[str, tuple[list[str], int]] = {
-    "quickstart": (["experiment=quickstart"], 3),
-    "digits": (["experiment=digits_60s"], 3),
-    "fast": (["experiment=fashion_mnist_fast"], 5),
+
+
+class Job(NamedTuple):
+    """Runs of one command with several seeds."""
+
+    command: list[str]
+    seeds: int
+    one_thread: bool = False  # two runs at a time
+
+
+JOBS: dict[str, Job] = {
+    "quickstart": Job(["experiment=quickstart"], 3),
+    "digits": Job(["experiment=digits_60s"], 3),
+    "fast": Job(["experiment=fashion_mnist_fast"], 5),
+    "210k": Job(["experiment=fashion_mnist_210k"], 3, one_thread=True),
 }
 KEPT = (
     "params",
@@ -96,10 +107,10 @@ def short_run(family: str, technique: str) -> list[str]:
     return [*command, *TECHNIQUES[technique]]
 
 
-def job_runs(name: str) -> list[list[str]]:
+def job_runs(job: Job) -> list[list[str]]:
     """Return the commands of a job, one for each seed."""
-    command, seeds = JOBS[name]
-    return [[*command, f"seed={seed}"] for seed in range(42, 42 + seeds)]
+    command = [*job.command, *RUNNING[1:]] if job.one_thread else job.command
+    return [[*command, f"seed={seed}"] for seed in range(42, 42 + job.seeds)]
 
 
 def measure_all(commands: Iterable[list[str]], at_a_time: int) -> None:
@@ -122,6 +133,21 @@ def cell(family: str, technique: str) -> str:
     return f"{100 * plain[0]:.2f} %" if technique == PLAIN else f"{100 * (measured[0] - plain[0]):+.2f}"
 
 
+def job_row(job: Job) -> list[str] | None:
+    """Return what a job costs and reaches, of the seeds that have been run; None without any."""
+    runs = job_runs(job)
+    accuracies = [100 * value for value in values(runs, "test/acc")]
+    if not accuracies:
+        return None
+    known = known_results("recipes")
+    facts = next(known[key] for run in runs if (key := " ".join(run)) in known)
+    training = format_duration(median(values(runs, "train_seconds"))) + (", one thread" if job.one_thread else "")
+    spread = f" ± {stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
+    seeds = f"{len(accuracies)} of {job.seeds}" if len(accuracies) < job.seeds else f"{job.seeds}"
+    counts = [f"{facts['params']:,.0f}", f"{facts['epochs']:.0f}", training, f"{facts['macs'] / 1e6:.1f} M"]
+    return [f"`{' '.join(job.command)}`", *counts, f"{mean(accuracies):.2f}{spread} % ({seeds} seeds)"]
+
+
 def write_tables() -> None:
     """Write the tables of what has been measured to docs/recipes.md."""
     rows = [["", *FAMILIES], ["---", *["---:"] * len(FAMILIES)]]
@@ -129,15 +155,7 @@ def write_tables() -> None:
     rows += [[name, *(cell(family, name) for family in FAMILIES)] for name in TECHNIQUES]
     write_table("the techniques", rows)
     rows = [["command", "parameters", "epochs", "training", "MACs an image", "test accuracy"], ["---", *["---:"] * 5]]
-    for name, (command, seeds) in JOBS.items():
-        runs = job_runs(name)
-        accuracies = [100 * value for value in values(runs, "test/acc")]
-        if len(accuracies) < seeds:
-            continue
-        facts = known_results("recipes")[" ".join(runs[0])]
-        counts = [f"{facts['params']:,.0f}", f"{facts['epochs']:.0f}", f"{median(values(runs, 'train_seconds')):.0f} s"]
-        reached = f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f} % ({seeds} seeds)"
-        rows.append([f"`{' '.join(command)}`", *counts, f"{facts['macs'] / 1e6:.1f} M", reached])
+    rows += [row for job in JOBS.values() if (row := job_row(job))]
     write_table("what the recipes reach", rows)
 
 
@@ -150,7 +168,10 @@ def main() -> None:
         chosen = words or [*FAMILIES, *JOBS]
         for name in TECHNIQUES:
             measure_all([short_run(family, name) for family in FAMILIES if family in chosen], at_a_time=2)
-        measure_all([command for name in JOBS if name in chosen for command in job_runs(name)], at_a_time=1)
+        jobs = [job for name, job in JOBS.items() if name in chosen]
+        for at_a_time, one_thread in ((1, False), (2, True)):
+            commands = [command for job in jobs if job.one_thread is one_thread for command in job_runs(job)]
+            measure_all(commands, at_a_time)
     if not words:
         write_tables()
 

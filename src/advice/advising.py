@@ -85,25 +85,25 @@ def describe(one: Candidate, wish: Wish, gains: Mapping[str, Gains]) -> dict[str
 def reasons(one: Candidate, wish: Wish, gains: Mapping[str, Gains]) -> list[str]:
     """Say what is known of a net, and what is not."""
     score, own = wish.kind.score, [kin for kin in one.kin if kin.model == one.name]
-    said = [f"test/{score} {tell_evidence(kin)}" for kin in own]
+    facts = [f"test/{score} {describe_evidence(kin)}" for kin in own]
     others = sorted((kin for kin in one.kin if kin not in own), key=lambda kin: kin is not one.relative)
-    said += [f"of the same kind, {kin.model}: test/{score} {tell_evidence(kin)}" for kin in others[:1]]
+    facts += [f"of the same kind, {kin.model}: test/{score} {describe_evidence(kin)}" for kin in others[:1]]
     changes = [kin for kin in own if kin.int8_change is not None]
-    said += [f"int8 on {kin.data}: {score} {kin.int8_change:+.4f}{speedup(kin)}" for kin in changes]
+    facts += [f"int8 on {kin.data}: {score} {kin.int8_change:+.4f}{speedup(kin)}" for kin in changes]
     missing = [f"its test/{score}"] * (not own) + ["what int8 changes"] * (not changes)
-    said += [f"not measured: {', '.join(missing)}"] if missing else []
+    facts += [f"not measured: {', '.join(missing)}"] if missing else []
     if one.net in gains:
         found = gains[one.net]
         best = sorted(found.points.items(), key=lambda item: -item[1])[:2]
         points = " and ".join(f"{points:+.2f} by {words}" for words, points in best)
-        said.append(
+        facts.append(
             f"val/acc of {found.model} after {found.epochs} epochs of Fashion-MNIST, against recipe=plain: {points} "
             "(one seed); its own recipe follows from that"
         )
-    return said
+    return facts
 
 
-def tell_evidence(one: Evidence) -> str:
+def describe_evidence(one: Evidence) -> str:
     """Say what was measured, on which data, and how often."""
     epochs = f", {one.epochs} epochs" if one.epochs else ""
     seeds = f"median of {one.seeds} seeds" if one.seeds > 1 else "one seed"

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from src.advice.estimates import MEASURED, UNKNOWN
-from src.system.durations import tell_duration
+from src.system.durations import format_duration
 from src.system.wording import counted
 
 
@@ -44,19 +44,19 @@ def table(answer: Mapping[str, Any]) -> Table:
             one["input"],
             f"{one['params']:,}",
             f"{one['macs'] / 1e6:,.1f} M",
-            tell_score(one["score"]),
-            tell_latency(one["latency_ms"], one["latency_from"]),
-            tell_training(one["train_minutes"], one["epochs"], one["train_images_per_second"]),
+            format_score(one["score"]),
+            format_latency(one["latency_ms"], one["latency_from"]),
+            format_training(one["train_minutes"], one["epochs"], one["train_images_per_second"]),
         )
     return result
 
 
-def tell_score(score: Mapping[str, Any] | None) -> str:
+def format_score(score: Mapping[str, Any] | None) -> str:
     """Format a score, with the data that it was measured on."""
     return f"{score['name']} {score['value']:.4g} ({score['data']})" if score else UNKNOWN
 
 
-def tell_latency(milliseconds: float | None, known: str) -> str:
+def format_latency(milliseconds: float | None, known: str) -> str:
     """Format a latency; with ≥ if it was not measured."""
     return (
         UNKNOWN
@@ -65,8 +65,8 @@ def tell_latency(milliseconds: float | None, known: str) -> str:
     )
 
 
-def tell_training(minutes: float | None, epochs: int | None, speed: float | None) -> str:
+def format_training(minutes: float | None, epochs: int | None, speed: float | None) -> str:
     """Format how long training takes, or how fast it is if it is not known of how many images."""
     if speed is None:
         return UNKNOWN
-    return f"{speed:,.0f} images/s" if minutes is None else f"about {tell_duration(60 * minutes)}, {epochs} epochs"
+    return f"{speed:,.0f} images/s" if minutes is None else f"about {format_duration(60 * minutes)}, {epochs} epochs"

@@ -137,13 +137,13 @@ def no_net_fits(wish: Wish, candidates: Sequence[Candidate]) -> str:
     if not candidates:
         return f"No net for task={wish.task} takes images of size={wish.size}."
     near = sorted(candidates, key=lambda one: excess(one.cost, wish))[:3]
-    found = [f"{one.name} ({', '.join(tell(one.cost, name) for name in wish.limits())})" for one in near]
+    found = [f"{one.name} ({', '.join(describe_cost(one.cost, name) for name in wish.limits())})" for one in near]
     number = counted(len(candidates), "net")
     remedy = " python benchmarks/models.py measures speeds." if any("not measured" in one for one in found) else ""
     return f"No net for task={wish.task} fits {wishes}: of {number} the nearest are {'; '.join(found)}.{remedy}"
 
 
-def tell(cost: Cost, limit: str) -> str:
+def describe_cost(cost: Cost, limit: str) -> str:
     """Say what a net has of what is limited."""
     name, value = limit.removeprefix("max_"), cost.of(limit)
     if value is None:

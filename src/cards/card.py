@@ -36,7 +36,7 @@ def make_card(
         task: its weights, statistics and the random state stay as they are.
         name: of the model, for titles.
         data: of the data that it is meant for.
-        batch_size: inputs of the batch whose memory is told.
+        batch_size: inputs of the batch whose memory is reported.
         timing: measure times, too.
         seconds: for each measurement, about.
         run: the folder of the run that the net is from, whose exports and checkpoints are described.
@@ -119,10 +119,10 @@ def add(layers: list[Layer], values: Mapping[Place, Any], name: str) -> None:
 def notes_of(layers: Iterable[Layer], unknown: Iterable[str]) -> list[str]:
     """Say what of the receptive fields is not exact."""
     names = sorted(unknown)
-    said = [f"receptive field: {', '.join(names)} count as if they mixed all positions"] if names else []
+    notes = [f"receptive field: {', '.join(names)} count as if they mixed all positions"] if names else []
     if any(not one.operations and one.params and not one.is_module for one in layers):
-        said.append("some parameters belong to modules that the forward pass does not call")
-    return said
+        notes.append("some parameters belong to modules that the forward pass does not call")
+    return notes
 
 
 def describe_run(run: Path, totals: dict[str, Any], timing: bool, seconds: float) -> list[str]:

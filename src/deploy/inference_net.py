@@ -91,7 +91,7 @@ def layers(program: ExportedProgram) -> dict[Node, str]:
 
 
 def has_attention(program: ExportedProgram) -> bool:
-    """Return whether a net attends."""
+    """Return whether a net has attention."""
     return any(str(node.target) == ATTENTION for node in program.graph.nodes)
 
 

@@ -50,13 +50,13 @@ def beside_layers(operations: Iterable[Operation], inputs: Iterable[str]) -> lis
     return found
 
 
-def quantize(model: Any, samples: Sequence[Any], attends: bool, kept: Sequence[str]) -> Any:
+def quantize(model: Any, samples: Sequence[Any], uses_attention: bool, kept: Sequence[str]) -> Any:
     """Quantise weights per channel and values by their ranges on some samples.
 
     Args:
         model: a model of OpenVINO or ONNX.
         samples: inputs of single images.
-        attends: whether the net has attention.
+        uses_attention: whether the net has attention.
         kept: names of nodes that stay in float32.
     """
     with quiet("nncf"):
@@ -64,7 +64,7 @@ def quantize(model: Any, samples: Sequence[Any], attends: bool, kept: Sequence[s
             model,
             nncf.Dataset(samples),
             subset_size=len(samples),
-            model_type=nncf.ModelType.TRANSFORMER if attends else None,
+            model_type=nncf.ModelType.TRANSFORMER if uses_attention else None,
             target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(names=list(kept)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(

@@ -39,7 +39,7 @@ def write_int8(
         images: (N, C, H, W).
         keep: names of layers that stay in float32.
     """
-    model, names, attends = convert(trace(net, input_shape))
+    model, names, uses_attention = convert(trace(net, input_shape))
     kept = [node for node, name in names.items() if name in keep]
     if mode == "dynamic":
         without_telemetry()
@@ -62,7 +62,7 @@ def write_int8(
     operations = [Operation(node.name, node.op_type, node.input, node.output) for node in model.graph.node]
     kept += beside_layers(operations, [model.graph.input[0].name])
     samples = [{model.graph.input[0].name: image[None].numpy()} for image in images]
-    quantised = quantize(model, samples, attends, kept)
+    quantised = quantize(model, samples, uses_attention, kept)
     onnx.save(quantised, folder / FILE)
     makers = {output: node for node in quantised.graph.node for output in node.output}
 
@@ -78,7 +78,7 @@ def write_int8(
 
 
 def convert(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
-    """Return a traced net as an ONNX model, its layers' modules by the names of the model's nodes; and if it attends.
+    """Return a traced net as an ONNX model, the net's modules by names of its nodes, and whether it uses attention.
 
     Raises:
         ValueError: ONNX has no function for one of the net's operators.

@@ -46,7 +46,7 @@ def write_int8(
         images: (N, C, H, W).
         keep: names of layers that stay in float32.
     """
-    model, names, attends = convert(net, input_shape)
+    model, names, uses_attention = convert(net, input_shape)
     dynamic = mode == "dynamic"
     kept = [node for node, name in names.items() if name in keep or (dynamic and node.startswith("convolution"))]
     if dynamic:
@@ -54,7 +54,7 @@ def write_int8(
     else:
         samples = [image[None].numpy() for image in images]
         kept += beside_layers(map(as_operation, model.get_ordered_ops()), [model.input().node.get_friendly_name()])
-        quantised = quantize(model, samples, attends, kept)
+        quantised = quantize(model, samples, uses_attention, kept)
     ov.save_model(quantised, folder / FILE, compress_to_fp16=False)
     computed = computed_in_int8(folder / FILE)
     return [name for node, name in names.items() if node.partition("/")[0] in computed]
@@ -68,7 +68,7 @@ def as_operation(node: Any) -> Operation:
 
 
 def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:
-    """Return a net as an OpenVINO model, its layers' modules by the names of the model's nodes, and whether it attends.
+    """Return a net as an OpenVINO model, the net's modules by names of its nodes, and whether it uses attention.
 
     Raises:
         ValueError: OpenVINO has no rule for one of the net's operators.
@@ -105,7 +105,7 @@ def convert_onnx(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
     """
     from src.deploy import onnx_format
 
-    onnx_model, onnx_names, attends = onnx_format.convert(program)
+    onnx_model, onnx_names, uses_attention = onnx_format.convert(program)
     model = openvino_core(ov).read_model(onnx_model.SerializeToString())
     results = {node.output[0]: node.name for node in onnx_model.graph.node if node.name in onnx_names}
     for operation in model.get_ordered_ops():
@@ -114,7 +114,7 @@ def convert_onnx(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
     kinds = [kind for kinds in KINDS_BY_LAYER.values() for kind in kinds]
     nodes = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in kinds]
     found = {node: onnx_names.get(node.partition("/")[0]) for node in nodes}  # some nodes become several
-    return model, {node: name for node, name in found.items() if name}, attends
+    return model, {node: name for node, name in found.items() if name}, uses_attention
 
 
 def computed_in_int8(path: Path) -> set[str]:

@@ -443,7 +443,7 @@ class Task(L.LightningModule, ABC):
         batches = self.trainer.num_training_batches
         if math.isinf(batches):
             raise ValueError(
-                "A schedule needs the length of an epoch, which the training data do not tell: set "
+                "A schedule needs the length of an epoch, which the training data do not say: set "
                 "trainer.limit_train_batches to a number of batches, or model.scheduler=null."
             )
         if math.isinf(total_steps):

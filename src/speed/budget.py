@@ -19,7 +19,7 @@ from src.models.pace import Pace
 from src.run.record import RunRecord
 from src.run.run import Run
 from src.speed.trial_steps import measure_steps
-from src.system.durations import tell_duration
+from src.system.durations import format_duration
 from src.system.json_files import part
 
 log = logging.getLogger(__name__)
@@ -92,8 +92,8 @@ class Budget(L.Callback):
         state = checkpoint["callbacks"].get(self.state_key)
         if state is None:
             raise ValueError(
-                f"budget={tell_duration(self.seconds)} cannot go on from a checkpoint of a run without a budget: leave "
-                "it out, or start a run from the weights with init_from=….ckpt."
+                f"budget={format_duration(self.seconds)} cannot go on from a checkpoint of a run without a budget: "
+                "leave it out, or start a run from the weights with init_from=….ckpt."
             )
         if not are_plans(state.get("plans")):
             raise ValueError("The plans in the checkpoint are damaged: start a new run with init_from=….ckpt.")
@@ -117,7 +117,7 @@ class Budget(L.Callback):
         self._since = clock()
         if trainer.max_steps != -1:
             raise ValueError(
-                f"budget={tell_duration(self.seconds)} and trainer.max_steps={trainer.max_steps} both end the run: "
+                f"budget={format_duration(self.seconds)} and trainer.max_steps={trainer.max_steps} both end the run: "
                 "give one of them."
             )
         trainer.fit_loop.min_epochs, trainer.fit_loop.max_epochs = 0, 1  # optimizers are built before there is a plan
@@ -242,8 +242,8 @@ class Budget(L.Callback):
         """Log facts about the plan, and record it."""
         assert self._pace is not None
         steps = self._pace.total_steps
-        facts = facts.format(epochs=steps / self._steps_per_epoch, steps=steps, spent=tell_duration(self.spent()))
-        log.info("budget=%s: %s", tell_duration(self.seconds), facts)
+        facts = facts.format(epochs=steps / self._steps_per_epoch, steps=steps, spent=format_duration(self.spent()))
+        log.info("budget=%s: %s", format_duration(self.seconds), facts)
         self._record(trainer)
 
     def _record(self, trainer: L.Trainer) -> None:

@@ -1,4 +1,4 @@
-"""Durations as they are typed and told: 90s, 30m, 1h30m."""
+"""Durations as users type them and messages show them: 90s, 30m, 1h30m."""
 
 import re
 
@@ -22,7 +22,7 @@ def parse_duration(text: str | float, key: str) -> float:
     return seconds
 
 
-def tell_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration in hours, minutes and whole seconds: 1h30m, 1m5s."""
     left, parts = round(seconds), []
     for unit, size in UNITS.items():

@@ -42,7 +42,7 @@ def test_openvino_leaves_no_freed_stack(tmp_path: Path, signal_stack: Callable[[
     values = ops.parameter([-1, 4], np.float32, name="values")
     weights = ops.constant(np.eye(4, dtype=np.float32))
     model, sample = ov.Model([ops.matmul(values, weights, False, False)], [values]), np.ones((1, 4), np.float32)
-    ov.save_model(quantize(model, [sample], attends=False, kept=()), tmp_path / "model.xml")
+    ov.save_model(quantize(model, [sample], uses_attention=False, kept=()), tmp_path / "model.xml")
     card = {"precision": "int8", "outputs": ["class"]}
     runs = [start_openvino(ov, tmp_path / "model.xml", card, threads=1, compiled=True)]
     computed_in_int8(tmp_path / "model.xml")

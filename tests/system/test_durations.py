@@ -2,7 +2,7 @@
 
 import pytest
 
-from src.system.durations import parse_duration, tell_duration
+from src.system.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(1800, "30m"), (65.2, "1m5s"), (3600, "1h"), (0.2, "0s"), (59.7, "1m")])
 def test_a_duration_is_told_in_whole_seconds(seconds: float, text: str) -> None:
-    assert tell_duration(seconds) == text
+    assert format_duration(seconds) == text
