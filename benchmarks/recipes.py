@@ -40,8 +40,8 @@ FAMILIES: dict[str, tuple[list[str], int]] = {
     "convnext": (["model=cifar10_convnext_210k", *RGB], 4),
     "resnet": (["model=mnist_resnet_210k", *GREY], 2),
     "airbench": (["model=mnist_airbench_210k", *GREY], 4),
-    "mlp": (["model=cifar10_mlp_210k", *RGB], 10),
-    "sdn": (["model=cifar10_sdn_210k", *RGB], 10),
+    "mlp": (["model=mnist_mlp_210k", *GREY], 10),
+    "sdn": (["model=mnist_sdn_210k", *GREY], 10),
     "hybrid": (["model=mnist_hybrid_210k", *GREY], 2),
     "efficientnet": (["model=mnist_efficientnet_210k", *GREY], 2),
 }
