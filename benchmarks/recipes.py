@@ -79,6 +79,21 @@ JOBS: dict[str, Job] = {
     "fast": Job(["experiment=fashion_mnist_fast"], 5),
     "210k": Job(["experiment=fashion_mnist_210k"], 3, one_thread=True),
 }
+# what was tried for the job "fast", all of about the same cost
+SEARCHED = "fast"
+SEARCH: dict[str, list[str]] = {
+    "20 epochs": [],
+    "20 epochs, erasing": ["data.augmentation.erasing=0.25"],
+    "20 epochs, CutMix": ["model/mixing=cutmix", "model.mixing.probability=0.5"],
+    "20 epochs, Muon": ["model/optimizer=muon", "model.optimizer.lr=0.01"],
+    "27 epochs, half of them at 20 px": ["trainer.max_epochs=27", "data.sizes=[20,28]"],
+    "27 epochs, half of them at 20 px, rate 0.01": [
+        "trainer.max_epochs=27",
+        "data.sizes=[20,28]",
+        "model.optimizer.lr=0.01",
+    ],
+    "31 epochs, a quarter each at 16, 20, 24 and 28 px": ["trainer.max_epochs=31", "data.sizes=[16,20,24,28]"],
+}
 KEPT = (
     "params",
     "macs",
@@ -105,6 +120,14 @@ def short_run(family: str, technique: str) -> list[str]:
     net, epochs = FAMILIES[family]
     command = [*net, *RUNNING, "recipe=plain", f"trainer.max_epochs={epochs}", "test=false", f"seed={SEED}"]
     return [*command, *TECHNIQUES[technique]]
+
+
+def search_run(name: str) -> list[str]:
+    """Return the command that tries something for a job."""
+    before = {"trainer.max_epochs": "20", "data.sizes": "null"}
+    before |= dict(word.split("=", 1) for word in SEARCH[name])
+    changes = [f"{key}={value}" for key, value in before.items()]
+    return [*JOBS[SEARCHED].command, *RUNNING[1:], *changes, "test=false", f"seed={SEED}"]
 
 
 def job_runs(job: Job) -> list[list[str]]:
@@ -154,6 +177,11 @@ def write_tables() -> None:
     rows.append(["epochs", *(str(epochs) for _, epochs in FAMILIES.values())])
     rows += [[name, *(cell(family, name) for family in FAMILIES)] for name in TECHNIQUES]
     write_table("the techniques", rows)
+    rows = [["tried", "training, one thread", "validation accuracy"], ["---", "---:", "---:"]]
+    for name in SEARCH:
+        if facts := known_results("recipes").get(" ".join(search_run(name))):
+            rows.append([name, format_duration(facts["train_seconds"]), f"{100 * facts['val/acc']:.2f} %"])
+    write_table("the search", rows)
     rows = [["command", "parameters", "epochs", "training", "MACs an image", "test accuracy"], ["---", *["---:"] * 5]]
     rows += [row for job in JOBS.values() if (row := job_row(job))]
     write_table("what the recipes reach", rows)
@@ -168,6 +196,8 @@ def main() -> None:
         chosen = words or [*FAMILIES, *JOBS]
         for name in TECHNIQUES:
             measure_all([short_run(family, name) for family in FAMILIES if family in chosen], at_a_time=2)
+        if SEARCHED in chosen:
+            measure_all([search_run(name) for name in SEARCH], at_a_time=2)
         jobs = [job for name, job in JOBS.items() if name in chosen]
         for at_a_time, one_thread in ((1, False), (2, True)):
             commands = [command for job in jobs if job.one_thread is one_thread for command in job_runs(job)]
