@@ -70,7 +70,7 @@ def describe(one: Candidate, wish: Wish, gains: Mapping[str, Gains]) -> dict[str
         "input": "×".join(map(str, cost.shape)),
         "params": round(cost.params),
         "macs": round(cost.macs),
-        "score": {"name": wish.kind.score, "value": evidence.value, "data": evidence.data} if evidence else None,
+        "score": score_of(evidence, cost.shape),
         "latency_ms": cost.latency_ms,
         "latency_from": cost.latency_from,
         "train_images_per_second": cost.train_images_per_second,
@@ -82,6 +82,14 @@ def describe(one: Candidate, wish: Wish, gains: Mapping[str, Gains]) -> dict[str
     }
 
 
+def score_of(evidence: Evidence | None, shape: tuple[int, ...]) -> dict[str, Any] | None:
+    """Return what a net reached, on which data, and at which size of images unless it is the wished one."""
+    if evidence is None:
+        return None
+    size = evidence.shape[-1] if len(evidence.shape) == 3 and evidence.shape != shape else None
+    return {"name": evidence.score, "value": evidence.value, "data": evidence.data, "size": size}
+
+
 def reasons(one: Candidate, wish: Wish, gains: Mapping[str, Gains]) -> list[str]:
     """Say what is known of a net, and what is not."""
     score, own = wish.kind.score, [kin for kin in one.kin if kin.model == one.name]
@@ -90,6 +98,9 @@ def reasons(one: Candidate, wish: Wish, gains: Mapping[str, Gains]) -> list[str]
     facts += [f"of the same kind, {kin.model}: test/{score} {describe_evidence(kin)}" for kin in others[:1]]
     changes = [kin for kin in own if kin.int8_change is not None]
     facts += [f"int8 on {kin.data}: {score} {kin.int8_change:+.4f}{speedup(kin)}" for kin in changes]
+    if one.cost.coarser:
+        here, own_size = one.cost.shape[-1], one.own_shape[-1]
+        facts.append(f"its first layers are coarser at {here} px than at {own_size} px, where it was measured")
     missing = [f"its test/{score}"] * (not own) + ["what int8 changes"] * (not changes)
     facts += [f"not measured: {', '.join(missing)}"] if missing else []
     if one.net in gains:

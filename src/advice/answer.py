@@ -53,7 +53,10 @@ def table(answer: Mapping[str, Any]) -> Table:
 
 def format_score(score: Mapping[str, Any] | None) -> str:
     """Format a score, with the data that it was measured on."""
-    return f"{score['name']} {score['value']:.4g} ({score['data']})" if score else UNKNOWN
+    if score is None:
+        return UNKNOWN
+    size = f", {score['size']} px" if score["size"] else ""
+    return f"{score['name']} {score['value']:.4g} ({score['data']}{size})"
 
 
 def format_latency(milliseconds: float | None, known: str) -> str:

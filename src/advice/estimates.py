@@ -12,6 +12,7 @@ FORWARDS = 3  # a train step takes about as long as three forward passes
 LARGE = 40_000  # values of an input, such as 3×128×128, of which batches of 16 are timed instead of 128
 # the measured runs made 1,700 steps: 4 epochs of the 55,000 images of Fashion-MNIST, in batches of 128
 SAMPLES = 4 * 55_000
+COARSER = 0.5  # of the pixels' ratio: of nets with the same layers at all sizes, MACs grow with the pixels
 EPOCHS = (4, 30)  # no fewer, no more
 
 
@@ -28,6 +29,7 @@ class Cost:
     epochs: int | None
     minutes: float | None  # of that many epochs
     scaled: bool  # from the net's own size of images to another
+    coarser: bool  # than at its own size: a net whose stem takes larger strides of larger images
 
     def of(self, limit: str) -> float | None:
         """Return what a limit such as max_params limits."""
@@ -48,16 +50,19 @@ def cost_of(facts: Mapping[str, Any], wish: Wish) -> Cost | None:
         if here is None or there is None:
             return None
         params, factor = there[0], there[1] / here[1]  # of counts of the same kind
+    pixels = math.prod(wished[1:]) / math.prod(shape[1:])
+    coarser = pixels > 1 and factor < COARSER * pixels
+    slower = max(factor, 1.0) if coarser else factor  # other layers: fewer MACs need not take less time
     speed, latency, known = facts.get("train_images_per_second"), facts.get("latency_ms"), MEASURED
     if latency is None and speed is not None:
         latency, known = 1000 / (FORWARDS * speed), ESTIMATED
     elif latency is None:
         known = UNKNOWN
-    speed = speed and speed / factor
+    speed = speed and speed / slower
     epochs = epochs_for(wish.images) if wish.images and wish.kind.of_images else None
     minutes = epochs * wish.images / speed / 60 if epochs and wish.images and speed else None
-    latency = latency and latency * factor
-    return Cost(wished, params, macs * factor, speed, latency, known, epochs, minutes, factor != 1)
+    latency = latency and latency * slower
+    return Cost(wished, params, macs * factor, speed, latency, known, epochs, minutes, factor != 1, coarser)
 
 
 def counts_at(facts: Mapping[str, Any], channels: int, size: int) -> tuple[float, float] | None:
