@@ -12,13 +12,13 @@ def format_table(rows: Iterable[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def write_table(name: str, rows: list[list[str]]) -> None:
-    """Put a table, whose first rows are its head, between the markers of that name, and print it.
+def write_table(name: str, rows: list[list[str]], note: str = "") -> None:
+    """Put a table, whose first rows are its head, and a note between the markers of that name, and print them.
 
     Raises:
         ValueError: not just one file has such markers.
     """
-    table = format_table(rows)
+    table = format_table(rows) + (f"\n\n{note}" if note else "")
     print(table)
     pattern = re.compile(rf"(<!-- {name}: written by .*? -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
     found = [path for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")) if pattern.search(path.read_text())]

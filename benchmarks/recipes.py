@@ -173,10 +173,18 @@ def job_row(job: Job) -> list[str] | None:
 
 def write_tables() -> None:
     """Write the tables of what has been measured to docs/recipes.md."""
-    rows = [["", *FAMILIES], ["---", *["---:"] * len(FAMILIES)]]
-    rows.append(["epochs", *(str(epochs) for _, epochs in FAMILIES.values())])
-    rows += [[name, *(cell(family, name) for family in FAMILIES)] for name in TECHNIQUES]
-    write_table("the techniques", rows)
+    known = known_results("recipes")
+    runs = {(family, name): " ".join(short_run(family, name)) in known for family in FAMILIES for name in TECHNIQUES}
+    families = [family for family in FAMILIES if runs[family, PLAIN]]
+    names = [name for name in TECHNIQUES if any(runs[family, name] for family in families)]
+    rows = [["", *families], ["---", *["---:"] * len(families)]]
+    rows.append(["epochs", *(str(FAMILIES[family][1]) for family in families)])
+    rows += [[name, *(cell(family, name) for family in families)] for name in names]
+    missing = [
+        ", ".join(one for one in all_of if one not in shown)
+        for all_of, shown in ((FAMILIES, families), (TECHNIQUES, names))
+    ]
+    write_table("the techniques", rows, f"Not run yet: the families {missing[0]}; of the techniques {missing[1]}.")
     rows = [["tried", "training, one thread", "validation accuracy"], ["---", "---:", "---:"]]
     for name in SEARCH:
         if facts := known_results("recipes").get(" ".join(search_run(name))):

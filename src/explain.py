@@ -19,6 +19,8 @@ from src.cli.output import printed_as
 from src.explanation.other_data import check_name
 from src.run.reuse import check_run_config, chosen_run, load_run_config, results_folder
 
+PRINTED = 3  # confusions
+
 
 def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write a page about what a trained net gets right and wrong, and keep its temperatures in the run.
@@ -55,10 +57,15 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError("The run's data have no test images to explain it by: choose others with data=….")
     facts, sections, temperatures = explain_run(subject, cfg, ckpt_path)
     page = write(folder, f"What {facts['net'].split(',')[0]} has learnt", facts, sections)
+    figures = {key: section.figures for key, section in sections.items()}
+    score = f"test {model.score}"
+    sys.stdout.write(f"{score}: {facts[score]}\n")
+    for output, pairs in sections["confusions"].figures.items():
+        often = [f"{pair['true']} taken for {pair['predicted']} ({pair['count']:,})" for pair in pairs[:PRINTED]]
+        sys.stdout.write(f"most confused, {output}: {', '.join(often)}\n")
     sys.stdout.write(f"page: {page}\n")
     if temperatures:
         sys.stdout.write(f"{keep(temperatures, subject, ckpt_path)}\n")
-    figures = {key: section.figures for key, section in sections.items()}
     return figures, {"cfg": cfg, "model": model, "datamodule": datamodule, "sections": sections, "page": page}
 
 

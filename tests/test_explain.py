@@ -27,6 +27,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert trained.returncode == 0, trained.stderr
     explained = run("explain", f"run_dir={folder}", "ood=synthetic", f"hydra.run.dir={folder}/explaining")
     assert explained.returncode == 0, explained.stderr
+    first, second, *_ = explained.stdout.splitlines()
+    assert first.startswith("test acc: 0.") and re.match(r"most confused, class: \S+ taken for \S+ \(\d+\)", second)
     assert f"page: {folder}/explain/explanation.html" in explained.stdout
     assert f"temperatures: {folder}/calibration.json" in explained.stdout
     return folder

@@ -90,7 +90,8 @@ def check_types(config_name: str, arguments: list[str]) -> None:
             expected = "true or false" if isinstance(default, bool) else "a number"
             for value in values(override):
                 if isinstance(value, str) and not value.startswith("${") and value != STRINGS_ALLOWED.get(key):
-                    raise ValueError(f"{key}={value}: it must be {expected}, such as {default}.")
+                    example = "" if isinstance(default, bool) else f", such as {default}"
+                    raise ValueError(f"{key}={value}: it must be {expected}{example}.")
 
 
 def without_null(arguments: list[str]) -> list[str]:

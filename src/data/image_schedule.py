@@ -38,12 +38,23 @@ class ImageSchedule:
         """Return whether the images of an epoch are augmented."""
         return self.augment_until == 1 or self.progress(epoch) < self.augment_until
 
+    def size(self, epoch: int) -> int | None:
+        """Return the height and width of an epoch's images; None: as they are."""
+        if self.sizes is None:
+            return None
+        part = int(self.progress(epoch) * len(self.sizes) + 1e-9)  # 1/3 of 3 parts is one, however it is rounded
+        return self.sizes[min(part, len(self.sizes) - 1)]
+
+    def grows_after(self, epoch: int) -> bool:
+        """Return whether an epoch's images are smaller than those of the end of the run."""
+        size = self.size(epoch)
+        return self.sizes is not None and size is not None and size < self.sizes[-1]
+
     def resized(self, images: Tensor, targets: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Resize images (B, C, H, W), and masks (B, H, W), to the size of an epoch; labels (B, …) have none."""
-        if self.sizes is None:
+        size = self.size(epoch)
+        if size is None:
             return images, targets
-        part = int(self.progress(epoch) * len(self.sizes) + 1e-9)  # 1/3 of 3 parts is one, however it is rounded
-        size = self.sizes[min(part, len(self.sizes) - 1)]
         if images.shape[2:] == (size, size):
             return images, targets
         images = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)

@@ -1,9 +1,9 @@
-"""Samples whose label is probably wrong: confident learning (Northcutt et al. 2021, arXiv 1911.00068)."""
+"""Samples whose label may be wrong: confident learning (Northcutt et al. 2021, arXiv 1911.00068)."""
 
 import torch
 from torch import Tensor
 
-from src.explanation.section import Gallery, LeftOut, Section, Table, gallery
+from src.explanation.section import Gallery, LeftOut, Section, Table, gallery, percent
 from src.explanation.subject import Results, Subject, label_of
 from src.models.classifier import class_name
 
@@ -46,24 +46,26 @@ def label_errors_section(subject: Subject) -> Section:
     rows, parts = [], list[Table | Gallery]()
     for split in splits:
         for name, classes in outputs.items():
-            suspects, counted = suspects_of(subject.results(split)[name])
+            results = subject.results(split)[name]
+            suspects, counted = suspects_of(results)
             samples = subject.splits[split]
             figures.setdefault(split, {})[name] = {
                 "checked": len(samples),
                 "suspects": len(suspects),
                 "indices": samples.indices[suspects[:100]].tolist(),
             }
-            rows.append([split, name, samples.described, f"{len(suspects):,}"])
+            accuracy = percent((results.errors == 0).double().mean().item())
+            rows.append([split, name, samples.described, accuracy, f"{len(suspects):,}"])
             if len(suspects):
                 parts.append(suspects_gallery(subject, split, name, suspects[:SHOWN], counted[:SHOWN], classes))
-    parts.insert(0, Table("Suspects", ["split", "output", "checked", "suspects"], rows))
+    parts.insert(0, Table("Suspects", ["split", "output", "checked", "accuracy", "suspects"], rows))
     note = (
         "Confident learning (Northcutt et al. 2021): a sample is suspect if a class other than its label is more "
-        "probable than that class is, on average, for samples labelled so. The net has learnt the labels of the "
-        "training samples themselves, wrong ones included, and so finds fewer there. Each picture: its label, then "
-        "what the net says."
+        "probable than that class is, on average, for samples labelled so. If accuracy is low, most suspects are "
+        "mistakes of the net. It has learnt the labels of the training samples themselves, wrong ones included, and so "
+        "finds fewer there. Each picture: its label, then what the net says."
     )
-    return Section("Labels that are probably wrong", note, figures, parts)
+    return Section("Labels to check", note, figures, parts)
 
 
 def suspects_of(results: Results) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def explain_run(
         "calibration": ("How far to believe its probabilities", calibration),
         "robustness": ("How robust it is", lambda: robustness_section(subject)),
         "ood": ("Data unlike its own", lambda: ood_section(subject, cfg.ood, other)),
-        "label_errors": ("Labels that are probably wrong", lambda: label_errors_section(subject)),
+        "label_errors": ("Labels to check", lambda: label_errors_section(subject)),
         "units": ("Units", lambda: units_section(subject)),
     }
     facts = {

@@ -73,8 +73,8 @@ def robustness_section(subject: Subject) -> Section:
         figures[key] = {f"{strength:g}": value for strength, value in curve}
         parts.append(curves(key.capitalize(), label, name, {key: curve}))
     note = (
-        f"The score, {name}, of {samples.described} test images, changed more and more: shifted and turned, each to a "
-        "side of its own, with black moving in; with Gaussian noise; with less contrast."
+        f"The score, {name}, of {samples.described} test images, under growing corruption: shifted or rotated in a "
+        "random direction, with black where nothing was; with Gaussian noise; with less contrast."
     )
     return Section("How robust it is", note, {"score": name, "samples": len(samples), "curves": figures}, parts)
 

@@ -17,7 +17,10 @@ def completed_epochs(trainer: L.Trainer) -> int:
 def epoch_line(trainer: L.Trainer) -> str | None:
     """Format the metrics of the last completed epoch, counted from 1; None if there are none yet."""
     names = "loss", *score_names(trainer.lightning_module)
-    columns = [f"{stage}/{name}" for stage in ("train", "val") for name in names]
+    # those of an earlier epoch are still there if it was not validated
+    every = trainer.check_val_every_n_epoch
+    stages = ("train", "val") if every is None or completed_epochs(trainer) % every == 0 else ("train",)
+    columns = [f"{stage}/{name}" for stage in stages for name in names]
     columns += ["images_per_second", "epoch_seconds"]
     metrics = {name: float(trainer.callback_metrics[name]) for name in columns if name in trainer.callback_metrics}
     formatted = "  ".join(

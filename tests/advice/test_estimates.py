@@ -52,6 +52,7 @@ def test_costs_follow_the_counts() -> None:
     assert other.train_images_per_second == pytest.approx(1000 / 2.6)
     assert other.latency_ms == pytest.approx(2.6 / 3)
     assert other.epochs == 4 and other.minutes == pytest.approx(4 * 110_000 * 2.6 / 1000 / 60)
+    assert not own.coarser and not other.coarser
     unmeasured = cost_of(FACTS | {"train_images_per_second": None}, wish(images=10))
     assert unmeasured is not None and (unmeasured.latency_from, unmeasured.minutes) == (UNKNOWN, None)
     assert cost_of(FACTS, wish(size=30)) is None  # no multiple of 4
@@ -60,3 +61,11 @@ def test_costs_follow_the_counts() -> None:
 
 def test_small_data_get_more_epochs() -> None:
     assert [epochs_for(number) for number in (100, 10_000, 55_000, 1_000_000)] == [30, 22, 4, 4]
+
+
+def test_fewer_macs_of_coarser_layers_promise_no_less_time() -> None:
+    """A net that takes larger strides of larger images: a quarter of the MACs at four times the pixels."""
+    facts = FACTS | {"counts": {"1x28": [100, 80.0], "1x56": [100, 20.0]}}
+    cost = cost_of(facts, wish(size=56, channels=1))
+    assert cost is not None and cost.coarser and cost.macs == pytest.approx(20)
+    assert cost.train_images_per_second == 1000 and cost.latency_ms == pytest.approx(1 / 3)

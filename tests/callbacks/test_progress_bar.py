@@ -61,6 +61,16 @@ def test_without_a_terminal_each_epoch_is_one_line_of_metrics(
         assert f"{name} {run.callback_metrics[name]:.4f}" in lines[-1]
 
 
+def test_epochs_that_are_not_validated_show_no_older_validation(
+    data: L.LightningDataModule,
+    model: L.LightningModule,
+    trainer: Callable[..., L.Trainer],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trainer(ProgressBar(), max_epochs=4, check_val_every_n_epoch=2).fit(model, datamodule=data)
+    assert ["val/" in line for line in capsys.readouterr().out.splitlines()] == [False, True, False, True]
+
+
 def test_each_line_shows_the_metrics_of_its_epoch(
     data: L.LightningDataModule,
     model: L.LightningModule,
