@@ -81,17 +81,23 @@ JOBS: dict[str, Job] = {
 }
 # what was tried for the job "fast", all of about the same cost
 SEARCHED = "fast"
+START = {"trainer.max_epochs": "20", "trainer.check_val_every_n_epoch": "1", "data.sizes": "null"}
+GROWING = ["trainer.max_epochs=27", "data.sizes=[20,28]"]
 SEARCH: dict[str, list[str]] = {
     "20 epochs": [],
     "20 epochs, erasing": ["data.augmentation.erasing=0.25"],
     "20 epochs, CutMix": ["model/mixing=cutmix", "model.mixing.probability=0.5"],
     "20 epochs, Muon": ["model/optimizer=muon", "model.optimizer.lr=0.01"],
-    "27 epochs, half of them at 20 px": ["trainer.max_epochs=27", "data.sizes=[20,28]"],
-    "27 epochs, half of them at 20 px, rate 0.01": [
-        "trainer.max_epochs=27",
-        "data.sizes=[20,28]",
-        "model.optimizer.lr=0.01",
+    "27 epochs, half at 20 px": GROWING,
+    "27 epochs, half at 20 px, rate 0.01": [*GROWING, "model.optimizer.lr=0.01"],
+    "27 epochs, half at 20 px, SGD": [
+        *GROWING,
+        "model/optimizer=sgd",
+        "model.optimizer.lr=0.2",
+        "model.optimizer.weight_decay=0.0005",
     ],
+    "27 epochs, half at 20 px, batches of 128, rate 0.004": [*GROWING, "data.batch_size=128", "model.optimizer.lr=0.004"],
+    "16 epochs, half at 20 px, the 210k net": ["trainer.max_epochs=16", "data.sizes=[20,28]", "model=mnist_airbench_210k"],
     "31 epochs, a quarter each at 16, 20, 24 and 28 px": ["trainer.max_epochs=31", "data.sizes=[16,20,24,28]"],
 }
 KEPT = (
@@ -124,7 +130,7 @@ def short_run(family: str, technique: str) -> list[str]:
 
 def search_run(name: str) -> list[str]:
     """Return the command that tries something for a job."""
-    before = {"trainer.max_epochs": "20", "data.sizes": "null"}
+    before = dict(START)
     before |= dict(word.split("=", 1) for word in SEARCH[name])
     changes = [f"{key}={value}" for key, value in before.items()]
     return [*JOBS[SEARCHED].command, *RUNNING[1:], *changes, "test=false", f"seed={SEED}"]
