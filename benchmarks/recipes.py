@@ -96,8 +96,16 @@ SEARCH: dict[str, list[str]] = {
         "model.optimizer.lr=0.2",
         "model.optimizer.weight_decay=0.0005",
     ],
-    "27 epochs, half at 20 px, batches of 128, rate 0.004": [*GROWING, "data.batch_size=128", "model.optimizer.lr=0.004"],
-    "16 epochs, half at 20 px, the 210k net": ["trainer.max_epochs=16", "data.sizes=[20,28]", "model=mnist_airbench_210k"],
+    "27 epochs, half at 20 px, batches of 128, rate 0.004": [
+        *GROWING,
+        "data.batch_size=128",
+        "model.optimizer.lr=0.004",
+    ],
+    "16 epochs, half at 20 px, the 210k net": [
+        "trainer.max_epochs=16",
+        "data.sizes=[20,28]",
+        "model=mnist_airbench_210k",
+    ],
     "31 epochs, a quarter each at 16, 20, 24 and 28 px": ["trainer.max_epochs=31", "data.sizes=[16,20,24,28]"],
 }
 KEPT = (
