@@ -63,6 +63,10 @@ TECHNIQUES: dict[str, list[str]] = {
     "no augmentation": ["data/augmentation=none"],
 }
 SEED = 1
+# by family: an experiment with its recipe, which is compared with recipe=plain by validation over SEEDS
+PROOFS: dict[str, tuple[str, str]] = {"dense": ("fashion_mnist_dense", "dense")}
+SEEDS = (1, 2, 3)
+T_95 = 4.303  # Student's t of two degrees of freedom: half the width of a 95 % interval, in standard errors
 
 
 class Job(NamedTuple):
@@ -78,6 +82,7 @@ JOBS: dict[str, Job] = {
     "digits": Job(["experiment=digits_60s"], 3),
     "fast": Job(["experiment=fashion_mnist_fast"], 5),
     "210k": Job(["experiment=fashion_mnist_210k"], 3, one_thread=True),
+    "dense": Job(["experiment=fashion_mnist_dense"], 3),
 }
 # what was tried for the job "fast", all of about the same cost
 SEARCHED = "fast"
@@ -108,6 +113,7 @@ SEARCH: dict[str, list[str]] = {
     ],
     "31 epochs, a quarter each at 16, 20, 24 and 28 px": ["trainer.max_epochs=31", "data.sizes=[16,20,24,28]"],
 }
+ALL = list(dict.fromkeys([*FAMILIES, *PROOFS, *JOBS]))
 KEPT = (
     "params",
     "macs",
@@ -134,6 +140,24 @@ def short_run(family: str, technique: str) -> list[str]:
     net, epochs = FAMILIES[family]
     command = [*net, *RUNNING, "recipe=plain", f"trainer.max_epochs={epochs}", "test=false", f"seed={SEED}"]
     return [*command, *TECHNIQUES[technique]]
+
+
+def proof_runs(family: str, recipe: str) -> list[list[str]]:
+    """Return the commands that train a family's experiment with a recipe, one for each seed."""
+    command = [f"experiment={PROOFS[family][0]}", *RUNNING[1:], f"recipe={recipe}", "test=false"]
+    return [[*command, f"seed={seed}"] for seed in SEEDS]
+
+
+def proof_row(family: str) -> list[str] | None:
+    """Return what a family's recipe gains over the plain one, with its 95 % interval; None before all have been run."""
+    experiment, own = PROOFS[family]
+    plain, better = ([100 * one for one in values(proof_runs(family, name), "val/acc")] for name in (PLAIN, own))
+    if len(plain) < len(SEEDS) or len(better) < len(SEEDS):
+        return None
+    gains = [after - before for before, after in zip(plain, better, strict=True)]
+    interval = T_95 * stdev(gains) / len(gains) ** 0.5
+    told = f"{mean(gains):+.2f} ± {interval:.2f}"
+    return [f"`experiment={experiment}`", f"`{own}`", f"{mean(plain):.2f} %", f"{mean(better):.2f} %", told]
 
 
 def search_run(name: str) -> list[str]:
@@ -199,6 +223,8 @@ def write_tables() -> None:
         for all_of, shown in ((FAMILIES, families), (TECHNIQUES, names))
     ]
     write_table("the techniques", rows, f"Not run yet: the families {missing[0]}; of the techniques {missing[1]}.")
+    rows = [["experiment", "recipe", "with `recipe=plain`", "with its own", "gain"], ["---", "---", *["---:"] * 3]]
+    write_table("the recipes", rows + [row for family in PROOFS if (row := proof_row(family))])
     rows = [["tried", "training, one thread", "validation accuracy"], ["---", "---:", "---:"]]
     for name in SEARCH:
         if facts := known_results("recipes").get(" ".join(search_run(name))):
@@ -212,12 +238,20 @@ def write_tables() -> None:
 def main() -> None:
     """Measure what is missing, then write the tables."""
     words = [word for word in sys.argv[1:] if word != "--tables"]
-    if unknown := [word for word in words if word not in (*FAMILIES, *JOBS)]:
-        sys.exit(f"{unknown[0]} is neither a family nor a job: choose from {', '.join((*FAMILIES, *JOBS))}.")
+    if unknown := [word for word in words if word not in ALL]:
+        sys.exit(f"{unknown[0]} is neither a family nor a job: choose from {', '.join(ALL)}.")
     if "--tables" not in sys.argv:
-        chosen = words or [*FAMILIES, *JOBS]
+        chosen = words or ALL
         for name in TECHNIQUES:
             measure_all([short_run(family, name) for family in FAMILIES if family in chosen], at_a_time=2)
+        proofs = [
+            run
+            for family, (_, own) in PROOFS.items()
+            if family in chosen
+            for name in (PLAIN, own)
+            for run in proof_runs(family, name)
+        ]
+        measure_all(proofs, at_a_time=2)
         if SEARCHED in chosen:
             measure_all([search_run(name) for name in SEARCH], at_a_time=2)
         jobs = [job for name, job in JOBS.items() if name in chosen]

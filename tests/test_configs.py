@@ -20,7 +20,7 @@ FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rgl
 PARTS = {"data/base", "model/base", "model/task", "model/input", "experiment/base", "local", "quantization"}
 OF_A_RUN = ("eval", "explain", "export", "predict")
 MODELS = [path.name for path in FILES if str(path.parent) == "model"]
-COUNTS = {"model": 93, "data": 22, "experiment": 33, "trainer": 7, "callbacks": 18, "logger": 6, "debug": 5}
+COUNTS = {"model": 93, "data": 22, "experiment": 34, "trainer": 7, "callbacks": 18, "logger": 6, "debug": 5}
 COUNTS |= {
     "clipping": 3,
     "distillation": 1,
@@ -30,7 +30,7 @@ COUNTS |= {
     "hydra/sweeper/sampler": 5,
     "hydra/sweeper/pruner": 3,
     "quantization": 1,
-    "recipe": 8,
+    "recipe": 9,
     "model/optimizer": 7,
     "model/scheduler": 6,
     "model/parameter_groups": 2,
