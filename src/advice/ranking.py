@@ -21,7 +21,7 @@ class Candidate:
     net: str
     own_shape: tuple[int, ...]
     cost: Cost
-    evidence: Evidence | None  # what this net reached on the data nearest to the wished
+    evidence: Evidence | None  # what this net reached on the data that decide, or else on those nearest to the wished
     relative: Evidence | None  # what the net of the same kind and the nearest size reached on the data that decide
     kin: tuple[Evidence, ...]  # what it and all other nets of its kind reached
 
@@ -69,7 +69,7 @@ def rank(wish: Wish, models: Mapping[str, Mapping[str, Any]], evidence: Sequence
         kin = [one for one in known if of_task[one.model]["net"] == facts["net"]]
         ratios = {one: abs(math.log(of_task[one.model]["params"] / facts["params"])) for one in kin}
         relative = min((one for one in kin if one.data == decided_by), key=ratios.__getitem__, default=None)
-        best = min(own, key=lambda one: distance(one, wish), default=None)
+        best = min(own, key=lambda one: (one.data != decided_by, distance(one, wish)), default=None)
         candidates.append(Candidate(name, facts["net"], tuple(facts["shape"]), cost, best, relative, tuple(kin)))
     fitting = [one for one in candidates if excess(one.cost, wish) <= 1]
     if not fitting:
