@@ -29,8 +29,9 @@ from benchmarks.readme import write_table
 from src.system.durations import format_duration
 from src.system.json_files import read_json
 
-RUNNING = ["callbacks=[default,cpu_autotune]", "callbacks.cpu_tuning.threads=1", "callbacks.image_report=null"]
-RUNNING += ["callbacks.cpu_tuning.memory_format=channels_last"]
+ONE_THREAD = ["callbacks.cpu_tuning.threads=1", "callbacks.image_report=null"]
+ONE_THREAD += ["callbacks.cpu_tuning.memory_format=channels_last"]
+RUNNING = ["callbacks=[default,cpu_autotune]", *ONE_THREAD]
 GREY = ["data=fashion_mnist", "data/augmentation=objects"]
 RGB = [*GREY, "data.image_size=32", "data.channels=3"]  # what these nets have their number of parameters for
 # by family: net and data of its runs, and their number of epochs, which take some minutes
@@ -142,35 +143,35 @@ def short_run(family: str, technique: str) -> list[str]:
     return [*command, *TECHNIQUES[technique]]
 
 
-def proof_runs(family: str, recipe: str) -> list[list[str]]:
-    """Return the commands that train a family's experiment with a recipe, one for each seed."""
-    command = [f"experiment={PROOFS[family][0]}", *RUNNING[1:], f"recipe={recipe}", "test=false"]
-    return [[*command, f"seed={seed}"] for seed in SEEDS]
+def proof_runs(family: str) -> list[list[list[str]]]:
+    """Return the commands that train a family's experiment: with the plain recipe, and with its own, by seeds."""
+    experiment, own = PROOFS[family]
+    command = [f"experiment={experiment}", *ONE_THREAD]
+    return [[[*command, f"recipe={recipe}", "test=false", f"seed={seed}"] for seed in SEEDS] for recipe in (PLAIN, own)]
 
 
 def proof_row(family: str) -> list[str] | None:
     """Return what a family's recipe gains over the plain one, with its 95 % interval; None before all have been run."""
     experiment, own = PROOFS[family]
-    plain, better = ([100 * one for one in values(proof_runs(family, name), "val/acc")] for name in (PLAIN, own))
+    plain, better = ([100 * one for one in values(runs, "val/acc")] for runs in proof_runs(family))
     if len(plain) < len(SEEDS) or len(better) < len(SEEDS):
         return None
     gains = [after - before for before, after in zip(plain, better, strict=True)]
     interval = T_95 * stdev(gains) / len(gains) ** 0.5
-    told = f"{mean(gains):+.2f} ± {interval:.2f}"
-    return [f"`experiment={experiment}`", f"`{own}`", f"{mean(plain):.2f} %", f"{mean(better):.2f} %", told]
+    means = [f"{mean(plain):.2f} %", f"{mean(better):.2f} %", f"{mean(gains):+.2f} ± {interval:.2f}"]
+    return [f"`experiment={experiment}`", f"`{own}`", *means]
 
 
 def search_run(name: str) -> list[str]:
     """Return the command that tries something for a job."""
-    before = dict(START)
-    before |= dict(word.split("=", 1) for word in SEARCH[name])
-    changes = [f"{key}={value}" for key, value in before.items()]
-    return [*JOBS[SEARCHED].command, *RUNNING[1:], *changes, "test=false", f"seed={SEED}"]
+    settings = START | dict(word.split("=", 1) for word in SEARCH[name])
+    changes = [f"{key}={value}" for key, value in settings.items()]
+    return [*JOBS[SEARCHED].command, *ONE_THREAD, *changes, "test=false", f"seed={SEED}"]
 
 
 def job_runs(job: Job) -> list[list[str]]:
     """Return the commands of a job, one for each seed."""
-    command = [*job.command, *RUNNING[1:]] if job.one_thread else job.command
+    command = [*job.command, *ONE_THREAD] if job.one_thread else job.command
     return [[*command, f"seed={seed}"] for seed in range(42, 42 + job.seeds)]
 
 
@@ -200,34 +201,29 @@ def job_row(job: Job) -> list[str] | None:
     accuracies = [100 * value for value in values(runs, "test/acc")]
     if not accuracies:
         return None
-    known = known_results("recipes")
-    facts = next(known[key] for run in runs if (key := " ".join(run)) in known)
+    params, epochs, macs = (values(runs, name)[0] for name in ("params", "epochs", "macs"))
     training = format_duration(median(values(runs, "train_seconds"))) + (", one thread" if job.one_thread else "")
     spread = f" ± {stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
     seeds = f"{len(accuracies)} of {job.seeds}" if len(accuracies) < job.seeds else f"{job.seeds}"
-    counts = [f"{facts['params']:,.0f}", f"{facts['epochs']:.0f}", training, f"{facts['macs'] / 1e6:.1f} M"]
+    counts = [f"{params:,.0f}", f"{epochs:.0f}", training, f"{macs / 1e6:.1f} M"]
     return [f"`{' '.join(job.command)}`", *counts, f"{mean(accuracies):.2f}{spread} % ({seeds} seeds)"]
 
 
 def write_tables() -> None:
     """Write the tables of what has been measured to docs/recipes.md."""
     known = known_results("recipes")
-    runs = {(family, name): " ".join(short_run(family, name)) in known for family in FAMILIES for name in TECHNIQUES}
-    families = [family for family in FAMILIES if runs[family, PLAIN]]
-    names = [name for name in TECHNIQUES if any(runs[family, name] for family in families)]
+    families = [family for family in FAMILIES if " ".join(short_run(family, PLAIN)) in known]
+    names = [name for name in TECHNIQUES if any(" ".join(short_run(family, name)) in known for family in families)]
     rows = [["", *families], ["---", *["---:"] * len(families)]]
     rows.append(["epochs", *(str(FAMILIES[family][1]) for family in families)])
     rows += [[name, *(cell(family, name) for family in families)] for name in names]
-    missing = [
-        ", ".join(one for one in all_of if one not in shown)
-        for all_of, shown in ((FAMILIES, families), (TECHNIQUES, names))
-    ]
-    write_table("the techniques", rows, f"Not run yet: the families {missing[0]}; of the techniques {missing[1]}.")
+    missing = [name for name in (*FAMILIES, *TECHNIQUES) if name not in (*families, *names)]
+    write_table("the techniques", rows, f"Not run yet: {', '.join(missing)}." if missing else "")
     rows = [["experiment", "recipe", "with `recipe=plain`", "with its own", "gain"], ["---", "---", *["---:"] * 3]]
     write_table("the recipes", rows + [row for family in PROOFS if (row := proof_row(family))])
     rows = [["tried", "training, one thread", "validation accuracy"], ["---", "---:", "---:"]]
     for name in SEARCH:
-        if facts := known_results("recipes").get(" ".join(search_run(name))):
+        if facts := known.get(" ".join(search_run(name))):
             rows.append([name, format_duration(facts["train_seconds"]), f"{100 * facts['val/acc']:.2f} %"])
     write_table("the search", rows)
     rows = [["command", "parameters", "epochs", "training", "MACs an image", "test accuracy"], ["---", *["---:"] * 5]]
@@ -244,14 +240,9 @@ def main() -> None:
         chosen = words or ALL
         for name in TECHNIQUES:
             measure_all([short_run(family, name) for family in FAMILIES if family in chosen], at_a_time=2)
-        proofs = [
-            run
-            for family, (_, own) in PROOFS.items()
-            if family in chosen
-            for name in (PLAIN, own)
-            for run in proof_runs(family, name)
-        ]
-        measure_all(proofs, at_a_time=2)
+        for family in [family for family in PROOFS if family in chosen]:
+            for runs in proof_runs(family):
+                measure_all(runs, at_a_time=2)
         if SEARCHED in chosen:
             measure_all([search_run(name) for name in SEARCH], at_a_time=2)
         jobs = [job for name, job in JOBS.items() if name in chosen]

@@ -47,15 +47,13 @@ class ImageSchedule:
 
     def grows_after(self, epoch: int) -> bool:
         """Return whether an epoch's images are smaller than those of the end of the run."""
-        size = self.size(epoch)
-        return self.sizes is not None and size is not None and size < self.sizes[-1]
+        size, sizes = self.size(epoch), self.sizes
+        return bool(size and sizes and size < sizes[-1])
 
     def resized(self, images: Tensor, targets: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Resize images (B, C, H, W), and masks (B, H, W), to the size of an epoch; labels (B, …) have none."""
         size = self.size(epoch)
-        if size is None:
-            return images, targets
-        if images.shape[2:] == (size, size):
+        if size is None or images.shape[2:] == (size, size):
             return images, targets
         images = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
         if targets.ndim == 3:
