@@ -18,6 +18,7 @@ def advise(wish: Wish, ranking: Ranking, gains: Mapping[str, Gains], top: int) -
         ],
         "more": max(len(ranking.candidates) - top, 0),
         "left_out": dict(ranking.left_out),
+        "nearly": list(ranking.nearly),
         "read_on": [wish.kind.page, "docs/choose.md"],
     }
 

@@ -10,6 +10,8 @@ from src.advice.estimates import MEASURED, UNKNOWN
 from src.system.durations import format_duration
 from src.system.wording import counted
 
+NEARLY_SHOWN = 3
+
 
 def print_advice(console: Console, answer: Mapping[str, Any]) -> None:
     """Print the table of nets, then for each its reasons and command, then how to deploy."""
@@ -17,6 +19,8 @@ def print_advice(console: Console, answer: Mapping[str, Any]) -> None:
     lines = [*answer["based_on"]]
     if answer["left_out"]:
         lines.append(f"Left out: {'; '.join(f'{number} for {why}' for why, number in answer['left_out'].items())}.")
+    if answer["nearly"]:
+        lines.append(f"Just above the limits: {'; '.join(answer['nearly'][:NEARLY_SHOWN])}.")
     if answer["more"]:
         lines.append(f"{counted(answer['more'], 'more net')} would fit: top={answer['more'] + len(answer['advice'])}.")
     for one in answer["advice"]:

@@ -12,6 +12,8 @@ from src.advice.measurements import Evidence
 from src.advice.wish import Wish
 from src.system.wording import counted
 
+NEARLY = 1.05  # times a limit: nets are named for a number of parameters that is true within 3 %
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -34,6 +36,7 @@ class Ranking:
     decided_by: str | None  # the data whose measurements count
     as_near: tuple[str, ...]  # other data that are as near to the wished
     left_out: Mapping[str, int]  # numbers of nets by reason
+    nearly: tuple[str, ...]  # nets that exceed the limits by a few percent, and what they cost
 
 
 def rank(wish: Wish, models: Mapping[str, Mapping[str, Any]], evidence: Sequence[Evidence]) -> Ranking:
@@ -81,7 +84,13 @@ def rank(wish: Wish, models: Mapping[str, Mapping[str, Any]], evidence: Sequence
             elif cost_there > value:
                 left_out[limit] += 1
     ranked = sorted(fitting, key=lambda one: place(one, decided_by, wish))
-    return Ranking(tuple(without_twins(ranked, wish)), decided_by, tuple(sorted(as_near)), left_out)
+    nearly = [
+        describe_costs(one, wish)
+        for one in sorted(candidates, key=lambda one: place(one, decided_by, wish))
+        if 1 < excess(one.cost, wish) <= NEARLY
+    ]
+    chosen = tuple(without_twins(ranked, wish))
+    return Ranking(chosen, decided_by, tuple(sorted(as_near)), left_out, tuple(nearly))
 
 
 def distance(one: Evidence, wish: Wish) -> float:
@@ -137,10 +146,15 @@ def no_net_fits(wish: Wish, candidates: Sequence[Candidate]) -> str:
     if not candidates:
         return f"No net for task={wish.task} takes images of size={wish.size}."
     near = sorted(candidates, key=lambda one: excess(one.cost, wish))[:3]
-    found = [f"{one.name} ({', '.join(describe_cost(one.cost, name) for name in wish.limits())})" for one in near]
+    found = [describe_costs(one, wish) for one in near]
     number = counted(len(candidates), "net")
     remedy = " python benchmarks/models.py measures speeds." if any("not measured" in one for one in found) else ""
     return f"No net for task={wish.task} fits {wishes}: of {number} the nearest are {'; '.join(found)}.{remedy}"
+
+
+def describe_costs(one: Candidate, wish: Wish) -> str:
+    """Name a net, and what it has of all that is limited."""
+    return f"{one.name} ({', '.join(describe_cost(one.cost, name) for name in wish.limits())})"
 
 
 def describe_cost(cost: Cost, limit: str) -> str:

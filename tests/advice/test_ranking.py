@@ -57,6 +57,12 @@ def test_limits_leave_out_what_exceeds_them_or_is_not_measured() -> None:
     assert found.left_out == {"max_params": 3, "max_latency_ms, their speed not being measured": 1}
 
 
+def test_nets_just_above_the_limits_are_named() -> None:
+    found = rank(wish(images=50_000, max_params="39k"), MODELS, KNOWN)
+    assert found.nearly == ("a_w_40k (params 40,000)",) and "a_w_40k" not in [one.name for one in found.candidates]
+    assert rank(wish(images=50_000, max_params="40k"), MODELS, KNOWN).nearly == ()
+
+
 def test_an_impossible_wish_names_the_nearest() -> None:
     with pytest.raises(
         ValueError, match=r"No net for task=classification fits max_params=5000: of 7 nets the nearest"
