@@ -18,6 +18,7 @@ from src.models.task import Task
 from src.predictor import read_card
 from src.run.file_names import CHECKPOINTS
 from src.run.record import environment
+from src.system.cpu import OtherPrograms, allowed_cpus
 from src.system.json_files import write_json
 from src.system.safe_files import printable
 
@@ -66,6 +67,7 @@ def make_card(
         "latency_ms": {"fp32": None, "bf16": None, "int8": None},
     }
     if timing:
+        others = OtherPrograms()
         batch = noise_inputs(min(batch_size, TIMED), shape)
         measured = shares(net, batch, seconds)
         add(layers, measured, "share")
@@ -77,6 +79,7 @@ def make_card(
             f"time: shares of a forward pass of {len(batch)}, {rest:.0%} between layers; median latency of 1; {threads}"
         )
         notes += [f"bf16: {bf16_note()}"] if bf16_note() else []
+        notes += busy_notes(others.cpus())
     if run is not None:
         notes += describe_run(run, totals, timing, seconds)
     kept = [one for one in layers if one.operations or one.params or one.kept or one.kind not in NOT_TRAINED]
@@ -99,6 +102,7 @@ def make_card(
     }
 
 
+BUSY = 0.2  # CPUs
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -123,6 +127,13 @@ def notes_of(layers: Iterable[Layer], unknown: Iterable[str]) -> list[str]:
     if any(not one.operations and one.params and not one.is_module for one in layers):
         notes.append("some parameters belong to modules that the forward pass does not call")
     return notes
+
+
+def busy_notes(cpus: float | None) -> list[str]:
+    """Say that other programs used so many CPUs while times were measured, if that changes them."""
+    if cpus is None or cpus < BUSY:
+        return []
+    return [f"time: other programs used {cpus:.1f} of {allowed_cpus()} CPUs meanwhile, so all times are too long"]
 
 
 def describe_run(run: Path, totals: dict[str, Any], timing: bool, seconds: float) -> list[str]:

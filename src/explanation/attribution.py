@@ -156,7 +156,7 @@ def attribution_section(subject: Subject) -> Section:
     method = next(iter(methods.values()))
     meaning = {
         "Grad-CAM": "the channels of the last feature map, weighted by the gradient of the predicted class's logit "
-        "(Selvaraju et al. 2017); coarse, as that map is",
+        "(Selvaraju et al. 2017); coarse, as that map is. Without any orange, nothing on it speaks for the class",
         "attention rollout": "the attention of all blocks, multiplied, for whatever class (Abnar & Zuidema 2020)",
     }[method]
     note = f"By {method}: {meaning}. Each picture: the image, and the same with what counts most in orange."

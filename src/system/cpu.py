@@ -45,6 +45,37 @@ def load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
+class OtherPrograms:
+    """How much other programs use the CPUs of this process, from its start on.
+
+    Args:
+        root: of the system's files.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+        self.before = self.times()
+
+    def cpus(self) -> float | None:
+        """Return how many CPUs they kept busy, on average, since the start; None where only Linux could tell."""
+        now = self.times()
+        if self.before is None or now is None:
+            return None
+        wall, busy, own = (after - before for before, after in zip(self.before, now, strict=True))
+        return max(busy - own, 0.0) / wall if wall > 0 else 0.0
+
+    def times(self) -> tuple[float, float, float] | None:
+        """Return seconds: of the clock, of these CPUs while they were busy, and of this process on them."""
+        file = self.root / "proc/stat"
+        if not file.is_file():
+            return None
+        names = {f"cpu{number}" for number in affinity()}
+        rows = [row.split() for row in file.read_text().splitlines() if row.split(" ", 1)[0] in names]
+        # ticks in user, nice, system, idle, iowait, irq, softirq and steal mode
+        busy = sum(int(ticks) for row in rows for ticks in (*row[1:4], *row[6:9]))
+        return time.perf_counter(), busy / os.sysconf("SC_CLK_TCK"), time.process_time()
+
+
 def core_of(cpu: int, root: Path) -> str:
     """Identify the physical core of a CPU by the list of its hardware threads."""
     siblings = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"

@@ -102,3 +102,21 @@ def test_a_wrong_number_of_threads_is_answered_with_what_is_possible(value: int 
         cpu.check_threads("threads", value, ("auto",))
     cpu.check_threads("threads", 1, ())
     cpu.check_threads("threads", "auto", ("auto",))
+
+
+def test_what_other_programs_use_is_what_this_process_does_not(
+    tmp_path: Path, four_cpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = {"wall": 100.0, "own": 3.0}
+    monkeypatch.setattr(cpu.time, "perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr(cpu.time, "process_time", lambda: clock["own"])
+    monkeypatch.setattr(cpu.os, "sysconf", lambda name: 100)
+    rows = [f"cpu{number} 100 0 50 900 7 0 0 0 0 0" for number in range(5)]
+    write(tmp_path, {"proc/stat": "\n".join(["cpu 500 0 250 4500 35 0 0 0 0 0", *rows, "intr 1"])})
+    others = cpu.OtherPrograms(tmp_path)
+    clock |= {"wall": 110.0, "own": 8.0}
+    rows[1], rows[4] = "cpu1 1100 300 150 900 99 10 10 80 0 0", "cpu4 9999 0 0 0 0 0 0 0 0 0"  # 4 is not ours
+    write(tmp_path, {"proc/stat": "\n".join(rows)})
+    # 15 s busy: 10 in user mode, 3 nice, 1 in the kernel, 0.1 for each kind of interrupt, 0.8 stolen; 5 s were its own
+    assert others.cpus() == pytest.approx(1.0)
+    assert cpu.OtherPrograms(tmp_path / "no").cpus() is None
