@@ -26,8 +26,8 @@ def no_space(path: str | None = None) -> OSError:
 
 
 def test_a_full_disk_comes_with_a_way_out() -> None:
-    assert describe(no_space("/a/b")).startswith("No space left on device for /a/b: make room, or write elsewhere")
-    assert describe(no_space()).startswith("No space left on device: make room")
+    assert describe(no_space("/a/b")).startswith("No space left on device for /a/b: free up space, or write elsewhere")
+    assert describe(no_space()).startswith("No space left on device: free up space")
 
 
 def test_a_value_that_is_not_given_is_named() -> None:
@@ -50,8 +50,8 @@ def test_data_of_another_kind_than_the_model_reads_are_refused_in_a_sentence(key
     with pytest.raises(InterpolationKeyError) as caught:
         OmegaConf.resolve(cfg.model)
     assert describe(caught.value) == (
-        f"The model needs data.{key}, which these data do not have: it reads another kind of input; choose other data, "
-        "or another model."
+        f"The model needs data.{key}, which these data do not have, because it takes another kind of input: choose "
+        "other data or another model."
     )
 
 

@@ -23,7 +23,7 @@ MEANT = {
     ("benchmark", "mnist_vit_38k"): "model=mnist_vit_38k",
     ("train", "faster"): "key=value, with quotes",
     ("train", "trainer.max_epochs"): "key=value, with quotes",
-    ("train", "b]"): 'key=value, with quotes around a value that holds spaces: "key=[a, b]".',
+    ("train", "b]"): 'key=value, with quotes around a value with spaces: "key=[a, b]".',
 }
 
 
