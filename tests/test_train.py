@@ -276,7 +276,7 @@ MISTAKES = {
         ["data.fold=0", "data.val_size=99"],
         ["data.fold=0 and data.val_size=99 both choose the validation samples"],
     ),
-    "a + too many": (["+trainer.fast_dev_run=true"], ["leave out the +, trainer.fast_dev_run=true"]),
+    "a + too many": (["+trainer.fast_dev_run=true"], ["leave out the +: trainer.fast_dev_run=true"]),
     "dashes": (["--lr", "0.1"], ["There is no option --lr", "key=value", "Did you mean model.optimizer.lr"]),
     "a test that is left out": (
         ["optimized_metric=test/acc", "test=false"],

@@ -38,7 +38,7 @@ def test_a_value_that_is_not_given_is_named() -> None:
     with pytest.raises(MissingMandatoryValue) as caught:
         _ = cfg.net._target_
     assert describe(caught.value).startswith(
-        "net._target_ has no value: give net._target_=…, or choose a file that does"
+        "net._target_ has no value: give net._target_=…, or choose a file that sets it"
     )
 
 
