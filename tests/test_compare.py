@@ -150,7 +150,7 @@ def column(page: Any, number: int) -> list[str]:
 
 def test_every_section_is_there_and_nothing_is_fetched(page: Any) -> None:
     titles = [title.text for title in page.find_elements("tag name", "h2")]
-    assert titles == ["All configurations", "What it costs", "Curves", "Every run"]
+    assert titles == ["All configurations", "Costs", "Curves", "All runs"]
     assert not page.get_log("browser")  # errors and warnings
     asked = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     urls = {one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"}

@@ -157,7 +157,7 @@ def attribution_section(subject: Subject) -> Section:
     meaning = {
         "Grad-CAM": "the channels of the last feature map, weighted by the gradient of the predicted class's logit "
         "(Selvaraju et al. 2017); coarse, as that map is. Without any orange, nothing on it supports the class",
-        "attention rollout": "the attention of all blocks, multiplied; it does not depend on the class (Abnar & Zuidema 2020)",
+        "attention rollout": "the attention of all blocks, multiplied; independent of the class (Abnar & Zuidema 2020)",
     }[method]
     note = f"By {method}: {meaning}. Each picture: the image, and the same with the most important parts in orange."
     return Section("What the net looks at", note, {"method": methods}, parts)
