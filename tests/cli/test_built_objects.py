@@ -1,4 +1,4 @@
-"""The mistakes of someone who adds a net: each is answered with its place, and what may have been meant."""
+"""Errors when adding a net: each names its key and similar names."""
 
 import re
 from pathlib import Path
@@ -58,12 +58,12 @@ def test_an_argument_that_something_within_does_not_take_is_told_as_it_is() -> N
 
 
 def outer(width: int) -> None:
-    """Call something that does not take what it is given."""
+    """Call a function with an argument that it does not take."""
     inner(width=width)  # type: ignore[call-arg]
 
 
 def inner() -> None:
-    """Take nothing."""
+    """Take no arguments."""
 
 
 def test_a_yaml_error_is_told_with_file_and_line(tmp_path: Path) -> None:

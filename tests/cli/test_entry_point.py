@@ -1,4 +1,4 @@
-"""What goes wrong is told in a sentence."""
+"""Errors are reported in one sentence."""
 
 import errno
 import logging
@@ -56,7 +56,7 @@ def test_data_of_another_kind_than_the_model_reads_are_refused_in_a_sentence(key
 
 
 class FullLog(logging.Handler):
-    """A log on a disk that is full."""
+    """A log on a full disk."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

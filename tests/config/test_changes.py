@@ -1,4 +1,4 @@
-"""Changes of a composed configuration become overrides that compose it again."""
+"""Changes to a composed configuration become overrides that reproduce it."""
 
 from collections.abc import Callable
 from typing import Any

@@ -32,7 +32,7 @@ def test_ece_is_that_of_torchmetrics() -> None:
 def test_the_temperature_has_the_least_nll_and_changes_no_prediction() -> None:
     truth = torch.randn(2000, 5)
     labels = torch.distributions.Categorical(logits=truth).sample()
-    logits = 2.5 * truth  # as if too sure by a factor
+    logits = 2.5 * truth  # overconfident by a factor
     temperature = fit_temperature(logits, labels)
     assert temperature == pytest.approx(2.5, rel=0.1)
     best = F.cross_entropy(logits / temperature, labels)

@@ -1,4 +1,4 @@
-"""What the page says beside charts and tables: what can't be compared, and what can be done with a run."""
+"""The page apart from charts and tables: warnings about comparability, and commands for runs."""
 
 import json
 import shlex

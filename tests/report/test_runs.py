@@ -1,4 +1,4 @@
-"""Runs are found once, and read as far as they can be."""
+"""Runs are found once, and read as far as possible."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,7 @@ WRONG_TYPES = (
     b'{"choices": [1], "packages": "x", "seed": {"a": 1}, "study": "x", "heads": [1], "test/acc": true, "command": [7]}'
 )
 FILES = ["metrics.json", "run.json", "status.json", "job.json", ".hydra/overrides.yaml"]
-HARMLESS = {("metrics.json", WRONG_TYPES), ("status.json", WRONG_TYPES)}  # has none of the keys read there
+HARMLESS = {("metrics.json", WRONG_TYPES), ("status.json", WRONG_TYPES)}  # none of the keys read from these files
 
 
 @pytest.mark.parametrize("name", FILES)
