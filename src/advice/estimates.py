@@ -12,7 +12,7 @@ FORWARDS = 3  # a train step takes about as long as three forward passes
 LARGE = 40_000  # values of an input, such as 3×128×128, from which batches of 16 are timed instead of 128
 # the measured runs made 1,700 steps: 4 epochs of the 55,000 images of Fashion-MNIST, in batches of 128
 SAMPLES = 4 * 55_000
-# if MACs grow by less than this share of the pixels' growth, the layers are coarser: with equal layers, MACs grow alike
+# layers are coarser if MACs grow by less than this share of the growth in pixels; with equal layers they grow as much
 COARSER = 0.5
 EPOCHS = (4, 30)  # lowest and highest suggestion
 

@@ -9,7 +9,7 @@ from src.report.statistics import pareto_front
 from src.system.json_files import replacing
 
 SUFFIXES = (".png", ".svg", ".pdf")
-NAMED = 12  # up to so many points, all are labelled; otherwise only those of the front
+NAMED = 12  # with at most this many points, all are labelled; otherwise only the front
 
 
 def check_plot(path: str) -> Path:

@@ -28,7 +28,7 @@ def constant(low: Tensor, axis: int, size: int) -> Tensor:
 
 
 def least(low: Tensor, axes: Any) -> Tensor:
-    """Return the minimum of a map over axes, expanded to size 1 there."""
+    """Return the minimum of a map over axes, which are kept with size 1."""
     axes = [axes] if isinstance(axes, int) else list(axes)
     shape = list(low.shape)
     for axis in axes:

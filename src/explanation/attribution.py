@@ -1,8 +1,8 @@
 """Attribution maps for the predicted class: Grad-CAM, or attention rollout.
 
 Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) weights the channels of the last feature map by the mean gradient of
-the class's logit, sums them, and keeps what is positive. Attention rollout (Abnar & Zuidema 2020, arXiv 2005.00928)
-multiplies the attention of all blocks, averaged over heads, half of it being the residual connection.
+the class's logit, sums them, and keeps the positive part. Attention rollout (Abnar & Zuidema 2020, arXiv 2005.00928)
+multiplies the attention of all blocks, averaged over heads and with the identity for the residual connections.
 """
 
 import math

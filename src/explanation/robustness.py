@@ -13,7 +13,7 @@ from src.explanation.subject import CLASSES, Samples, Subject, score
 from src.models.task import Batch
 
 PART = 10  # only a tenth of the samples is used: each is predicted 16 times
-MIN_SAMPLES = 500  # but at least so many
+MIN_SAMPLES = 500  # but no fewer than this
 Change = Callable[[Tensor, float, torch.Generator], Tensor]  # of pixels (B, C, H, W) in [0, 1], by a strength
 
 

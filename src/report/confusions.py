@@ -7,7 +7,7 @@ from typing import Any
 
 from src.report.runs import Run
 
-MAX_NUMBERED = 20  # up to so many classes, a confusion matrix is a table of numbers
+MAX_NUMBERED = 20  # with at most this many classes, a confusion matrix is a table of numbers
 MAX_MISTAKES, MIN_MISTAKES = 24, 3  # shown for each head
 PICTURE_BUDGET = 3_000_000  # characters of all pictures on a page
 

@@ -100,7 +100,7 @@ def machines(runs: Sequence[Run]) -> list[tuple[str, list[str], str]]:
 
 
 def tested_on(runs: Sequence[Run]) -> list[str]:
-    """List the data that the runs were tested on, with the checksum if there are several of one name."""
+    """List the data that the runs were tested on, with the checksum if a name has several."""
     data = {(str(part(run.record, "choices").get("data")), images_checksum(run)) for run in runs if run.record}
     names = Counter(name for name, _ in data)
     return sorted(f"{name} ({checksum})" if names[name] > 1 else name for name, checksum in data)
@@ -123,7 +123,7 @@ def cost_charts(comparison: Comparison) -> list[Markup]:
 def curve_charts(comparison: Comparison) -> list[Markup]:
     """Draw losses and score of the best configurations: the mean, and the seeds where there are several."""
     names = ("train/loss", "val/loss", f"val/{comparison.score.name}")
-    configurations = comparison.configurations[:DISTINCT]  # more cannot be told apart
+    configurations = comparison.configurations[:DISTINCT]  # more cannot be distinguished
     curves = [[read_curves(run.folder, names) for run in one.runs[:MAX_SEEDS]] for one in configurations]
     drawn = []
     for name in names:

@@ -62,7 +62,7 @@ def report_study(storage: str, name: str, run: Run) -> StudyReport:
             return describe_study(study, title, list(map(str, objectives)) if isinstance(objectives, list) else [])
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return StudyReport(title, problem=str(error))
-    except Exception as error:  # whatever it is: Optuna does not validate the trials in its storage
+    except Exception as error:  # Optuna does not validate the trials in its storage
         return StudyReport(title, problem=f"The study is damaged: {type(error).__name__}: {error}")
 
 
