@@ -14,29 +14,29 @@ from src.advice.deployment import deployment
 from src.advice.front import check_plot, plot_front
 from src.advice.measurements import read_evidence, read_models, recipe_gains
 from src.advice.ranking import rank
-from src.advice.wish import read_wish, whole
+from src.advice.request import read_request, whole
 from src.cli.entry_point import entry_point
 from src.cli.output import printed_as
 
 
 def choose(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Rank the nets that fit a wish, from committed measurements alone.
+    """Rank the nets that fit a request, from committed measurements alone.
 
     Returns:
         The answer, as it is printed with `format=json`; the ranking and the picture's path.
     """
     from rich.console import Console
 
-    wish, top = read_wish(cfg), whole("top", cfg.top) or 1
+    request, top = read_request(cfg), whole("top", cfg.top) or 1
     plot = None if cfg.plot is None else check_plot(cfg.plot)
     models = read_models()
     evidence = read_evidence(models)
-    ranking = rank(wish, models, evidence)
-    answer = advise(wish, ranking, recipe_gains(models), top)
-    answer |= {"wish": {key: value for key, value in vars(wish).items() if value is not None}}
-    answer |= {"deployment": deployment(wish.device, evidence)}
+    ranking = rank(request, models, evidence)
+    answer = advise(request, ranking, recipe_gains(models), top)
+    answer |= {"wish": {key: value for key, value in vars(request).items() if value is not None}}
+    answer |= {"deployment": deployment(request.device, evidence)}
     if plot is not None:
-        plot_front(plot, ranking.candidates, wish, ranking.decided_by)
+        plot_front(plot, ranking.candidates, request, ranking.decided_by)
     with printed_as(cfg.format) as result:
         result |= answer
         if cfg.format == "table":

@@ -41,7 +41,7 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     import lightning as L  # here, so that mistakes above are answered at once
 
     from src.explanation.page import write
-    from src.explanation.report import explain_run, keep
+    from src.explanation.report import explain_run, keep_temperatures
     from src.explanation.subject import Subject
     from src.models.task import DescribesInputs
     from src.run.instantiate import build_datamodule, build_trained_model
@@ -65,7 +65,7 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         sys.stdout.write(f"most confused, {output}: {', '.join(often)}\n")
     sys.stdout.write(f"page: {page}\n")
     if temperatures:
-        sys.stdout.write(f"{keep(temperatures, subject, ckpt_path)}\n")
+        sys.stdout.write(f"{keep_temperatures(temperatures, subject, ckpt_path)}\n")
     return figures, {"cfg": cfg, "model": model, "datamodule": datamodule, "sections": sections, "page": page}
 
 

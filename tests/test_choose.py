@@ -1,4 +1,4 @@
-"""`src/choose.py`: what it answers, how it refuses, and that it needs no torch."""
+"""`src/choose.py`: its output, its errors, and that it does not import torch."""
 
 import json
 import shlex
@@ -20,7 +20,7 @@ from src.config.paths import CONFIGS, ROOT
 from tests.programs import run
 from tests.test_readme import commands_of
 
-WISH = ("task=classification", "images=10000", "size=64", "channels=3", "max_params=1m")
+REQUEST = ("task=classification", "images=10000", "size=64", "channels=3", "max_params=1m")
 
 
 def answer(*overrides: str) -> dict[str, Any]:
@@ -29,20 +29,20 @@ def answer(*overrides: str) -> dict[str, Any]:
 
 
 def test_advice_is_given_without_torch(tmp_path: Path) -> None:
-    program = [sys.executable, "-X", "importtime", str(ROOT / "src" / "choose.py"), *WISH, "format=json"]
+    program = [sys.executable, "-X", "importtime", str(ROOT / "src" / "choose.py"), *REQUEST, "format=json"]
     result = subprocess.run([*program, f"hydra.run.dir={tmp_path}"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "hydra" in imported and not {"torch", "lightning", "matplotlib", "numpy"} & imported
-    said = json.loads(result.stdout)
-    assert len(said["advice"]) == 5 and said["wish"]["max_params"] == 1e6
-    assert all(one["params"] <= 1e6 and one["input"] == "3×64×64" for one in said["advice"])
+    printed = json.loads(result.stdout)
+    assert len(printed["advice"]) == 5 and printed["wish"]["max_params"] == 1e6
+    assert all(one["params"] <= 1e6 and one["input"] == "3×64×64" for one in printed["advice"])
     best = max(
         (one for one in read_evidence(read_models()) if one.data == "fashion_mnist" and one.score == "acc"),
         key=lambda one: one.value,
     )
     expected = {"name": "acc", "value": best.value, "data": "fashion_mnist", "size": best.shape[-1]}
-    assert said["advice"][0]["score"] == expected
+    assert printed["advice"][0]["score"] == expected
 
 
 def test_scores_of_other_sizes_are_told_as_such() -> None:
@@ -55,15 +55,15 @@ def test_scores_of_other_sizes_are_told_as_such() -> None:
 
 @pytest.mark.parametrize("task", KINDS)
 def test_each_task_has_nets_whose_commands_compose(task: str, compose: Callable[..., Any]) -> None:
-    said = answer(f"task={task}", "images=400", "top=1")
-    for one in said["advice"]:
+    advice = answer(f"task={task}", "images=400", "top=1")
+    for one in advice["advice"]:
         program, *overrides = shlex.split(one["command"])[1:]
         assert program == "src/train.py" and f"model={one['model']}" in overrides
         OmegaConf.resolve(compose(*(word.replace("<folder>", "x").replace("<file>", "x") for word in overrides)))
-    for line in said["deployment"]:
+    for line in advice["deployment"]:
         if line.startswith("python"):
             assert (ROOT / line.split()[1]).is_file()
-    assert all((ROOT / page).is_file() for page in said["read_on"])
+    assert all((ROOT / page).is_file() for page in advice["read_on"])
 
 
 def test_the_table_tells_what_is_not_measured(
@@ -78,7 +78,7 @@ def test_the_table_tells_what_is_not_measured(
     monkeypatch.setattr("src.choose.read_models", lambda: models)
     answer("images=10000", "max_latency_ms=5", "top=1")
     shown = capsys.readouterr().out
-    assert "1 for max_latency_ms, their speed not being measured" in shown and "more nets would fit: top=" in shown
+    assert "1 for max_latency_ms, speed not measured" in shown and "more nets would fit: top=" in shown
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_table_tells_what_is_not_measured(
             "max_params=100",
             "the nearest are mnist_sdn_8k (params 7,973)",
         ),
-        ("plot=front.doc", "plot=front.doc: the name of a picture ends with .png, .svg, .pdf."),
+        ("plot=front.doc", "plot=front.doc: the file name must end in .png, .svg, .pdf."),
         ("plot=nowhere/front.svg", "there is no folder nowhere."),
         ("top=0", "top=0: it must be a positive number"),
     ],
@@ -105,7 +105,7 @@ def test_what_cannot_be_is_one_sentence(argument: str, sentence: str, tmp_path: 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_the_front_is_drawn(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"front.{suffix}"
-    answer(*WISH, f"plot={path}")
+    answer(*REQUEST, f"plot={path}")
     if suffix == "png":
         assert Image.open(path).size == (960, 1200)  # score, and size
     else:

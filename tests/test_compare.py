@@ -35,7 +35,7 @@ FLAGS = (
 
 
 def job(folder: Path, status: str, *overrides: str, **facts: Any) -> None:
-    """Write what a job leaves that has not finished."""
+    """Write the files of a job that has not finished."""
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps({"overrides": list(overrides)}))
     (folder / "status.json").write_text(json.dumps({"status": status, **facts}))
@@ -43,7 +43,7 @@ def job(folder: Path, status: str, *overrides: str, **facts: Any) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two nets with two seeds each, really trained; and jobs that failed, were pruned and were interrupted."""
+    """Two trained nets with two seeds each, and jobs that failed, were pruned or were interrupted."""
     folder = tmp_path_factory.mktemp("runs")
     import hydra
 
@@ -65,7 +65,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the comparison of these runs makes."""
+    """The result of comparing these runs."""
     import hydra
 
     from src.config.paths import CONFIGS
@@ -116,7 +116,7 @@ def test_the_page_holds_all_that_it_needs(made: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A browser without a window."""
+    """A headless browser."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="the page is opened by selenium, of the extra [dev]")
     from selenium.webdriver.chrome.service import Service
 
@@ -136,7 +136,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(made: dict[str, Any], browser: Any) -> Any:
-    """The page, opened at the width of a desk."""
+    """The page, opened at desktop width."""
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.get(made["page"].as_uri())
     return browser
@@ -150,7 +150,7 @@ def column(page: Any, number: int) -> list[str]:
 
 def test_every_section_is_there_and_nothing_is_fetched(page: Any) -> None:
     titles = [title.text for title in page.find_elements("tag name", "h2")]
-    assert titles == ["All configurations", "What it costs", "Curves", "Every run"]
+    assert titles == ["All configurations", "Costs", "Curves", "All runs"]
     assert not page.get_log("browser")  # errors and warnings
     asked = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     urls = {one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"}
@@ -205,7 +205,7 @@ def test_nothing_is_wider_than_the_screen(width: int, height: int, page: Any) ->
 
 @pytest.fixture(scope="module")
 def long_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of 60 configurations on one data, one of them with two seeds, and 2 on another."""
+    """A page with 60 configurations on one dataset, one of them with two seeds, and 2 on another dataset."""
     folder = tmp_path_factory.mktemp("many")
     for number in range(63):
         data, rate = ("mnist", number) if number < 60 else ("cifar10", number) if number < 62 else ("mnist", 0)
@@ -233,7 +233,7 @@ def opened(long_page: Path, browser: Any) -> Any:
 
 
 def shown(page: Any, selector: str) -> list[str]:
-    """The texts of what is seen of the first comparison."""
+    """The texts of the visible elements of the first comparison."""
     script = (
         "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility()).map(e => e.innerText)"
     )
@@ -241,7 +241,7 @@ def shown(page: Any, selector: str) -> list[str]:
 
 
 def tap(page: Any, selector: str, right: float = 0) -> None:
-    """Touch the middle of something, or a place so many pixels right of it."""
+    """Touch the centre of an element, or a place to the right of it by some pixels."""
     script = """const e = document.querySelector(arguments[0]); e.scrollIntoView({block: "center"});
     const b = e.getBoundingClientRect(); return [(b.left + b.right) / 2, (b.top + b.bottom) / 2]"""
     x, y = page.execute_script(script, selector)
@@ -254,7 +254,7 @@ def test_a_search_filters_table_and_runs(opened: Any) -> None:
     field = opened.find_element("css selector", "#data-1 .search input")
     field.send_keys("LR=5")
     rates = {"5", *map(str, range(50, 60))}
-    assert {text.split("lr=")[1] for text in shown(opened, "tbody th")} == rates  # of folded ones, too
+    assert {text.split("lr=")[1] for text in shown(opened, "tbody th")} == rates  # including folded ones
     assert len(shown(opened, ".group")) == len(rates) == 11
     assert shown(opened, ".search output") == ["11 of 60"]
     field.send_keys("9 finished")

@@ -274,9 +274,9 @@ MISTAKES = {
     "no teacher": (["teacher=no_run"], ["teacher=no_run is neither a run, a checkpoint nor an exported model"]),
     "a fold and a size": (
         ["data.fold=0", "data.val_size=99"],
-        ["data.fold=0 and data.val_size=99 both say which samples are for validation"],
+        ["data.fold=0 and data.val_size=99 both choose the validation samples"],
     ),
-    "a + too many": (["+trainer.fast_dev_run=true"], ["leave out the +, trainer.fast_dev_run=true"]),
+    "a + too many": (["+trainer.fast_dev_run=true"], ["leave out the +: trainer.fast_dev_run=true"]),
     "dashes": (["--lr", "0.1"], ["There is no option --lr", "key=value", "Did you mean model.optimizer.lr"]),
     "a test that is left out": (
         ["optimized_metric=test/acc", "test=false"],
@@ -432,7 +432,7 @@ def test_a_disk_that_is_full_when_a_run_starts_is_told_in_a_sentence(sweep: bool
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000,) * 2),  # no file may be larger
     )
-    sentence = "ERROR: File too large: make room, or write elsewhere with paths.log_dir=<folder>.\n"
+    sentence = "ERROR: File too large: free up space, or write elsewhere with paths.log_dir=<folder>.\n"
     assert (result.returncode, result.stderr) == (1, sentence)
 
 

@@ -10,17 +10,17 @@ from src.advice.estimates import MEASURED, UNKNOWN
 from src.system.durations import format_duration
 from src.system.wording import counted
 
-NEARLY_SHOWN = 3
+NEAR_MISSES_SHOWN = 3
 
 
 def print_advice(console: Console, answer: Mapping[str, Any]) -> None:
-    """Print the table of nets, then for each its reasons and command, then how to deploy."""
+    """Print the table of nets, then the reasons and command of each, then how to deploy."""
     console.print(table(answer))
     lines = [*answer["based_on"]]
     if answer["left_out"]:
         lines.append(f"Left out: {'; '.join(f'{number} for {why}' for why, number in answer['left_out'].items())}.")
-    if answer["nearly"]:
-        lines.append(f"Just above the limits: {'; '.join(answer['nearly'][:NEARLY_SHOWN])}.")
+    if answer["near_misses"]:
+        lines.append(f"Just above the limits: {'; '.join(answer['near_misses'][:NEAR_MISSES_SHOWN])}.")
     if answer["more"]:
         lines.append(f"{counted(answer['more'], 'more net')} would fit: top={answer['more'] + len(answer['advice'])}.")
     for one in answer["advice"]:
@@ -31,13 +31,13 @@ def print_advice(console: Console, answer: Mapping[str, Any]) -> None:
         f"To deploy (device={answer['wish']['device']}, docs/deploy.md):",
         *(f"   {line}" for line in answer["deployment"]),
     ]
-    lines += ["", f"To read on: {', '.join(answer['read_on'])}."]
+    lines += ["", f"See also: {', '.join(answer['read_on'])}."]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def table(answer: Mapping[str, Any]) -> Table:
-    """Tabulate what the nets cost and reach."""
+    """Tabulate the costs and scores of the nets."""
     result = Table()
     for title in ("#", "model", "input", "parameters", "MACs", "score", "latency", "training"):
         result.add_column(title, justify="left" if title == "model" else "right", overflow="fold")
@@ -56,7 +56,7 @@ def table(answer: Mapping[str, Any]) -> Table:
 
 
 def format_score(score: Mapping[str, Any] | None) -> str:
-    """Format a score, with the data that it was measured on."""
+    """Format a score and the data it was measured on."""
     if score is None:
         return UNKNOWN
     size = f", {score['size']} px" if score["size"] else ""
@@ -64,7 +64,7 @@ def format_score(score: Mapping[str, Any] | None) -> str:
 
 
 def format_latency(milliseconds: float | None, known: str) -> str:
-    """Format a latency; with ≥ if it was not measured."""
+    """Format a latency, with ≥ if it was not measured."""
     return (
         UNKNOWN
         if milliseconds is None
@@ -73,7 +73,7 @@ def format_latency(milliseconds: float | None, known: str) -> str:
 
 
 def format_training(minutes: float | None, epochs: int | None, speed: float | None) -> str:
-    """Format how long training takes, or how fast it is if it is not known of how many images."""
+    """Format the training time, or the training speed if the number of images is unknown."""
     if speed is None:
         return UNKNOWN
     return f"{speed:,.0f} images/s" if minutes is None else f"about {format_duration(60 * minutes)}, {epochs} epochs"

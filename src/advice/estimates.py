@@ -1,74 +1,75 @@
-"""What a net costs on a user's data: counted and measured at its own size, estimated at others."""
+"""The cost of a net on a user's data: counted and measured at its own input size, estimated at others."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.advice.wish import Wish
+from src.advice.request import Request
 
 MEASURED, ESTIMATED, UNKNOWN = "measured", "estimated", "not measured"
 FORWARDS = 3  # a train step takes about as long as three forward passes
-LARGE = 40_000  # values of an input, such as 3×128×128, of which batches of 16 are timed instead of 128
+LARGE = 40_000  # values of an input, such as 3×128×128, from which batches of 16 are timed instead of 128
 # the measured runs made 1,700 steps: 4 epochs of the 55,000 images of Fashion-MNIST, in batches of 128
 SAMPLES = 4 * 55_000
-COARSER = 0.5  # of the pixels' ratio: of nets with the same layers at all sizes, MACs grow with the pixels
-EPOCHS = (4, 30)  # no fewer, no more
+# layers are coarser if MACs grow by less than this share of the growth in pixels; with equal layers they grow as much
+COARSER = 0.5
+EPOCHS = (4, 30)  # lowest and highest suggestion
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A net's size and speed on a user's data; None: not measured."""
+    """A net's size and speed on a user's data; None if not measured."""
 
     shape: tuple[int, ...]
     params: float
     macs: float
     train_images_per_second: float | None
     latency_ms: float | None
-    latency_from: str  # how the latency is known
+    latency_from: str  # MEASURED, ESTIMATED or UNKNOWN
     epochs: int | None
-    minutes: float | None  # of that many epochs
-    scaled: bool  # from the net's own size of images to another
-    coarser: bool  # than at its own size: a net whose stem takes larger strides of larger images
+    minutes: float | None  # for that many epochs
+    scaled: bool  # estimated from the net's own image size
+    coarser: bool  # whether the net's stem takes larger strides than at its own image size
 
     def of(self, limit: str) -> float | None:
-        """Return what a limit such as max_params limits."""
+        """Return the cost that a limit such as max_params applies to."""
         value: float | None = getattr(self, limit.removeprefix("max_"))
         return value
 
 
-def cost_of(facts: Mapping[str, Any], wish: Wish) -> Cost | None:
-    """Estimate what a net costs on the wished data; None if it takes no images of that size."""
+def cost_of(facts: Mapping[str, Any], request: Request) -> Cost | None:
+    """Estimate the cost of a net on the requested data; None if it takes no images of that size."""
     shape, params, macs = tuple(facts["shape"]), float(facts["params"]), float(facts["macs"])
-    wished = shape
-    if wish.kind.of_images and (wish.size or wish.channels):
-        size = wish.size or shape[1]
-        wished = (wish.channels or shape[0], size, size)
+    requested = shape
+    if request.kind.of_images and (request.size or request.channels):
+        size = request.size or shape[1]
+        requested = (request.channels or shape[0], size, size)
     factor = 1.0
-    if wished != shape:
-        here, there = counts_at(facts, *shape[:2]), counts_at(facts, *wished[:2])
-        if here is None or there is None:
+    if requested != shape:
+        own_counts, counts = counts_at(facts, *shape[:2]), counts_at(facts, *requested[:2])
+        if own_counts is None or counts is None:
             return None
-        params, factor = there[0], there[1] / here[1]  # of counts of the same kind
-    pixels = math.prod(wished[1:]) / math.prod(shape[1:])
+        params, factor = counts[0], counts[1] / own_counts[1]  # a ratio of counts of the same kind
+    pixels = math.prod(requested[1:]) / math.prod(shape[1:])
     coarser = pixels > 1 and factor < COARSER * pixels
-    slower = max(factor, 1.0) if coarser else factor  # other layers: fewer MACs need not take less time
-    speed, latency, known = facts.get("train_images_per_second"), facts.get("latency_ms"), MEASURED
+    slowdown = max(factor, 1.0) if coarser else factor  # with coarser layers, fewer MACs need not take less time
+    speed, latency, latency_from = facts.get("train_images_per_second"), facts.get("latency_ms"), MEASURED
     if latency is None and speed is not None:
-        latency, known = 1000 / (FORWARDS * speed), ESTIMATED
+        latency, latency_from = 1000 / (FORWARDS * speed), ESTIMATED
     elif latency is None:
-        known = UNKNOWN
-    speed = speed and speed / slower
-    epochs = epochs_for(wish.images) if wish.images and wish.kind.of_images else None
-    minutes = epochs * wish.images / speed / 60 if epochs and wish.images and speed else None
-    latency = latency and latency * slower
-    return Cost(wished, params, macs * factor, speed, latency, known, epochs, minutes, factor != 1, coarser)
+        latency_from = UNKNOWN
+    speed = speed and speed / slowdown
+    epochs = epochs_for(request.images) if request.images and request.kind.of_images else None
+    minutes = epochs * request.images / speed / 60 if epochs and request.images and speed else None
+    latency = latency and latency * slowdown
+    return Cost(requested, params, macs * factor, speed, latency, latency_from, epochs, minutes, factor != 1, coarser)
 
 
 def counts_at(facts: Mapping[str, Any], channels: int, size: int) -> tuple[float, float] | None:
-    """Return parameters and MACs at a size of images, which lies between two that were counted or beyond them.
+    """Return parameters and MACs at an image size, interpolated or extrapolated from the counted sizes.
 
-    Both are lines in the number of pixels: of convolutions the MACs, of dense layers both.
+    Both are linear in the number of pixels: the MACs of convolutions, and both for dense layers.
     """
     if size % facts["multiple_of"]:
         return None
@@ -89,10 +90,10 @@ def line(left: tuple[float, float], right: tuple[float, float], x: float) -> flo
 
 
 def epochs_for(images: int) -> int:
-    """Return the epochs that make as many steps as the measured runs."""
+    """Return the number of epochs that takes as many steps as the measured runs."""
     return max(EPOCHS[0], min(EPOCHS[1], round(SAMPLES / images)))
 
 
 def batch_size(shape: Sequence[int]) -> int:
-    """Return the batch size that benchmarks/models.py times training with."""
+    """Return the batch size with which benchmarks/models.py times training."""
     return 16 if math.prod(shape) > LARGE else 128

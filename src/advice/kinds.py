@@ -1,4 +1,4 @@
-"""The tasks that advice is given for, as a user names them. Nothing in this room imports torch: advice is quick."""
+"""The tasks for which advice is given. Nothing in this package imports torch, so that advice is quick."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ IMAGES, SERIES, TOKENS = 3, 2, 1  # dimensions of a net's input: (channels, heig
 
 @dataclass(frozen=True)
 class Kind:
-    """A task: which nets do it, how they are scored, and how they are trained on a user's own data."""
+    """A task: its nets, their score, and how to train them on a user's own data."""
 
-    task: str  # class of the task that nets are named for
+    task: str  # class of the task
     score: str  # test metric
     minimised: bool
-    words: Mapping[int, str]  # of the command, by the dimensions of the net's input
-    page: str  # where to read on
-    note: str = ""  # what the command leaves to the user
+    words: Mapping[int, str]  # arguments of the command, by the number of dimensions of the net's input
+    page: str  # further reading
+    note: str = ""  # what the user has to add to the command
 
     @property
     def of_images(self) -> bool:
-        """Whether its nets read images, which have a size and channels."""
+        """Whether its nets take images, which have a size and channels."""
         return IMAGES in self.words
 
 
@@ -34,7 +34,7 @@ KINDS = {
         False,
         {IMAGES: OWN_MASKS},
         "docs/segmentation.md",
-        "data.classes and data.values say what the colours of masks mean.",
+        "data.classes and data.values define what the colours of masks mean.",
     ),
     "reconstruction": Kind("Reconstruction", "mse", True, {IMAGES: OWN_IMAGES}, "docs/reconstruction.md"),
     "anomaly": Kind(
@@ -43,7 +43,7 @@ KINDS = {
         False,
         {IMAGES: "experiment=mnist_anomaly model={model} data=mnist_5k"},
         "docs/reconstruction.md",
-        "The commands hold out a digit; data of your own need a DataModule in memory, which docs/extend.md shows.",
+        "The commands hold out a digit; your own data need an in-memory DataModule, see docs/extend.md.",
     ),
     "forecast": Kind(
         "Forecast", "mase", True, {SERIES: "model={model} data=csv_series data.file=<file>"}, "docs/sequences.md"
@@ -54,6 +54,6 @@ KINDS = {
         False,
         {TOKENS: "model={model} data=text_folder data.path=<folder>", SERIES: "model={model} data=mnist_5k_rows"},
         "docs/sequences.md",
-        "Nets of one length read texts; those of (steps, features) series, for which you write a DataModule.",
+        "Nets with an input of (steps) take texts; those with (steps, features) take series, which need a DataModule.",
     ),
 }

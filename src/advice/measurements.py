@@ -1,4 +1,4 @@
-"""Read what was counted and measured: benchmarks/results/, written by the programs in benchmarks/."""
+"""Read the counts and measurements in benchmarks/results/, written by the programs in benchmarks/."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,16 +12,16 @@ from src.config.paths import CONFIGS, ROOT
 from src.system.json_files import part, read_json
 
 RESULTS = ROOT / "benchmarks" / "results"
-# a run is compared by the first of its test metrics: a segmentation has an accuracy, too
+# a run is compared by the first of these among its test metrics: a segmentation also has an accuracy
 SCORES = ("auroc", "miou", "mase", "acc", "mse")
-# images, texts or windows that the nets were trained on
+# number of images, texts or windows that the nets were trained on
 TRAINED_ON = {"mnist_5k": 3_500, "mnist_5k_rows": 3_500, "fashion_mnist": 55_000, "fashion_mnist_rows": 55_000}
 TRAINED_ON |= {"digit_scenes": 3_700}
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What runs of a model reached on some data: medians over their seeds."""
+    """Results of a model on some data: medians over seeds."""
 
     model: str
     data: str
@@ -37,7 +37,7 @@ class Evidence:
 
     @property
     def samples(self) -> int | None:
-        """How many images it was trained on, if that is known."""
+        """Number of training samples; None if unknown."""
         return TRAINED_ON.get(self.data)
 
 
@@ -45,7 +45,7 @@ def read_models(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Return the counts and speeds of models by name.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the file is missing or damaged.
     """
     models = read_json(folder / "models.json")
     if not models:
@@ -54,7 +54,7 @@ def read_models(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
 
 
 def read_evidence(models: Mapping[str, Mapping[str, Any]], folder: Path = RESULTS) -> list[Evidence]:
-    """Return what nets reached, by the committed results of the benchmarks of tasks, recipes and int8."""
+    """Return the results of nets from the committed benchmarks of tasks, recipes and int8."""
     runs: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for source in ("tasks", "recipes", "quantization"):
         for command, result in read_json(folder / f"{source}.json").items():
@@ -75,13 +75,13 @@ def read_evidence(models: Mapping[str, Mapping[str, Any]], folder: Path = RESULT
 
 
 def better(value: float, other: float, score: str) -> bool:
-    """Return whether a value of a score is better than another."""
+    """Return whether one value of a score is better than another."""
     return value < other if score in ("mase", "mse") else value > other
 
 
 def tested(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return score, value, epochs, minutes and int8's change and speed of a run; None if it was not tested."""
-    if "float32" in result:  # of benchmarks/quantization.py
+    """Return a run's score, value, epochs, minutes, and its change and speedup by int8; None if it was not tested."""
+    if "float32" in result:  # from benchmarks/quantization.py
         before, after = result["float32"], result["static"]
         return {
             "score": "acc",
@@ -95,7 +95,7 @@ def tested(result: Mapping[str, Any]) -> dict[str, Any] | None:
     score = next((name for name in SCORES if f"test/{name}" in metrics), None)
     if score is None:
         return None
-    # of the score that checkpoints are chosen by; speeds of int8 in tasks.json were measured on a busy machine
+    # only for the score that selects checkpoints; int8 speeds in tasks.json are ignored: the machine was busy
     change = result["int8"] - metrics[f"test/{score}"] if result.get("score") == score else None
     minutes = result.get("minutes") or (metrics["train_seconds"] / 60 if "train_seconds" in metrics else None)
     value, epochs = metrics[f"test/{score}"], metrics.get("epochs")
@@ -106,7 +106,7 @@ def tested(result: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def summarise(model: str, data: str, source: str, results: Sequence[Mapping[str, Any]]) -> Evidence:
-    """Take the medians over the seeds."""
+    """Compute the medians over the seeds."""
 
     def median(name: str) -> float | None:
         values = [result[name] for result in results if result[name] is not None]
@@ -129,7 +129,7 @@ def summarise(model: str, data: str, source: str, results: Sequence[Mapping[str,
 
 
 def shape_of(shape: Sequence[int], words: Mapping[str, str]) -> tuple[int, ...]:
-    """Return the shape of a run's input: the model's own, unless the command says otherwise."""
+    """Return the input shape of a run: the model's own, unless the command overrides it."""
     if len(shape) != 3:
         return tuple(shape)
     size = int(words.get("data.image_size", shape[1]))
@@ -137,7 +137,7 @@ def shape_of(shape: Sequence[int], words: Mapping[str, str]) -> tuple[int, ...]:
 
 
 def chosen(group: str, words: Mapping[str, str]) -> str | None:
-    """Return what a command chooses of a group, itself or by its experiment or model."""
+    """Return the option of a config group that a command selects, directly or through its experiment or model."""
     if group in words:
         return words[group]
     files = [CONFIGS / "experiment" / f"{words['experiment']}.yaml"] if "experiment" in words else []
@@ -146,7 +146,7 @@ def chosen(group: str, words: Mapping[str, str]) -> str | None:
 
 
 def choices(group: str, file: Path) -> Iterator[str]:
-    """Yield what a configuration and those that it includes choose of a group, the last word first."""
+    """Yield the options of a group that a configuration and the ones it includes select, in order of precedence."""
     if not file.is_file():
         return
     for entry in reversed(yaml.safe_load(file.read_text())["defaults"]):
@@ -159,22 +159,22 @@ def choices(group: str, file: Path) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Gains:
-    """What techniques gained over the plain recipe: points of validation accuracy on Fashion-MNIST, of one seed."""
+    """Gains of techniques over the plain recipe, in points of validation accuracy on Fashion-MNIST, for one seed."""
 
     model: str
     epochs: int
-    points: Mapping[str, float]  # by the words of the command
+    points: Mapping[str, float]  # by the arguments that enable the technique
 
 
 def recipe_gains(models: Mapping[str, Mapping[str, Any]], folder: Path = RESULTS) -> dict[str, Gains]:
-    """Return what techniques gained, by class of net."""
+    """Return the gains of techniques by class of net."""
     runs = {key: one["val/acc"] for key, one in read_json(folder / "recipes.json").items() if "test=false" in key}
     gains: dict[str, Gains] = {}
     for plain, before in runs.items():
-        found = {key: 100 * (value - before) for key, value in runs.items() if key.startswith(f"{plain} ")}
+        differences = {key: 100 * (value - before) for key, value in runs.items() if key.startswith(f"{plain} ")}
         words = dict(word.partition("=")[::2] for word in plain.split())
-        if found and words["model"] in models:
-            points = {key.removeprefix(f"{plain} "): value for key, value in found.items()}
+        if differences and words["model"] in models:
+            points = {key.removeprefix(f"{plain} "): value for key, value in differences.items()}
             net = models[words["model"]]["net"]
             gains[net] = Gains(words["model"], int(words["trainer.max_epochs"]), points)
     return gains

@@ -1,4 +1,4 @@
-"""A card of a net: its layers and totals as plain values, which the table, the pages and programs read."""
+"""The card of a net: its layers and totals as plain values, for the table, the pages and other programs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,9 +23,9 @@ from src.system.json_files import write_json
 from src.system.safe_files import printable
 
 CARD = "card.json"
-TIMED = 8  # inputs of the forward pass whose shares are measured, at most
-NOT_TRAINED = ("Dropout", "StochasticDepth", "Identity", "DropPath")  # what does nothing once the net is trained
-UNITS = {4: "px", 3: "steps", 2: "steps"}  # of what a net sees, by the axes of its input
+TIMED = 8  # maximum batch size of the forward pass whose time shares are measured
+NOT_TRAINED = ("Dropout", "StochasticDepth", "Identity", "DropPath")  # no-ops in evaluation mode
+UNITS = {4: "px", 3: "steps", 2: "steps"}  # of receptive fields, by the number of axes of the input
 
 
 def make_card(
@@ -34,17 +34,17 @@ def make_card(
     """Describe the net of a task.
 
     Args:
-        task: its weights, statistics and the random state stay as they are.
-        name: of the model, for titles.
-        data: of the data that it is meant for.
-        batch_size: inputs of the batch whose memory is reported.
-        timing: measure times, too.
-        seconds: for each measurement, about.
-        run: the folder of the run that the net is from, whose exports and checkpoints are described.
+        task: the task; its weights and statistics and the random state are left unchanged.
+        name: name of the model, for titles.
+        data: name of the data it is meant for.
+        batch_size: batch size for which memory is reported.
+        timing: whether to measure times, too.
+        seconds: approximate duration of each measurement.
+        run: folder of the run the net is from; its exports and checkpoints are described.
 
     Returns:
         `name`, `net`, `data`, `task`, `input_shape`, `batch_size`, `unit` (of `sees`), `totals`, `layers`, `stages`,
-        `notes` and `environment`, as docs/models.md says.
+        `notes` and `environment`, see docs/models.md.
     """
     net, example = task.net, task.example_input_array
     assert isinstance(example, torch.Tensor)
@@ -107,37 +107,38 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 def add(layers: list[Layer], values: Mapping[Place, Any], name: str) -> None:
-    """Give each layer the value at its place; what lies between layers goes to the layer before or, last, the first.
+    """Add to each layer the value at its place.
 
-    Of memory it is only the peak that counts, and of shares the rest is left out: it is no layer's time.
+    Memory kept outside of any layer is added to the last layer of the same module, or else of the net. Peaks and time
+    shares outside of layers are left out.
     """
     by_place = {one.place: one for one in layers}
     for place, value in values.items():
         layer = by_place.get(place)
-        if layer is None and name == "kept":  # what a module computes in training only
+        if layer is None and name == "kept":  # computed by a module in training only
             layer = next((one for one in reversed(layers) if one.name == place[0]), layers[-1])
         if layer is not None:
             setattr(layer, name, (getattr(layer, name) or 0) + value)
 
 
 def notes_of(layers: Iterable[Layer], unknown: Iterable[str]) -> list[str]:
-    """Say what of the receptive fields is not exact."""
+    """Return notes on inexact receptive fields and on parameters that are not called."""
     names = sorted(unknown)
-    notes = [f"receptive field: {', '.join(names)} count as if they mixed all positions"] if names else []
+    notes = [f"receptive field: {', '.join(names)} counted as if they mixed all positions"] if names else []
     if any(not one.operations and one.params and not one.is_module for one in layers):
         notes.append("some parameters belong to modules that the forward pass does not call")
     return notes
 
 
 def busy_notes(cpus: float | None) -> list[str]:
-    """Say that other programs used so many CPUs while times were measured, if that changes them."""
+    """Return a note if other programs used enough CPUs to distort the measured times."""
     if cpus is None or cpus < BUSY:
         return []
     return [f"time: other programs used {cpus:.1f} of {allowed_cpus()} CPUs meanwhile, so all times are too long"]
 
 
 def describe_run(run: Path, totals: dict[str, Any], timing: bool, seconds: float) -> list[str]:
-    """Replace estimates by what a run's folder holds: the size of its checkpoints, and of its int8 models."""
+    """Replace the int8 estimates by values of the run's int8 model, and return notes on it and on the checkpoints."""
     notes = []
     for path in sorted((run / CHECKPOINTS).glob("*.ckpt")):
         if path.is_file():
@@ -157,14 +158,14 @@ def describe_run(run: Path, totals: dict[str, Any], timing: bool, seconds: float
 
 
 def renumbered(layers: list[Layer], kept: list[Layer]) -> list[Layer]:
-    """Return the layers that are kept, with sources that are numbers among these."""
+    """Return the kept layers, with their sources renumbered accordingly."""
     numbers = {one.place: number for number, one in enumerate(kept)}
     new = {number: numbers[one.place] for number, one in enumerate(layers) if one.place in numbers}
     return [replace(one, sources={new.get(source, -1) for source in one.sources}) for one in kept]
 
 
 def plain(layer: Layer, stage: int, repeat: int) -> dict[str, Any]:
-    """Return a layer as plain values, with the number of its stage and in which repeat of that it is, both from 0."""
+    """Return a layer as plain values, with the numbers of its stage and of the repeat within the stage, both from 0."""
     return {
         "stage": stage,
         "repeat": repeat,
@@ -184,5 +185,5 @@ def plain(layer: Layer, stage: int, repeat: int) -> dict[str, Any]:
 
 
 def write_card(card: Mapping[str, Any], folder: Path) -> None:
-    """Write a card for programs."""
+    """Write a card as JSON."""
     write_json(folder / CARD, card)

@@ -1,4 +1,4 @@
-"""The cards of a sweep's nets side by side, once all jobs have ended. Hydra loads this always: it imports little."""
+"""Compare the cards of a sweep's nets once all jobs have ended. Hydra always loads this, so it imports little."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,23 +14,23 @@ NAME = "cards"
 
 
 class Comparison(Callback):
-    """Prepare to print the totals of all nets of a sweep as one table, which `end` does, whether jobs fail or not."""
+    """Record the folder of a sweep, whose nets `end` compares in one table, whether or not jobs fail."""
 
-    folder: Path | None = None  # of this process's sweep
+    folder: Path | None = None  # of the sweep in this process
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note where the cards will be."""
+        """Remember the folder of the cards."""
         Comparison.folder = Path(config.hydra.sweep.dir)
 
 
 def named_choices(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the `name` of a run's model and its `data`, as it has recorded them, fit for a terminal."""
+    """Return the recorded `name` of a run's model and its `data`, safe to print in a terminal."""
     choices = part(record, "choices")
     return {key: printable(str(choices.get(choice) or "")) for key, choice in {"name": "model", "data": "data"}.items()}
 
 
 def end() -> None:
-    """Print the cards of the jobs of a sweep, in their order, and write them to `cards.json`, `.md` and `.html`."""
+    """Print the cards of a sweep's jobs, in order, and write them to `cards.json`, `.md` and `.html`."""
     if Comparison.folder is None:
         return
     paths = sorted(Comparison.folder.glob("*/card.json"), key=lambda path: (len(path.parent.name), path.parent.name))
@@ -40,7 +40,7 @@ def end() -> None:
 
 
 def report(cards: list[tuple[str, dict[str, Any]]], folder: Path) -> None:
-    """Print and write the comparison of cards, given with the names of their folders."""
+    """Print and write the comparison of (folder name, card) pairs."""
     from src.cards.page import write_comparison
     from src.cards.text import print_comparison, write_comparison_text
     from src.system.json_files import write_json
@@ -53,7 +53,7 @@ def report(cards: list[tuple[str, dict[str, Any]]], folder: Path) -> None:
 
 
 def row_of(card: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Return the totals of a card and what its last layer sees."""
+    """Return the totals of a card and the receptive field of its last layer."""
     keys = ("name", "net", "data", "task", "input_shape", "batch_size", "unit", "timed", "totals")
     last = card["layers"][-1]
     return {**{key: card[key] for key in keys}, "folder": folder, "sees": last["sees"], "sees_all": last["sees_all"]}

@@ -1,4 +1,4 @@
-"""The stages of a net as an SVG drawing: a box for each, arrows, and arcs at the side for what skips stages."""
+"""Draw the stages of a net as SVG: a box for each, arrows, and arcs at the side for skip connections."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from src.cards.text import format_sees, format_shape
 from src.report.formats import format_count, format_integer
 
 WIDTH, BOX, HEIGHT, GAP, TOP = 400, 300, 50, 22, 34
-LEFT = 8  # of the boxes; arcs are to their right
-LANES, LANE = 6, 13  # arcs that lie beside each other, and the room for each
-LETTER = 6.9  # width of a letter, about
+LEFT = 8  # left edge of the boxes; arcs are to their right
+LANES, LANE = 6, 13  # maximum number of arcs side by side, and the width of each
+LETTER = 6.9  # approximate width of a letter
 
-# for the drawing in a file of its own; on the page, the page's colours
+# for the standalone file; on the page, the page's colours apply
 STYLE = """
 svg { font: 12px system-ui, sans-serif; background: #fff; }
 svg text { fill: #5b6472; } svg .name { fill: #1d2129; font-weight: 600; }
@@ -31,7 +31,7 @@ svg text { fill: #5b6472; } svg .name { fill: #1d2129; font-weight: 600; }
 def diagram(card: Mapping[str, Any], standalone: bool = False) -> Markup:
     """Draw the stages of a card, from the input at the top to the output at the bottom.
 
-    The bar at the left of a box is as long as its share of the parameters.
+    The length of the bar at the bottom of a box is its share of the parameters.
     """
     stages = card["stages"]
     total = max(card["totals"]["params"], 1)
@@ -39,7 +39,7 @@ def diagram(card: Mapping[str, Any], standalone: bool = False) -> Markup:
     parts = [f'<text class="name" x="{LEFT}" y="16">input {format_shape(card["input_shape"])}</text>']
     for number, one in enumerate(stages):
         parts += draw_stage(one, top_of(number), total)
-    ends = [-1] * LANES  # the last stage that the arcs in a lane reach
+    ends = [-1] * LANES  # the stage at which the last arc in each lane ends
     for target, one in enumerate(stages):
         for source in one["sources"]:
             if source == target - 1:
@@ -58,12 +58,12 @@ def diagram(card: Mapping[str, Any], standalone: bool = False) -> Markup:
 
 
 def top_of(number: int) -> int:
-    """Return where the box of a stage begins; the input lies above the first."""
+    """Return the y coordinate of the top of a stage's box; the input lies above the first."""
     return TOP + number * (HEIGHT + GAP)
 
 
 def draw_stage(one: Mapping[str, Any], top: int, total: int) -> list[str]:
-    """Draw the box of a stage: its name and output shape, what it is, and its counts."""
+    """Draw the box of a stage: its name, output shape, kind and counts."""
     share = one["params"] * one["repeats"] / total
     times = f" ×{one['repeats']}" if one["repeats"] > 1 else ""
     shape = format_shape(one["shape"])
@@ -91,12 +91,12 @@ def draw_stage(one: Mapping[str, Any], top: int, total: int) -> list[str]:
 
 
 def cut(words: str, letters: int) -> str:
-    """Cut a text to so many letters."""
+    """Shorten a text to a number of letters."""
     return words if len(words) <= letters else f"{words[: max(letters - 1, 1)]}…"
 
 
 def arrow(target: int) -> list[str]:
-    """Draw an arrow from the stage before."""
+    """Draw an arrow from the previous stage."""
     x, end = LEFT + BOX // 2, top_of(target)
     start = end - GAP + (4 if target else 8)
     return [
@@ -106,7 +106,7 @@ def arrow(target: int) -> list[str]:
 
 
 def arc(source: int, target: int, lane: int) -> list[str]:
-    """Draw an arc at the right, from a stage to a later one."""
+    """Draw an arc on the right from a stage to a later one."""
     right = LEFT + BOX
     start = top_of(source) + HEIGHT * 2 // 3 if source >= 0 else 12
     begin = right if source >= 0 else LEFT + 110

@@ -1,4 +1,4 @@
-"""The layers of a net, in the order of a forward pass: what each computes, its sizes, and what it sees."""
+"""The layers of a net in the order of a forward pass: their operations, sizes and receptive fields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from src.cards.receptive_field import ReceptiveFields, is_move, tensors_of
 from src.cards.walk import ELSEWHERE, Place, Walk, evaluating, is_leaf
 from src.models import counting  # noqa: F401  # registers the operations of recurrent layers
 
-# what a reader calls the operations that nets call without a module; others keep torch's name
+# readable names for operations that nets call without a module; others keep torch's name
 KINDS = {
     "convolution": "convolution",
     "mm": "matrix product",
@@ -34,30 +34,31 @@ KINDS = {
     "avg_pool2d": "average pool",
     "_scaled_dot_product_flash_attention_for_cpu": "attention",
 }
-# what is no work of a layer: making and copying tensors
+# not counted as work of a layer: creating and copying tensors
 QUIET = {"empty", "empty_like", "arange", "zeros", "ones", "full", "scalar_tensor", "lift_fresh", "detach", "clone"}
 QUIET |= {"_to_copy"}
 
 
 @dataclass
 class Layer:
-    """A call of a module without children, or what a module computes itself between calls of its children.
+    """A call of a leaf module, or the operations of a module itself between calls of its children.
 
     Args:
-        place: where in the forward pass.
+        place: place in the forward pass.
         name: path of the module in the net.
         kind: class of the module, or the operations.
-        is_module: false for what a module with children computes itself.
+        is_module: false for the operations of a module with children.
         kernel: such as "3×3", "3×3 /2" with a stride of 2, "3×3 d2" with a dilation of 2; empty if there is none.
-        shape: of the output, without the batch.
+        shape: shape of the output, without the batch.
         params: trainable parameters, at the first call of the module that holds them.
         macs: multiply-accumulates for one input.
-        sees: most input positions that a value of the output depends on, along each axis; None: on none.
-        sees_all: whether every value depends on the whole input.
+        sees: receptive field: the largest number of input positions along each axis that an output value depends on;
+            None if it depends on none.
+        sees_all: whether every output value depends on the whole input.
         sources: numbers of the layers whose outputs it reads; -1 is the input.
-        memory: bytes that are alive at most while it runs, for a batch.
-        kept: bytes that it keeps for the backward pass, for a batch.
-        share: share of the time of a forward pass; None if it was not measured.
+        memory: peak memory of activations while it runs, for a batch, in bytes.
+        kept: bytes saved for the backward pass, for a batch.
+        share: share of the time of a forward pass; None if not measured.
     """
 
     place: Place
@@ -78,7 +79,7 @@ class Layer:
 
 
 class Trace(TorchDispatchMode):
-    """Record the layers of a forward pass, as a context; see `trace`."""
+    """Record the layers of a forward pass as a context manager; see `trace`."""
 
     def __init__(self, net: nn.Module, inputs: Tensor) -> None:
         super().__init__()
@@ -86,10 +87,10 @@ class Trace(TorchDispatchMode):
         self.fields = ReceptiveFields(inputs)
         self.called: set[str] = set()
         self.walk = Walk(net, entered=self._enter, left=self._leave)
-        self._origins: Any = WeakTensorKeyDictionary()  # which layer made a tensor
+        self._origins: Any = WeakTensorKeyDictionary()  # the layer that created each tensor
         self._origins[inputs] = -1
         self._modules = dict(net.named_modules())
-        self._is_asking = False  # hooks run as a part of the pass, and what they compute is no part of it
+        self._is_describing = False  # hooks run within the pass; their own operations are not part of it
 
     def _enter(self, place: Place, module: nn.Module) -> None:
         self.called.add(place[0])
@@ -103,26 +104,26 @@ class Trace(TorchDispatchMode):
 
     def _describe_output(self, layer: Layer, output: Tensor) -> None:
         layer.shape = tuple(output.shape[1:] if output.shape[:1] == (1,) else output.shape)
-        self._is_asking = True
+        self._is_describing = True
         seen = self.fields.of(output)
-        self._is_asking = False
+        self._is_describing = False
         layer.sees, layer.sees_all = (seen.sizes, seen.is_whole) if seen else (None, False)
 
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         options = dict(kwargs or {})
         result = op(*args, **options)
-        if self._is_asking:
+        if self._is_describing:
             return result
         self.fields.follow(op, args, options, result)
         name, outputs = op._schema.name.removeprefix("aten::"), tensors_of(result)
         origins = {self._origins[one] for one in tensors_of((args, options)) if one in self._origins}
         layer = self.layers.get(self.walk.place)
-        works = (not is_move(op) or name in ("cat", "stack")) and name not in QUIET
-        works &= any(one.is_floating_point() for one in outputs)  # the others are masks and indices
-        if layer is None and works and origins:
+        computes = (not is_move(op) or name in ("cat", "stack")) and name not in QUIET
+        computes &= any(one.is_floating_point() for one in outputs)  # not masks and indices
+        if layer is None and computes and origins:
             place = self.walk.place
             layer = self.layers[place] = Layer(place, place[0], "", is_module=False)
-        if layer is None:  # a view between layers: its values are those of the layer before
+        if layer is None:  # a view between layers: its values come from the layer before
             for one in outputs:
                 self._origins[one] = max(origins, default=-1)
             return result
@@ -130,7 +131,7 @@ class Trace(TorchDispatchMode):
         layer.sources |= origins - {number}
         for one in outputs:
             self._origins[one] = number
-        if works:
+        if computes:
             layer.operations.append(name.removesuffix("_"))
             packet = op._overloadpacket
             if packet in flop_registry:
@@ -141,7 +142,7 @@ class Trace(TorchDispatchMode):
         return result
 
     def finished(self) -> list[Layer]:
-        """Return the layers, each parameter in the layer of the innermost module that was called and holds it."""
+        """Return the layers; each parameter counts in the innermost called module that holds it."""
         counts: dict[str, int] = {}
         seen: set[int] = set()
         for path, module in self._modules.items():
@@ -156,7 +157,7 @@ class Trace(TorchDispatchMode):
         layers = list(self.layers.values())
         for path, count in counts.items():
             holder = next((one for one in layers if one.name == path), None)
-            if holder is None:  # it computes nothing itself, or was never called
+            if holder is None:  # the module computes nothing itself, or was never called
                 place = (path, 0, 0) if path in self.called else ELSEWHERE
                 holder = Layer(place, path, type(self._modules[path]).__name__, is_module=False)
                 layers.append(holder)
@@ -181,7 +182,7 @@ def kernel_of(name: str, arguments: tuple[Any, ...]) -> str:
 
 
 def window(kernel: Any, stride: Any, dilation: Any) -> str:
-    """Write a window: 3×3, 3×3 /2 with a stride, 3×3 d2 with a dilation."""
+    """Format a window: 3×3, 3×3 /2 with a stride, 3×3 d2 with a dilation."""
     text = "×".join(map(str, kernel))
     for mark, values in (("/", stride), ("d", dilation)):
         if max(values) > 1:
@@ -190,9 +191,9 @@ def window(kernel: Any, stride: Any, dilation: Any) -> str:
 
 
 def trace(net: nn.Module, inputs: Tensor) -> tuple[list[Layer], set[str]]:
-    """Run a net on an input (1, …) and return its layers, and the operations whose receptive field is not known.
+    """Run a net on an input (1, …) and return its layers, and the operations whose receptive field is unknown.
 
-    The sum of their parameters and MACs is that of `src.models.counting`.
+    Their parameters and MACs add up to the counts of `src.models.counting`.
     """
     with torch.no_grad(), evaluating(net):
         tracer = Trace(net, inputs)

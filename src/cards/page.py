@@ -1,4 +1,4 @@
-"""A card as one HTML page that loads nothing from elsewhere."""
+"""A card as a self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,26 +16,26 @@ PAGE, DIAGRAM = "card.html", "diagram.svg"
 
 
 def templates() -> Environment:
-    """Return the templates of this room, with its ways to write numbers."""
-    found = environment("src.cards", "cards.css")
+    """Return the templates of this package, with its number formats as filters."""
+    result = environment("src.cards", "cards.css")
     for function in (text.format_bytes, text.format_shape, text.format_sees, text.format_share, text.format_latency):
-        found.filters[function.__name__.removeprefix("format_")] = function
-    found.filters |= {"count": format_count, "integer": format_integer, "title_of": text.title_of}
-    return found
+        result.filters[function.__name__.removeprefix("format_")] = function
+    result.filters |= {"count": format_count, "integer": format_integer, "title_of": text.title_of}
+    return result
 
 
 def render(card: Mapping[str, Any]) -> str:
     """Render the page of a card."""
-    most = {key: max([one[key] or 0 for one in card["layers"]] + [1e-9]) for key in ("params", "macs", "share")}
+    largest = {key: max([one[key] or 0 for one in card["layers"]] + [1e-9]) for key in ("params", "macs", "share")}
     return (
         templates()
         .get_template("card.html.jinja")
-        .render(card=card, facts=text.facts(card), legend=text.legend(card), most=most, diagram=diagram(card))
+        .render(card=card, facts=text.facts(card), legend=text.legend(card), most=largest, diagram=diagram(card))
     )
 
 
 def write_page(card: Mapping[str, Any], folder: Path) -> None:
-    """Write the page of a card, and its diagram by itself."""
+    """Write the page of a card, and its diagram as a separate file."""
     write_whole(folder / PAGE, render(card))
     write_whole(folder / DIAGRAM, diagram(card, standalone=True))
 

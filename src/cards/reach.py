@@ -1,8 +1,8 @@
-"""How far values reach: the rules by which an operation's output depends on positions of the net's input.
+"""Rules for the receptive field: how an operation's output depends on positions of the net's input.
 
-A map holds for each value of a tensor the lowest position of the input, along one axis, that it depends on. A rule
-turns the maps of an operation's arguments into that of its output; the highest position is the lowest of negated ones,
-so that the same rules serve both. Positions that come from padding lie beyond the image, as in textbooks.
+A map holds, for each value of a tensor, the lowest input position along one axis that the value depends on. A rule
+turns the maps of an operation's arguments into the map of its output. Highest positions are the lowest of the negated
+ones, so that the same rules serve both. Positions from padding lie beyond the image, as is usual.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from torch import Tensor
 
 from src.cards.windows import constant, extended, least, shrunk, spread, tapped
 
-Rule = Callable[[Any, tuple[Any, ...], dict[str, Any], Tensor], Tensor]  # op, maps as arguments, options, real output
+Rule = Callable[[Any, tuple[Any, ...], dict[str, Any], Tensor], Tensor]  # op, maps, keyword arguments, actual output
 
 
 def convolution(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """A convolution or a transposed one, of any number of axes."""
+    """A convolution or transposed convolution with any number of axes."""
     low, weight, _, stride, padding, dilation, is_transposed, _, groups = maps
     kernel, sizes = weight.shape[2:], out.shape[2:]
-    every = groups == 1 or low.stride(1) == 0  # (B, 1, *S): every channel is read; else (B, groups, *S)
-    low = least(low, 1) if every else low.unflatten(1, (groups, -1)).amin(2)
+    dense = groups == 1 or low.stride(1) == 0  # (B, 1, *S): all channels are read; else (B, groups, *S)
+    low = least(low, 1) if dense else low.unflatten(1, (groups, -1)).amin(2)
     low = spread(low, kernel, stride, padding, dilation, sizes) if is_transposed else tapped(
         low, kernel, stride, padding, dilation, sizes
     )  # fmt: skip
@@ -29,7 +29,7 @@ def convolution(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Te
 
 
 def pooling(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """Max or average pooling, of any number of axes."""
+    """Max or average pooling with any number of axes."""
     axes = int(op._schema.name.partition("pool")[2][0])
     kernel, stride, padding, dilation = (
         per_axis(option(op, name, maps, options) or 0, axes)
@@ -63,7 +63,7 @@ TAPS = {"nearest": (0,), "linear": (0, 1), "bilinear": (0, 1), "trilinear": (0, 
 
 
 def upsampling(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """Interpolation to a larger grid: of the one to four nearest positions along each axis."""
+    """Interpolation to a larger grid, from the one to four nearest positions along each axis."""
     low = maps[0]
     mode = op._schema.name.removeprefix("aten::upsample_").rstrip("123d").rstrip("_")
     if mode not in TAPS:
@@ -89,7 +89,7 @@ def upsampling(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Ten
 
 
 def padding(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """Padding, which continues the map beyond the image, or cropping by a negative one."""
+    """Padding, which continues the map beyond the image, or cropping by negative padding."""
     low, widths = maps[0], maps[1]
     for number in range(len(widths) // 2):
         axis, before, after = low.ndim - 1 - number, widths[2 * number], widths[2 * number + 1]
@@ -102,19 +102,19 @@ def padding(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor
 
 
 def product(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """A matrix product, perhaps added to a bias: of the whole row of one and the whole column of the other."""
+    """A matrix product, possibly with a bias: a value depends on a whole row and a whole column."""
     a, b = maps[-2:] if op._schema.name.endswith(("::mm", "::bmm")) else maps[1:3]
     return lowest([least(a, -1), least(b, -2)], out.shape)
 
 
 def attention(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """Scaled dot-product attention: a query with all keys and values."""
+    """Scaled dot-product attention: each query depends on all keys and values."""
     query, key, value = maps[:3]
     return lowest([least(query, -1), least(key, (-2, -1)), least(value, (-2, -1))], out.shape)
 
 
 def reduction(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """A sum, mean, maximum, norm, … over some axes or all."""
+    """A sum, mean, maximum, norm, … over some or all axes."""
     low, axes = maps[0], option(op, "dim", maps, options)
     axes = range(low.ndim) if axes is None or axes == [] else [axes] if isinstance(axes, int) else axes
     low = least(low, axes)
@@ -125,12 +125,12 @@ def reduction(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tens
 
 
 def along_axis(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """What needs all values along an axis for each of them, as softmax."""
+    """An operation in which each value depends on all values along an axis, such as softmax."""
     return least(maps[0], maps[1]).expand(out.shape)
 
 
 def running(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """What needs all values before each along an axis, as a cumulative sum."""
+    """An operation in which each value depends on the preceding ones along an axis, such as a cumulative sum."""
     return maps[0].cummin(maps[1]).values
 
 
@@ -150,24 +150,24 @@ def lookup(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor)
 
 
 def recurrence(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """A layer of an LSTM on (T, B, D): a step sees those before it, or if `reverse` those after it."""
+    """An LSTM layer on (T, B, D): a step depends on the steps before it, or after it if `reverse`."""
     low, backwards = least(maps[0], -1), bool(maps[7])
     low = low.flip(0).cummin(0).values.flip(0) if backwards else low.cummin(0).values
     return low.expand(out.shape)
 
 
 def first_argument(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """What changes values but no positions."""
+    """An operation that changes values but not positions."""
     return maps[0]
 
 
 def elementwise(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """An operation on corresponding values, after broadcasting."""
+    """An elementwise operation with broadcasting."""
     return lowest([one for one in maps if isinstance(one, Tensor)], out.shape)
 
 
 def lowest(lows: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    """Return the minimum of maps that are broadcast to a shape."""
+    """Return the minimum of maps, broadcast to a shape."""
     low, *others = lows
     for other in others:
         low = torch.minimum(shrunk(low), shrunk(other))
@@ -175,7 +175,7 @@ def lowest(lows: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
 
 
 def joined(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """Tensors one after another along an axis."""
+    """A concatenation along an axis."""
     parts, axis = list(maps[0]), option(op, "dim", maps, options) % out.ndim
     for other in range(out.ndim):
         if other != axis and all(one.stride(other) == 0 for one in parts):
@@ -186,14 +186,14 @@ def joined(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor)
 
 
 def everything(op: Any, maps: tuple[Any, ...], options: dict[str, Any], out: Tensor) -> Tensor:
-    """An operation that may mix all there is."""
+    """An operation that may mix all values."""
     tensors = [one for one in (*maps, *options.values()) if isinstance(one, Tensor)]
-    tensors += [one for many in maps if isinstance(many, list) for one in many if isinstance(one, Tensor)]
+    tensors += [one for group in maps if isinstance(group, list) for one in group if isinstance(one, Tensor)]
     return torch.stack([one.amin() for one in tensors]).amin().expand(out.shape)
 
 
 def option(op: Any, name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Return the argument of a name; None if the operation has none of it."""
+    """Return the argument with a name; None if the operation has no such argument."""
     for place, argument in enumerate(op._schema.arguments):
         if argument.name == name:
             return options.get(name, arguments[place] if place < len(arguments) else argument.default_value)
@@ -224,7 +224,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training", "_to_copy"), first_argument),
     **dict.fromkeys(("hardswish_", "mish_", "_prelu_kernel"), elementwise),
 }  # fmt: skip
-# what puts values elsewhere, and is applied to the maps themselves
+# operations that only move values; they are applied to the maps themselves
 MOVES = {
     "cat",
     "stack",
@@ -243,5 +243,5 @@ MOVES = {
     "repeat",
 }
 MOVES |= {"pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"}
-RESHAPES = {"view", "_unsafe_view", "_reshape_alias", "as_strided_"}  # the last where a pooled map is laid out anew
+RESHAPES = {"view", "_unsafe_view", "_reshape_alias", "as_strided_"}  # the last for pooled maps in a new memory layout
 MOVES |= RESHAPES | {"split", "split_with_sizes", "unbind", "chunk"}

@@ -1,7 +1,7 @@
-"""The receptive field of every tensor in a forward pass: which part of the input its values depend on, in theory.
+"""The theoretical receptive field of every tensor in a forward pass: the part of the input its values depend on.
 
-It is exact for what nets are made of: convolutions (strided, dilated, transposed), pooling, upsampling, norms,
-attention, recurrences, and whatever moves values. In theory means: whatever the weights are, and counting the padding.
+It is exact for convolutions (strided, dilated, transposed), pooling, upsampling, norms, attention, recurrences, and
+operations that only move values. Theoretical means for any weights, and including the padding.
 """
 
 import math
@@ -20,11 +20,11 @@ from src.models.example_inputs import are_tokens
 
 @dataclass(frozen=True)
 class Field:
-    """What a tensor sees of the input.
+    """The receptive field of a tensor.
 
     Args:
-        sizes: the most positions along each axis that one of its values depends on.
-        is_whole: every value depends on all positions.
+        sizes: largest number of positions along each axis that one of its values depends on.
+        is_whole: whether every value depends on all positions.
     """
 
     sizes: tuple[int, ...]
@@ -32,11 +32,13 @@ class Field:
 
 
 class ReceptiveFields:
-    """Follow the operations of a forward pass.
+    """Track receptive fields through the operations of a forward pass.
 
     Args:
         inputs: images (1, C, H, W), series (1, T, F) or tokens (1, T).
-        unknown: the names of operations without a rule, which count as if they mixed all positions.
+
+    Attributes:
+        unknown: names of operations without a rule, treated as if they mixed all positions.
     """
 
     def __init__(self, inputs: Tensor) -> None:
@@ -53,7 +55,7 @@ class ReceptiveFields:
         self._are_tokens = are_tokens(inputs.shape[1:])
 
     def follow(self, op: Any, arguments: tuple[Any, ...], options: dict[str, Any], result: Any) -> None:
-        """Derive the maps of an operation's results. Indices and masks, integers and booleans, are no results."""
+        """Derive the maps of an operation's results, except for indices and masks (integers and booleans)."""
         known = [one for one in tensors_of((arguments, options)) if one in self._maps]
         outs = [one for one in tensors_of(result) if one.is_floating_point() or (self._are_tokens and is_move(op))]
         if not known or not outs:
@@ -67,7 +69,7 @@ class ReceptiveFields:
             self._maps[out] = lows
 
     def _maps_of(self, node: Any, number: int) -> Any:
-        """Return arguments with maps in the place of tensors; indices and masks stay."""
+        """Return arguments with tensors replaced by their maps; indices and masks stay."""
         if isinstance(node, Tensor):
             if node in self._maps:
                 return self._maps[node][number]
@@ -78,10 +80,10 @@ class ReceptiveFields:
 
     def _derive(self, op: Any, maps: Any, options: dict[str, Any], outs: Sequence[Tensor]) -> list[Tensor]:
         name = op._schema.name.removeprefix("aten::")
-        if name in RESHAPES:  # a map need not lie in memory as its tensor does
+        if name in RESHAPES:  # the memory layouts of a map and its tensor may differ
             return [maps[0].reshape(outs[0].shape)]
         if is_move(op) and name not in RULES:
-            if name.endswith("_"):  # it changes what it is given
+            if name.endswith("_"):  # in-place
                 maps = (maps[0].detach(), *maps[1:])
             moved = op(*maps, **options)
             return [moved] if isinstance(moved, Tensor) else list(moved)[: len(outs)]
@@ -99,7 +101,7 @@ class ReceptiveFields:
                 for out in outs]  # fmt: skip
 
     def of(self, tensor: Tensor) -> Field | None:
-        """Return what a tensor sees; None if it does not depend on the input."""
+        """Return the receptive field of a tensor; None if it does not depend on the input."""
         if tensor not in self._maps:
             return None
         maps = self._maps[tensor]
@@ -125,11 +127,11 @@ def tensors_of(node: Any) -> list[Tensor]:
 
 
 def is_move(op: Any) -> bool:
-    """Return whether an operation only puts values elsewhere: a view, or one of `MOVES`."""
+    """Return whether an operation only moves values: a view, or one of `MOVES`."""
     return op._schema.name.removeprefix("aten::") in MOVES or is_view(op)
 
 
 def is_view(op: Any) -> bool:
-    """Return whether an operation's result shares its argument's memory, and nothing is written."""
+    """Return whether an operation's result shares memory with its argument, and nothing is written."""
     aliases = [one.alias_info for one in op._schema.returns if one.alias_info is not None]
     return bool(aliases) and not any(one.is_write for one in aliases)

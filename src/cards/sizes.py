@@ -1,4 +1,4 @@
-"""What a net's weights take on disk: a checkpoint, with and without the optimizer's state, and as int8."""
+"""The size of a net on disk: its weights, with and without the optimizer's state, and as int8."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from src.models.components.whitening import Whitening
 from src.models.task import Task
 from src.run.used_weights import SwitchesWeights
 
-SCALE = 4  # bytes, a float32 for each row of an int8 weight
+SCALE = 4  # bytes: one float32 for each row of an int8 weight
 QUANTIZED = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
     *(nn.RNNBase, nn.Embedding, Whitening),
@@ -18,14 +18,14 @@ QUANTIZED = (
 
 
 def weights_bytes(net: nn.Module) -> int:
-    """Return the bytes of all parameters and of the buffers that are saved with them."""
+    """Return the size of all parameters and persistent buffers, in bytes."""
     return sum(tensor.nbytes for tensor in net.state_dict().values() if isinstance(tensor, Tensor))
 
 
 def optimizer_bytes(task: Task) -> int:
-    """Return the bytes of the optimizer's state after a step, which takes place for one parameter after another.
+    """Return the size of the optimizer's state after a step, in bytes, by stepping one parameter at a time.
 
-    The learning rate is 0, and the gradients are: the weights stay as they are.
+    The learning rate and the gradients are 0, so that the weights do not change.
     """
     optimizer = task.make_optimizer()
     for group in optimizer.param_groups:
@@ -42,7 +42,7 @@ def optimizer_bytes(task: Task) -> int:
 
 
 def int8_bytes(net: nn.Module) -> int:
-    """Estimate the bytes of the weights if those of matrices and convolutions are int8, with a scale for each row."""
+    """Estimate the size in bytes with int8 weights for matrices and convolutions, and a scale for each row."""
     total = weights_bytes(net)
     seen: set[int] = set()
     for module in net.modules():

@@ -1,4 +1,4 @@
-"""The stages of a net for its diagram: what a reader would draw as one box, and what flows between them."""
+"""The stages of a net for its diagram: the parts to draw as one box each, and the data flow between them."""
 
 from collections.abc import Sequence
 from itertools import groupby, takewhile
@@ -14,13 +14,13 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 def stages_of(layers: Sequence[Layer], net: nn.Module) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
     """Group layers into stages.
 
-    A stage is a block of the net, or a layer with weights and those without that follow it. Equal ones in a row are
-    one, drawn once.
+    A stage is a block of the net, or a layer with weights and the following layers without. Equal consecutive stages
+    are merged.
 
     Returns:
         For each stage its `name`, `kind` (with windows), `shape`, `params` and `macs` (of one repeat), `repeats`,
-        `sees`, `sees_all`, and `sources`: the stages that it reads; -1 is the input. And of each layer its stage, and
-        in which repeat of it, from 0.
+        `sees`, `sees_all`, and `sources`: the stages that it reads; -1 is the input. For each layer, the numbers of its
+        stage and of the repeat within the stage, from 0.
     """
     modules = dict(net.named_modules())
     groups: list[list[int]] = []
@@ -43,7 +43,7 @@ def stages_of(layers: Sequence[Layer], net: nn.Module) -> tuple[list[dict[str, A
 
 
 def block_of(path: str, modules: dict[str, nn.Module]) -> str:
-    """Return the path of the outermost module around a layer that is no mere container."""
+    """Return the path of the outermost module around a layer that is not just a container."""
     parts = path.split(".") if path else []
     for count in range(1, len(parts) + 1):
         prefix = ".".join(parts[:count])
@@ -53,19 +53,19 @@ def block_of(path: str, modules: dict[str, nn.Module]) -> str:
 
 
 def is_block(module: nn.Module) -> bool:
-    """Return whether a module has children, and is not the whole net."""
+    """Return whether a module has children."""
     return next(module.children(), None) is not None
 
 
 def follows(layer: Layer) -> bool:
-    """Return whether a layer belongs to the box of the one before: norms, activations, pooling."""
+    """Return whether a layer is drawn with the preceding one: norms, activations, pooling."""
     is_weightless = not layer.macs and (not layer.params or "Norm" in layer.kind)
-    # pooling in the code of a net stands between its parts, one of which may skip it
+    # functional pooling separates parts of the net, one of which may skip it
     return is_weightless and len(layer.sources) < 2 and (layer.is_module or not layer.kernel)
 
 
 def stage(key: str, layers: Sequence[Layer], modules: dict[str, nn.Module]) -> dict[str, Any]:
-    """Sum up the layers of a stage."""
+    """Summarise the layers of a stage."""
     first = max(layers, key=lambda one: (one.macs, one.params))
     kinds = [f"{one.kind} {one.kernel}".strip() for one in layers]
     is_one_block = is_block(modules[key]) and key != ""
@@ -88,15 +88,15 @@ def stage(key: str, layers: Sequence[Layer], modules: dict[str, nn.Module]) -> d
 def fold(
     stages: list[dict[str, Any]], groups: list[list[int]]
 ) -> tuple[list[dict[str, Any]], dict[int, tuple[int, int]]]:
-    """Join equal stages in a row; return them, and of each layer its stage and in which repeat it is."""
+    """Merge equal consecutive stages; return them, and the stage and repeat of each layer."""
     folded: list[dict[str, Any]] = []
     stage_of: dict[int, tuple[int, int]] = {}
 
-    def likeness(pair: tuple[dict[str, Any], list[int]]) -> tuple[Any, ...]:
+    def signature(pair: tuple[dict[str, Any], list[int]]) -> tuple[Any, ...]:
         one = pair[0]
         return one["kind"], one["params"], one["macs"], tuple(one["shape"])
 
-    for _, alike in groupby(zip(stages, groups, strict=True), likeness):
+    for _, alike in groupby(zip(stages, groups, strict=True), signature):
         members = list(alike)
         first, last = members[0][0], members[-1][0]
         name = first["name"] if len(members) == 1 else f"{first['name']} – {last['name']}"

@@ -17,7 +17,7 @@ from src.report.formats import format_count, format_integer, format_milliseconds
 from src.system.json_files import write_whole
 
 MARKDOWN = "card.md"
-WIDE, WIDER = 100, 118  # columns of a terminal from which memory and, last, times are shown
+WIDE, WIDER = 100, 118  # minimum terminal widths for the columns of memory and of times
 
 
 def format_bytes(size: float) -> str:
@@ -34,26 +34,26 @@ def format_shape(shape: Iterable[int]) -> str:
 
 
 def format_sees(layer: Mapping[str, Any]) -> str:
-    """Format a receptive field: 5×5, "all" where each value depends on the whole input, "–" on nothing of it."""
+    """Format a receptive field: 5×5, "all" if each value depends on the whole input, "–" if on none of it."""
     if layer["sees"] is None:
         return "–"
     return "all" if layer["sees_all"] else format_shape(layer["sees"])
 
 
 def format_share(share: float | None) -> str:
-    """Format a share of the time: 12 %; "<1 %" of little."""
+    """Format a share of the time: 12 % or <1 %."""
     if share is None:
         return ""
     return "<1 %" if 0 < share < 0.005 else f"{share:.0%}".replace("%", " %")
 
 
 def format_latency(value: float | None) -> str:
-    """Format a latency in milliseconds, or say that there is none."""
+    """Format a latency in milliseconds, or "not measured"."""
     return "not measured" if value is None else format_milliseconds(value)
 
 
 def facts(card: Mapping[str, Any]) -> dict[str, str]:
-    """Return the totals of a card under their names, for all its forms."""
+    """Return the formatted totals of a card by name, for all output formats."""
     totals, speeds = card["totals"], card["totals"]["latency_ms"]
     frozen = f" and {format_integer(totals['params_frozen'])} frozen" if totals["params_frozen"] else ""
     estimate = ", an estimate" if totals["int8_is_estimate"] else ", measured"
@@ -68,7 +68,7 @@ def facts(card: Mapping[str, Any]) -> dict[str, str]:
         f"{format_bytes(totals['checkpoint_bytes'])}",
         "weights as int8": format_bytes(totals["int8_bytes"]) + estimate,
         "inference holds": f"{format_bytes(totals['inference_bytes'])} of activations at its peak{batch}",
-        "training keeps": f"{format_bytes(totals['training_bytes'])} of activations to go backward{batch}",
+        "training keeps": f"{format_bytes(totals['training_bytes'])} of activations for the backward pass{batch}",
         "latency": ", ".join(f"{name} {format_latency(value)}" for name, value in speeds.items())
         if any(value is not None for value in speeds.values())
         else "not measured",
@@ -76,7 +76,7 @@ def facts(card: Mapping[str, Any]) -> dict[str, str]:
 
 
 def receptive_field(card: Mapping[str, Any]) -> str:
-    """Say how much of the input a value of the output depends on, and the last layer that does not see all of it."""
+    """Describe the receptive field of the output, and of the last layer that does not see the whole input."""
     last = card["layers"][-1]
     if not last["sees_all"]:
         return f"{format_sees(last)} {card['unit']}"
@@ -86,12 +86,12 @@ def receptive_field(card: Mapping[str, Any]) -> str:
 
 
 def title_of(layer: Mapping[str, Any]) -> str:
-    """Return what a layer is, with its window: Conv2d 3×3 /2."""
+    """Return the kind of a layer with its window: Conv2d 3×3 /2."""
     return f"{layer['kind']} {layer['kernel']}".strip()
 
 
 def folded(layers: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the layers, and in the place of further repeats of a block one row that sums them up."""
+    """Yield the layers, with one row that sums up all further repeats of a block."""
     for (_, again), members in groupby(layers, key=lambda one: (one["stage"], one["repeat"] > 0)):
         rows = list(members)
         if not again or len(rows) == 1:
@@ -112,7 +112,7 @@ def folded(layers: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 def layer_table(card: Mapping[str, Any], width: int) -> Table:
-    """Tabulate the layers for a terminal of a width."""
+    """Tabulate the layers for a terminal of the given width."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     timed, wide = card["timed"] and width >= WIDER, width >= WIDE
     table.add_column("layer", no_wrap=True, max_width=34 if wide else 20)
@@ -143,13 +143,13 @@ def layer_table(card: Mapping[str, Any], width: int) -> Table:
 
 
 def shortened(name: str, width: int) -> str:
-    """Shorten a path from the left, where neighbours agree."""
+    """Shorten a path from the left, where neighbouring rows are alike."""
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
 def print_card(card: Mapping[str, Any], folder: Path) -> None:
     """Print a card as a table."""
-    console = console_here()
+    console = make_console()
     console.print(f"\n[bold]{escape(card['name'])}[/bold]", highlight=False)
     console.print(layer_table(card, console.width), highlight=False)
     totals = Table.grid(padding=(0, 2, 0, 0))
@@ -164,19 +164,19 @@ def print_card(card: Mapping[str, Any], folder: Path) -> None:
 
 
 def legend(card: Mapping[str, Any], wide: bool = True) -> str:
-    """Explain the columns of the table of layers; of a narrow one, those that it has."""
+    """Explain the columns of the table of layers; a narrow table has no columns of memory."""
     memory = (
-        " holds: activations alive while it runs, at most; keeps: those kept for the backward pass; both for a batch "
-        f"of {card['batch_size']}."
+        " holds: peak memory of activations while it runs; keeps: activations saved for the backward pass; both for a "
+        f"batch of {card['batch_size']}."
     )
     return (
-        f"sees: the receptive field, the most {card['unit']} of the input that one output value depends on, whatever "
-        "the weights, padding included; all: each value depends on the whole input."
+        f"sees: the receptive field, the largest number of input {card['unit']} that an output value depends on, for "
+        "any weights, padding included; all: each value depends on the whole input."
         f"{memory if wide else ''} /2: stride, d2: dilation, g2: groups."
     )
 
 
-def console_here() -> Console:
+def make_console() -> Console:
     """Return a console of the terminal's width, or a wide one for files and pipes."""
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
 
@@ -226,7 +226,7 @@ def comparison_cells(row: dict[str, Any]) -> dict[str, str]:
 
 def print_comparison(rows: Sequence[dict[str, Any]], folder: Path) -> None:
     """Print the totals of several nets as a table."""
-    console = console_here()
+    console = make_console()
     cells = [comparison_cells(row) for row in rows]
     names = fitting(cells, console.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
@@ -239,7 +239,7 @@ def print_comparison(rows: Sequence[dict[str, Any]], folder: Path) -> None:
 
 
 def fitting(cells: Sequence[Mapping[str, str]], width: int) -> list[str]:
-    """Return the columns that fit into a width, without those that say nothing, and the least important first."""
+    """Return the columns that fit into a width: empty columns are dropped, then the least important ones."""
     widths = {name: max(len(name), *(len(one[name]) for one in cells)) for name in cells[0]}
     names = [name for name in widths if any(one[name] != "–" for one in cells)]
     for name in ("weights", "batch", "input", "bf16", "holds", "sees", "keeps", "fp32"):

@@ -1,4 +1,4 @@
-"""How long a forward pass takes on this machine, and which layers take the time."""
+"""Measure the time of a forward pass on this machine, and its share for each layer."""
 
 import statistics
 import time
@@ -17,22 +17,22 @@ from src.predictor import input_shape
 from src.speed.measure import autocast, inference_step, latencies
 from src.system.cpu import has_native_bf16
 
-PASSES = 3  # at least
+PASSES = 3  # minimum
 
 
 def shares(net: nn.Module, inputs: Tensor, seconds: float) -> dict[Place, float]:
-    """Measure which share of a forward pass is spent at each place, by hooks, over about so many seconds.
+    """Measure the share of a forward pass spent at each place, with hooks, for about `seconds`.
 
-    What is computed between the places of layers, in modules that only call others, is a part of the whole.
+    Time spent outside of layers, in modules that only call others, is part of the total.
     """
     spent: dict[Place, float] = defaultdict(float)
-    last = 0.0  # when the place began
+    last = 0.0  # when the current place was entered
 
     def moved() -> None:
         nonlocal last
         now = time.perf_counter()
         spent[walk.place] += now - last
-        last = time.perf_counter()  # the time of this line is nobody's
+        last = time.perf_counter()  # excludes the time of this function
 
     walk, passes = Walk(net, moved=moved), 0
     with evaluating(net), torch.inference_mode(), walk:
@@ -47,13 +47,13 @@ def shares(net: nn.Module, inputs: Tensor, seconds: float) -> dict[Place, float]
 
 
 def latency(net: nn.Module, inputs: Tensor, precision: str, seconds: float) -> float:
-    """Measure the median time of a forward pass, in milliseconds, in one of Lightning's precisions."""
+    """Measure the median time of a forward pass in milliseconds, in one of Lightning's precisions."""
     with evaluating(net):
         return 1000 * statistics.median(latencies(inference_step(net, inputs, autocast(precision)), seconds))
 
 
 def int8_latency(folder: Path, card: Mapping[str, Any], seconds: float) -> float | None:
-    """Measure an exported int8 model with one input, in milliseconds; None for a torch model, which is a program."""
+    """Measure the latency of an exported int8 model in milliseconds; None for a torch model, which contains code."""
     if card["format"] == "torch":
         return None
     batch = noise_inputs(1, input_shape(card)).numpy()
@@ -62,5 +62,5 @@ def int8_latency(folder: Path, card: Mapping[str, Any], seconds: float) -> float
 
 
 def bf16_note() -> str:
-    """Say how fast bfloat16 can be here."""
+    """Return a note if this CPU only emulates bfloat16."""
     return "" if has_native_bf16() else "this CPU has no bfloat16 instructions, and emulates them"

@@ -1,4 +1,4 @@
-"""Where a forward pass is: in which module, and which part of its own code."""
+"""Track the place of a forward pass: the module, and the part of its own code."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,25 +10,25 @@ from torch import nn
 
 @dataclass
 class Frame:
-    """A call of a module, and how many of its children were called by now."""
+    """A call of a module, with the number of calls of its children so far."""
 
     path: str
     call: int
     children: int = 0
 
 
-Place = tuple[str, int, int]  # the path of a module, which of its calls, and after how many calls of its children
+Place = tuple[str, int, int]  # path of a module, number of the call, and number of calls of its children so far
 ELSEWHERE: Place = ("", -1, 0)
 
 
 class Walk:
-    """Follow the calls of a net's modules, as a context.
+    """Track the calls of a net's modules, as a context manager.
 
     Args:
         net: the net.
         entered: called with the place, before a module's forward pass.
-        left: called with the place at which the module began, the module and what it returned.
-        moved: called whenever the place changes, before it does.
+        left: called with the place where the module was entered, the module and its output.
+        moved: called before each change of the place.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Walk:
 
     @property
     def place(self) -> Place:
-        """Return where the pass is now."""
+        """Return the current place."""
         if not self._stack:
             return ELSEWHERE
         frame = self._stack[-1]
         return frame.path, frame.call, frame.children
 
     def __enter__(self) -> "Walk":
-        for path, module in self.net.named_modules():  # a module that has several names is called by its first
+        for path, module in self.net.named_modules():  # a module with several names appears under its first
             self._hooks.append(module.register_forward_pre_hook(self._before(path), prepend=True))
             self._hooks.append(module.register_forward_hook(self._after))
         return self
@@ -68,7 +68,7 @@ class Walk:
             if self._moved:
                 self._moved()
             if not self._stack:
-                self._calls.clear()  # another pass
+                self._calls.clear()  # a new pass
             call = self._calls[path] = self._calls.get(path, -1) + 1
             self._stack.append(Frame(path, call))
             if self._entered:
@@ -93,7 +93,7 @@ def is_leaf(module: nn.Module) -> bool:
 
 @contextmanager
 def evaluating(net: nn.Module, training: bool = False) -> Iterator[None]:
-    """Put a net into evaluation or training mode for as long as the context lasts."""
+    """Put a net into evaluation or training mode within the context."""
     modes = {module: module.training for module in net.modules()}
     net.train(training)
     try:

@@ -1,4 +1,4 @@
-"""The windows of convolutions and pooling, on maps of how far values reach; see `src.cards.reach`."""
+"""Windows of convolutions and pooling on maps of input positions; see `src.cards.reach`."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NOWHERE = math.inf  # what depends on no position: weights and constants
-PERIODS = (1, 2, 4, 8, 16, 32)  # after how many positions a map may repeat: those of an upsampled one come in pairs
+NOWHERE = math.inf  # for values that depend on no position: weights and constants
+PERIODS = (1, 2, 4, 8, 16, 32)  # periods with which a map may repeat; upsampling, for example, repeats positions
 
 
 def shrunk(low: Tensor, *kept: int) -> Tensor:
-    """Return a map with one position along the axes that it is the same along, as its strides tell, but for some kept.
+    """Reduce a map to one position along the axes along which it is constant (stride 0), except for the axes `kept`.
 
-    The lowest row is the same for all channels and columns, and so most of a map needs no computing.
+    The lowest row, for example, is the same for all channels and columns, so that most of a map need not be computed.
     """
     for axis in range(low.ndim):
         if low.stride(axis) == 0 and low.shape[axis] > 1 and axis not in kept:
@@ -23,12 +23,12 @@ def shrunk(low: Tensor, *kept: int) -> Tensor:
 
 
 def constant(low: Tensor, axis: int, size: int) -> Tensor:
-    """Return a map that is the same along an axis with another size there."""
+    """Return a map, constant along an axis, with another size along that axis."""
     return low.narrow(axis, 0, 1).expand(*low.shape[:axis], size, *low.shape[axis + 1 :])
 
 
 def least(low: Tensor, axes: Any) -> Tensor:
-    """Return the minimum of a map over axes, which stay with one position."""
+    """Return the minimum of a map over axes, which are kept with size 1."""
     axes = [axes] if isinstance(axes, int) else list(axes)
     shape = list(low.shape)
     for axis in axes:
@@ -38,14 +38,14 @@ def least(low: Tensor, axes: Any) -> Tensor:
 
 def tapped(low: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
            sizes: Sequence[int]) -> Tensor:  # fmt: skip
-    """Return the minimum in each window of a map (…, *S), as the windows of a convolution or pooling lie.
+    """Return the minimum in each window of a convolution or pooling over a map (…, *S).
 
     Args:
         low: the map.
-        kernel: size of a window along each of the last axes; the others alike.
-        stride: distance of windows.
+        kernel: size of a window along each of the last axes, as for the following arguments.
+        stride: distance between windows.
         padding: positions before the first.
-        dilation: distance of the positions in a window.
+        dilation: distance between positions in a window.
         sizes: number of windows along each axis.
     """
     first = low.ndim - len(kernel)
@@ -64,7 +64,7 @@ def tapped(low: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: S
 
 def spread(low: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
            sizes: Sequence[int]) -> Tensor:  # fmt: skip
-    """Return the map after a transposed convolution, see `tapped`: position i reaches i · stride - padding + kernel."""
+    """Return the map after a transposed convolution: position i reaches i · stride - padding + kernel; see `tapped`."""
     first = low.ndim - len(kernel)
     for axis, (k, s, p, d, size) in enumerate(zip(kernel, stride, padding, dilation, sizes, strict=True), first):
         shape = list(low.shape)
@@ -78,15 +78,15 @@ def spread(low: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: S
         wide = extended(low, axis, more, more + math.ceil((size + p) / s) - low.shape[axis] + 1)
         stuffed = wide.new_full((*wide.shape, s), NOWHERE)
         stuffed[..., 0] = wide
-        stuffed = stuffed.movedim(-1, axis + 1).flatten(axis, axis + 1)  # nothing between two positions
-        start = more * s + p - reach  # where the window of output 0 begins
+        stuffed = stuffed.movedim(-1, axis + 1).flatten(axis, axis + 1)  # nothing between positions
+        start = more * s + p - reach  # start of the window of output 0
         low = stuffed.narrow(axis, start, size + reach).unfold(axis, reach + 1, 1)[..., ::d].amin(-1)
         low = low.expand(shape)
     return low
 
 
 def extended(low: Tensor, axis: int, before: int, after: int) -> Tensor:
-    """Continue a map beyond its ends, in its own steps."""
+    """Extrapolate a map beyond its ends with its own step."""
     if not before and not after:
         return low
     size = low.shape[axis]
@@ -97,14 +97,14 @@ def extended(low: Tensor, axis: int, before: int, after: int) -> Tensor:
     base = torch.where(left, places % period, base)
     times = torch.where(left, places // period, torch.where(right, (places - size) // period + 1, 0))
     shape = [-1 if one == axis else 1 for one in range(low.ndim)]
-    # a value from nowhere stays there; infinity minus infinity is no step
+    # NOWHERE stays NOWHERE; infinity minus infinity is not a step
     return low.index_select(axis, base) + times.view(shape) * step.nan_to_num(0.0, 0.0, 0.0)
 
 
 def steps(low: Tensor, axis: int) -> tuple[int, Tensor]:
-    """Return after how many positions a map repeats, and by how much it has grown there; the mean step if it does not.
+    """Return the period of a map and its increase over a period; 1 and the mean step if it has no period.
 
-    What lies at the ends may differ, where an operation has clipped its windows.
+    Values at the ends may differ where an operation has clipped its windows.
     """
     size = low.shape[axis]
     for period in (period for period in PERIODS if period < size):

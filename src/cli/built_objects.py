@@ -1,4 +1,4 @@
-"""Errors for configurations that Hydra cannot build: an unknown class, or an argument that it does not take."""
+"""Describe why Hydra cannot build an object: an unknown class, or an unexpected argument."""
 
 import importlib
 import inspect
@@ -8,17 +8,17 @@ from types import ModuleType
 
 from src.system.wording import suggest
 
-EXTRAS = ("timm", "schedulefree")  # packages that configurations name, and that an extra of the same name installs
+EXTRAS = ("timm", "schedulefree")  # packages named in configurations; the extra of the same name installs each
 
 
 def describe_target(target: str) -> str:
-    """Report that a `_target_` does not exist, and what its innermost existing module has instead."""
+    """Report that a `_target_` does not exist, with similar names in its innermost existing module."""
     module, rest = import_longest(target)
-    sentence = f"_target_={target} names nothing"
+    sentence = f"_target_={target} does not exist"
     if module is None or module.__spec__ is None:
         if rest in EXTRAS:
             return f"{sentence}: {rest} is not installed: pip install -e '.[{rest}]'"
-        return f"{sentence}: there is no package {rest} here, or it is not installed."
+        return f"{sentence}: there is no package {rest}, or it is not installed."
     name = rest.partition(".")[0]
     submodules = {info.name for info in pkgutil.iter_modules(module.__spec__.submodule_search_locations or [])}
     members = {key for key, value in vars(module).items() if callable(value) and not key.startswith("_")}
@@ -44,7 +44,7 @@ def describe_argument(target: str, key: str, message: str) -> str | None:
     Args:
         target: dotted name of the class.
         key: key of its block in the configuration, such as model.net.
-        message: message of the TypeError.
+        message: the message of the TypeError.
     """
     match = re.search(r"got an unexpected keyword argument '(\w+)'", message)
     module, name = import_longest(target) if match else (None, "")
@@ -52,6 +52,6 @@ def describe_argument(target: str, key: str, message: str) -> str | None:
     if match is None or called is None:
         return None
     accepted = [one.name for one in inspect.signature(called).parameters.values() if one.kind != one.VAR_KEYWORD]
-    if match[1] in accepted:  # a class that it builds does not accept it
+    if match[1] in accepted:  # the error comes from another class that it instantiates
         return None
     return f"{key}.{match[1]}: {name} takes no such argument.{suggest(match[1], accepted)}"

@@ -12,14 +12,14 @@ from src.system.wording import suggest_key
 
 ANY_TYPE = ("trainer.devices", "hydra.verbose")  # such as "auto" or "0,1"
 STRINGS_ALLOWED = {"trainer.deterministic": "warn", "model.compile": "auto"}  # instead of a boolean
-SIZES = ("data.val_size", "data.val_fraction")  # say how many samples are for validation, as a fold does, too
+SIZES = ("data.val_size", "data.val_fraction")  # set the size of the validation split, as data.fold also does
 
 
 def check_options(config_name: str, arguments: list[str]) -> None:
-    """Refuse unknown options, and several values for a key without a sweep.
+    """Reject unknown options, and several values for a key without a sweep.
 
     Raises:
-        ValueError: there is one.
+        ValueError: the command line has one of these.
     """
     known, others = get_args_parser().parse_known_args(arguments)
     overrides = parse(arguments)
@@ -38,12 +38,12 @@ def check_options(config_name: str, arguments: list[str]) -> None:
             key, _, choices = line.partition("=")
             as_list = f" (a list is written {key}=[{choices}])" if "(" not in choices else ""
             raise ValueError(
-                f"{line} is a sweep, which takes -m: python src/{config_name}.py -m {shlex.quote(line)} …{as_list}"
+                f"{line} is a sweep, which needs -m: python src/{config_name}.py -m {shlex.quote(line)} …{as_list}"
             )
 
 
 def check_fold(arguments: list[str]) -> None:
-    """Refuse a fold to validate on together with the size of a validation set.
+    """Reject a validation fold together with the size of a validation split.
 
     Raises:
         ValueError: both are given.
@@ -51,16 +51,16 @@ def check_fold(arguments: list[str]) -> None:
     given = {override.key_or_group: str(override.input_line).lstrip("+") for override in parse(arguments)}
     fold = given.get("data.fold", "=null")
     for size in (given[key] for key in SIZES if key in given and not fold.endswith("=null")):
-        raise ValueError(f"{fold} and {size} both say which samples are for validation: leave one of them out.")
+        raise ValueError(f"{fold} and {size} both choose the validation samples: leave one of them out.")
 
 
 def check_types(config_name: str, arguments: list[str]) -> None:
-    """Refuse a string for a number or a boolean, a dot for the slash of a group, and a + before an existing key.
+    """Reject a string for a number or a boolean, a dot for the slash of a group, and a + before an existing key.
 
-    Other values are checked where they are used, and `null` is always accepted.
+    Other values are checked where they are used; `null` is always accepted.
 
     Raises:
-        ValueError: there is one.
+        ValueError: the command line has one of these.
     """
     overrides = parse(arguments)
     given = [override for override in overrides if not is_choice(override)]
@@ -78,7 +78,9 @@ def check_types(config_name: str, arguments: list[str]) -> None:
     for override in added:
         if OmegaConf.select(defaults, override.key_or_group, throw_on_resolution_failure=False) is not None:
             line = str(override.input_line)
-            raise ValueError(f"{line}: the configuration has this key; leave out the +, {line.removeprefix('+')}")
+            raise ValueError(
+                f"{line}: the configuration already has this key; leave out the +: {line.removeprefix('+')}"
+            )
     for override in changed:
         key, line = override.key_or_group, str(override.input_line)
         default = OmegaConf.select(defaults, key, throw_on_resolution_failure=False)
@@ -95,7 +97,7 @@ def check_types(config_name: str, arguments: list[str]) -> None:
 
 
 def without_null(arguments: list[str]) -> list[str]:
-    """Replace `logger=null`, which Hydra does not take for a choice, by `logger=none`.
+    """Replace `logger=null`, which Hydra does not accept as a choice, by `logger=none`.
 
     Raises:
         ValueError: the group has no file none.yaml.

@@ -1,6 +1,6 @@
-"""The command line: check it, compose the configuration, run, and report errors in a sentence, not a stack trace.
+"""Run a program: check its command line, compose the configuration, and report errors without a stack trace.
 
-Nothing here imports torch, so that `--help` and most errors are answered at once.
+Nothing here imports torch, so that `--help` and most errors are immediate.
 """
 
 import logging
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 def entry_point(
     config_name: str, prepare: Callable[[], None] | None = None
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
-    """Run a function as the program of `configs/<config_name>.yaml`, like `hydra.main` with clear errors.
+    """Turn a function into the program of `configs/<config_name>.yaml`, like `hydra.main` but with clear errors.
 
     Args:
         config_name: name of the primary config.
@@ -61,9 +61,9 @@ def entry_point(
                 try:
                     with locked(folder):
                         return run_with_status(folder, lambda: task(cfg), describe)
-                except SystemExit as end:  # how Lightning ends a run at KeyboardInterrupt
+                except SystemExit as end:  # raised by Lightning on KeyboardInterrupt
                     if isinstance(end.__context__, BrokenPipeError):
-                        raise  # how rich ends a program whose output is no longer read
+                        raise  # raised by rich when nothing reads the output any more
                     run_on_rank_zero(lambda: print_error(describe_interruption(folder)))
                     sys.exit(listener.status)
                 except Interrupted as interruption:
@@ -72,7 +72,7 @@ def entry_point(
                     if HydraConfig.get().mode == RunMode.RUN:
                         sys.exit(RESUMABLE)
                     reported.append(interruption)
-                    raise  # in a sweep the other jobs still run
+                    raise  # in a sweep, the other jobs still run
                 except Exception as error:
                     if listener.received:  # the error is a consequence of the interruption
                         raise KeyboardInterrupt from error
@@ -80,9 +80,9 @@ def entry_point(
                     if HydraConfig.get().mode == RunMode.RUN and full_error != "1":
                         sys.exit(1)  # Hydra would add a line of its own to an exception
                     reported.append(error)
-                    raise  # in a sweep Hydra runs the other jobs first
+                    raise  # in a sweep, Hydra runs the other jobs first
 
-        job.__module__, job.__qualname__ = task.__module__, f"{task.__name__}.job"  # where other processes find it
+        job.__module__, job.__qualname__ = task.__module__, f"{task.__name__}.job"  # importable by other processes
 
         def check_command_line() -> None:
             check_words(config_name, sys.argv[1:], CONFIGS)
@@ -114,14 +114,14 @@ def entry_point(
                 sys.exit(RESUMABLE if isinstance(error, Interrupted | SweepInterrupted) else 1)
 
         main.job = job  # type: ignore[attr-defined]
-        main.task, main.check_command_line = task, check_command_line  # type: ignore[attr-defined]  # for Python's door
+        main.task, main.check_command_line = task, check_command_line  # type: ignore[attr-defined]  # for src.api
         return main
 
     return decorate
 
 
 def describe_interruption(folder: Path) -> str:
-    """Describe the interruption of a run outside of training, with the way to resume it if it has a checkpoint."""
+    """Describe the interruption of a run outside of training, and how to resume it if it has a checkpoint."""
     has_checkpoint = (folder / CHECKPOINTS / LAST).is_file()
     return f"Interrupted{'; to resume: ' + shlex.quote(f'resume={folder}') if has_checkpoint else ''}."
 
@@ -140,7 +140,7 @@ def set_env(name: str, value: str | None) -> Iterator[None]:
 
 @contextmanager
 def describe_background_errors(full: bool) -> Iterator[None]:
-    """Report failed writes of other threads and of the log, on a full disk for instance, in a sentence or in full."""
+    """Report failed writes by other threads and the log, such as on a full disk, briefly unless `full`."""
     hook, raising = threading.excepthook, logging.raiseExceptions
 
     def report(thread_error: threading.ExceptHookArgs) -> None:

@@ -1,8 +1,8 @@
-"""Run a program of the command line within this process, from a notebook for instance.
+"""Run a command-line program within this process, for example from a notebook.
 
-The program is given the words that a terminal would give it, and does what it does there: it checks them, composes the
-configuration, locks its folder and writes the same files. What differs is how it ends: by exceptions instead of exit
-statuses, with logging, signal handlers and Hydra's state as they were before.
+The program receives the same arguments as in a terminal and does the same: it checks them, composes the configuration,
+locks its folder and writes the same files. Instead of exiting with a status it raises exceptions, and it restores
+logging, signal handlers and Hydra's state at the end.
 """
 
 import logging
@@ -37,11 +37,11 @@ from src.system.locks import FolderInUse, locked
 from src.system.openmp import watch_contention
 from src.system.signals import SIGNALS, listener
 
-LOGGERS = ("", "journal", "py.warnings")  # those that configs/hydra/default.yaml configures
+LOGGERS = ("", "journal", "py.warnings")  # as configured by configs/hydra/default.yaml
 
 
 class RunInterrupted(Exception):
-    """Ctrl-C, or the interruption of a notebook's kernel, has ended a run, which is kept.
+    """Raised when Ctrl-C or the interruption of a notebook's kernel ends a run that can be resumed.
 
     Args:
         folder: the run directory.
@@ -49,7 +49,7 @@ class RunInterrupted(Exception):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"Interrupted; the run is saved in {folder}. To go on with it: train({f'resume={folder}'!r}), or in a "
+            f"Interrupted; the run is saved in {folder}. To resume it: train({f'resume={folder}'!r}), or in a "
             f"terminal: python src/train.py 'resume={folder}'"
         )
         self.folder = folder
@@ -59,23 +59,23 @@ def run_program(main: Any, config_name: str, words: Sequence[str]) -> Path:
     """Run a program to its end.
 
     Args:
-        main: what `src.cli.entry_point` has made of the program.
-        config_name: of its primary configuration, which is also its name.
-        words: of its command line: `key=value` each.
+        main: the program, as returned by `src.cli.entry_point`.
+        config_name: name of the program and of its primary configuration.
+        words: arguments of its command line, each `key=value`.
 
     Returns:
         The run directory.
 
     Raises:
         RunInterrupted: by Ctrl-C; the run can be resumed.
-        ValueError: the words are wrong. Other exceptions are those of the run, whose full trace is also in the run
+        ValueError: an argument is invalid. Other exceptions come from the run; their full traceback is also in the run
             directory.
     """
     refuse_options(words)
     program = os.path.relpath(ROOT / "src" / f"{config_name}.py")
     full_error = os.environ.get(FULL_ERROR)
     folders: list[Path] = []
-    ends: list[BaseException] = []  # Hydra would add a line of its own to what a job raises
+    errors: list[BaseException] = []  # not raised in the job, because Hydra would add a line of its own
 
     def job(cfg: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -84,52 +84,52 @@ def run_program(main: Any, config_name: str, words: Sequence[str]) -> Path:
         try:
             with set_env(FULL_ERROR, full_error), locked(folder):
                 run_with_status(folder, lambda: main.task(cfg), describe)
-        except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning exits at Ctrl-C in a test
+        except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning exits on Ctrl-C in a test
             resumable = (folder / CHECKPOINTS / LAST).is_file()
-            ends.append(RunInterrupted(folder) if resumable else KeyboardInterrupt())
+            errors.append(RunInterrupted(folder) if resumable else KeyboardInterrupt())
         except Exception as error:
             record_failure(folder, error)
-            ends.append(error)
+            errors.append(error)
 
     job.__module__, job.__qualname__ = main.task.__module__, f"{main.task.__name__}.job"
-    with command_line(program, words), process_as_before(), in_sentences(config_name):
+    with command_line(program, words), restoring_process(), concise_errors(config_name):
         main.check_command_line()
         with set_env(FULL_ERROR, "1"):  # Hydra then raises errors instead of printing them
             hydra.main(str(CONFIGS), config_name, version_base="1.3")(job)()
-        if ends:
-            raise ends[0]
+        if errors:
+            raise errors[0]
     return folders[0]
 
 
 @contextmanager
-def in_sentences(config_name: str) -> Iterator[None]:
-    """Raise Hydra's errors as a ValueError that says in a sentence what is wrong, unless HYDRA_FULL_ERROR=1."""
+def concise_errors(config_name: str) -> Iterator[None]:
+    """Convert Hydra's errors into a ValueError with one sentence, unless HYDRA_FULL_ERROR=1."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         if os.environ.get(FULL_ERROR) == "1":
             raise
         raise ValueError(describe(error, config_name, sys.argv[1:])) from None
-    except SystemExit:  # of a folder that is refused before the run
+    except SystemExit:  # the folder was rejected before the run
         raise ValueError("The run has not started: the reason is printed above.") from None
 
 
 def compose_program(main: Any, config_name: str, words: Sequence[str]) -> DictConfig:
-    """Compose the configuration that a program would run with, and keep the words, where Hydra keeps them, too.
+    """Compose the configuration that a program would run with.
 
     Args:
         main: see `run_program`.
-        config_name: likewise.
-        words: likewise.
+        config_name: see `run_program`.
+        words: see `run_program`.
 
     Returns:
-        The configuration, with `hydra.overrides.task`, and nothing else of Hydra's node.
+        The configuration, with the arguments under `hydra.overrides.task` and nothing else of Hydra's node.
 
     Raises:
-        ValueError: a word is wrong.
+        ValueError: an argument is invalid.
     """
     refuse_options(words)
-    with command_line(config_name, words), process_as_before(), in_sentences(config_name):
+    with command_line(config_name, words), restoring_process(), concise_errors(config_name):
         main.check_command_line()
         cfg = compose(config_name, parse(sys.argv[1:]), with_hydra=True)
         with open_dict(cfg):
@@ -144,7 +144,7 @@ def refuse_options(words: Sequence[str]) -> None:
 
 
 def record_failure(folder: Path, error: Exception) -> None:
-    """Write the trace of a failed run to its folder, as the program does, and the sentence to its log."""
+    """Write the traceback of a failed run to its folder, as the program does, and the error message to its log."""
     if isinstance(error, FolderInUse):
         return
     try:
@@ -156,7 +156,7 @@ def record_failure(folder: Path, error: Exception) -> None:
 
 @contextmanager
 def command_line(program: str, words: Sequence[str]) -> Iterator[None]:
-    """Let `sys.argv` be that of a program within the context: it is what a run records, and what Hydra reads."""
+    """Set `sys.argv`, which Hydra reads and a run records, within the context."""
     before, sys.argv = sys.argv, [program, *words]
     try:
         yield
@@ -165,8 +165,8 @@ def command_line(program: str, words: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def process_as_before() -> Iterator[None]:
-    """Put logging, warnings, signal handlers and Hydra's state back at the end of the context."""
+def restoring_process() -> Iterator[None]:
+    """Restore logging, warnings, signal handlers and Hydra's state at the end of the context."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         for keep in (keep_loggers, keep_signal_handlers, keep_hydra):
@@ -175,7 +175,7 @@ def process_as_before() -> Iterator[None]:
 
 
 def keep_loggers() -> Callable[[], None]:
-    """Return what restores the loggers, and closes the log of the run."""
+    """Return a function that restores the loggers and closes the log of the run."""
     before = {}
     for name in LOGGERS:
         logger = logging.getLogger(name)
@@ -193,7 +193,7 @@ def keep_loggers() -> Callable[[], None]:
 
 
 def keep_signal_handlers() -> Callable[[], None]:
-    """Return what restores the handlers, which Lightning may leave ignored after Ctrl-C in a test."""
+    """Return a function that restores the signal handlers: Lightning may leave them ignored after Ctrl-C in a test."""
     trains = listener.trains
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in SIGNALS} if is_main else {}
@@ -207,9 +207,9 @@ def keep_signal_handlers() -> Callable[[], None]:
 
 
 def keep_hydra() -> Callable[[], None]:
-    """Return what restores Hydra's state, if a notebook has called `hydra.initialize`; until then there is none.
+    """Clear Hydra's state, which exists if a notebook called `hydra.initialize`; return a function that restores it.
 
-    The configurations that are registered are restored, too: programs that open a run register its own.
+    Registered configurations are restored, too: programs that open a run register its configuration.
     """
     state, registered = GlobalHydra.instance(), ConfigStore.instance().repo
     before, state.hydra = state.hydra, None

@@ -1,4 +1,4 @@
-"""What a program prints: tables for people, or JSON for the programs that drive it."""
+"""The output of a program: tables for people, or JSON for other programs."""
 
 import json
 import sys
@@ -14,15 +14,15 @@ FORMATS = ("table", "json")
 
 
 def check_form(arguments: Sequence[str]) -> None:
-    """Refuse JSON from a sweep, whose jobs would each print an object.
+    """Reject JSON output for a sweep, whose jobs would each print an object.
 
     Raises:
-        ValueError: a command line asks for that.
+        ValueError: the command line has both.
     """
     if {"-m", "--multirun"} & set(arguments) and "format=json" in arguments:
         raise ValueError(
             "format=json is for one run or net: leave it out of the sweep. Afterwards python src/compare.py "
-            "runs=[<sweep>] format=json prints its runs, and cards.json in its folder holds what src/describe.py says."
+            "runs=[<sweep>] format=json prints its runs; cards.json in its folder has the results of src/describe.py."
         )
 
 
@@ -30,11 +30,11 @@ def check_form(arguments: Sequence[str]) -> None:
 def printed_as(form: str) -> Iterator[dict[str, Any]]:
     """Yield a dict for a program's result, which is printed at the end if the form is "json".
 
-    Standard output then holds a single JSON object and nothing else: tables and progress go to standard error. A
+    Standard output then contains a single JSON object and nothing else: tables and progress go to standard error. A
     program that fails prints no object. NaN and infinity become null.
 
     Raises:
-        ValueError: there is no such form.
+        ValueError: the form does not exist.
     """
     if form not in FORMATS:
         raise ValueError(f"format={form} must be one of {', '.join(FORMATS)}.")
@@ -51,18 +51,18 @@ def printed_as(form: str) -> Iterator[dict[str, Any]]:
 
 
 def plain_value(value: Any) -> Any:
-    """Turn a path into text, and a tensor without dimensions into a number."""
+    """Convert a path to text, and a zero-dimensional tensor to a number."""
     return str(value) if isinstance(value, Path) else finite(value.item())
 
 
 def result_of(metrics: Mapping[str, Any], objects: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a training run or a test has to say: its folder, its metrics, and the name and mode of its score.
+    """Return the result of a training run or a test: its folder, its metrics, and the name and mode of its score.
 
     Args:
         metrics: see `src.train.train`.
-        objects: likewise.
+        objects: see `src.train.train`.
     """
-    from src.models.task import Task  # imports torch, as the run has
+    from src.models.task import Task  # imports torch, which the run has already imported
 
     model = objects["model"]
     score = {"score": model.score, "mode": model.mode} if isinstance(model, Task) else {}

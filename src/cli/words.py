@@ -1,4 +1,4 @@
-"""Check for words without a key on a command line, which Hydra ignores or reports unclearly."""
+"""Check a command line for words without a key, which Hydra ignores or reports unclearly."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,23 +18,23 @@ def check_words(program: str, arguments: Sequence[str], configs: Path) -> None:
     """Check that each word of a command line is an option or an override.
 
     Args:
-        program: train, eval …
+        program: name of the program: train, eval, …
         arguments: words of its command line.
-        configs: the folder of the configuration groups.
+        configs: folder of the configuration groups.
 
     Raises:
-        ValueError: a word is neither; with the probable key.
+        ValueError: a word is neither; the message suggests the probable key.
     """
     for before, word in zip(["", *arguments], arguments, strict=False):
         if not word or word[0] in "-~" or "=" in word or before in OPTIONS_WITH_VALUE or before.startswith("--"):
             continue
         suggestion = probable_override(program, word, configs)
-        quoted = 'key=value, with quotes around a value that holds spaces: "key=[a, b]"'
+        quoted = 'key=value, with quotes around a value with spaces: "key=[a, b]"'
         raise ValueError(f"{word} has no key: write {suggestion or quoted}.")
 
 
 def probable_override(program: str, word: str, configs: Path) -> str | None:
-    """The key=value that a word may stand for: an option of a group, or a path."""
+    """Return the key=value that a word may stand for: an option of a group, or a path."""
     choices = [] if "/" in word else options_named(word, configs)
     if choices:
         return " or ".join(choices)
@@ -46,7 +46,7 @@ def probable_override(program: str, word: str, configs: Path) -> str | None:
 
 
 def options_named(name: str, configs: Path, near: str = "") -> list[str]:
-    """The options of a name, such as data=mnist, preferably in the group `near`; none if there are many."""
+    """Return the options with a name, such as data=mnist, preferably in the group `near`; none if there are many."""
     groups = [path.parent.relative_to(configs) for path in configs.rglob("*.yaml") if path.stem == name]
     groups = [group for group in groups if group.parts and group.name != "base"]  # parts of other files
     groups = [group for group in groups if group.name == near] or groups

@@ -1,6 +1,6 @@
 """Check the values of a configuration against the type annotations of the classes they are passed to.
 
-Libraries fail on a value of the wrong type far from where it was given, with a misleading message.
+Otherwise libraries fail on a value of the wrong type much later, with a misleading message.
 """
 
 import inspect
@@ -18,7 +18,7 @@ LIST, INTEGER, NUMBER = "a list, such as [{value}]", "an integer", "a number"
 def check_arguments(node: Any) -> None:
     """Check every nested block of a configuration that has a `_target_`.
 
-    Only certain errors are refused: a fraction for an integer, a string for a number, a single value for a list.
+    Only clear errors are rejected: a fraction for an integer, a string for a number, a single value for a list.
 
     Raises:
         ValueError: a value has the wrong type.
@@ -38,7 +38,7 @@ def check_arguments(node: Any) -> None:
 
 
 def annotations(target: Any) -> dict[str, Any]:
-    """The annotated argument types of a class or a function; empty if they cannot be determined."""
+    """Return the annotated argument types of a class or a function; empty if they cannot be determined."""
     try:
         located = pydoc.locate(target) if isinstance(target, str) else None
         calls: list[Any] = [located]
@@ -55,7 +55,7 @@ def annotations(target: Any) -> dict[str, Any]:
 
 
 def expected_type(annotation: Any, value: Any) -> str | None:
-    """Describe the annotated type if a value is certainly not of it; None if it may be."""
+    """Describe the annotated type if a value is certainly not of that type; None otherwise."""
     accepted = accepted_types(annotation)
     if accepted is None or isinstance(value, bool | DictConfig | ListConfig) or value is None:
         return None
@@ -68,7 +68,7 @@ def expected_type(annotation: Any, value: Any) -> str | None:
 
 
 def accepted_types(annotation: Any) -> set[type] | None:
-    """The types of plain values that an annotation accepts, with list for every sequence; None for any."""
+    """Return the plain types that an annotation accepts, with list for every sequence; None if it accepts any."""
     if annotation is None:
         return {type(None)}
     origin = get_origin(annotation)

@@ -25,12 +25,12 @@ def parse(overrides: list[str]) -> list[Override]:
 
 
 def is_override(word: str) -> bool:
-    """Whether a word of a command line is an override, rather than one of Hydra's options or the value of one."""
+    """Return whether a word of a command line is an override, not an option of Hydra or its value."""
     return not word.startswith("-") and (word.startswith("~") or "=" in word)
 
 
 def values(override: Override) -> list[Any]:
-    """The value of an override, or all values of a sweep such as lr=0.1,0.01 or model=glob(mnist_*)."""
+    """Return the value of an override, or all values of a sweep such as lr=0.1,0.01 or model=glob(mnist_*)."""
     value = override.value()
     if isinstance(value, Glob):
         group = CONFIGS / override.key_or_group.partition("@")[0]
@@ -42,7 +42,7 @@ def values(override: Override) -> list[Any]:
 
 
 def is_choice(override: Override) -> bool:
-    """Whether an override selects an option of a config group, such as model=mnist_cnn_68k."""
+    """Return whether an override selects an option of a config group, such as model=mnist_cnn_68k."""
     return (CONFIGS / override.key_or_group.partition("@")[0]).is_dir()
 
 

@@ -1,4 +1,4 @@
-"""What a sweep optimises: `optimized_metric` is null, the name of a metric, or a list of several."""
+"""The objectives of a sweep: `optimized_metric` is null, the name of a metric, or a list of names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,13 @@ from omegaconf import OmegaConf
 
 
 def objectives(cfg: Any) -> list[str]:
-    """The names of the metrics that are optimised."""
+    """Return the names of the optimised metrics."""
     names = OmegaConf.select(cfg, "optimized_metric")
     return [names] if names and isinstance(names, str) else list(names or [])
 
 
 def optimized(cfg: Any, metrics: Mapping[str, Any]) -> float | list[float] | None:
-    """The values of the optimised metrics; a list if `optimized_metric` is one.
+    """Return the values of the optimised metrics; a list if `optimized_metric` is a list.
 
     Raises:
         ValueError: the run has no such metric.
@@ -32,7 +32,7 @@ def check_objectives(cfg: Any) -> None:
     """Check that no test metric is optimised when the test is skipped.
 
     Raises:
-        ValueError: one is.
+        ValueError: a test metric is optimised, but test=false.
     """
     for name in objectives(cfg):
         if name.startswith("test/") and OmegaConf.select(cfg, "test") is False:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-# the keys whose values are paths of files and folders
+# keys whose values are paths
 PATHS = (
     *("run_dir", "ckpt_path", "resume", "reproduce", "init_from", "teacher", "model.net.weights"),
     *("input", "exported", "out", "sheet", "folder", "runs"),
@@ -66,12 +66,12 @@ def split_list(text: str) -> list[str]:
 
 
 def is_quoted(text: str) -> bool:
-    """Whether a value is a quoted string."""
+    """Return whether a value is a quoted string."""
     return len(text) > 1 and text[0] in QUOTES and text[-1] == text[0]
 
 
 def path_of(value: str) -> str:
-    """The path of a value on the command line: the value itself if it exists, otherwise without its quotes."""
+    """Return the path given by a command-line value: the value itself if it exists, otherwise without its quotes."""
     if not is_quoted(value) or Path(value).exists():
         return value
     try:
@@ -82,7 +82,7 @@ def path_of(value: str) -> str:
 
 
 def name_of(override: str) -> str:
-    """The key of an override: `trainer.max_epochs` of `+trainer.max_epochs=3`."""
+    """Return the key of an override: `trainer.max_epochs` for `+trainer.max_epochs=3`."""
     return override.lstrip("+~").partition("=")[0]
 
 

@@ -1,7 +1,6 @@
-"""The configuration that is stored with a run: plain values with all interpolations resolved.
+"""The configuration stored with a run: plain values with all interpolations resolved.
 
-A stored configuration is untrusted: OmegaConf composes and resolves none of it before it is known to be free of
-interpolations.
+A stored configuration is untrusted: OmegaConf does not process it before it is known to be free of interpolations.
 """
 
 import re
@@ -21,7 +20,7 @@ MASK = "VALUE_FROM_THE_ENVIRONMENT"  # resolvers such as oc.decode return it unc
 
 
 def to_stored(cfg: DictConfig) -> dict[str, Any]:
-    """Resolve all interpolations of a configuration, except for values from the environment, which become "???"."""
+    """Resolve all interpolations of a configuration; values from the environment become "???"."""
     plain: Any = OmegaConf.to_container(cfg)
     data = plain.get("data")
     if isinstance(data, dict) and "count_classes:" in str(data.get("num_classes")):
@@ -80,12 +79,12 @@ def plain_config(config: Any, where: str, run_dir: Path) -> dict[str, Any]:
     """Check a stored configuration and resolve the interpolations of former versions.
 
     Args:
-        config: as read from a file.
+        config: content of the file.
         where: name of the file, for errors.
-        run_dir: the folder of its run.
+        run_dir: folder of its run.
 
     Raises:
-        ValueError: it is not a configuration, or has a refused interpolation.
+        ValueError: it is not a configuration, or has a forbidden interpolation.
     """
     check_plain(config, where)
     if not isinstance(config, dict):
@@ -95,10 +94,10 @@ def plain_config(config: Any, where: str, run_dir: Path) -> dict[str, Any]:
 
 
 class FormerConfig:
-    """A configuration of a former version, which stored it unresolved.
+    """A configuration stored by a former version, with unresolved interpolations.
 
     Resolves references to keys, `${project_root:}`, `${hydra:runtime.output_dir}`, `${torchrun:…,2}` and `${now:…}`;
-    values from the environment are unknown.
+    values from the environment become "???".
     """
 
     def __init__(self, config: dict[str, Any], where: str, run_dir: Path) -> None:
@@ -151,5 +150,5 @@ class FormerConfig:
         raise self.refusal(key, match[0])
 
     def refusal(self, key: str, text: str) -> ValueError:
-        """The error for a refused interpolation."""
+        """Return the error for a forbidden interpolation."""
         return ValueError(f"{self.where} is refused: {key[:200]}={text[:200]} is an interpolation, not a value.")

@@ -1,7 +1,7 @@
-"""The classes that a configuration read from a file may build: an explicit registry, by role.
+"""The classes that a configuration read from a file may instantiate: an explicit registry by role.
 
-A file must not run arbitrary code: its names are compared with those of the registry, never imported, and the arguments
-are plain values.
+A file must not run arbitrary code: its targets are looked up in the registry, never imported, and arguments are plain
+values.
 """
 
 import importlib
@@ -30,7 +30,7 @@ ROLES = {
     "data": DATA,
     "data.augmentation": AUGMENTATION,
 }
-# the configurations of this project that name the targets of a role; functions are registered by these names alone
+# configurations of this project whose targets are registered for a role; functions are registered only this way
 NAMED_IN = {
     NET: "model/**/*.yaml",
     OPTIMIZER: "model/optimizer/*.yaml",
@@ -38,10 +38,10 @@ NAMED_IN = {
     CRITERION: "model/criterion/*.yaml",
     MIXING: "model/mixing/*.yaml",
     PARAMETER_GROUPS: "model/parameter_groups/*.yaml",
-    AUGMENTATION: "data/**/*.yaml",  # as a choice, or in the configuration of a data set
+    AUGMENTATION: "data/**/*.yaml",  # as an option, or in the configuration of a dataset
 }
-FORMER_AUGMENTATION = "src.data.image_folder.random_view"  # named by runs of former versions
-ALLOWED_KEYS = ("_target_", "_partial_")  # those of Hydra's keys that are allowed
+FORMER_AUGMENTATION = "src.data.image_folder.random_view"  # used by runs of former versions
+ALLOWED_KEYS = ("_target_", "_partial_")  # of Hydra's special keys
 
 
 def check_targets(config: Mapping[str, Any], allowed: Sequence[str] = ()) -> None:
@@ -49,16 +49,16 @@ def check_targets(config: Mapping[str, Any], allowed: Sequence[str] = ()) -> Non
 
     Args:
         config: plain values without interpolations, such as `{"model": …, "data": …}`, as read from a file.
-        allowed: further packages or modules, which the command line trusts.
+        allowed: further packages or modules that the command line trusts.
 
     Raises:
-        ValueError: a target is not allowed, or a key makes Hydra do more than build it.
+        ValueError: a target is not allowed, or a key makes Hydra do more than instantiate it.
     """
     for key, node in blocks(config):
         refused = [str(name) for name in node if str(name).startswith("_") and name not in ALLOWED_KEYS]
         if refused or node.get("_partial_", False) not in (True, False):
             name = (refused or ["_partial_"])[0]
-            raise ValueError(f"{key}.{name} is refused: a run that is read from a file gives classes and plain values.")
+            raise ValueError(f"{key}.{name} is refused: a run read from a file may only name classes and plain values.")
         if "_target_" in node:
             check_target(key, node["_target_"], allowed)
 
@@ -73,15 +73,15 @@ def check_target(key: str, target: Any, allowed: Sequence[str] = ()) -> None:
         return
     role = role_of(key)
     if role is None or not isinstance(target, str) or target not in registry()[role]:
-        kind = f"no {role} of this project" if role else "not what a run may bring along"
+        reason = f"it is not registered as {role}" if role else "a run may not set it"
         raise ValueError(
-            f"{key}._target_={str(target)[:200]} is refused: it is {kind}, and a run that is read from a file may "
-            "build nothing else. For code that you trust: allowed_targets=[package]"
+            f"{key}._target_={str(target)[:200]} is refused: {reason}, and a run read from a file may instantiate "
+            "nothing else. For code that you trust: allowed_targets=[package]"
         )
 
 
 def role_of(key: str) -> str | None:
-    """The role of the block at a key; None if no file may set it."""
+    """Return the role of the block at a key; None if no file may set it."""
     return ROLES.get(key, NET if key.startswith("model.") else None)
 
 
@@ -99,7 +99,7 @@ def blocks(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 @cache
 def registry() -> dict[str, frozenset[str]]:
-    """The allowed targets by role: the classes that `src` defines, and those that its configurations name."""
+    """Return the allowed targets by role: classes defined in `src`, and targets named in its configurations."""
     from lightning.pytorch import LightningDataModule, LightningModule
     from torch import nn, optim
 
@@ -127,24 +127,24 @@ def registry() -> dict[str, frozenset[str]]:
 
 
 def defined_in(package: str, base: type) -> set[str]:
-    """The names of the subclasses of a class that the modules of a package define."""
-    found = set()
+    """Return the names of the subclasses of a class that are defined in the modules of a package."""
+    names = set()
     for info in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
         try:
             module = importlib.import_module(info.name)
-        except Exception as error:  # a file of the user's own; a run that does not need it works
+        except Exception as error:  # a user's file; runs that do not need it still work
             log.warning("%s cannot be imported: %s: %s", info.name, type(error).__name__, error)
             continue
         classes = inspect.getmembers(module, inspect.isclass)
-        found |= {
+        names |= {
             f"{info.name}.{name}"
             for name, member in classes
             if issubclass(member, base) and member.__module__ == info.name
         }
-    return found
+    return names
 
 
 def named_in(pattern: str) -> set[str]:
-    """The targets that configuration files of this project name."""
+    """Return the targets named in configuration files of this project."""
     texts = [path.read_text(encoding="utf-8") for path in CONFIGS.glob(pattern)]
     return {name for text in texts for name in re.findall(r"^\s*_target_:\s*([\w.]+)", text, re.MULTILINE)}

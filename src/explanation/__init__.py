@@ -1,1 +1,1 @@
-"""What a trained net gets right and wrong, how sure it is, and what it looks at."""
+"""Explain a trained net: what it gets right and wrong, how confident it is, and what it looks at."""

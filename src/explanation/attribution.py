@@ -1,8 +1,8 @@
-"""What in an image speaks for the predicted class: Grad-CAM, or attention rollout.
+"""Attribution maps for the predicted class: Grad-CAM, or attention rollout.
 
 Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) weights the channels of the last feature map by the mean gradient of
-the class's logit, sums them, and keeps what is positive. Attention rollout (Abnar & Zuidema 2020, arXiv 2005.00928)
-multiplies the attention of all blocks, averaged over heads, half of it being the residual connection.
+the class's logit, sums them, and keeps the positive part. Attention rollout (Abnar & Zuidema 2020, arXiv 2005.00928)
+multiplies the attention of all blocks, averaged over heads and with the identity for the residual connections.
 """
 
 import math
@@ -19,7 +19,7 @@ from src.explanation.subject import Results, Subject, label_of
 from src.models.classifier import class_name
 from src.models.segmentation import in_rgb
 
-SHOWN = 10  # right and wrong images each
+SHOWN = 10  # correct images, and as many wrong ones
 HEAT = (1.0, 0.45, 0.0)
 CONVOLUTIONS = (nn.Conv2d,)
 
@@ -28,7 +28,7 @@ class Trace(TorchFunctionMode):
     """Record, within the context, the attention of a net and the last feature map after it.
 
     Attributes:
-        attentions: of every call of torch's scaled dot-product attention, (B, N, N), averaged over heads.
+        attentions: attention (B, N, N), averaged over heads, of each call of torch's scaled dot-product attention.
         features: the last output (B, C, h, w) of a module with more than one position, after all attention; None if
             there is none.
     """
@@ -58,7 +58,7 @@ class Trace(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        """Keep a feature map, and pass on a copy, which may be changed in place."""
+        """Keep a feature map, and pass on a copy, which may be modified in place."""
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
             self.features = output
             return output.clone()
@@ -82,14 +82,14 @@ def attention_weights(
 
 
 def grad_cam(features: Tensor, class_logits: Tensor) -> Tensor:
-    """Return the Grad-CAM map (B, h, w) of feature maps (B, C, h, w) for the logit (B,) of a class of each sample."""
+    """Return the Grad-CAM maps (B, h, w) of feature maps (B, C, h, w) for one class logit (B,) of each sample."""
     (gradients,) = torch.autograd.grad(class_logits.sum(), features)
     weights = gradients.mean(dim=(2, 3), keepdim=True)  # (B, C, 1, 1)
     return (weights * features).sum(dim=1).relu().detach()
 
 
 def rollout(attentions: Sequence[Tensor]) -> Tensor:
-    """Return how much each token (B, N, N) of the last block is made of each of the first, from attention (B, N, N)."""
+    """Return the contribution (B, N, N) of each input token to each output token, from attentions (B, N, N)."""
     flow = torch.eye(attentions[0].shape[-1]).expand_as(attentions[0])
     for attention in attentions:
         flow = (attention.detach() + torch.eye(attention.shape[-1])) / 2 @ flow
@@ -97,9 +97,9 @@ def rollout(attentions: Sequence[Tensor]) -> Tensor:
 
 
 def token_map(flow: Tensor) -> Tensor | None:
-    """Return the map (B, h, w) of what tokens the net's answer is made of; None if they are no square grid.
+    """Return the map (B, h, w) of the tokens' contributions to the output; None if they are not a square grid.
 
-    With one token more than a grid has, the first is taken for the class token; else the mean of all is the answer.
+    With one token more than a grid, the first is taken as the class token; otherwise the output is the mean of tokens.
     """
     tokens = flow.shape[-1]
     for extra in (0, 1):
@@ -111,7 +111,7 @@ def token_map(flow: Tensor) -> Tensor | None:
 
 
 def heat_maps(subject: Subject, inputs: Sequence[Tensor], name: str) -> tuple[Tensor, str]:
-    """Return maps (B, H, W) in [0, 1] of what speaks for the predicted class, and the name of the method.
+    """Return attribution maps (B, H, W) in [0, 1] for the predicted class, and the name of the method.
 
     Raises:
         LeftOut: neither method suits the net.
@@ -137,50 +137,50 @@ def heat_maps(subject: Subject, inputs: Sequence[Tensor], name: str) -> tuple[Te
 
 
 def overlaid(pictures: Tensor, maps: Tensor) -> Tensor:
-    """Put maps (B, H, W) in [0, 1] over pictures (B, C, H, W), beside the pictures themselves: (B, 3, H, 2 · W)."""
+    """Return pictures (B, C, H, W) beside the same with maps (B, H, W) in [0, 1] overlaid: (B, 3, H, 2 · W)."""
     plain = in_rgb(pictures)
     share = 0.8 * maps[:, None]  # (B, 1, H, W)
     return torch.cat([plain, (1 - share) * plain + share * torch.tensor(HEAT).view(1, 3, 1, 1)], dim=3)
 
 
 def attribution_section(subject: Subject) -> Section:
-    """Show what speaks for the predicted class on right and wrong test images."""
+    """Show attribution maps for the predicted class on correctly and wrongly classified test images."""
     subject.check_images()
     parts, methods = [], {}
     for name in subject.class_outputs():
         results = subject.results("test")[name]
-        for title, positions in chosen(results).items():
+        for title, positions in select_examples(results).items():
             if len(positions):
-                found, methods[name] = attribution_gallery(subject, name, title, positions)
-                parts.append(found)
+                drawn, methods[name] = attribution_gallery(subject, name, title, positions)
+                parts.append(drawn)
     method = next(iter(methods.values()))
     meaning = {
         "Grad-CAM": "the channels of the last feature map, weighted by the gradient of the predicted class's logit "
-        "(Selvaraju et al. 2017); coarse, as that map is. Without any orange, nothing on it speaks for the class",
-        "attention rollout": "the attention of all blocks, multiplied, for whatever class (Abnar & Zuidema 2020)",
+        "(Selvaraju et al. 2017); coarse, as that map is. Without any orange, nothing on it supports the class",
+        "attention rollout": "the attention of all blocks, multiplied; independent of the class (Abnar & Zuidema 2020)",
     }[method]
-    note = f"By {method}: {meaning}. Each picture: the image, and the same with what counts most in orange."
+    note = f"By {method}: {meaning}. Each picture: the image, and the same with the most important parts in orange."
     return Section("What the net looks at", note, {"method": methods}, parts)
 
 
-def chosen(results: Results) -> dict[str, Tensor]:
-    """Return the positions of a random few right, and the worst wrong predictions."""
+def select_examples(results: Results) -> dict[str, Tensor]:
+    """Return the positions of some random correct predictions, and of the worst wrong ones."""
     right = (results.errors == 0).nonzero().flatten()
     order = torch.randperm(len(right), generator=torch.Generator().manual_seed(0))
     wrong = results.errors.argsort(descending=True)[: int((results.errors > 0).sum())]
-    return {"Right": right[order[:SHOWN]], "Wrong": wrong[:SHOWN]}
+    return {"Correct": right[order[:SHOWN]], "Wrong": wrong[:SHOWN]}
 
 
 def attribution_gallery(subject: Subject, name: str, title: str, positions: Tensor) -> tuple[Gallery, str]:
-    """Draw the maps of some test samples; returns them with the name of the method."""
+    """Draw the maps of some test samples, and return them with the name of the method."""
     pictures, maps, method = [], [], ""
     for batch in subject.splits["test"].at(positions):
         *inputs, _ = subject.task.prepare(batch)
-        found, method = heat_maps(subject, inputs, name)
-        maps.append(found)
+        batch_maps, method = heat_maps(subject, inputs, name)
+        maps.append(batch_maps)
         pictures.append(inputs[0])
     _, captions, _ = subject.shown(subject.splits["test"].at(positions), name)
-    if title == "Right":
+    if title == "Correct":
         names = subject.class_outputs()[name]
         labels = subject.results("test")[name].labels
         assert labels is not None

@@ -1,4 +1,4 @@
-"""How far the net's probabilities can be believed: ECE, reliability, and temperature scaling.
+"""Calibration of the net's probabilities: ECE, reliability, and temperature scaling.
 
 Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599.
 """
@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from src.explanation.section import Chart, LeftOut, Section, Table, curves, percent
 from src.explanation.subject import Subject, label_of
 
-TITLE = "How far to believe its probabilities"
+TITLE = "Calibration"
 BINS = 15
-COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are tried
-ENOUGH = 100  # validation samples to fit a temperature to
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+MIN_SAMPLES = 100  # validation samples needed to fit a temperature
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Reliability:
     """Samples binned by their confidence: counts, mean confidence and accuracy (BINS,); empty bins are 0.
 
     Args:
-        counts: samples of each bin.
+        counts: number of samples.
         confidence: mean of the highest probability.
-        accuracy: share of right predictions.
+        accuracy: share of correct predictions.
     """
 
     counts: Tensor
@@ -36,12 +36,12 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Return the expected calibration error: |accuracy - confidence| of the bins, weighted by their samples."""
+        """Return the expected calibration error: the mean of |accuracy - confidence| over bins, weighted by samples."""
         gaps = (self.accuracy - self.confidence).abs() * self.counts
         return float(gaps.sum() / self.counts.sum())
 
     def curve(self) -> list[tuple[float, float]]:
-        """Return (confidence, accuracy) in percent, of the bins that have samples."""
+        """Return (confidence, accuracy) in percent for the bins with samples."""
         values = zip(self.confidence.tolist(), self.accuracy.tolist(), self.counts.tolist(), strict=True)
         return [(100 * confidence, 100 * accuracy) for confidence, accuracy, count in values if count]
 
@@ -63,13 +63,13 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> Reliability
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """Return the T for which logits (N, classes) / T have the least negative log-likelihood of the labels (N,).
+    """Return the T that minimises the negative log-likelihood of labels (N,) under logits (N, classes) / T.
 
-    It is convex in 1 / T, so that its derivative has one zero, which is found by bisection.
+    It is convex in 1 / T; bisection finds the zero of its derivative.
     """
     logits = logits.double()
     own = logits.gather(1, labels[:, None]).squeeze(1)  # (N,)
-    low, high = math.log(1 / HOTTEST), math.log(1 / COLDEST)  # of 1 / T
+    low, high = math.log(1 / MAX_TEMPERATURE), math.log(1 / MIN_TEMPERATURE)  # bounds of log(1 / T)
     for _ in range(60):
         middle = (low + high) / 2
         expected = ((math.exp(middle) * logits).softmax(dim=1) * logits).sum(dim=1)  # (N,)
@@ -78,15 +78,15 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def calibration_section(subject: Subject) -> tuple[Section, dict[str, float]]:
-    """Measure calibration on the test samples, before and after scaling by a temperature of the validation samples.
+    """Measure calibration on the test samples, before and after scaling by a temperature fitted on validation samples.
 
     Returns:
         The section, and the temperature of each output.
     """
     names = subject.class_outputs()
     count = len(subject.splits["val"]) if "val" in subject.splits else 0
-    if count < ENOUGH:
-        raise LeftOut(f"A temperature is fitted to at least {ENOUGH} validation samples, and there are {count}.")
+    if count < MIN_SAMPLES:
+        raise LeftOut(f"A temperature is fitted to at least {MIN_SAMPLES} validation samples, and there are {count}.")
     figures, temperatures = dict[str, Any](), dict[str, float]()
     rows, parts = [], list[Chart | Table]()
     for name in names:
@@ -110,9 +110,9 @@ def calibration_section(subject: Subject) -> tuple[Section, dict[str, float]]:
     used = f"Fitted to {val_count} validation samples, measured on {test_count} test samples."
     note = (
         f"ECE, the expected calibration error: samples are put into {BINS} bins of equal width by the probability of "
-        "the predicted class; it is the mean of |accuracy − mean probability| of the bins, weighted by their samples. "
+        "the predicted class; ECE is the mean of |accuracy − mean probability| over the bins, weighted by samples. "
         "Dividing all logits by one temperature, which minimises the negative log-likelihood (NLL) of validation "
-        "samples, changes probabilities and no prediction (Guo et al. 2017). calibrated=true lets src/predict.py and "
-        "src/export.py use it."
+        "samples, changes probabilities but no prediction (Guo et al. 2017). src/predict.py and src/export.py use it "
+        "with calibrated=true."
     )
     return Section(TITLE, note, figures, [Table("Before and after", head, rows, used), *parts]), temperatures

@@ -1,4 +1,4 @@
-"""Other data, served as those of a run are: for the check of out-of-distribution detection."""
+"""Other data in the format of a run's data, for out-of-distribution detection."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,14 @@ from src.system.wording import suggest
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor
 
-FITTED = ("channels", "image_size", "batch_size")  # as those of the run, where both have them
+FITTED = ("channels", "image_size", "batch_size")  # taken from the run, where both have them
 
 
 def check_name(name: str | None) -> None:
-    """Check that there are data of a name.
+    """Check that data with a name exist.
 
     Raises:
-        ValueError: there are none.
+        ValueError: they do not.
     """
     known = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml"))
     if name is not None and name not in known:
@@ -28,23 +28,23 @@ def check_name(name: str | None) -> None:
 
 
 def other_datamodule(name: str, cfg: DictConfig, card: Mapping[str, Any]) -> Any:
-    """Build the DataModule of a name, with its data read and in the size of those of the run.
+    """Build the DataModule with a name, with its data read and in the size of the run's data.
 
     Args:
-        name: of a file in configs/data/.
+        name: name of a file in configs/data/.
         cfg: the configuration, with the run's `data`.
-        card: the description of the run's data.
+        card: description of the run's data.
 
     Raises:
-        ValueError: the data are of another shape than the run's.
+        ValueError: the data have another shape than the run's.
     """
     from src.run.instantiate import build_datamodule  # imports torch
 
-    whole = compose("train", parse([f"data={name}"]))
-    OmegaConf.set_struct(whole, False)
-    whole.paths.data_dir = cfg.paths.data_dir
-    whole.seed = cfg.seed
-    data: Any = OmegaConf.to_container(whole.data, resolve=True)
+    composed = compose("train", parse([f"data={name}"]))
+    OmegaConf.set_struct(composed, False)
+    composed.paths.data_dir = cfg.paths.data_dir
+    composed.seed = cfg.seed
+    data: Any = OmegaConf.to_container(composed.data, resolve=True)
     data |= {key: cfg.data[key] for key in FITTED if key in data and cfg.data.get(key) is not None}
     other = build_datamodule(OmegaConf.create({"data": data}))
     theirs = other.input_card()
@@ -57,26 +57,26 @@ def other_datamodule(name: str, cfg: DictConfig, card: Mapping[str, Any]) -> Any
 
 
 def renormalised(inputs: "Tensor", theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> "Tensor":
-    """Return inputs (B, …) that are normalised as one card says, as another says; tokens stay as they are."""
+    """Convert inputs (B, …) from the normalisation of one card to that of another; tokens are unchanged."""
     if "mean" not in theirs or "mean" not in ours:
         return inputs
     return normalised(denormalised(inputs, theirs), ours)
 
 
 def denormalised(inputs: "Tensor", card: Mapping[str, Any]) -> "Tensor":
-    """Undo the normalisation of images (B, C, H, W) or series (B, T, F), which a card describes."""
+    """Undo the normalisation of images (B, C, H, W) or series (B, T, F) described by a card."""
     mean, std = moments(card, inputs.ndim)
     return inputs * std + mean
 
 
 def normalised(values: "Tensor", card: Mapping[str, Any]) -> "Tensor":
-    """Normalise images (B, C, H, W) or series (B, T, F) as a card says."""
+    """Normalise images (B, C, H, W) or series (B, T, F) as described by a card."""
     mean, std = moments(card, values.ndim)
     return (values - mean) / std
 
 
 def moments(card: Mapping[str, Any], ndim: int) -> "tuple[Tensor, Tensor]":
-    """Return means and deviations of channels (C, 1, 1) or features (F,)."""
+    """Return means and standard deviations of channels (C, 1, 1) or features (F,)."""
     import torch
 
     mean, std = (torch.tensor(card[key]).view((-1, 1, 1) if ndim == 4 else (-1,)) for key in ("mean", "std"))

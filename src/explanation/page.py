@@ -1,4 +1,4 @@
-"""The page about a run, a single HTML file that loads nothing, and its figures as JSON."""
+"""The page about a run, a self-contained HTML file, and its figures as JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ PAGE, FIGURES = "explanation.html", "explanation.json"
 
 
 def section_or_reason(title: str, make: Callable[[], Section]) -> Section:
-    """Make a section; where it does not apply, one that says why."""
+    """Make a section, or an empty one with the reason if it does not apply."""
     try:
         return make()
     except LeftOut as reason:
@@ -37,7 +37,7 @@ def render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) ->
 
 
 def write(folder: Path, title: str, facts: Mapping[str, str], sections: Mapping[str, Section]) -> Path:
-    """Write the page and its figures to a folder; returns the path of the page."""
+    """Write the page and its figures to a folder, and return the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = {key: {"left_out": one.left_out} if one.left_out else one.figures for key, one in sections.items()}
     write_json(folder / FIGURES, {"facts": dict(facts), **figures})

@@ -30,24 +30,24 @@ def explain_run(
     """Examine a run.
 
     Returns:
-        What to say of the run at the head of the page, the sections by name, and the temperatures of its outputs.
+        The facts for the head of the page, the sections by name, and the temperatures of the outputs.
     """
     other = other_datamodule(cfg.ood, cfg, subject.input_card) if cfg.ood else None
     test, temperatures = subject.splits["test"], dict[str, float]()
 
     def calibration() -> Section:
-        section, found = calibration_section(subject)
-        temperatures.update(found)
+        section, fitted = calibration_section(subject)
+        temperatures.update(fitted)
         return section
 
     sections: dict[str, tuple[str, Callable[[], Section]]] = {
         "classes": ("By class", lambda: classes_section(subject)),
-        "confusions": ("What it confuses", lambda: confusions_section(subject)),
-        "worst": ("Its worst samples", lambda: worst_section(subject)),
+        "confusions": ("Confusions", lambda: confusions_section(subject)),
+        "worst": ("Worst samples", lambda: worst_section(subject)),
         "attribution": ("What the net looks at", lambda: attribution_section(subject)),
-        "calibration": ("How far to believe its probabilities", calibration),
-        "robustness": ("How robust it is", lambda: robustness_section(subject)),
-        "ood": ("Data unlike its own", lambda: ood_section(subject, cfg.ood, other)),
+        "calibration": ("Calibration", calibration),
+        "robustness": ("Robustness", lambda: robustness_section(subject)),
+        "ood": ("Out-of-distribution data", lambda: ood_section(subject, cfg.ood, other)),
         "label_errors": ("Labels to check", lambda: label_errors_section(subject)),
         "units": ("Units", lambda: units_section(subject)),
     }
@@ -62,17 +62,17 @@ def explain_run(
     return facts, made, temperatures
 
 
-def keep(temperatures: Mapping[str, float], subject: Subject, ckpt_path: Path) -> str:
-    """Keep temperatures in the run whose validation samples they were fitted to; returns a line that says so."""
+def keep_temperatures(temperatures: Mapping[str, float], subject: Subject, ckpt_path: Path) -> str:
+    """Write temperatures to the run whose validation samples they were fitted to, and return a status line."""
     if ckpt_path.parent.name != CHECKPOINTS:
-        return f"temperatures: not kept, for {ckpt_path} is not in the folder of a run"
+        return f"temperatures: not kept, because {ckpt_path} is not in the folder of a run"
     if not is_data_of(Run.open(ckpt_path, "ckpt_path"), subject.datamodule):
-        return "temperatures: not kept, for the run was trained with other validation samples than these"
+        return "temperatures: not kept, because the run has other validation samples"
     return f"temperatures: {write_temperatures(ckpt_path, temperatures)}; calibrated=true uses them"
 
 
 def is_data_of(run: Run, datamodule: Any) -> bool:
-    """Return whether the validation samples are those that a run recorded; true where it has recorded none."""
+    """Return whether the validation samples are those recorded by a run; true if it has recorded none."""
     recorded = run.record.get("data")
     checksum = recorded.get("val") if isinstance(recorded, dict) else None
     if checksum is None:

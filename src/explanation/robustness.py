@@ -1,4 +1,4 @@
-"""How the score falls as test images are shifted, turned, covered with noise, and bleached."""
+"""Robustness: the score as test images are shifted and rotated, and as noise grows or contrast is lost."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,13 +12,13 @@ from src.explanation.section import LeftOut, Section, curves
 from src.explanation.subject import CLASSES, Samples, Subject, score
 from src.models.task import Batch
 
-PART = 10  # a tenth of the samples has to do: each is predicted 16 times
-LEAST = 500  # samples, but no fewer
+PART = 10  # only a tenth of the samples is used: each is predicted 16 times
+MIN_SAMPLES = 500  # but no fewer than this
 Change = Callable[[Tensor, float, torch.Generator], Tensor]  # of pixels (B, C, H, W) in [0, 1], by a strength
 
 
 def moved(pixels: Tensor, angles: Tensor, shifts: Tensor) -> Tensor:
-    """Turn pixels (B, C, H, W) by degrees (B,), and shift them by shares of the side (B, 2); outside is black."""
+    """Rotate pixels (B, C, H, W) by degrees (B,) and shift them by fractions of the side (B, 2); outside is black."""
     return affine(pixels, torch.deg2rad(angles), torch.ones(len(pixels)), -shifts[:, 0], -shifts[:, 1])
 
 
@@ -30,13 +30,13 @@ def shift(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor
 
 
 def rotation(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Turn by degrees, each image to a random side."""
+    """Rotate by degrees, each image in a random direction."""
     sides = 1 - 2 * torch.randint(2, (len(pixels),), generator=generator)
     return moved(pixels, strength * sides, torch.zeros(len(pixels), 2))
 
 
 def noise(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Add Gaussian noise of a standard deviation in percent of the range."""
+    """Add Gaussian noise with a standard deviation in percent of the range."""
     return (pixels + strength / 100 * torch.randn(pixels.shape, generator=generator)).clamp(0, 1)
 
 
@@ -52,7 +52,7 @@ CHANGES: dict[str, tuple[Change, str, tuple[float, ...]]] = {  # function, label
     "noise": (noise, "noise, % of the range", (5, 10, 20, 30)),
     "contrast": (contrast, "contrast lost, %", (25, 50, 75, 90)),
 }
-# of the kinds of outputs whose targets stay right: nothing may be moved under a mask
+# changes that keep the targets valid, by kind of output: masks do not move with the image
 FITTING = {CLASSES: tuple(CHANGES), "mask": ("noise", "contrast")}
 
 
@@ -62,9 +62,9 @@ def robustness_section(subject: Subject) -> Section:
     kinds = {str(card["kind"]) for card in subject.cards.values()}
     names = [name for name in CHANGES if all(name in FITTING.get(kind, ()) for kind in kinds)]
     if not names:
-        raise LeftOut("The targets follow from the images, so that changed images would have other ones.")
+        raise LeftOut("The targets depend on the images, so that changed images would need other targets.")
     samples = subject.splits["test"]
-    samples = samples.first(max(len(samples) // PART, LEAST))
+    samples = samples.first(max(len(samples) // PART, MIN_SAMPLES))
     name, plain = subject.task.score, score(subject, samples)
     figures, parts = {}, []
     for key in names:
@@ -74,13 +74,13 @@ def robustness_section(subject: Subject) -> Section:
         parts.append(curves(key.capitalize(), label, name, {key: curve}))
     note = (
         f"The score, {name}, of {samples.described} test images, under growing corruption: shifted or rotated in a "
-        "random direction, with black where nothing was; with Gaussian noise; with less contrast."
+        "random direction, with black outside; with Gaussian noise; with less contrast."
     )
-    return Section("How robust it is", note, {"score": name, "samples": len(samples), "curves": figures}, parts)
+    return Section("Robustness", note, {"score": name, "samples": len(samples), "curves": figures}, parts)
 
 
 def changed_score(subject: Subject, samples: Samples, name: str, strength: float) -> float:
-    """Return the score on samples whose images are changed, by the same random numbers each time."""
+    """Return the score on samples with changed images, using the same random numbers each time."""
     card = subject.input_card
     generator = torch.Generator().manual_seed(0)
 

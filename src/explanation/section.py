@@ -1,4 +1,4 @@
-"""What the page is made of: sections of charts, tables and pictures, each with its figures as JSON."""
+"""The parts of the page: sections of charts, tables and pictures, each with its figures as JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from src.report.charts import Series
 
 
 class LeftOut(Exception):
-    """A section does not apply to a run; the message is the sentence that says why."""
+    """Raised if a section does not apply to a run; the message says why."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """An SVG, and the names of its curves where there are several."""
+    """An SVG, with the names of its curves if there are several."""
 
     svg: Markup
     title: str
@@ -27,7 +27,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `note` says what its columns mean."""
+    """A table; `note` explains its columns."""
 
     title: str
     head: Sequence[str]
@@ -37,7 +37,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures, base64 PNGs, each with its caption; `note` says what is on them."""
+    """Pictures as base64 PNGs, each with its caption; `note` explains them."""
 
     title: str
     pictures: Sequence[tuple[str, str]]
@@ -49,11 +49,11 @@ class Section:
     """A part of the page.
 
     Args:
-        title: its heading.
+        title: the heading.
         note: what is shown, and how it is defined.
-        figures: what it found, for `explanation.json`.
+        figures: the results, for `explanation.json`.
         parts: charts, tables and galleries, in order.
-        left_out: why there is nothing to show, if so.
+        left_out: why the section does not apply; empty if it does.
     """
 
     title: str
@@ -68,17 +68,17 @@ class Section:
 
 
 def curves(title: str, x_label: str, y_label: str, named: Mapping[str, Sequence[tuple[float, float]]]) -> Chart:
-    """Draw curves by name, each a list of (x, y); what is not finite is left out."""
+    """Draw curves by name, each a list of (x, y), without values that are not finite."""
     finite = {name: [(x, y) for x, y in curve if math.isfinite(y)] for name, curve in named.items()}
     series = [Series(name, rank, curve) for rank, (name, curve) in enumerate(finite.items())]
     return Chart(charts.lines(series, x_label, y_label), title, list(named) if len(named) > 1 else ())
 
 
 def gallery(title: str, pictures: Any, captions: Sequence[str], note: str = "") -> Gallery:
-    """Encode pictures (N, C, H, W) of any range."""
+    """Make a gallery of pictures (N, C, H, W) with values of any range."""
     return Gallery(title, list(zip(encode_pngs(pictures), captions, strict=True)), note)
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Format a share of 1, with a dash for what is not a number."""
+    """Format a fraction as a percentage; NaN as a dash."""
     return "–" if math.isnan(share) else f"{100 * share:.{digits}f} %"

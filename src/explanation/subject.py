@@ -1,4 +1,4 @@
-"""What is explained: a trained task with the samples of its data, and what the net makes of them."""
+"""The subject of an explanation: a trained task, the samples of its data, and the net's results on them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from src.explanation.section import LeftOut
 from src.models.task import Batch, Outputs, Task
 
 BATCH_SIZE = 250
-CLASSES = "classes"  # the kind of outputs (see `src.predictor`) that most sections are about
-SEED = 0  # of every choice of samples
+CLASSES = "classes"  # the kind of output (see `src.predictor`) that most sections need
+SEED = 0  # for every random choice of samples
 
 
 class Samples:
     """Some samples of a split, as evaluation sees them.
 
     Args:
-        loader: of the split: batches from memory, or torch's DataLoader.
-        limit: how many at most, drawn by a fixed seed; None: all.
-        indices: which, instead.
+        loader: loader of the split: batches from memory, or torch's DataLoader.
+        limit: maximum number of samples, drawn with a fixed seed; None: all.
+        indices: indices of the samples, instead of `limit`.
     """
 
     def __init__(self, loader: Any, limit: int | None = None, indices: Tensor | None = None) -> None:
@@ -58,29 +58,29 @@ class Samples:
         )
 
     def at(self, positions: Tensor) -> "Samples":
-        """Return those at some positions (m,) of these."""
+        """Return the samples at positions (m,) within these."""
         return Samples(self.loader, indices=self.indices[positions])
 
     def first(self, count: int) -> "Samples":
-        """Return a random part of these."""
+        """Return a random subset of at most `count` samples."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(SEED))
         return self.at(order[:count].sort().values)
 
     @property
     def described(self) -> str:
-        """Return how many of how many they are, such as "10,000 of 60,000"."""
+        """Return their number and the size of the split, such as "10,000 of 60,000"."""
         return f"{len(self):,}" + (f" of {self.total:,}" if len(self) < self.total else "")
 
 
 @dataclass(frozen=True)
 class Results:
-    """What an output says of n samples.
+    """The results of one output on n samples.
 
     Args:
-        errors: the task's error of each (n,); 0 if it is correct.
-        confusion: counts (classes, classes), rows are true; None without classes.
-        logits: (n, classes); None for an output of another kind than classes.
-        labels: (n,), likewise.
+        errors: the task's error of each sample (n,); 0 if correct.
+        confusion: counts (classes, classes), with rows for true classes; None without classes.
+        logits: (n, classes); None if the output is not of kind "classes".
+        labels: (n,); None if the output is not of kind "classes".
     """
 
     errors: Tensor
@@ -94,9 +94,9 @@ class Subject:
     """A trained task and its data.
 
     Args:
-        task: in evaluation mode.
-        datamodule: with its data read.
-        limit: samples of each split at most.
+        task: the task, in evaluation mode.
+        datamodule: its DataModule, with the data read.
+        limit: maximum number of samples of each split.
     """
 
     task: Task
@@ -115,7 +115,7 @@ class Subject:
 
     @cached_property
     def splits(self) -> dict[str, Samples]:
-        """Return the samples of "val" and "test", and of "train" where they are to be had without augmentation."""
+        """Return the samples of "val" and "test", and of "train" if available without augmentation."""
         loaders = {"val": self.datamodule.val_dataloader(), "test": self.datamodule.test_dataloader()}
         if isinstance(self.datamodule, LoadedSplits):
             loaders["train"] = self.datamodule.make_loader(self.datamodule.data_train, False, BATCH_SIZE, 0, 1)
@@ -126,7 +126,7 @@ class Subject:
         return self._evaluated(split)[0]
 
     def score(self, split: str) -> float:
-        """Return the task's score on a split, whose metrics are gathered along with its results."""
+        """Return the task's score on a split, whose metrics are computed along with its results."""
         return float(self._evaluated(split)[1].compute()[self.task.score])
 
     def _evaluated(self, split: str) -> tuple[dict[str, Results], MetricCollection]:
@@ -139,25 +139,25 @@ class Subject:
         return {}
 
     @property
-    def is_of_images(self) -> bool:
+    def takes_images(self) -> bool:
         """Return whether the net takes images."""
         return self.input_card.get("input", "image") == "image"
 
     def check_images(self) -> None:
         """Raise LeftOut unless the net takes images."""
-        if not self.is_of_images:
-            raise LeftOut(f"The net takes {self.input_card['input']}, and this is about images.")
+        if not self.takes_images:
+            raise LeftOut(f"This needs images, but the net takes {self.input_card['input']}.")
 
     def class_outputs(self) -> dict[str, list[str]]:
         """Return the names of the classes by output.
 
         Raises:
-            LeftOut: no output is of classes.
+            LeftOut: no output has classes.
         """
         names = {name: card["names"] for name, card in self.cards.items() if card["kind"] == CLASSES}
         if not names:
             kinds = ", ".join(sorted({str(card["kind"]) for card in self.cards.values()}))
-            raise LeftOut(f"This is about a class for each sample, and the net predicts something else ({kinds}).")
+            raise LeftOut(f"This needs a class for each sample, but the net predicts something else ({kinds}).")
         return names
 
     def forward(self, batch: Batch) -> tuple[Batch, Outputs, dict[str, Tensor]]:
@@ -167,7 +167,7 @@ class Subject:
 
     @torch.no_grad()
     def shown(self, samples: Samples, name: str) -> tuple[Tensor, list[str], list[str]]:
-        """Return pictures (N, C, H, W) of some samples with one output, captions, and the names of the panels."""
+        """Return pictures (N, C, H, W) of some samples for one output, captions, and the names of the panels."""
         parts: list[list[Tensor]] = []
         for batch in samples:
             prepared, outputs, targets = self.forward(batch)
@@ -182,7 +182,7 @@ class Subject:
 
 @torch.no_grad()
 def evaluate(subject: Subject, samples: Samples) -> tuple[dict[str, Results], MetricCollection]:
-    """Run the net on samples, and return the results by output and the task's metrics.
+    """Run the net on samples and return the results by output and the task's metrics.
 
     Raises:
         ValueError: an output is not finite.
@@ -193,7 +193,7 @@ def evaluate(subject: Subject, samples: Samples) -> tuple[dict[str, Results], Me
         for name in [name for name in outputs if name in targets]:
             output, target = outputs[name].float(), targets[name]
             if not output.isfinite().all():
-                raise ValueError(f"The net's output {name} is not finite: there is nothing to explain.")
+                raise ValueError(f"The net's output {name} is not finite, so that it cannot be explained.")
             of_classes = subject.cards.get(name, {}).get("kind") == CLASSES
             kept = (output, target) if of_classes else (None, None)
             errors, confusion = subject.task.sample_errors(output, target), subject.task.confusion(output, target)
@@ -224,7 +224,7 @@ def score(subject: Subject, batches: Iterator[Batch] | Samples) -> float:
 def predictions(
     subject: Subject, batches: Iterator[Batch] | Samples, metrics: MetricCollection
 ) -> Iterator[tuple[Outputs, dict[str, Tensor]]]:
-    """Yield the outputs and targets of batches, with which the metrics are updated."""
+    """Yield the outputs and targets of batches, and update the metrics with them."""
     task = subject.task
     for batch in batches:
         _, outputs, targets = subject.forward(batch)
@@ -233,5 +233,5 @@ def predictions(
 
 
 def label_of(name: str, outputs: Mapping[str, Any]) -> str:
-    """Return an output's name for a title where there are several."""
+    """Return an output's name as a suffix for titles if there are several outputs."""
     return f": {name}" if len(outputs) > 1 else ""

@@ -1,7 +1,7 @@
-"""TensorBoard with scores and losses pinned: `python -m src.report.board --logdir logs`, and TensorBoard's options.
+"""TensorBoard with scores and losses pinned: `python -m src.report.board --logdir logs`, plus TensorBoard's options.
 
-TensorBoard sorts its cards by name, with `epoch` before `train/loss`, but pins those named in the query of the URL. The
-plain URL is therefore redirected to one that names them.
+TensorBoard sorts its cards by name, with `epoch` before `train/loss`, but pins the ones named in the query of the URL.
+The plain URL is therefore redirected to one with such a query.
 """
 
 import json
@@ -30,7 +30,7 @@ def pinned_tags(tasks: Path = CONFIGS / "model" / "task") -> list[str]:
 
 
 def with_pinned_cards(board: Application, tags: Sequence[str]) -> Application:
-    """Redirect the plain URL of TensorBoard to the one that pins cards."""
+    """Redirect the plain URL of TensorBoard to one that pins cards."""
     query = "/?" + urlencode({"pinnedCards": json.dumps([{"plugin": "scalars", "tag": tag} for tag in tags])})
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -12,7 +12,7 @@ from src.report.statistics import pareto_front
 
 WIDTH, HEIGHT = 480, 320
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 12, 46  # margins for the axis labels
-# style.css defines the colours and, to tell apart those of one colour, the dashes of lines and shapes of points
+# style.css defines the colours and, to distinguish ranks of the same colour, the dashes of lines and shapes of points
 COLOURS, PATTERNS = 8, 3
 DISTINCT = COLOURS * PATTERNS  # higher ranks are grey
 DIGIT_WIDTH = 7.2
@@ -31,7 +31,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """The mean curve of a configuration, and the thin curves of its seeds."""
+    """The mean curve of a configuration, and the curves of its seeds."""
 
     name: str
     rank: int
@@ -47,7 +47,7 @@ class Axis:
         start: pixel of the lowest value.
         end: pixel of the highest value.
         log: use a logarithmic scale.
-        margin: share of the axis to leave free at each end.
+        margin: fraction of the axis to leave free at each end.
         integer: put ticks at integers only.
     """
 
@@ -93,7 +93,7 @@ class Axis:
 def scatter(
     points: Sequence[Point], x_label: str, y_label: str, x_format: Formatter, minimised: bool = False
 ) -> Markup:
-    """Draw a metric against a cost, which is better low, on a logarithmic axis, and join the Pareto front."""
+    """Draw a metric against a cost (lower is better) on a logarithmic axis, and join the Pareto front."""
     x = Axis([point.x for point in points], LEFT, WIDTH - RIGHT, log=True, margin=0.12)
     y = Axis([point.y for point in points], HEIGHT - BOTTOM, TOP, margin=0.12)
     front = [points[i] for i in pareto_front([(point.x, -point.y if minimised else point.y) for point in points])]
@@ -104,7 +104,7 @@ def scatter(
         title = f"{point.name}: {x_format(point.x)}, {metric_formatter(y_label)(point.y)}"
         parts.append(marker(point.rank, x(point.x), y(point.y), title, point in front))
     taken: list[Box] = [(x(p.x) - 6, y(p.y) - 6, x(p.x) + 6, y(p.y) + 6) for p in points]
-    # the front first; of the others only those that are not grey, of which there may be hundreds
+    # label the front first, then the others except grey ones, of which there may be hundreds
     for point in [*front, *(point for point in points if point.rank < DISTINCT and point not in front)]:
         if place := free_place(x(point.x), y(point.y), f"{point.rank + 1}", taken):
             parts.append(Markup('<text class="name" x="{}" y="{}">{}</text>').format(*place, point.rank + 1))
@@ -135,7 +135,7 @@ def free_place(x: float, y: float, text: str, taken: list[Box]) -> tuple[float, 
 
 
 def lines(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
-    """Draw curves, each series as a group that the page can hide; empty markup if there are none."""
+    """Draw curves, with a group for each series that the page can hide; empty markup if there are none."""
     points = [point for one in series for curve in (one.mean, *one.seeds) for point in curve]
     if not points:
         return Markup("")
@@ -150,7 +150,7 @@ def lines(series: Sequence[Series], x_label: str, y_label: str) -> Markup:
 
 
 def line(curve: Curve, x: Axis, y: Axis, css_class: str) -> Markup:
-    """Draw a curve; one with a single point as a dot."""
+    """Draw a curve; a single point is drawn as a dot."""
     if len(curve) == 1:
         return Markup('<circle cx="{}" cy="{}" r="3"/>').format(x(curve[0][0]), y(curve[0][1]))
     points = " ".join(f"{x(a)},{y(b)}" for a, b in curve)
@@ -195,7 +195,7 @@ def axes(x: Axis, y: Axis, x_label: str, y_label: str, x_format: Formatter) -> M
 
 
 def tick_texts(values: Sequence[float], formatter: Formatter) -> list[tuple[float, str]]:
-    """Pair ticks with their labels, with more digits than usual where two would read the same."""
+    """Pair ticks with their labels, with more digits than usual if two labels would be equal."""
     texts = [formatter(value) for value in values]
     for digits in range(4, 9):
         if len(set(texts)) < len(texts):
@@ -204,12 +204,12 @@ def tick_texts(values: Sequence[float], formatter: Formatter) -> list[tuple[floa
 
 
 def svg(title: str, parts: Sequence[Markup]) -> Markup:
-    """Wrap elements in an SVG image that scales with the page, titled for screen readers."""
+    """Wrap elements in an SVG image that scales with the page, with a title for screen readers."""
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, title, Markup("").join(parts)
     )
 
 
 def style_of(rank: int) -> str:
-    """Return the classes of style.css that give a rank its own look."""
+    """Return the CSS classes for the colour and pattern of a rank."""
     return f"c{rank % COLOURS} p{rank // COLOURS}" if rank < DISTINCT else "cx"

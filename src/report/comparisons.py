@@ -1,4 +1,4 @@
-"""Decide which runs are ranked together, namely those of one task on the same data, and by which metric."""
+"""Group runs of the same task on the same data, and rank each group by a metric."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ TASK_SETTINGS = (
     "data.coarse",
     "data.channels",
     "data.image_size",
-)  # make the same data another task
+)  # settings that turn the same data into another task
 UNKNOWN = "unknown data"
 
 
 class TaskKey(NamedTuple):
-    """What runs must have in common to be ranked together."""
+    """The properties that runs must share to be ranked together."""
 
     data: str
     score: Score
@@ -37,9 +37,9 @@ class Comparison:
     score: Score
     metric: str
     minimised: bool  # whether a lower metric is better
-    note: str | None  # why they are ranked by this metric, unless it is the obvious one
+    note: str | None  # why they are ranked by this metric, unless it is the default
     configurations: list[Configuration]  # the best first, those without the metric last
-    is_only: bool = True  # whether there is no other comparison
+    is_only: bool = True  # whether this is the only comparison
 
     def data_label(self, configuration: Configuration) -> str:
         """Label a configuration so that it is unique among all comparisons."""
@@ -65,12 +65,12 @@ def compare_by_data(
 
     Args:
         runs: at least one.
-        metric: what they are ranked by; None: the metric that most runs of a comparison have.
-        mode: min or max; None: the mode of the score or, for other metrics, what the name suggests.
-        benchmarks: what `src/benchmark.py` measured.
+        metric: metric to rank by; None: the metric that most runs of a comparison have.
+        mode: min or max; None: the mode of the score or, for other metrics, inferred from the name.
+        benchmarks: measurements of `src/benchmark.py`.
 
     Raises:
-        ValueError: no run has the metric, or there is no such mode.
+        ValueError: no run has the metric, or the mode is invalid.
     """
     if mode not in (None, *MODES):
         raise ValueError(f"mode={mode} must be one of min, max, null.")
@@ -94,7 +94,7 @@ def compare_by_data(
 
 
 def group_by_task(runs: Sequence[Run]) -> dict[TaskKey, list[Run]]:
-    """Group runs by data, score and task, and by the checksum of the test images if data of one name has several."""
+    """Group runs by data, score and task, and by the checksum of the test images if the same name has several."""
     sweeps: dict[Path, set[TaskKey]] = {}  # the tasks of the runs in a folder
     checksums: dict[str, set[str]] = {}
     for run in runs:
@@ -105,7 +105,9 @@ def group_by_task(runs: Sequence[Run]) -> dict[TaskKey, list[Run]]:
     groups: dict[TaskKey, list[Run]] = {}
     for run in runs:
         name, key = data_name(run), TaskKey(data_name(run) or UNKNOWN, run.score, run.task)
-        if name is None or not run.record:  # a job that has not started: the task of its sweep, if that has only one
+        if (
+            name is None or not run.record
+        ):  # a job that has not started: use the task of its sweep, if there is only one
             tasks = {
                 task
                 for task in sweeps.get(run.folder.parent, set())
@@ -119,7 +121,7 @@ def group_by_task(runs: Sequence[Run]) -> dict[TaskKey, list[Run]]:
 
 
 def data_name(run: Run) -> str | None:
-    """Return the name of a run's data, with the settings that make it another task; None if it is not recorded."""
+    """Return the name of a run's data, with the settings that change the task; None if it is not recorded."""
     if "data" not in run.settings:
         return None
     settings = [f"{key.partition('.')[2]}={run.settings[key]}" for key in TASK_SETTINGS if key in run.settings]
@@ -133,16 +135,16 @@ def images_checksum(run: Run) -> str:
 
 
 def choose_metric(runs: Sequence[Run], score: Score) -> tuple[str, str | None]:
-    """Choose the metric that most finished runs have, of the score and other metrics that select checkpoints.
+    """Choose the metric that most finished runs have, among the score and other metrics that select checkpoints.
 
     Returns:
-        Its name, and a sentence that explains the choice unless it is the first candidate.
+        The metric, and a sentence that explains the choice unless it is the first candidate.
     """
     finished = [run for run in runs if run.status == FINISHED]
     counts = Counter(name for run in finished for name in run.metrics)
     selecting = {name.removesuffix("_best").partition("/")[2] for name in counts if name.endswith("_best")}
     candidates = map(metrics_of, [score.name, *sorted(selecting - {score.name})])
-    names = max(candidates, key=lambda names: max(counts[name] for name in names))  # the first of equals
+    names = max(candidates, key=lambda names: max(counts[name] for name in names))  # the first of ties
     metric = max(names, key=lambda name: counts[name])
     if metric == names[0]:
         return metric, None

@@ -1,4 +1,4 @@
-"""The page's view of a test report: the confusion matrix, and as many of the worst mistakes as fit on a page."""
+"""The test report on the page: the confusion matrix, and as many of the worst mistakes as fit."""
 
 import base64
 import io
@@ -7,13 +7,13 @@ from typing import Any
 
 from src.report.runs import Run
 
-MAX_NUMBERED = 20  # classes up to which a confusion matrix is written in numbers
-MAX_MISTAKES, MIN_MISTAKES = 24, 3  # shown of each head
-PICTURE_BUDGET = 3_000_000  # characters of a page for all pictures together
+MAX_NUMBERED = 20  # with at most this many classes, a confusion matrix is a table of numbers
+MAX_MISTAKES, MIN_MISTAKES = 24, 3  # shown for each head
+PICTURE_BUDGET = 3_000_000  # characters of all pictures on a page
 
 
 def mistakes_shown(runs: Sequence[Run]) -> int:
-    """Return how many mistakes to show of each head: fewer where many runs or large images would bloat the page."""
+    """Return how many mistakes to show for each head: fewer if many runs or large images would bloat the page."""
     heads = [head for run in runs for head in run.heads.values()]
     size = sum(len(mistake["png"]) for head in heads for mistake in head["mistakes"][:MAX_MISTAKES])
     return MAX_MISTAKES if size <= PICTURE_BUDGET else max(int(MAX_MISTAKES * PICTURE_BUDGET / size), MIN_MISTAKES)
@@ -39,7 +39,7 @@ def confusion(head: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def picture(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Draw a confusion matrix as PNG in base64: a pixel for each pair of classes, the darker the larger its share."""
+    """Draw a confusion matrix as PNG in base64, with a pixel for each pair of classes; darker means a larger share."""
     from PIL import Image
 
     image = Image.new("L", (len(rows), len(rows)))

@@ -1,4 +1,4 @@
-"""The curves of a run: its metrics after each epoch, from TensorBoard's event files or else from CSV."""
+"""The curves of a run: its metrics after each epoch, from TensorBoard's event files or CSV."""
 
 import csv
 import os
@@ -14,16 +14,16 @@ from src.system.safe_files import open_regular, read_text
 Curve = list[tuple[float, float]]  # (number of epochs trained, value)
 Scalars = dict[str, dict[int, float]]  # values by tag and step
 MAX_FILE_BYTES = 256 * 1024**2
-MAX_RECORD_BYTES = 64 * 1024  # a scalar takes 50, a picture much more
+MAX_RECORD_BYTES = 64 * 1024  # a scalar takes 50 bytes, a picture much more
 
 
 def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
-    """Read the curves of these metrics from a run directory, without values that cannot be drawn and empty curves."""
+    """Read the curves of metrics from a run directory, without empty curves and values that cannot be drawn."""
     for read, path in ((read_events, folder / "tensorboard"), (read_csv, folder / "csv" / "metrics.csv")):
         scalars = read(path)
         epochs, curves = scalars.get("epoch", {}), {}
         for name in names:
-            # the HParams tab has values, too, at steps without an epoch
+            # the HParams tab also logs values, at steps without an epoch
             values = {epochs[step]: value for step, value in scalars.get(name, {}).items() if step in epochs}
             curve = sorted(
                 (epoch + 1, value) for epoch, value in values.items() if is_metric(epoch) and is_metric(value)
@@ -36,7 +36,7 @@ def read_curves(folder: Path, names: Sequence[str]) -> dict[str, Curve]:
 
 
 def read_events(folder: Path) -> Scalars:
-    """Read the scalars of TensorBoard's event files; steps that a resumed run repeated count once, the last time."""
+    """Read the scalars of TensorBoard's event files; of steps that a resumed run repeated, the last values count."""
     paths = sorted(folder.glob("events.out.tfevents.*"))
     if not paths:
         return {}
@@ -77,7 +77,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def read_csv(path: Path) -> Scalars:
-    """Read the file of Lightning's CSV logger; the steps are its rows. What is not a number is left out."""
+    """Read the file of Lightning's CSV logger, with rows as steps. Values that are not numbers are left out."""
     scalars: Scalars = {}
     with suppress(FileNotFoundError, ValueError, csv.Error):
         for index, row in enumerate(csv.DictReader(read_text(path, MAX_FILE_BYTES).splitlines())):
@@ -95,6 +95,6 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def thin_out(curve: Curve, max_points: int = 150) -> Curve:
-    """Reduce a curve to about `max_points` points, the last among them."""
+    """Reduce a curve to about `max_points` points, including the last."""
     step = -(-len(curve) // max_points)
     return curve[::step] + curve[-1:] if step > 1 else curve

@@ -1,4 +1,4 @@
-"""How numbers are written in tables and charts."""
+"""Format numbers in tables and charts."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Runs as a table of pandas."""
+"""Runs as a pandas DataFrame."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def runs_frame(folders: Sequence[str]) -> "DataFrame":
-    """Return a row for each run in and below folders: its settings, status and metrics, and its folder as the index.
+    """Return a row for each run in and below folders, with its settings, status and metrics, indexed by its folder.
 
-    A damaged run is left out, with a warning.
+    Damaged runs are left out, with a warning.
 
     Raises:
         FileNotFoundError, ValueError: see `src.report.runs.find_runs`.

@@ -35,9 +35,9 @@ COST_CHARTS: list[tuple[str, str, formats.Formatter]] = [  # metric, label of th
 ]
 SCRIPT = Path(__file__).parent / "page" / "page.js"
 MAX_ROWS = 50  # rows of a table; the page shows the rest on request or in a search
-MAX_TEST_REPORTS = 12  # shown of each comparison, those of the best runs
-MAX_SEEDS = 10  # seeds of a configuration, whose curves are drawn
-MAX_ERROR = 500  # characters of an error
+MAX_TEST_REPORTS = 12  # test reports shown for each comparison, of the best runs
+MAX_SEEDS = 10  # seeds of a configuration whose curves are drawn
+MAX_ERROR = 500  # characters of an error message
 
 
 def render(comparisons: Sequence[Comparison], studies: Sequence[StudyReport], damaged: Sequence[str] = ()) -> str:
@@ -50,7 +50,7 @@ def render(comparisons: Sequence[Comparison], studies: Sequence[StudyReport], da
     script = Markup(SCRIPT.read_text(encoding="utf-8"))
     return templates.get_template("page.html.jinja").render(
         script=script,
-        # the only script the browser may run, and it loads nothing, whatever else is on the page
+        # the only script the browser may run, whatever else is on the page; it loads nothing
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         comparisons=[(comparison, cost_charts(comparison), curve_charts(comparison)) for comparison in comparisons],
         runs=runs,
@@ -79,7 +79,7 @@ def render(comparisons: Sequence[Comparison], studies: Sequence[StudyReport], da
 
 
 def machines(runs: Sequence[Run]) -> list[tuple[str, list[str], str]]:
-    """List what the runs ran on: a title, the different values, and a warning in case there are several."""
+    """List what the runs ran on, as (title, distinct values, warning if there are several)."""
 
     def values(describe: Callable[[Mapping[str, Any]], Any]) -> list[str]:
         return sorted({str(describe(run.record)) for run in runs if run.record})
@@ -92,7 +92,7 @@ def machines(runs: Sequence[Run]) -> list[tuple[str, list[str], str]]:
 
     times = "times are not comparable"
     return [
-        ("test data", tested_on(runs), "not the same images: ranked apart, because accuracies are not comparable"),
+        ("test data", tested_on(runs), "different images: ranked separately, because accuracies are not comparable"),
         ("processor", values(processor), times),
         ("torch", values(lambda record: part(record, "packages").get("torch")), times),
         ("commit", values(commit), "the code may differ"),
@@ -100,7 +100,7 @@ def machines(runs: Sequence[Run]) -> list[tuple[str, list[str], str]]:
 
 
 def tested_on(runs: Sequence[Run]) -> list[str]:
-    """List the data that the runs were tested on, with the checksum if there are several of one name."""
+    """List the data that the runs were tested on, with the checksum if a name has several."""
     data = {(str(part(run.record, "choices").get("data")), images_checksum(run)) for run in runs if run.record}
     names = Counter(name for name, _ in data)
     return sorted(f"{name} ({checksum})" if names[name] > 1 else name for name, checksum in data)
@@ -123,7 +123,7 @@ def cost_charts(comparison: Comparison) -> list[Markup]:
 def curve_charts(comparison: Comparison) -> list[Markup]:
     """Draw losses and score of the best configurations: the mean, and the seeds where there are several."""
     names = ("train/loss", "val/loss", f"val/{comparison.score.name}")
-    configurations = comparison.configurations[:DISTINCT]  # more cannot be told apart
+    configurations = comparison.configurations[:DISTINCT]  # more cannot be distinguished
     curves = [[read_curves(run.folder, names) for run in one.runs[:MAX_SEEDS]] for one in configurations]
     drawn = []
     for name in names:
@@ -155,17 +155,17 @@ def command(run: Run) -> str:
 
 
 def needs_trust(override: str) -> bool:
-    """Return whether an override names code, permissions or Hydra's settings, which a pasted command would grant."""
+    """Return whether an override names code, permissions or Hydra's settings, which pasting the command would grant."""
     name = name_of(override).partition(".")[0]
     return "_target_" in override or "${" in override or name in ("allowed_targets", "hydra")
 
 
 def further_commands(run: Run) -> list[tuple[str, str]]:
-    """List what else can be done with a run, each with a title and a command."""
+    """List further commands for a run, as (title, command)."""
     if not (run.folder / OVERRIDES).is_file():  # it has never started
         return []
     resume = [("Resume it", train_command(f"resume={run.folder}"))] if run.status == INTERRUPTED else []
-    return [*resume, ("Run it again and report what differs", train_command(f"reproduce={run.folder}"))]
+    return [*resume, ("Run it again and report differences", train_command(f"reproduce={run.folder}"))]
 
 
 def train_command(*overrides: str) -> str:
@@ -174,7 +174,7 @@ def train_command(*overrides: str) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """Let a narrow column break a name between its words: `mnist_cnn_68k` after an underscore."""
+    """Allow line breaks between the words of a name, such as after the underscores of `mnist_cnn_68k`."""
     return Markup("<wbr>").join(re.findall(r"[^_=.]*[_=.]?", name))
 
 

@@ -1,4 +1,4 @@
-"""Read and check the files of a run: what is missing is empty, and what is damaged is reported in a sentence."""
+"""Read and check the files of a run. Missing files count as empty; damaged ones are reported."""
 
 import math
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from src.run.scores import MODES
 from src.run.status import STATUSES
 from src.system import safe_files
 
-MAX_BYTES = 1024**2  # size of a file, but for test reports, which hold pictures
+MAX_BYTES = 1024**2  # maximum size of a file, except for test reports, which contain pictures
 MAX_PICTURE = 500_000  # characters of the picture of a mistake
-# the keys read from each file, with the type of their values or the values allowed, the default first
+# the keys read from each file, with the type of their values or the allowed values, the default first
 KINDS: dict[str, dict[str, type | tuple[str | None, ...]]] = {
     RECORD: {
         **dict.fromkeys(("choices", "packages", "data"), dict),
@@ -29,10 +29,10 @@ NAMES = {dict: "a mapping", list: "a list", str: "text", int: "an integer", bool
 
 
 def read_object(folder: Path, name: str) -> dict[str, Any]:
-    """Read one of a run's JSON files; empty if there is none.
+    """Read one of a run's JSON files; empty if it does not exist.
 
     Raises:
-        ValueError: the file is damaged, or holds something that this project does not write there.
+        ValueError: the file is damaged, or has values that this project does not write.
     """
     path = folder / name
     try:
@@ -61,7 +61,7 @@ def read_metrics(folder: Path) -> dict[str, float]:
 
 
 def is_metric(value: Any) -> bool:
-    """Return whether a value is a finite number, of a size that can be averaged and drawn."""
+    """Return whether a value is a finite number that can be averaged and drawn."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return value == 0 or (math.isfinite(value) and 1e-30 < abs(value) < 1e30)
@@ -99,7 +99,7 @@ def is_list_of(kind: type, value: Any) -> bool:
 
 
 def is_head(head: Any) -> bool:
-    """Return whether a head has mistakes and, if any, strings for panel names and a square of counts by class."""
+    """Return whether a head has valid mistakes and, if present, panel names and a square confusion matrix."""
     if not (
         isinstance(head, dict) and is_list_of(str, head.get("panels", [])) and is_list_of(dict, head.get("mistakes"))
     ):
@@ -116,7 +116,7 @@ def is_head(head: Any) -> bool:
 
 
 def is_mistake(mistake: Mapping[str, Any]) -> bool:
-    """Return whether there is a picture of bounded size, and a caption or what to make one of."""
+    """Return whether a mistake has a picture of bounded size, and a caption or the data for one."""
     png = mistake.get("png")
     if not isinstance(png, str) or len(png) > MAX_PICTURE:
         return False
@@ -126,7 +126,7 @@ def is_mistake(mistake: Mapping[str, Any]) -> bool:
 
 
 def caption_of(mistake: Mapping[str, Any]) -> str:
-    """Return the caption of a mistake's picture; reports written before captions had the classes alone."""
+    """Return the caption of a mistake's picture; older reports have only the classes."""
     if "caption" in mistake:
         return str(mistake["caption"])
     return f"{mistake['label']}, not\n{mistake['predicted']} {mistake['confidence']:.0%}"

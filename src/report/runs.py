@@ -1,4 +1,4 @@
-"""Find runs in folders and read what they left behind; damaged runs are reported and left out."""
+"""Find and read runs in folders; damaged runs are reported and left out."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from src.system.json_files import part, read_json
 from src.system.locks import is_locked
 from src.system.safe_files import in_a_line
 
-# overrides that say where, how often or to what end a configuration is run
+# overrides that determine where, how often or for what purpose a configuration is run
 NOT_SETTINGS = (
     *REPLICATES,
     "sweep",
@@ -33,7 +33,7 @@ NOT_SETTINGS = (
 )
 # settings even if not on the command line: a default may have chosen them
 GROUPS = ("model", "recipe", "data", "experiment")
-EACH = "each"  # stands for the fold in the settings: all folds of a configuration share it, runs without folds lack it
+EACH = "each"  # replaces the fold in the settings, so that the folds of a configuration share it
 BENCHMARK_KEYS = {"macs": "macs", "latency_ms": "latency_ms_p50"}  # metrics, and their keys in benchmark.json
 Benchmarks = Mapping[tuple[str, float], Mapping[str, float]]  # metrics by name and parameters of the model
 
@@ -51,7 +51,7 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """Return what tells this run from others, except seed and fold: config groups and overridden values by key."""
+        """Return the config groups and overridden values by key that distinguish this run, except seed and fold."""
         choices = part(self.record, "choices")
         if choices:
             choices = {"recipe": former_recipe(self.record), **choices}
@@ -69,13 +69,13 @@ class Run:
 
     @property
     def fold(self) -> str | None:
-        """Return the part of the training data that it was validated on, for cross-validation."""
+        """Return the validation fold in cross-validation."""
         *_, last = "null", *(override.partition("=")[2] for override in self.overrides if name_of(override) == FOLD)
         return None if last == "null" else last
 
     @property
     def score(self) -> Score:
-        """Return the metric that says how good its model is."""
+        """Return the metric by which its model is judged."""
         return Score.of(self.record)
 
     @property
@@ -85,12 +85,12 @@ class Run:
 
     @cached_property
     def error(self) -> str | None:
-        """Return the sentence it failed with."""
+        """Return the error message of a failed run."""
         return self.job.get("error") or (run_files.read_error(self.folder) if self.status == FAILED else None)
 
     @property
     def epochs(self) -> int | None:
-        """Return how many epochs it has trained so far."""
+        """Return the number of epochs trained so far."""
         return int(self.metrics["epochs"]) if "epochs" in self.metrics else self.job.get("epoch")
 
     @cached_property
@@ -100,7 +100,7 @@ class Run:
 
 
 class FoundRuns(NamedTuple):
-    """Runs that can be compared, and a sentence for each that is damaged."""
+    """Runs that can be compared, and an error message for each damaged run."""
 
     runs: list[Run]
     damaged: list[str]
@@ -111,21 +111,21 @@ def find_runs(folders: Sequence[str]) -> FoundRuns:
 
     Raises:
         FileNotFoundError: one of the folders does not exist.
-        ValueError: no folders are given, or there is no run in any of them.
+        ValueError: no folders are given, or none of them contains a run.
     """
     if not folders:
-        raise ValueError("runs names no folder: say runs=[<folder>], or leave it out for all training runs.")
+        raise ValueError("runs names no folder: give runs=[<folder>], or leave it out for all training runs.")
     found: dict[Path, Run | str] = {}
     for name in folders:
         if not Path(name).is_dir():
-            raise FileNotFoundError(f"runs: {name} is not a folder; python src/train.py makes runs, in logs/train/.")
+            raise FileNotFoundError(f"runs: {name} is not a folder; python src/train.py creates runs in logs/train/.")
         for path in sorted(folders_with((RECORD, JOB), Path(name)), key=sort_key):
             if (resolved := path.resolve()) not in found:
                 try:
                     found[resolved] = read_run(path)
                 except ValueError as error:
                     found[resolved] = str(error)
-                except Exception as error:  # whatever it is, the other runs are shown
+                except Exception as error:  # in any case, the other runs are shown
                     found[resolved] = f"{path} is damaged: {type(error).__name__}: {in_a_line(error)}"
     damaged = [run for run in found.values() if isinstance(run, str)]
     runs = [run for run in found.values() if isinstance(run, Run) and not is_excluded(run)]
@@ -133,13 +133,13 @@ def find_runs(folders: Sequence[str]) -> FoundRuns:
         where = ", ".join(map(str, folders))
         if damaged:
             raise ValueError(f"No run in {where} can be compared, {len(damaged)} damaged: {damaged[0]}")
-        excluded = " but for tests and runs with debug=…, which are not compared" if found else ""
-        raise ValueError(f"There is no run in {where}{excluded}: python src/train.py makes some.")
+        excluded = " except for tests and runs with debug=…, which are not compared" if found else ""
+        raise ValueError(f"There is no run in {where}{excluded}: python src/train.py creates one.")
     return FoundRuns(runs, damaged)
 
 
 def folders_with(names: Sequence[str], top: Path) -> Iterator[Path]:
-    """Yield every folder, from `top` downwards, with an entry of one of these names; links are not followed."""
+    """Yield every folder, from `top` downwards, that has an entry with one of these names; links are not followed."""
     folders = [str(top)]
     while folders:
         try:
@@ -178,13 +178,13 @@ def read_run(folder: Path) -> Run:
 
 
 def is_excluded(run: Run) -> bool:
-    """Return whether a run is made to find a fault, or tests another run."""
+    """Return whether a run is for debugging or evaluates another run."""
     program = str(run.record.get("command", "")).partition(" ")[0]
     return bool(part(run.record, "choices").get("debug")) or program.endswith("eval.py")
 
 
 def normalize(text: str) -> str:
-    """Write equal numbers alike: `1e-3` and `0.0010` become `0.001`."""
+    """Normalise numbers: `1e-3` and `0.0010` become `0.001`."""
     try:
         return text if text.lstrip("+-").isdecimal() else repr(float(text))
     except ValueError:
@@ -192,7 +192,7 @@ def normalize(text: str) -> str:
 
 
 def read_benchmarks(log_dir: Path) -> Benchmarks:
-    """Read what `src/benchmark.py` last measured of each model under a folder: MACs, and latency in milliseconds.
+    """Read the latest measurements of `src/benchmark.py` under a folder: MACs, and latency in milliseconds.
 
     The parameters are part of the key because they depend on the data. Exported models, without MACs, are left out.
     """

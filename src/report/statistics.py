@@ -1,4 +1,4 @@
-"""Group runs into configurations that differ in more than seed and fold; means, deviations and Pareto fronts."""
+"""Group runs into configurations, ignoring seed and fold; means, standard deviations and Pareto fronts."""
 
 import statistics
 from collections import Counter
@@ -14,14 +14,14 @@ Settings = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Configuration:
-    """Runs that differ only in their seeds, and in the fold that they were validated on."""
+    """Runs that differ only in seed and validation fold."""
 
-    label: str  # the settings that tell it from the others
+    label: str  # the settings that distinguish it from the others
     runs: tuple[Run, ...]  # finished or not
     benchmarks: Benchmarks = field(default_factory=dict)
 
     def finished_runs(self, metric: str) -> list[Run]:
-        """Return the latest finished run of each seed and fold with a metric; others are no independent samples."""
+        """Return the latest finished run with a metric for each seed and fold; others are not independent samples."""
         runs: dict[Any, Run] = {}
         for run in sorted(self.runs, key=lambda run: run.record.get("started") or ""):  # UTC, which sorts as text
             if metric in run.metrics and run.status == FINISHED:
@@ -29,7 +29,7 @@ class Configuration:
         return list(runs.values())
 
     def values(self, metric: str) -> list[float]:
-        """Return a metric for each seed and fold that has it; of costs that no run measured, the benchmark's value."""
+        """Return a metric for each seed and fold that has it; for costs that no run measured, the benchmark's value."""
         values = [run.metrics[metric] for run in self.finished_runs(metric)]
         if not values and metric in BENCHMARK_KEYS and (params := self.values("params")):
             benchmark = self.benchmarks.get((self.runs[0].settings.get("model", ""), params[0]), {})
@@ -48,7 +48,7 @@ class Configuration:
 
     @property
     def statuses(self) -> Counter[str]:
-        """Return how many of its runs have each status."""
+        """Return the number of runs by status."""
         return Counter(run.status for run in self.runs)
 
 
@@ -70,7 +70,7 @@ def group_runs(
 
 
 def repeated(runs: Iterable[Run]) -> str:
-    """Name what runs of one configuration differ in: seeds, folds, or both."""
+    """Return in what the runs of a configuration differ: "seeds", "folds" or both."""
     runs = list(runs)
     if all(run.fold is None for run in runs):
         return "seeds"
@@ -95,7 +95,7 @@ def label_groups(groups: Iterable[Settings]) -> dict[Settings, str]:
 
 
 def shared_settings(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the settings that all runs have in common."""
+    """Return the settings that all runs share."""
     return dict(sorted(frozenset.intersection(*(frozenset(run.settings.items()) for run in runs))))
 
 
@@ -108,7 +108,7 @@ def shorten_number(text: str) -> str:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of the points (cost, value) that no other point beats in both."""
+    """Return the indices of the Pareto-optimal points (cost, value), with low cost and high value."""
     front: list[int] = []
     for index in sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1])):
         if not front or points[index][1] > points[front[-1]][1]:

@@ -17,23 +17,23 @@ from src.system.json_files import part
 if TYPE_CHECKING:
     import optuna
 
-MAX_BYTES = 500_000_000  # size of a storage
-MIN_TRIALS = 8  # for importances to be computed at all
-RELIABLE_TRIALS = 50  # PED-ANOVA looks at the best tenth, and needs 5 trials there
+MAX_BYTES = 500_000_000  # maximum size of a storage
+MIN_TRIALS = 8  # needed to compute importances at all
+RELIABLE_TRIALS = 50  # PED-ANOVA uses the best tenth, and needs 5 trials there
 
 
 @dataclass
 class StudyReport:
-    """What the page shows of a study."""
+    """The summary of a study for the page."""
 
     name: str
-    problem: str | None = None  # why nothing else is known
+    problem: str | None = None  # why the study cannot be read
     objectives: list[str] = field(default_factory=list)
     minimised: list[bool] = field(default_factory=list)  # by objective
     trials: list[tuple[int, list[float], bool]] = field(default_factory=list)  # number, values, whether it was pruned
-    importances: list[dict[str, float] | str] = field(default_factory=list)  # by objective, or why it has none
+    importances: list[dict[str, float] | str] = field(default_factory=list)  # by objective, or why there are none
     unrated: list[str] = field(default_factory=list)  # parameters that not all trials have
-    completed: int = 0  # trials that the importances are computed from
+    completed: int = 0  # number of trials from which the importances are computed
 
     @property
     def is_rough(self) -> bool:
@@ -43,7 +43,7 @@ class StudyReport:
 
 def study_reports(runs: Sequence[Run]) -> list[StudyReport]:
     """Report on each study that has trials among the runs."""
-    trials: dict[tuple[str, str], Run] = {}  # one of each study
+    trials: dict[tuple[str, str], Run] = {}  # one trial of each study
     for run in runs:
         study = part(run.job, "study")
         if {"storage", "name"} <= study.keys():
@@ -62,13 +62,13 @@ def report_study(storage: str, name: str, run: Run) -> StudyReport:
             return describe_study(study, title, list(map(str, objectives)) if isinstance(objectives, list) else [])
     except (ValueError, OSError, ModuleNotFoundError) as error:
         return StudyReport(title, problem=str(error))
-    except Exception as error:  # whatever it is: Optuna does not validate the trials in its storage
+    except Exception as error:  # Optuna does not validate the trials in its storage
         return StudyReport(title, problem=f"The study is damaged: {type(error).__name__}: {error}")
 
 
 @contextmanager
 def temporary_copy(storage: str) -> Iterator[str]:
-    """Copy a storage for the duration of the context: opening may write to it, and any run can name any file.
+    """Copy a storage within the context, because opening may write to it, and a run can name any file.
 
     Raises:
         ValueError: it is too large to be a study.
@@ -82,14 +82,14 @@ def temporary_copy(storage: str) -> Iterator[str]:
 
 
 def locate_storage(storage: str, sweep: Path) -> str:
-    """Return where a study's storage is: where it was recorded, or in the folder of a sweep that was moved.
+    """Return the location of a study's storage: as recorded, or in the folder of a sweep that was moved.
 
     Raises:
-        FileNotFoundError: there is no such file. Opening it would create an empty one.
+        FileNotFoundError: the file does not exist; opening it would create an empty one.
         ValueError: it is not a file.
     """
     path = Path(storage.removeprefix(SQLITE))
-    if "://" in str(path):  # a folder from elsewhere must not choose what this machine connects to
+    if "://" in str(path):  # a folder from elsewhere must not make this machine connect to a server
         raise ValueError(f"The study is kept in {storage}, which this page does not open.")
     if path.is_file():
         return storage
@@ -131,7 +131,7 @@ def describe_study(study: "optuna.Study", title: str, objectives: list[str]) -> 
 
 
 def importances(study: "optuna.Study", objective: int, names: set[str], completed: int) -> dict[str, float] | str:
-    """Return how much an objective depends on each of the named parameters, as shares, or why it is unknown.
+    """Return the importance of each named parameter for an objective, as shares, or why it is unknown.
 
     Source: Watanabe et al. 2023, PED-ANOVA, arXiv 2304.10255.
     """

@@ -65,7 +65,7 @@ def table(comparison: Comparison, titled: bool = False) -> Table:
 
 
 def cell(text: str) -> str:
-    """Make text printable, and safe from rich's markup."""
+    """Make text printable, and escape rich's markup."""
     return escape(printable(text))
 
 
@@ -75,7 +75,7 @@ def number(value: float | None, formatter: Formatter) -> str:
 
 
 def run_rows(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """Return a row for each run: its data, settings, status, metrics (None where it lacks one) and command."""
+    """Return a row for each run: its data, settings, status, metrics (None if missing) and command."""
     first, last = ("data", "configuration", "seed", "fold", "status"), ("overrides", "error", "folder", "command")
     rows: list[dict[str, Any]] = []
     for comparison in comparisons:
@@ -90,7 +90,7 @@ def run_rows(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
 
 
 def comparison_summary(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison in plain values: its data, metric, and configurations, the best first."""
+    """Return a comparison as plain values: its data, metric and configurations, the best first."""
     metric = comparison.metric
     configurations = [
         {"label": one.label, "runs": len(one.values(metric)), "mean": one.mean(metric), "std": one.std(metric)}

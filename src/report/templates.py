@@ -1,4 +1,4 @@
-"""The templates of all pages: files that load nothing from elsewhere, in the style of `page/style.css`."""
+"""The templates of all pages, which are self-contained and share the style of `page/style.css`."""
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -7,13 +7,15 @@ OWN = "src.report"
 
 
 def environment(package: str = OWN, *styles: str) -> Environment:
-    """Return the templates in `page/` of a package, and beside them those that all pages share.
+    """Return the templates in `page/` of a package, together with the shared ones.
 
     Args:
-        package: where they are.
-        styles: stylesheets of the package; `style` is the shared one with these.
+        package: the package.
+        styles: stylesheets of the package, appended to the shared one in `style`.
     """
     loader = ChoiceLoader([PackageLoader(name, "page") for name in dict.fromkeys((package, OWN))])
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.globals["style"] = Markup("".join(loader.get_source(found, name)[0] for name in ("style.css", *styles)))
-    return found
+    result = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    result.globals["style"] = Markup("".join(loader.get_source(result, name)[0] for name in ("style.css", *styles)))
+    return result

@@ -1,25 +1,25 @@
-"""Costs at other sizes of images, against counts of nets that are built for them."""
+"""Costs at other image sizes, against counts of nets built for them."""
 
 from typing import Any
 
 import pytest
+from tests.advice.test_wish import NOTHING
 
 from src.advice.estimates import ESTIMATED, UNKNOWN, cost_of, counts_at, epochs_for
 from src.advice.measurements import read_models
-from src.advice.wish import read_wish
+from src.advice.request import read_request
 from src.models.components.simple_cnn import SimpleCNN
 from src.models.components.simple_dense_net import SimpleDenseNet
 from src.models.counting import count_macs, count_parameters
 from src.models.example_inputs import example_inputs
-from tests.advice.test_wish import NOTHING
 
 FACTS: dict[str, Any] = {"shape": [1, 28, 28], "params": 100, "macs": 80.0, "multiple_of": 4}
 FACTS |= {"counts": {"1x28": [100, 100.0], "1x32": [110, 130.0], "3x32": [300, 260.0]}}
 FACTS |= {"train_images_per_second": 1000.0, "latency_ms": None}
 
 
-def wish(**settings: Any) -> Any:
-    return read_wish(NOTHING | settings)
+def make_request(**settings: Any) -> Any:
+    return read_request(NOTHING | settings)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def wish(**settings: Any) -> Any:
     ids=["cnn", "dense"],
 )
 def test_sizes_between_those_that_were_counted_lie_on_a_line(name: str, net: Any) -> None:
-    """The nets' own layers don't matter: of each net the counts at 64 and 96 pixels give that at 80."""
+    """Interpolating the counts at 64 and 96 pixels gives the count at 80."""
     counts = {}
     for size in (64, 80, 96):
         built = net(size)
@@ -44,7 +44,7 @@ def test_sizes_between_those_that_were_counted_lie_on_a_line(name: str, net: Any
 
 
 def test_costs_follow_the_counts() -> None:
-    own, other = cost_of(FACTS, wish()), cost_of(FACTS, wish(size=32, channels=3, images=110_000))
+    own, other = cost_of(FACTS, make_request()), cost_of(FACTS, make_request(size=32, channels=3, images=110_000))
     assert own is not None and other is not None
     assert (own.params, own.macs, own.scaled, own.minutes) == (100, 80, False, None)
     assert own.latency_ms == pytest.approx(1 / 3) and own.latency_from == ESTIMATED
@@ -53,10 +53,10 @@ def test_costs_follow_the_counts() -> None:
     assert other.latency_ms == pytest.approx(2.6 / 3)
     assert other.epochs == 4 and other.minutes == pytest.approx(4 * 110_000 * 2.6 / 1000 / 60)
     assert not own.coarser and not other.coarser
-    unmeasured = cost_of(FACTS | {"train_images_per_second": None}, wish(images=10))
+    unmeasured = cost_of(FACTS | {"train_images_per_second": None}, make_request(images=10))
     assert unmeasured is not None and (unmeasured.latency_from, unmeasured.minutes) == (UNKNOWN, None)
-    assert cost_of(FACTS, wish(size=30)) is None  # no multiple of 4
-    assert cost_of(FACTS, wish(size=64, channels=3)) is None  # of one count there is no line
+    assert cost_of(FACTS, make_request(size=30)) is None  # no multiple of 4
+    assert cost_of(FACTS, make_request(size=64, channels=3)) is None  # one count alone cannot be extrapolated
 
 
 def test_small_data_get_more_epochs() -> None:
@@ -64,8 +64,8 @@ def test_small_data_get_more_epochs() -> None:
 
 
 def test_fewer_macs_of_coarser_layers_promise_no_less_time() -> None:
-    """A net that takes larger strides of larger images: a quarter of the MACs at four times the pixels."""
+    """A net with larger strides for larger images: a quarter of the MACs at four times the pixels."""
     facts = FACTS | {"counts": {"1x28": [100, 80.0], "1x56": [100, 20.0]}}
-    cost = cost_of(facts, wish(size=56, channels=1))
+    cost = cost_of(facts, make_request(size=56, channels=1))
     assert cost is not None and cost.coarser and cost.macs == pytest.approx(20)
     assert cost.train_images_per_second == 1000 and cost.latency_ms == pytest.approx(1 / 3)

@@ -1,4 +1,4 @@
-"""What the benchmarks keep is read as it was measured."""
+"""Reading the results of the benchmarks."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def write(folder: Path, **files: Any) -> Path:
     ("command", "model", "data"),
     [
         ("experiment=quickstart seed=42", "mnist_airbench_64k", "mnist_5k"),
-        ("experiment=digits_60s seed=42", "mnist_airbench_210k", "mnist_5k"),  # which includes the former
+        ("experiment=digits_60s seed=42", "mnist_airbench_210k", "mnist_5k"),  # which includes the former experiment
         ("model=sunspots_lstm_6k seed=42", "sunspots_lstm_6k", "sunspots"),
         ("experiment=mnist_anomaly data=mnist_5k", "mnist_autoencoder_58k", "mnist_5k"),
     ],
@@ -45,7 +45,7 @@ def test_seeds_are_one_measurement_and_the_tasks_own_score_counts(tmp_path: Path
     short = {"model=cifar10_cnn_210k data=fashion_mnist test=false": {"val/acc": 0.5}}
     write(tmp_path, recipes=runs | short, tasks={"experiment=scenes_unet seed=42": SCENES})
     found = {one.model: one for one in read_evidence(MODELS, tmp_path)}
-    assert {*found} == {"mnist_airbench_64k", "scenes_unet_210k"}  # what was not tested is no evidence
+    assert {*found} == {"mnist_airbench_64k", "scenes_unet_210k"}  # runs without a test are ignored
     digits, scenes = found["mnist_airbench_64k"], found["scenes_unet_210k"]
     assert (digits.score, digits.value, digits.seeds, digits.minutes) == ("acc", 0.02, 3, 1.0)
     assert (scenes.score, scenes.value, scenes.epochs) == ("miou", 0.8, 3)

@@ -1,4 +1,4 @@
-"""The order of nets, and what is left out."""
+"""The order of nets, and which nets are left out."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from src.advice.measurements import Evidence
 from src.advice.ranking import rank
-from tests.advice.test_estimates import wish
+from tests.advice.test_estimates import make_request
 
 
 def facts(net: str, params: int, speed: float | None = 1000.0, task: str = "Classifier", channels: int = 1) -> Any:
@@ -37,8 +37,8 @@ KNOWN = [evidence("a_x_10k", "fashion_mnist", 0.8), evidence("a_y_20k", "fashion
 KNOWN += [evidence("a_v_50k", "mnist_5k", 0.99), evidence("a_u_60k", "digit_scenes", 0.7, "miou")]
 
 
-def names(**wishes: Any) -> list[str]:
-    return [one.name for one in rank(wish(**wishes), MODELS, KNOWN).candidates]
+def names(**settings: Any) -> list[str]:
+    return [one.name for one in rank(make_request(**settings), MODELS, KNOWN).candidates]
 
 
 def test_the_nearest_measurement_decides_then_kin_then_other_data_then_cost() -> None:
@@ -52,43 +52,43 @@ def test_of_twins_the_measured_or_the_nearest_is_kept() -> None:
 
 
 def test_limits_leave_out_what_exceeds_them_or_is_not_measured() -> None:
-    found = rank(wish(images=50_000, max_params="45k", max_latency_ms=0.4), MODELS, KNOWN)
+    found = rank(make_request(images=50_000, max_params="45k", max_latency_ms=0.4), MODELS, KNOWN)
     assert [one.name for one in found.candidates] == ["a_y_20k", "a_x_10k", "a_w_40k"]
-    assert found.left_out == {"max_params": 3, "max_latency_ms, their speed not being measured": 1}
+    assert found.left_out == {"max_params": 3, "max_latency_ms, speed not measured": 1}
 
 
 def test_nets_just_above_the_limits_are_named() -> None:
-    found = rank(wish(images=50_000, max_params="39k"), MODELS, KNOWN)
-    assert found.nearly == ("a_w_40k (params 40,000)",) and "a_w_40k" not in [one.name for one in found.candidates]
-    assert rank(wish(images=50_000, max_params="40k"), MODELS, KNOWN).nearly == ()
+    found = rank(make_request(images=50_000, max_params="39k"), MODELS, KNOWN)
+    assert found.near_misses == ("a_w_40k (params 40,000)",) and "a_w_40k" not in [one.name for one in found.candidates]
+    assert rank(make_request(images=50_000, max_params="40k"), MODELS, KNOWN).near_misses == ()
 
 
 def test_an_impossible_wish_names_the_nearest() -> None:
     with pytest.raises(
         ValueError, match=r"No net for task=classification fits max_params=5000: of 7 nets the nearest"
     ) as said:
-        rank(wish(max_params="5k"), MODELS, KNOWN)
+        rank(make_request(max_params="5k"), MODELS, KNOWN)
     assert str(said.value).endswith("a_x_10k (params 10,000); a_y_20k (params 20,000); a_z_30k (params 30,000).")
     with pytest.raises(ValueError, match=r"fits max_latency_ms=0\.001.*latency_ms 0\.037"):
-        rank(wish(max_latency_ms=0.001), MODELS, KNOWN)
+        rank(make_request(max_latency_ms=0.001), MODELS, KNOWN)
     odd = {name: one | {"multiple_of": 7} for name, one in MODELS.items()}
     with pytest.raises(ValueError, match=r"No net for task=classification takes images of size=64"):
-        rank(wish(size=64), odd, KNOWN)
+        rank(make_request(size=64), odd, KNOWN)
 
 
 def test_at_sizes_that_nothing_was_measured_at_the_nets_that_are_meant_for_them_come_first() -> None:
     meant = facts("T", 99) | {"shape": [1, 64, 64]}
-    found = rank(wish(size=64, images=4_000), MODELS | {"a_t_1k": meant}, KNOWN)
+    found = rank(make_request(size=64, images=4_000), MODELS | {"a_t_1k": meant}, KNOWN)
     assert found.decided_by is None and [one.name for one in found.candidates][:2] == ["a_t_1k", "a_x_10k"]
 
 
 def test_data_that_are_equally_near_are_named() -> None:
     known = [evidence("a_x_10k", "sunspots", 0.5), evidence("a_y_20k", "co2", 0.6)]
-    found = rank(wish(), MODELS, known)
-    assert found.decided_by == "sunspots" and found.as_near == ("co2",)
+    found = rank(make_request(), MODELS, known)
+    assert found.decided_by == "sunspots" and found.equally_near == ("co2",)
 
 
 def test_of_errors_the_least_comes_first() -> None:
     models = {"r": facts("R", 1, task="Reconstruction"), "s": facts("S", 2, task="Reconstruction")}
     known = [evidence("r", "mnist_5k", 0.02, "mse"), evidence("s", "mnist_5k", 0.01, "mse")]
-    assert [one.name for one in rank(wish(task="reconstruction"), models, known).candidates] == ["s", "r"]
+    assert [one.name for one in rank(make_request(task="reconstruction"), models, known).candidates] == ["s", "r"]

@@ -1,4 +1,4 @@
-"""The memory of activations that are counted by hand, in bytes."""
+"""The memory of activations, compared to counts by hand, in bytes."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The layers of small nets whose sizes, MACs and receptive fields are counted by hand."""
+"""The layers of small nets: sizes, MACs and receptive fields, compared to counts by hand."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +48,7 @@ def test_the_autoencoder_of_752k_is_reproduced_line_by_line() -> None:
     )
     convolutions = [one for one in layers if one.kind == "Conv2d"]
     assert [one.params for one in convolutions] == [7168, 295040, 147584, 295168, 6915]
-    # outputs of a convolution times the weights that each takes
+    # outputs of a convolution times the weights used for each
     expected = [256 * 27 * 32 * 32, 128 * 2304 * 16 * 16, 128 * 1152 * 8 * 8, 256 * 1152 * 16 * 16, 3 * 2304 * 32 * 32]
     assert [one.macs for one in convolutions] == expected
     assert sum(one.params for one in layers) == 751_875 and sum(one.macs for one in layers) == sum(expected)
@@ -62,7 +62,7 @@ def test_the_autoencoder_of_752k_is_reproduced_line_by_line() -> None:
 
 
 class Functional(nn.Module):
-    """Run a function as the code of a net."""
+    """A net that runs a function."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ def test_what_mixes_all_positions_sees_the_whole_input(module: nn.Module) -> Non
 
 
 class Residual(nn.Module):
-    """Two convolutions and a shortcut with one."""
+    """Two convolutions, and a shortcut with a convolution."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The mistakes of someone who adds a net: each is answered with its place, and what may have been meant."""
+"""Errors when adding a net: each names its key and similar names."""
 
 import re
 from pathlib import Path
@@ -16,11 +16,11 @@ from src.models.components.layers import check_positive
 
 CNN = "src.models.components.simple_cnn.SimpleCNN"
 CLASSES = {
-    f"{CNN}N": f"model.net._target_={CNN}N names nothing: src.models.components.simple_cnn has no SimpleCNNN. "
+    f"{CNN}N": f"model.net._target_={CNN}N does not exist: src.models.components.simple_cnn has no SimpleCNNN. "
     "Did you mean SimpleCNN?",
     "src.models.components.simple_cn.SimpleCNN": "src.models.components has no simple_cn. Did you mean simple_cnn",
     "torch.optim.Adamm": "torch.optim has no Adamm. Did you mean Adam, ",
-    "sorch.nn.Linear": "there is no package sorch here, or it is not installed.",
+    "sorch.nn.Linear": "there is no package sorch, or it is not installed.",
 }
 
 
@@ -30,7 +30,7 @@ def test_a_class_that_there_is_not_is_named_with_the_nearest(target: str) -> Non
     with pytest.raises(InstantiationException) as caught:
         hydra.utils.instantiate(cfg.model)
     sentence = describe(caught.value)
-    assert sentence.startswith(f"model.net._target_={target} names nothing: ") and CLASSES[target] in sentence
+    assert sentence.startswith(f"model.net._target_={target} does not exist: ") and CLASSES[target] in sentence
 
 
 def test_a_module_that_lacks_another_one_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,12 +58,12 @@ def test_an_argument_that_something_within_does_not_take_is_told_as_it_is() -> N
 
 
 def outer(width: int) -> None:
-    """Call something that does not take what it is given."""
+    """Call a function with an argument that it does not take."""
     inner(width=width)  # type: ignore[call-arg]
 
 
 def inner() -> None:
-    """Take nothing."""
+    """Take no arguments."""
 
 
 def test_a_yaml_error_is_told_with_file_and_line(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_part_of_a_configuration_that_there_is_not_is_named_with_the_nearest(
         pytest.raises(MissingConfigException) as caught,
     ):
         hydra.compose("train", ["model=base/classifer"] if typed else [])
-    told = "model/base=classifer" if typed else "model/base/classifer, which configs/model/mine.yaml asks for"
+    told = "model/base=classifer" if typed else "model/base/classifer, which configs/model/mine.yaml refers to"
     assert describe(caught.value) == f"There is no {told}. Did you mean classifier?"
 
 

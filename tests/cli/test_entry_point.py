@@ -1,4 +1,4 @@
-"""What goes wrong is told in a sentence."""
+"""Errors are reported in one sentence."""
 
 import errno
 import logging
@@ -26,8 +26,8 @@ def no_space(path: str | None = None) -> OSError:
 
 
 def test_a_full_disk_comes_with_a_way_out() -> None:
-    assert describe(no_space("/a/b")).startswith("No space left on device for /a/b: make room, or write elsewhere")
-    assert describe(no_space()).startswith("No space left on device: make room")
+    assert describe(no_space("/a/b")).startswith("No space left on device for /a/b: free up space, or write elsewhere")
+    assert describe(no_space()).startswith("No space left on device: free up space")
 
 
 def test_a_value_that_is_not_given_is_named() -> None:
@@ -38,7 +38,7 @@ def test_a_value_that_is_not_given_is_named() -> None:
     with pytest.raises(MissingMandatoryValue) as caught:
         _ = cfg.net._target_
     assert describe(caught.value).startswith(
-        "net._target_ has no value: give net._target_=…, or choose a file that does"
+        "net._target_ has no value: give net._target_=…, or choose a file that sets it"
     )
 
 
@@ -50,13 +50,13 @@ def test_data_of_another_kind_than_the_model_reads_are_refused_in_a_sentence(key
     with pytest.raises(InterpolationKeyError) as caught:
         OmegaConf.resolve(cfg.model)
     assert describe(caught.value) == (
-        f"The model needs data.{key}, which these data do not have: it reads another kind of input; choose other data, "
-        "or another model."
+        f"The model needs data.{key}, which these data do not have, because it takes another kind of input: choose "
+        "other data or another model."
     )
 
 
 class FullLog(logging.Handler):
-    """A log on a disk that is full."""
+    """A log on a full disk."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -42,7 +42,7 @@ def test_training_testing_and_comparing_print_json(tmp_path: Path) -> None:
 
     resumed = run("train", f"resume={folder}", "trainer.max_epochs=2")
     assert resumed.returncode == 0, resumed.stderr
-    assert "run directory" in resumed.stdout  # how a run prints its result is no part of the run
+    assert "run directory" in resumed.stdout  # the output format is not part of the run
     assert "format" not in json.loads((folder / "run.json").read_text())["resumed"][0]["changed"]
 
 

@@ -1,4 +1,4 @@
-"""Words without a key are answered with the key that was meant."""
+"""Errors for words without a key suggest the key that was meant."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ MEANT = {
     ("train", "logs/train/runs/one"): "resume=logs/train/runs/one",
     ("train", "mnist_cnn_68k"): "model=mnist_cnn_68k",
     ("train", "quickstart"): "experiment=quickstart",
-    ("train", "in_memory"): "key=value",  # other data are made of it, and it is no choice
+    ("train", "in_memory"): "key=value",  # a base of other configurations, not an option
     ("train", "classifier"): "model/task=classifier",
     ("eval", "logs/train/runs/one"): "run_dir=logs/train/runs/one",
     ("export", "a/last.ckpt"): "ckpt_path=a/last.ckpt",
@@ -23,7 +23,7 @@ MEANT = {
     ("benchmark", "mnist_vit_38k"): "model=mnist_vit_38k",
     ("train", "faster"): "key=value, with quotes",
     ("train", "trainer.max_epochs"): "key=value, with quotes",
-    ("train", "b]"): 'key=value, with quotes around a value that holds spaces: "key=[a, b]".',
+    ("train", "b]"): 'key=value, with quotes around a value with spaces: "key=[a, b]".',
 }
 
 

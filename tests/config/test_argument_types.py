@@ -1,4 +1,4 @@
-"""Values of a wrong type are refused under their key, whatever is built from them."""
+"""Values of the wrong type are rejected with their key, for any class."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -43,7 +43,7 @@ def test_a_wrong_type_is_named_with_its_key(values: dict[str, Any], message: str
         {"size": 2, "ratio": 1, "sizes": [1, 2], "name": 7},
         {"size": "???", "ratio": None},
         {"size": 2, "part": None, "unknown": 1.5},
-        {"size": 1.5, "_target_": "no.such.Class"},  # what builds it says so
+        {"size": 1.5, "_target_": "no.such.Class"},  # reported on instantiation
     ],
 )
 def test_what_may_do_is_left_alone(values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Changes of a composed configuration become overrides that compose it again."""
+"""Changes to a composed configuration become overrides that reproduce it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -75,5 +75,5 @@ def test_what_cannot_be_written_is_refused() -> None:
     with pytest.raises(ValueError, match="logger is a group, whose files are chosen by compose"):
         overrides_of(cfg, base)
     for foreign in (OmegaConf.create(BASE), BASE, None):
-        with pytest.raises(ValueError, match="does not say what it was composed from"):
+        with pytest.raises(ValueError, match="does not record its overrides"):
             overrides_of(foreign, base)

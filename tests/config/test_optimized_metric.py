@@ -1,4 +1,4 @@
-"""What a sweep optimises, however it is said."""
+"""The objectives of a sweep, in every notation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Paths of any characters reach the program as they were written."""
+"""Paths with any characters reach the program unchanged."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ ODD += [
 
 
 def value_of(argument: str) -> object:
-    """What Hydra and OmegaConf make of an argument."""
+    """The value of an argument after Hydra and OmegaConf have parsed it."""
     (override,) = OverridesParser.create().parse_overrides([argument])
     return OmegaConf.to_container(OmegaConf.create({"x": override.value()}), resolve=True)["x"]  # type: ignore[index]
 
@@ -61,11 +61,11 @@ def test_a_path_is_taken_as_it_is_written(name: str, tmp_path: Path, monkeypatch
         if path == "null":
             continue
         for key in ("run_dir", "resume", "+ckpt_path"):
-            if "${" in path and not Path(path).exists():  # may well be meant to be resolved
+            if "${" in path and not Path(path).exists():  # may be meant as an interpolation
                 continue
             argument = quote_path(f"{key}={path}")
             assert value_of(argument) == path
-            assert quote_path(argument) == argument  # quoted once
+            assert quote_path(argument) == argument  # not quoted again
             assert path_of(argument.partition("=")[2]) == path_of(path) == path
         (*_, last) = value_of(quote_path(f"input=[{quote('x, y')},{quote(path)}]"))  # type: ignore[misc]
         assert last == path

@@ -1,4 +1,4 @@
-"""What is stored of a configuration has no interpolation, and what is read back is taken as data."""
+"""A stored configuration has no interpolations, and is treated as plain data when read."""
 
 import datetime
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A configuration from a file builds what this project has for each role, and nothing else."""
+"""A configuration from a file instantiates only the classes registered for each role."""
 
 import importlib
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from tests.test_configs import READERS
 
 BASES = {TASK: LightningModule, NET: nn.Module, OPTIMIZER: optim.Optimizer, CRITERION: nn.Module}
 BASES |= {DATA: LightningDataModule, MIXING: Mixing, PARAMETER_GROUPS: ParameterGroups}
-# functions, which have no base: known by name
+# functions, which have no base class: registered by name
 FUNCTIONS = {
     "src.models.components.timm_net.timm_net",
     "src.models.schedulers.constant",
@@ -87,7 +87,7 @@ KEYS += ["data", "data.augmentation", "callbacks.x", "logger.x", "trainer", "hyd
 
 
 def nested(key: str, block: dict[str, Any]) -> dict[str, Any]:
-    """A configuration that has a block under a dotted key."""
+    """A configuration with a block at a dotted key."""
     for part in reversed(key.split(".")):
         block = [block] if part == "0" else {part: block}  # type: ignore[assignment]
     return block
@@ -108,7 +108,7 @@ def test_everything_that_is_reachable_is_a_class_of_its_role_or_a_known_function
         for name in names:
             module, _, attribute = name.rpartition(".")
             if module == "schedulefree" and find_spec(module) is None:
-                continue  # an extra of its own
+                continue  # an optional extra
             found = getattr(importlib.import_module(module), attribute)
             if isinstance(found, type):
                 assert role == AUGMENTATION or issubclass(found, BASES[role]), name

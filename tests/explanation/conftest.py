@@ -1,4 +1,4 @@
-"""Subjects of tests: synthetic images, and nets that are hardly trained."""
+"""Test subjects: synthetic images, and nets with little training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ def classifier(net: nn.Module, size: int = 8) -> Task:
 
 @pytest.fixture
 def make_subject() -> MakeSubject:
-    """Make a subject of a net on synthetic images."""
+    """Make a subject from a net and synthetic images."""
 
     def make(net: nn.Module, limit: int = 1000, **options: Any) -> Subject:
         return Subject(classifier(net), synthetic(**options), limit)

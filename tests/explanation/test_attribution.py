@@ -17,7 +17,7 @@ from tests.explanation.conftest import MakeSubject
 
 def test_grad_cam_of_mean_pooling_and_a_linear_layer_is_known() -> None:
     features = torch.randn(2, 3, 4, 4, requires_grad=True)
-    weights = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.1, -1.0]])  # of two classes
+    weights = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.1, -1.0]])  # for two classes
     logits = features.mean(dim=(2, 3)) @ weights.T  # (2, 2)
     found = grad_cam(features, logits[:, 1])
     by_hand = (weights[1].view(1, 3, 1, 1) / 16 * features).sum(1).clamp(min=0)  # the gradient is the weight / 16
@@ -25,7 +25,7 @@ def test_grad_cam_of_mean_pooling_and_a_linear_layer_is_known() -> None:
 
 
 class Window(nn.Module):
-    """A convolution that keeps the image, changed in place after it, and a class for each half."""
+    """An identity convolution whose output is modified in place, and a class for each half of the image."""
 
     def __init__(self) -> None:
         super().__init__()

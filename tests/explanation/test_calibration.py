@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from src.explanation.calibration import COLDEST, calibration_section, fit_temperature, reliability
+from src.explanation.calibration import MIN_TEMPERATURE, calibration_section, fit_temperature, reliability
 from src.explanation.section import LeftOut
 from tests.explanation.conftest import MakeSubject
 
@@ -32,7 +32,7 @@ def test_ece_is_that_of_torchmetrics() -> None:
 def test_the_temperature_has_the_least_nll_and_changes_no_prediction() -> None:
     truth = torch.randn(2000, 5)
     labels = torch.distributions.Categorical(logits=truth).sample()
-    logits = 2.5 * truth  # as if too sure by a factor
+    logits = 2.5 * truth  # overconfident by a factor
     temperature = fit_temperature(logits, labels)
     assert temperature == pytest.approx(2.5, rel=0.1)
     best = F.cross_entropy(logits / temperature, labels)
@@ -43,7 +43,7 @@ def test_the_temperature_has_the_least_nll_and_changes_no_prediction() -> None:
 
 def test_a_net_without_mistakes_gets_the_coldest_temperature() -> None:
     labels = torch.arange(30) % 3
-    assert fit_temperature(F.one_hot(labels).float(), labels) == pytest.approx(COLDEST)
+    assert fit_temperature(F.one_hot(labels).float(), labels) == pytest.approx(MIN_TEMPERATURE)
 
 
 def test_the_section_tells_before_and_after(make_subject: MakeSubject) -> None:

@@ -1,4 +1,4 @@
-"""Confident learning's rule finds the labels that were changed, the worst first."""
+"""Confident learning finds the labels that were changed, the worst first."""
 
 import torch
 

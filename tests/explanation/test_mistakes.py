@@ -1,4 +1,4 @@
-"""Tables by class, and what is confused, agree with a matrix that one can count."""
+"""Tables by class and confusions, compared to a confusion matrix counted by hand."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Scores that separate have an AUROC of 1; other data are served as the run's own are."""
+"""Scores that separate have an AUROC of 1; other data are converted to the format of the run's data."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def test_auroc_is_a_share_of_pairs() -> None:
     assert auroc(high, low) == 1.0 and auroc(low, high) == 0.0
     assert auroc(torch.tensor([1.0, 3.0]), torch.tensor([2.0])) == pytest.approx(0.5)
     assert auroc(torch.ones(4), torch.ones(5)) == pytest.approx(0.5)  # ties
-    assert auroc(torch.tensor([60.0, 61.0]), torch.tensor([59.0])) == 1.0  # a sigmoid of these would be 1 each
+    assert auroc(torch.tensor([60.0, 61.0]), torch.tensor([59.0])) == 1.0  # the sigmoid of each would be 1
 
 
 def test_both_scores_are_high_for_sure_logits() -> None:

@@ -1,4 +1,4 @@
-"""Images are changed by what the curves say."""
+"""Images are changed by the strengths on the curves."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Dead channels are counted where the channels are; filters are those of the first layer."""
+"""Dead channels are counted along the channel axis; filters come from the first layer."""
 
 import pytest
 import torch

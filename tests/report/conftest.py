@@ -1,4 +1,4 @@
-"""Fixtures for the tests of comparisons: folders like those of runs."""
+"""Fixtures for the tests of comparisons: folders that look like runs."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Write the folder of a run, by default of one from before tasks named their score; with a status, of a job."""
+    """Write the folder of a run, by default from before tasks named their score; with a status, of a job."""
 
     def make(
         name: str,

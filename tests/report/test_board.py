@@ -1,4 +1,4 @@
-"""Which curves TensorBoard opens on."""
+"""The curves that TensorBoard shows first."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Runs on different data are ranked apart, by a metric that most of them have."""
+"""Runs on different data are ranked separately, by a metric that most of them have."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from tests.report.conftest import MakeRun
 
 
 def printed(folder: Path) -> str:
-    """What the terminal shows of the runs below a folder."""
+    """The terminal output for the runs below a folder."""
     runs, damaged = find_runs([str(folder)])
     console = Console(width=200, file=io.StringIO())
     print_tables(console, compare_by_data(runs), damaged)
@@ -99,7 +99,7 @@ def test_the_metric_that_most_finished_runs_have(
         read_run(make_run(str(number), **{name.replace("/", "__"): value for name, value in one.items()}, params=1.0))
         for number, one in enumerate(metrics)
     ]
-    runs.append(read_run(make_run("x", status="failed", test__acc=0.1)))  # has not finished, and does not count
+    runs.append(read_run(make_run("x", status="failed", test__acc=0.1)))  # not finished: does not count
     assert choose_metric(runs, Score("acc", "max")) == (chosen, note)
     with pytest.raises(ValueError, match="metric=test/f1 is not a metric of these runs; they have "):
         compare_by_data(runs, "test/f1")

@@ -1,4 +1,4 @@
-"""Confusions by class, and how many mistakes a page has room for."""
+"""Confusions by class, and the number of mistakes on a page."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Curves are read from what loggers have written, by epochs."""
+"""Curves by epoch are read from the files of loggers."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ KINDS = {"tensorboard": TensorBoardLogger, "csv": CSVLogger}
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """The curves of a classification."""
+    """The curves of a classifier."""
     return read_named_curves(folder, ("train/loss", "val/loss", "val/acc"))
 
 

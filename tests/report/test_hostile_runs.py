@@ -1,4 +1,4 @@
-"""Folders of runs that were changed at random: the comparison ends, names what is damaged, and shows all other runs."""
+"""Randomly damaged run folders: the comparison finishes, names the damaged runs, and shows all others."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from src.run.file_names import JOB
 from tests.programs import fresh
 from tests.report.conftest import MakeRun
 
-GOOD = 3  # runs that nothing is wrong with
+GOOD = 3  # number of intact runs
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
@@ -78,7 +78,7 @@ def keys(node: Any) -> list[tuple[Any, Any]]:
 
 
 def replace(path: Path, generator: random.Random) -> None:
-    """Put something in the place of a file that is no file, or none of ours."""
+    """Replace a file by something that is not a regular file, or not one of ours."""
     path.unlink()
     kind = generator.choice(["pipe", "folder", "loop", "endless", "dangling", "content"])
     if kind == "pipe":
@@ -92,7 +92,7 @@ def replace(path: Path, generator: random.Random) -> None:
 
 
 def change(path: Path, generator: random.Random) -> None:
-    """Change a file of a run: values in it, its bytes, or what it is."""
+    """Damage a file of a run: its values, its bytes, or its type."""
     way = generator.randrange(4)
     if way == 0:
         replace(path, generator)
@@ -108,7 +108,7 @@ def change(path: Path, generator: random.Random) -> None:
 
 
 def make(make_run: MakeRun, number: int, *overrides: str, status: str = "finished", acc: float = 0.5) -> Path:
-    """Write the folder of a job with all that a comparison reads."""
+    """Write the folder of a job with all files that a comparison reads."""
     study = {"storage": "sqlite:////nowhere/x.db", "name": "mine", "objectives": ["acc"]}
     metrics = {"params": 8.0, "epochs": 3.0, "epoch_seconds": 2.0}
     folder = make_run(f"sweep/{number}", *overrides, status=status, study=study, test__acc=acc, **metrics)
@@ -125,7 +125,7 @@ def make(make_run: MakeRun, number: int, *overrides: str, status: str = "finishe
 
 
 def check(make_run: MakeRun, folder: Path, least: int) -> None:
-    """Compare all runs and some whole ones: no error, the whole ones shown, so many at least named as damaged."""
+    """Compare all runs and some intact ones: no error, intact ones shown, at least a number reported as damaged."""
     for number in range(GOOD):
         make(make_run, number, f"model.net.good={number}")
     result = fresh("compare", f"runs=[{folder}]", f"paths.log_dir={folder}", f"folder={folder}", timeout=120)
@@ -133,7 +133,7 @@ def check(make_run: MakeRun, folder: Path, least: int) -> None:
     assert "Traceback" not in result.stdout + result.stderr
     page = (folder / "compare.html").read_text()
     assert all(f"model.net.good={number} " in page for number in range(GOOD))
-    assert result.stdout.count("left out: ") == 41  # of which the last says how many more there are
+    assert result.stdout.count("left out: ") == 41  # the last one gives the number of further runs
     assert page.count(f"<li>{folder}") >= least
 
 
@@ -157,5 +157,5 @@ def test_whatever_stands_at_a_key_that_is_read_the_others_are_compared(make_run:
             node = node.setdefault(outer, {})
         node[key] = value
         path.write_text(json.dumps(content))
-    telling = [place for place in places if place[0] != TEST_REPORT]  # a damaged report of a test damages no run
+    telling = [place for place in places if place[0] != TEST_REPORT]  # a damaged test report does not damage the run
     check(make_run, tmp_path, least=2 * len(telling) // 5)

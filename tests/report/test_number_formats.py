@@ -1,4 +1,4 @@
-"""How numbers are written."""
+"""Number formats."""
 
 from src.report.formats import (
     format_accuracy,

@@ -1,4 +1,4 @@
-"""What the page says beside charts and tables: what can't be compared, and what can be done with a run."""
+"""The page apart from charts and tables: warnings about comparability, and commands for runs."""
 
 import json
 import shlex
@@ -29,8 +29,8 @@ RECORD |= {"choices": {"data": "mnist"}, "data": {"test": "abc"}}
         ({"threads": 2}, "times are not comparable"),
         ({"packages": {"torch": "2.10"}}, "times are not comparable"),
         ({"git_commit": "2" * 40}, "the code may differ"),
-        ({"choices": {"data": "cifar10"}}, "not the same images"),
-        ({"data": {"test": "def"}}, "not the same images"),
+        ({"choices": {"data": "cifar10"}}, "different images"),
+        ({"data": {"test": "def"}}, "different images"),
     ],
 )
 def test_what_cannot_be_compared_has_a_warning(

@@ -1,4 +1,4 @@
-"""Runs are found once, and read as far as they can be."""
+"""Runs are found once, and read as far as possible."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_runs_that_look_for_faults_are_left_out(make_run: MakeRun, tmp_path: Pat
 def test_tests_of_a_run_do_not_compete_with_it(make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run("eval", "run_dir=x", test__acc=0.9)
     (folder / "run.json").write_text(json.dumps({"command": "src/eval.py run_dir=x"}))
-    with pytest.raises(ValueError, match=r"but for tests and runs with debug=…, which are not compared"):
+    with pytest.raises(ValueError, match=r"except for tests and runs with debug=…, which are not compared"):
         find_runs([str(tmp_path)])
     make_run("train", test__acc=0.5)
     assert [run.folder.name for run in find_runs([str(tmp_path)]).runs] == ["train"]
@@ -39,7 +39,7 @@ def test_tests_of_a_run_do_not_compete_with_it(make_run: MakeRun, tmp_path: Path
 def test_missing_folders_and_folders_without_runs(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="runs: nowhere is not a folder"):
         find_runs(["nowhere"])
-    with pytest.raises(ValueError, match=r"There is no run in [^ ]+: python src/train.py makes some"):
+    with pytest.raises(ValueError, match=r"There is no run in [^ ]+: python src/train.py creates one"):
         find_runs([str(tmp_path)])
     with pytest.raises(ValueError, match="runs names no folder"):
         find_runs([])
@@ -72,7 +72,7 @@ WRONG_TYPES = (
     b'{"choices": [1], "packages": "x", "seed": {"a": 1}, "study": "x", "heads": [1], "test/acc": true, "command": [7]}'
 )
 FILES = ["metrics.json", "run.json", "status.json", "job.json", ".hydra/overrides.yaml"]
-HARMLESS = {("metrics.json", WRONG_TYPES), ("status.json", WRONG_TYPES)}  # has none of the keys read there
+HARMLESS = {("metrics.json", WRONG_TYPES), ("status.json", WRONG_TYPES)}  # none of the keys read from these files
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,4 +1,4 @@
-"""Means, spreads and Pareto fronts, checked with numbers that are known."""
+"""Means, standard deviations and Pareto fronts, compared to known values."""
 
 import json
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_runs_that_have_not_finished_count_in_no_mean(make_run: MakeRun, tmp_pat
 def test_a_latency_is_the_models_where_the_run_has_none(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("a", test__acc=0.5)
     make_run("b", "model=simple_mlp", test__acc=0.4, latency_ms=3.0)
-    make_run("c", "data.num_classes=100", test__acc=0.3, params=9)  # of its name, and of another size
+    make_run("c", "data.num_classes=100", test__acc=0.3, params=9)  # the same name, another size
     make_run("d", "data.num_classes=10", test__acc=0.2, params=8)
     benchmarks = {
         ("mnist_sdn_8k", 8): {"latency_ms": 2.0, "macs": 5.0},
@@ -69,7 +69,12 @@ def test_a_latency_is_the_models_where_the_run_has_none(make_run: MakeRun, tmp_p
     }
     found = group_runs(find_runs([str(tmp_path)]).runs, "test/acc", benchmarks=benchmarks)
     assert [one.mean("latency_ms") for one in found] == [None, 3.0, None, 2.0]
-    assert [one.mean("macs") for one in found] == [None, None, None, 5.0]  # b has no parameters to know its net by
+    assert [one.mean("macs") for one in found] == [
+        None,
+        None,
+        None,
+        5.0,
+    ]  # b has no parameters that would identify its net
 
 
 def test_labels_name_keys_by_their_ends_unless_two_have_the_same(make_run: MakeRun, tmp_path: Path) -> None:
@@ -94,7 +99,7 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
 
 
 def test_folds_of_one_configuration_are_one_line(make_run: MakeRun, tmp_path: Path) -> None:
-    """Apart from runs that validate on another part of the data, whatever their seeds."""
+    """Separate from runs that validate on another part of the data, whatever their seeds."""
     for fold, acc in enumerate((0.8, 0.9, 1.0)):
         make_run(f"a{fold}", f"data.fold={fold}", seed=1, val__acc=acc)
     make_run("plain", seed=1, val__acc=0.5)

@@ -1,4 +1,4 @@
-"""What is reported of studies: trials, importances, and what is wrong with them."""
+"""Reports of studies: trials, importances, and problems."""
 
 import json
 import sqlite3
@@ -50,7 +50,7 @@ def test_pruned_trials_are_shown_with_what_they_had_last() -> None:
     for epoch, value in enumerate((0.1, 0.3)):
         trial.report(value, epoch)
     study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    study.ask()  # and one that runs, with nothing to show
+    study.ask()  # a running trial without values
     assert [(number, pruned) for number, _, pruned in describe_study(study, "mine", ["acc"]).trials][2:] == [(2, True)]
     assert describe_study(study, "mine", ["acc"]).trials[2][1] == [0.3]
 
@@ -89,7 +89,7 @@ def test_a_study_is_found_where_its_sweep_has_been_moved(prefix: str, make_run: 
     open_study(f"{prefix}{tmp_path / 'runs' / 'study.file'}", "mine", ["maximize"])
     (report,) = study_reports(find_runs([str(tmp_path)]).runs)
     assert report.problem is None and report.objectives == ["acc"]
-    assert not gone.parent.exists()  # nothing is made where it was
+    assert not gone.parent.exists()  # nothing is created in its place
 
 
 def test_a_missing_storage_is_a_problem_of_its_study(make_run: MakeRun, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 "use strict";
-// clicking a column's head sorts by it; missing values stay at the end
+// clicking a column header sorts by it; missing values stay at the end
 for (const button of document.querySelectorAll(".sortable thead button")) {
   button.addEventListener("click", () => {
     const head = button.parentElement, table = head.closest("table"), body = table.tBodies[0];
@@ -26,7 +26,7 @@ for (const button of document.querySelectorAll(".legend button")) {
       line.classList.toggle("hidden", !shown);
   });
 }
-// a long table shows the best rows only, until the user asks for all or searches
+// a long table shows only the best rows until the user requests all or searches
 for (const button of document.querySelectorAll(".all"))
   button.addEventListener("click", () => {
     const comparison = button.closest(".comparison");
@@ -51,7 +51,7 @@ for (const input of document.querySelectorAll(".search input")) {
     comparison.querySelector(".search output").textContent = words.length ? `${matches} of ${rows.length}` : "";
   });
 }
-// a tap describes the nearest point or line of a chart, as hovering does
+// a tap describes the nearest point or line of a chart, like hovering
 const tip = document.createElement("div");
 tip.className = "tip hidden";
 tip.setAttribute("role", "status");
@@ -63,7 +63,7 @@ const distance = (x, y, mark) => {
     return Math.hypot(x - (box.left + box.right) / 2, y - (box.top + box.bottom) / 2);
   }
   const points = [...mark.points].map((point) => point.matrixTransform(matrix));
-  return Math.min(...points.slice(1).map((b, place) => { // to each piece of the line
+  return Math.min(...points.slice(1).map((b, place) => { // to each segment of the line
     const a = points[place], [dx, dy] = [b.x - a.x, b.y - a.y];
     const share = Math.min(1, Math.max(0, ((x - a.x) * dx + (y - a.y) * dy) / (dx * dx + dy * dy || 1)));
     return Math.hypot(x - a.x - share * dx, y - a.y - share * dy);
@@ -89,7 +89,7 @@ for (const button of document.querySelectorAll(".command button")) {
     try {
       await navigator.clipboard.writeText(code.textContent);
       button.textContent = "copied";
-    } catch { // a page from a file may not: the text is selected instead
+    } catch { // not allowed for local files: select the text instead
       getSelection().selectAllChildren(code);
       button.textContent = "selected";
     }

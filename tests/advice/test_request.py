@@ -1,10 +1,10 @@
-"""Wishes that cannot be are answered in a sentence."""
+"""Invalid requests fail with a clear message."""
 
 from typing import Any
 
 import pytest
 
-from src.advice.wish import quantity, read_wish
+from src.advice.request import quantity, read_request
 
 NOTHING: dict[str, Any] = dict.fromkeys(
     ("images", "size", "channels", "max_params", "max_macs", "max_latency_ms", "max_minutes")
@@ -20,7 +20,7 @@ def test_quantities_are_read(value: Any, number: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "sentence"),
+    ("settings", "sentence"),
     [
         ({"task": "clasification"}, r"task=clasification does not exist\. Did you mean classification"),
         ({"device": "phone"}, r"device=phone does not exist\. There is: laptop, server, edge"),
@@ -29,17 +29,17 @@ def test_quantities_are_read(value: Any, number: float | None) -> None:
         ({"max_latency_ms": -1}, r"max_latency_ms=-1: it must be a positive number"),
         ({"max_macs": True}, r"max_macs=True: it must be a positive number"),
         ({"images": 2.5}, r"images=2\.5: it must be a whole number"),
-        ({"channels": 4}, r"channels=4: nets are counted for 1 \(grey\) and 3 \(colour\)"),
+        ({"channels": 4}, r"channels=4: it must be 1 \(grey\) or 3 \(colour\)"),
         ({"size": 4000}, r"size=4000: it must be between 16 and 224 pixels"),
-        ({"task": "forecast", "size": 28}, r"size=28 is of images, which the nets for task=forecast don't read"),
+        ({"task": "forecast", "size": 28}, r"size=28 applies to images, but task=forecast has none"),
         (
             {"task": "forecast", "images": 9, "max_minutes": 5},
-            r"max_minutes=5 is of images, which the nets for task=fore",
+            r"max_minutes=5 applies to images, but task=fore",
         ),
         ({"max_minutes": 5}, r"max_minutes=5 needs images="),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, dict) else "sentence",
 )
-def test_what_cannot_be_is_told(wish: dict[str, Any], sentence: str) -> None:
+def test_what_cannot_be_is_told(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        read_wish(NOTHING | wish)
+        read_request(NOTHING | settings)

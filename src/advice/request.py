@@ -1,4 +1,4 @@
-"""What a user wishes for, checked."""
+"""Read and check a user's request."""
 
 import re
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ from src.system.wording import suggest
 DEVICES = ("laptop", "server", "edge")
 
 SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-SIZES = (16, 224)  # of images: beyond those that were counted, attention's MACs grow faster than lines do
+SIZES = (16, 224)  # of images: beyond the counted sizes, attention's MACs grow faster than linearly
 COLOUR = 3
 CHANNELS = (1, COLOUR)
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A task, the data, the device, and limits; None where the user says nothing."""
+class Request:
+    """A task, the data, the device, and limits; None where the user gives no value."""
 
     task: str
     device: str
-    images: int | None  # for training: images, texts, or windows of a series
-    size: int | None  # height and width of an image in pixels
+    images: int | None  # number of images, texts, or windows of a series to train on
+    size: int | None  # height and width of an image, in pixels
     channels: int | None
     max_params: float | None
     max_macs: float | None
@@ -37,16 +37,16 @@ class Wish:
         return KINDS[self.task]
 
     def limits(self) -> dict[str, float]:
-        """Return what must not be exceeded, by the name of the wish."""
+        """Return the limits that are set, by key."""
         names = ("max_params", "max_macs", "max_latency_ms", "max_minutes")
         return {name: limit for name in names if (limit := getattr(self, name)) is not None}
 
 
-def read_wish(settings: Mapping[str, Any]) -> Wish:
+def read_request(settings: Mapping[str, Any]) -> Request:
     """Check the keys of the command line.
 
     Raises:
-        ValueError: a value that cannot be; with those that can.
+        ValueError: a value is invalid; the message names valid ones.
     """
     check_choice("task", settings["task"], tuple(KINDS))
     check_choice("device", settings["device"], DEVICES)
@@ -56,53 +56,53 @@ def read_wish(settings: Mapping[str, Any]) -> Wish:
     limits = {name: quantity(name, settings[name]) for name in names}
     of_images = KINDS[settings["task"]].of_images
     if of_images and size is not None and channels is None:
-        channels = COLOUR  # the answer shows it with the size
-    wish = Wish(settings["task"], settings["device"], images, size, channels, **limits)
+        channels = COLOUR  # the answer shows it along with the size
+    request = Request(settings["task"], settings["device"], images, size, channels, **limits)
     if channels not in (None, *CHANNELS):
-        raise ValueError(f"channels={channels}: nets are counted for 1 (grey) and 3 (colour).")
+        raise ValueError(f"channels={channels}: it must be 1 (grey) or 3 (colour).")
     if size is not None and not SIZES[0] <= size <= SIZES[1]:
         raise ValueError(
-            f"size={size}: it must be between {SIZES[0]} and {SIZES[1]} pixels, to which larger images can be resized: "
+            f"size={size}: it must be between {SIZES[0]} and {SIZES[1]} pixels; larger images can be resized with "
             f"data.image_size={SIZES[1]}."
         )
     for name in ("size", "channels", "max_minutes"):
-        if getattr(wish, name) is not None and not wish.kind.of_images:
-            raise ValueError(f"{name}={settings[name]} is of images, which the nets for task={wish.task} don't read.")
-    if wish.max_minutes is not None and images is None:
+        if getattr(request, name) is not None and not request.kind.of_images:
+            raise ValueError(f"{name}={settings[name]} applies to images, but task={request.task} has none.")
+    if request.max_minutes is not None and images is None:
         raise ValueError(f"max_minutes={settings['max_minutes']} needs images=, the number of images to train on.")
-    return wish
+    return request
 
 
 def check_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the choices.
+    """Check that a value is one of the choices.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     if value not in choices:
         raise ValueError(f"{key}={value} does not exist.{suggest(str(value), choices)}")
 
 
 def quantity(key: str, value: Any) -> float | None:
-    """Read a positive number, with k, m or g for thousands, millions or billions.
+    """Parse a positive number, with k, m or g for thousands, millions or billions.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     if value is None:
         return None
-    found = re.fullmatch(r"([\d_]*\.?\d+(?:e\d+)?)([kmg]?)", str(value).lower())
-    number = float(found[1]) * SUFFIXES[found[2]] if found else 0.0
+    match = re.fullmatch(r"([\d_]*\.?\d+(?:e\d+)?)([kmg]?)", str(value).lower())
+    number = float(match[1]) * SUFFIXES[match[2]] if match else 0.0
     if not 0 < number < float("inf"):
         raise ValueError(f"{key}={value}: it must be a positive number, such as 5, 64k or 1.5m.")
     return number
 
 
 def whole(key: str, value: Any) -> int | None:
-    """Read a positive whole number.
+    """Parse a positive integer.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     number = quantity(key, value)
     if number is not None and number != int(number):
