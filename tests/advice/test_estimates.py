@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.advice.test_wish import NOTHING
+from tests.advice.test_request import NOTHING
 
 from src.advice.estimates import ESTIMATED, UNKNOWN, cost_of, counts_at, epochs_for
 from src.advice.measurements import read_models
