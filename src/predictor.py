@@ -57,7 +57,7 @@ LAST = "last"  # the part of a longer series that is read
 VOCABULARY_SIZE = 257  # token 0 is padding, and 1 to 256 are bytes
 BATCH_SIZE = 32
 UNREAD = "cannot be read as"
-LEAST_TEMPERATURE = 1e-6  # by which logits can be divided for calibrated probabilities
+MIN_TEMPERATURE = 1e-6  # the smallest that logits are divided by
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # inputs (B, …) to outputs (B, …) by name
 
 
@@ -422,7 +422,7 @@ def is_output(output: Any) -> bool:
     units = [output[key] for key in ("mean", "std", "columns") if key in output]
     if units and not (len(units) == 3 and are_units(*units)):
         return False
-    if not (is_number(output.get("temperature", 1)) and output.get("temperature", 1) > LEAST_TEMPERATURE):
+    if not (is_number(output.get("temperature", 1)) and output.get("temperature", 1) > MIN_TEMPERATURE):
         return False
     if output["kind"] not in ("classes", "mask"):
         return True

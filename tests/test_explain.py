@@ -78,7 +78,7 @@ def test_temperatures_of_another_checkpoint_are_not_used(run_dir: Path, tmp_path
     other = shutil.copy(ckpt_path, folder / "checkpoints" / "other.ckpt")
     with Path(other).open("ab") as file:
         file.write(b"another")
-    with pytest.raises(ValueError, match=r"is of another checkpoint than .*other\.ckpt: fit temperatures with"):
+    with pytest.raises(ValueError, match=r"belongs to a checkpoint other than .*other\.ckpt: fit temperatures with"):
         read_temperatures(Path(other))
     content = json.loads((folder / "calibration.json").read_text())
     for damaged in ({}, {"class": 0.0}, {"class": 1e-310}, {"class": "1"}, {"class": True}, {"class": None}):
@@ -86,7 +86,7 @@ def test_temperatures_of_another_checkpoint_are_not_used(run_dir: Path, tmp_path
         with pytest.raises(ValueError, match=r"calibration\.json is damaged"):
             read_temperatures(ckpt_path)
     (folder / "calibration.json").unlink()
-    with pytest.raises(ValueError, match=r"calibrated=true needs .*calibration\.json, which is not there"):
+    with pytest.raises(ValueError, match=r"calibrated=true needs .*calibration\.json, which does not exist"):
         read_temperatures(ckpt_path)
 
 

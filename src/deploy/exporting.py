@@ -23,7 +23,7 @@ from src.models.example_inputs import padded_to
 from src.models.task import Task
 from src.predictor import CARD, CARD_VERSION, MODEL, input_shape, load, read_card, sha256
 from src.system.json_files import part, read_json
-from src.system.links import refusal
+from src.system.links import symlink_error
 from src.system.signals import listener
 
 PROGRAM = "predict.py"  # copied next to models, to run them
@@ -101,7 +101,7 @@ def check_replaceable(folder: Path) -> None:
         ValueError: the folder holds other files, is a file itself, or is a symbolic link.
     """
     if folder.is_symlink():
-        raise refusal(folder)
+        raise symlink_error(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -127,7 +127,7 @@ def staged(folder: Path) -> Iterator[Path]:
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}."  # two at once do not meet
-    with listener.tidying(), tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as own:
+    with listener.cleanup(), tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as own:
         stage = Path(own) / "new"
         stage.mkdir()
         yield stage

@@ -77,7 +77,7 @@ def test_recorded_values_are_checked_against_the_run_s_own_recipe(folder: Path) 
 
 def test_a_recipe_that_is_gone_is_named(folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps({"choices": {"recipe": "../../evil"}}))
-    with pytest.raises(ValueError, match=r"was trained by recipe=\.\./\.\./evil, which this checkout does not have"):
+    with pytest.raises(ValueError, match=r"was trained with recipe=\.\./\.\./evil, which this checkout does not have"):
         expand([f"reproduce={folder}"])
 
 
@@ -276,5 +276,5 @@ def test_a_job_of_a_sweep_goes_on_by_the_recipe_that_it_was_begun_with(
     (folder / "run.json").write_text(json.dumps({"choices": {"recipe": "segmentation"}}))
     check_recipe(Run(folder))
     choices["recipe"] = "plain"
-    with pytest.raises(ValueError, match=r"was begun with recipe=segmentation, and now its recipe is plain"):
+    with pytest.raises(ValueError, match=r"was started with recipe=segmentation, but its recipe is now plain"):
         check_recipe(Run(folder))

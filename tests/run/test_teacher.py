@@ -117,7 +117,7 @@ def loaded(card: Mapping[str, Any], forward: Callable[..., Any] = lambda inputs:
 @pytest.mark.parametrize(
     ("theirs", "ours", "message"),
     [
-        (IMAGES, {}, "these data do not say what they are"),
+        (IMAGES, {}, "these data do not describe themselves"),
         (IMAGES, {**IMAGES, "image_size": 9}, r"inputs of the shape \(1, 8, 8\), but the data serve \(1, 9, 9\)"),
         (IMAGES, RGB, r"inputs of the shape \(1, 8, 8\), but the data serve \(3, 8, 8\)"),
         (IMAGES, TOKENS, "reads an image, but the data serve text"),

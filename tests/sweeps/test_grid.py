@@ -152,9 +152,9 @@ WRONG = {
     "seed=range(3,3)": "seed=range(3,3) is empty: it lists no value.",
     "model.optimizer.l=0.1,0.2": "There is no model.optimizer.l in the configuration. Did you mean model.optimizer.lr?"
     " To add a key that is not there, write +model.optimizer.l=…",
-    "sweep=": "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time.",
-    "sweep=../../out": "sweep=../../out is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.",
-    "sweep=..": "sweep=.. is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.",
+    "sweep=": "sweep= is empty: use sweep=<name>, or leave it out for a folder named by the time.",
+    "sweep=../../out": "sweep=../../out is not a name: for a folder elsewhere, use hydra.sweep.dir=<folder>.",
+    "sweep=..": "sweep=.. is not a name: for a folder elsewhere, use hydra.sweep.dir=<folder>.",
     "seed=1,": "seed=1, cannot be read: write key=value, or key=a,b for a sweep, with quotes around text that holds",
     "trainer=ddp_sim": "trainer.strategy=ddp: a job of a sweep is one process; sweep with trainer=cpu or trainer=gpu, "
     "or start the runs one by one: for seed in 1 2 3; do python src/train.py trainer=ddp seed=$seed; done",

@@ -74,7 +74,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_no_lock(tmp_path: Path)
     held = JournalLock(path)
     assert held.acquire()
     with pytest.raises(TimeoutError, match=r"study\.journal is locked by another program"):
-        JournalLock(path, patience=0).acquire()
+        JournalLock(path, timeout=0).acquire()
     held.release()
     assert open_study(path, "mine", ["maximize"]).ask().number == 0
 

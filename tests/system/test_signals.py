@@ -130,7 +130,7 @@ def test_a_run_stops_without_a_trace(where: str, hook: str, status: str, number:
 AMID_C_CODE = """
 import datetime, hashlib, os, signal, sys
 from src.system.signals import listener
-listener.patience = 0.01
+listener.grace_seconds = 0.01
 listener.listen()
 before, wait = sys.argv[1:]
 exec(before)
@@ -139,7 +139,7 @@ exec(wait)
 print("went on")
 """
 NODE = "torch.distributed.TCPStore('127.0.0.1', 0, 2, True, datetime.timedelta(minutes=5))"  # that never comes
-NOTE = "listener.trains = True; signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, listener.end))"
+NOTE = "listener.training = True; signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, listener.end))"
 FORK = "os.fork() or os.kill(os.getpid(), signal.SIGTERM); os.wait()"
 WORK = "hashlib.pbkdf2_hmac('sha256', b'', b'', 1_000_000)"  # some tenths of a second
 
@@ -191,7 +191,7 @@ def listener() -> Iterator[Listener]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_temporary_files_are_removed(number: int, listener: Listener, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), listener.tidying(), tempfile.TemporaryDirectory(dir=tmp_path):
+    with pytest.raises(KeyboardInterrupt), listener.cleanup(), tempfile.TemporaryDirectory(dir=tmp_path):
         os.kill(os.getpid(), number)
     assert not list(tmp_path.iterdir())
     assert listener.status == 128 + number
