@@ -155,7 +155,7 @@ def reason(error: BaseException) -> str:
         error = error.__cause__
     text = first_line(error)
     if "locked" in text:
-        return "another program has locked it; try again when that program has ended."
+        return "another program has locked it; try again when that has ended."
     if "runtime optuna version" in text or isinstance(error, AssertionError):  # a database; a journal
         return "another version of Optuna made it; choose another hydra.sweeper.storage, or install that version."
     if isinstance(error, ValueError | KeyError | TypeError):  # raised for files that are not Optuna's

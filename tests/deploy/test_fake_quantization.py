@@ -24,7 +24,7 @@ def test_inputs_have_256_levels_between_the_extremes_seen() -> None:
     x = torch.linspace(-1, 3, 1001)
     (result,) = hook(nn.Identity(), (x,))
     assert (result - x).abs().max() <= 4 / 255 / 2 * 1.01 + 1e-6 and len(result.unique()) <= 256
-    hook.observes = False
+    hook.observing = False
     (result,) = hook(nn.Identity(), (torch.tensor([-50.0, 50.0]),))
     assert torch.allclose(result, torch.tensor([-1.0, 3.0]), atol=0.02)
     (result,) = RoundedInput()(nn.Identity(), (torch.tensor([2.0, 3.0]),))  # zero is always among the levels

@@ -272,7 +272,7 @@ def test_a_folder_that_no_export_has_written_is_not_replaced(name: str, tmp_path
     check_replaceable(folder)
     FOREIGN[name](folder)
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(ValueError, match=r"model holds .*, which no export has written, and is not"), staged(folder):
+    with pytest.raises(ValueError, match=r"model holds .*, which no export has written, so it is not"), staged(folder):
         pass
     assert {path: path.read_bytes() for path in folder.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
 

@@ -108,7 +108,7 @@ def test_mistakes_are_told_before_the_training(
         train(cfg)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("mine")
-    with pytest.raises(ValueError, match=r"docs holds index\.md, which no export has written, and is not replaced"):
+    with pytest.raises(ValueError, match=r"docs holds index\.md, which no export has written, so it is not replaced"):
         train(compose(*RUN, *QUANTISED, f"callbacks.quantization.dirpath={tmp_path}/docs", "logger=none"))
     assert (tmp_path / "docs" / "index.md").read_text() == "mine"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
