@@ -157,4 +157,4 @@ def test_forecasts_have_what_applies_and_the_reasons_for_the_rest(tmp_path: Path
         and "the net predicts something else (vector)" in page
     )
     result = run("explain", *words[:1], "data.test_size=0", f"hydra.run.dir={tmp_path}/without")
-    assert result.returncode == 1 and "The run's data have no test images to explain it by" in result.stderr
+    assert result.returncode == 1 and "The run's data have no test images to explain it with" in result.stderr

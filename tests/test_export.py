@@ -286,7 +286,7 @@ MISTAKES = {
     "a folder in use": (
         "predict",
         ["model={exported}/onnx_fp32", "input={shots}", "images={shots}"],
-        "holds files already: name a new or an empty folder",
+        "already holds files: name a new or an empty folder",
     ),
     "no input": ("predict", ["model={exported}/onnx_fp32"], "input"),
 }

@@ -300,7 +300,7 @@ def exported(folder: Path, **changes: object) -> Path:
 def test_what_is_wrong_with_an_exported_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no exported model"):
         read_card(tmp_path)
-    with pytest.raises(ValueError, match=f"is of version 0, but this program reads {CARD_VERSION}: export it anew"):
+    with pytest.raises(ValueError, match=f"is of version 0, but this program reads {CARD_VERSION}: export it again"):
         read_card(exported(tmp_path / "old", card_version=0))
     (exported(tmp_path / "cut") / "model.xml").write_text("<ne")
     with pytest.raises(ValueError, match=r"model\.xml is truncated or damaged"):
@@ -353,7 +353,7 @@ def test_only_files_on_record_are_given_to_a_runtime(kind: str, name: str, tmp_p
         return
     sentence = {
         "model.xml": "is not a regular file" if kind != "file" else "is truncated or damaged",
-        "model.bin": r"is not on record in model\.json",
+        "model.bin": r"is not listed in model\.json",
         CARD: {"link": "is not a regular file", "file": "is damaged"}.get(kind, "holds no exported model"),
         "sub/weights": "is neither a file nor a folder",
     }[name]
@@ -556,7 +556,7 @@ def raise_full(*arguments: object, **options: object) -> None:
 
 def test_a_folder_for_images_is_new_or_empty(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"images=.* holds files already: name a new or an empty folder"):
+    with pytest.raises(ValueError, match=r"images=.* already holds files: name a new or an empty folder"):
         predictor.check_outputs(None, None, tmp_path)
     with pytest.raises(ValueError, match="file is a file: name a folder"):
         predictor.check_outputs(None, None, tmp_path / "file")
@@ -718,7 +718,7 @@ def test_an_entry_of_a_card_that_is_of_no_use_is_named(changes: dict[str, object
     read_card(exported(tmp_path / "sound"))
     folder = exported(tmp_path / "model", **changes)
     name = next(iter(changes)).replace("test_acc", "score")
-    with pytest.raises(ValueError, match=rf"model\.json is damaged: {name}=.* must be .*\. Export the model anew\.$"):
+    with pytest.raises(ValueError, match=rf"model\.json is damaged: {name}=.* must be .*\. Export the model again\.$"):
         read_card(folder)
 
 

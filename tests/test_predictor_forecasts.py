@@ -47,7 +47,7 @@ def test_the_named_columns_of_the_last_steps_are_forecast_in_their_units(tmp_pat
     [
         (["2024-03-03", "2024-03-02", "2024-03-01"], "row 3, column day: 2024-03-02 is not after the row before"),
         (["1", "2", "2"], "row 4, column day: 2 is not after the row before"),
-        (["1", "soon", "3"], "row 3, column day is 'soon', no number or date"),
+        (["1", "soon", "3"], "row 3, column day is 'soon', which is neither a number nor a date"),
         (["2024-03-01", "2024-03-02T06:00+01:00", "2024-03-02T06:00"], None),
     ],
 )
