@@ -1,4 +1,4 @@
-"""`src/choose.py`: what it answers, how it refuses, and that it needs no torch."""
+"""`src/choose.py`: its answers, its errors, and that it needs no torch."""
 
 import json
 import shlex

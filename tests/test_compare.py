@@ -35,7 +35,7 @@ FLAGS = (
 
 
 def job(folder: Path, status: str, *overrides: str, **facts: Any) -> None:
-    """Write what a job leaves that has not finished."""
+    """Write the files of an unfinished job."""
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps({"overrides": list(overrides)}))
     (folder / "status.json").write_text(json.dumps({"status": status, **facts}))
@@ -65,7 +65,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the comparison of these runs makes."""
+    """The results of comparing these runs."""
     import hydra
 
     from src.config.paths import CONFIGS
@@ -116,7 +116,7 @@ def test_the_page_holds_all_that_it_needs(made: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A browser without a window."""
+    """A headless browser."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="the page is opened by selenium, of the extra [dev]")
     from selenium.webdriver.chrome.service import Service
 
@@ -136,7 +136,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(made: dict[str, Any], browser: Any) -> Any:
-    """The page, opened at the width of a desk."""
+    """The page, opened at desktop width."""
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.get(made["page"].as_uri())
     return browser
@@ -233,7 +233,7 @@ def opened(long_page: Path, browser: Any) -> Any:
 
 
 def shown(page: Any, selector: str) -> list[str]:
-    """The texts of what is seen of the first comparison."""
+    """The visible texts of the first comparison."""
     script = (
         "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility()).map(e => e.innerText)"
     )
@@ -241,7 +241,7 @@ def shown(page: Any, selector: str) -> list[str]:
 
 
 def tap(page: Any, selector: str, right: float = 0) -> None:
-    """Touch the middle of something, or a place so many pixels right of it."""
+    """Touch the middle of an element, or a point some pixels to its right."""
     script = """const e = document.querySelector(arguments[0]); e.scrollIntoView({block: "center"});
     const b = e.getBoundingClientRect(); return [(b.left + b.right) / 2, (b.top + b.bottom) / 2]"""
     x, y = page.execute_script(script, selector)

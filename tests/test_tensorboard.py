@@ -1,4 +1,4 @@
-"""What TensorBoard itself shows of a run: its own server is asked, with the loader that it takes by default."""
+"""What TensorBoard shows of a run, queried from its own server with the default loader."""
 
 import json
 import re
@@ -39,14 +39,14 @@ class Board:
         raise AssertionError(said)
 
     def ask(self, path: str, body: Any = None, **query: str) -> Any:
-        """Its answer, read from JSON."""
+        """Return its JSON response."""
         address = f"{self.address}/data/plugin/{path}" + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
         with urlopen(Request(address, data, {"Content-Type": "application/json"}), timeout=60) as answer:
             return json.load(answer)
 
     def curves(self, expected: str, step: int) -> dict[str, list[str]]:
-        """The curves of each run, as soon as the point that is written last has been read."""
+        """The curves of each run, once the point written last has been read."""
         for _ in range(300):  # it reads while it serves
             found = self.ask("scalars/tags")
             written = [self.points(run, expected) for run, tags in found.items() if expected in tags]
@@ -108,7 +108,7 @@ def test_curves_are_whole_and_the_hparams_tab_compares_what_matters(
     columns = served.ask("hparams/experiment", {"experimentName": ""})
     metrics = [column["name"]["tag"] for column in columns["metricInfos"]]
     assert [column["displayName"] for column in columns["metricInfos"]][:3] == ["test/acc", "val/acc_best", "val/acc"]
-    assert columns["hparamInfos"][0]["name"] == "model.optimizer.lr"  # those that come first are ticked
+    assert columns["hparamInfos"][0]["name"] == "model.optimizer.lr"  # the first ones are ticked
     (group,) = served.rows(*metrics)
     shown = {value["name"]["tag"].removeprefix("median/"): value["value"] for value in group["metricValues"]}
     assert shown == pytest.approx({name: figures[name].item() for name in shown})

@@ -1,4 +1,4 @@
-"""Rounding in float32: what it does to values, which layers it hurts, and training that gets used to it."""
+"""Simulated int8 in float32: rounded values, sensitive layers, and fine-tuning."""
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ def test_a_module_with_two_names_is_rounded_once() -> None:
 
 
 def test_the_layer_that_rounding_hurts_most_comes_first() -> None:
-    """A layer with one input a thousand times the others': of those, 256 levels leave nothing."""
+    """A layer with one input a thousand times the others, which 256 levels round to zero."""
     net = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False), nn.Linear(8, 3, bias=False))
     with torch.no_grad():
         net[0].weight[0] *= 1000
@@ -66,7 +66,7 @@ def test_the_layer_that_rounding_hurts_most_comes_first() -> None:
 
 
 class ImageAndNumbers(nn.Module):
-    """Returns outputs of different shapes, of which one depends on each layer."""
+    """Returns outputs of different shapes; one depends on each layer."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Predicting what is in memory: what arrays, tensors, images and texts are taken for."""
+"""Predicting from memory: how arrays, tensors, images and texts are interpreted."""
 
 from pathlib import Path
 from typing import Any

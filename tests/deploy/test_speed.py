@@ -1,4 +1,4 @@
-"""What is timed, and what compilers say on the way."""
+"""Timing of nets and exported models, and the messages of compilers."""
 
 import logging
 import warnings

@@ -1,4 +1,4 @@
-"""What a signal does to a process that listens, to one that waits for others, and to one that is being started."""
+"""Signals to a process that listens, to one that waits for others, and to one that is being started."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.fixture
 def leave(monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """What is called in the place of `os._exit`."""
+    """A mock of `os._exit`."""
     found = Mock()
     monkeypatch.setattr("src.sweeps.ending.os._exit", found)
     return found

@@ -1,4 +1,4 @@
-"""Studies as sweeps: resumed, shared, extended, and refused where they make no sense."""
+"""Studies as sweeps: resumed, shared, extended, and refused if they make no sense."""
 
 import json
 import os
@@ -118,11 +118,11 @@ def test_failed_trials_are_tried_again_under_new_numbers(toy: Toy, tmp_path: Pat
 
 
 def test_several_processes_share_a_study(tmp_path: Path) -> None:
-    """In one folder, at the same time, to the end that is common to them."""
+    """In one folder, at the same time, up to their common number of trials."""
     command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path}/sweep", *STUDY, "hydra.sweeper.n_trials=12"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(3)]
     outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert 0 in {process.returncode for process in processes}, outputs  # others may have left a trial to it
+    assert 0 in {process.returncode for process in processes}, outputs  # others may have left it a trial
     assert {process.returncode for process in processes} <= {0, 75}, outputs
     assert states(tmp_path) == ["COMPLETE"] * 12 and len(set(drawn(tmp_path))) == 12
     assert starts(tmp_path) == dict.fromkeys(range(12), 1)

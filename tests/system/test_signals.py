@@ -1,4 +1,4 @@
-"""A signal ends a program without a trace, at whatever moment it comes."""
+"""A signal ends a program without a stack trace, at any moment."""
 
 import os
 import random
@@ -145,7 +145,7 @@ WORK = "hashlib.pbkdf2_hmac('sha256', b'', b'', 1_000_000)"  # some tenths of a 
 
 
 def amid_c_code(before: str, wait: str) -> "subprocess.Popen[str]":
-    """A program that listens, and has begun to execute code that heeds no signals."""
+    """A program that listens, and is executing code that ignores signals."""
     command = [sys.executable, "-c", AMID_C_CODE, before, wait]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=ROOT, preexec_fn=listens_to_ctrl_c, **pipes)
@@ -177,7 +177,7 @@ def test_a_signal_that_something_else_answers_does_not_end_it(before: str, wait:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    """One that listens within this process."""
+    """A listener within this process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -212,7 +212,7 @@ def test_the_cursor_that_a_bar_has_hidden_is_shown_again(listener: Listener, mon
     monkeypatch.setattr(os, "_exit", lambda status: None)
     listener.end(signal.SIGINT, None)
     assert written == [f"{SHOW_CURSOR}ERROR: Interrupted.\n".encode()]
-    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_RANK"):  # one of several processes leaves that to others
+    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_RANK"):  # other processes print it
         monkeypatch.setenv(name, "0")
         listener.end(signal.SIGINT, None)
         monkeypatch.delenv(name)
@@ -220,7 +220,7 @@ def test_the_cursor_that_a_bar_has_hidden_is_shown_again(listener: Listener, mon
 
 
 def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     (mask,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
     return bool(int(mask, 16) >> (number - 1) & 1)
 
@@ -237,7 +237,7 @@ def test_twelve_moments_of_the_life_of_a_run(number: int, tmp_path: Path) -> Non
         process: Any = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listens_to_ctrl_c
         )
-        while not catches(process.pid, signal.SIGTERM):  # which Python by itself does not
+        while not catches(process.pid, signal.SIGTERM):  # Python alone does not
             time.sleep(0.001)
         start = time.monotonic()
         if place >= 0:
@@ -245,6 +245,6 @@ def test_twelve_moments_of_the_life_of_a_run(number: int, tmp_path: Path) -> Non
             process.send_signal(number)
         _, errors = process.communicate(timeout=300)
         span = span or time.monotonic() - start
-        # while Python itself ends the system ends it, which a shell calls 128 + number, too
+        # while Python shuts down, the system ends it, which a shell reports as 128 + number, too
         assert process.returncode in ({0} if place < 0 else {0, 75, 128 + number, -number}), errors
         assert "Traceback" not in errors and "Exception" not in errors, f"seed {seed}, moment {place}: {errors}"

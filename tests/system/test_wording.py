@@ -1,4 +1,4 @@
-"""A key that does not exist is answered with the one that was meant."""
+"""For a key that does not exist, the intended one is suggested."""
 
 import hydra
 import pytest
