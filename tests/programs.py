@@ -1,7 +1,7 @@
 """Run the project's programs as separate processes that do not spend seconds on importing torch.
 
 A server imports once what all programs import, and computes nothing; each program is a fork of it with its own
-arguments, environment and output. `fresh` tests once for each program that it starts without the server.
+arguments, environment and output. With `fresh`, each program is also tested once without the server.
 """
 
 import multiprocessing

@@ -135,7 +135,7 @@ def test_a_configuration_runs_nothing(name: str, in_checkpoint: bool, trained: P
 
 
 def merged(node: Any, added: Any) -> Any:
-    """Merge other nested dicts into nested dicts."""
+    """Merge nested dicts."""
     if isinstance(node, dict) and isinstance(added, dict) and "_target_" not in added:
         return {**node, **{key: merged(node.get(key), value) for key, value in added.items()}}
     return added

@@ -65,8 +65,8 @@ def write_int8(
 def as_operation(node: Any) -> Operation:
     """Describe a node of a model; values are named after the nodes that produce them."""
     name = node.get_friendly_name()
-    taken = [value.get_node().get_friendly_name() for value in node.input_values()]
-    return Operation(name, node.get_type_name(), taken, [name])
+    operands = [value.get_node().get_friendly_name() for value in node.input_values()]
+    return Operation(name, node.get_type_name(), operands, [name])
 
 
 def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:

@@ -36,7 +36,7 @@ class Quantized:
     test: Agreement
     layers: list[str]  # that compute in int8
     all_layers: list[str]
-    kept: list[str]  # layers in float32, for the sake of the score
+    kept: list[str]  # layers kept in float32 to preserve the score
     attempts: list[str]  # what was tried, and its change in score on the validation images
 
     @property

@@ -90,10 +90,10 @@ def run_with_status(folder: Path, task: Callable[[], Any], describe: Callable[[B
         task: returns the metric that the sweep optimises, several of them, or None.
         describe: turns an error into a sentence.
     """
-    former = facts_of(folder) if (folder / JOB).is_file() else {}
-    if former.get("status") in DONE:  # an engine may have started it twice
-        return former.get("value") if former["status"] == FINISHED else None
-    attempts = 1 + former.get("attempts", 0)
+    previous = facts_of(folder) if (folder / JOB).is_file() else {}
+    if previous.get("status") in DONE:  # an engine may have started it twice
+        return previous.get("value") if previous["status"] == FINISHED else None
+    attempts = 1 + previous.get("attempts", 0)
     process = {"host": socket.gethostname(), "pid": os.getpid()}
     update_status(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **process)
     try:

@@ -1,4 +1,4 @@
-"""The callback of a sweep's job: report its progress, and stop when the study prunes it."""
+"""Report the progress of a sweep's job, and stop it when the study prunes it."""
 
 from pathlib import Path
 from typing import Any
