@@ -38,8 +38,7 @@ def set_aside_csv_logs(loggers: Iterable[Logger]) -> None:
     for logger in loggers:
         if isinstance(logger, CSVLogger) and is_rank_zero():
             for previous in (Path(logger.log_dir, name) for name in CSV_LOGGER_FILES):
-                targets = (
-                    Path(logger.save_dir, f"{previous.stem}_before_{number}{previous.suffix}") for number in count()
-                )
+                stem, suffix = previous.stem, previous.suffix
+                targets = (Path(logger.save_dir, f"{stem}_before_{number}{suffix}") for number in count())
                 if previous.is_file():
                     previous.replace(next(target for target in targets if not target.exists()))

@@ -92,9 +92,7 @@ class RunRecord(L.Callback):
         compared_with: str | None = None,
     ) -> None:
         self.folder, self.config, self.entries, self.resumed = Path(folder), config, entries, resumed
-        self.choices = entries.get(
-            "choices", {}
-        )  # the choices of this start; a resumed run may have started with others
+        self.choices = entries.get("choices", {})  # of this start; a resumed run may have started with others
         self.compared_with, self._written = compared_with, False
         self._trains = False  # in the current stage
         self.epoch_seconds: list[float] = []

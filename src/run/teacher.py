@@ -114,8 +114,8 @@ def check_unchanged(teacher: LoadedTeacher, record: Mapping[str, Any]) -> None:
     known = [part(start, KEY) for start in starts if isinstance(start, dict) and part(start, KEY)]
     if known and known[-1].get("path") == teacher.path and known[-1].get("sha256") != teacher.checksum:
         raise ValueError(
-            f"teacher={teacher.path} has changed since this run began to learn from it: restore its former weights, or "
-            "start a new run."
+            f"teacher={teacher.path} has changed since this run began to learn from it: restore its original weights, "
+            "or start a new run."
         )
 
 

@@ -52,11 +52,8 @@ def test_resuming_is_the_recorded_command_in_the_same_folder(folder: Path) -> No
 @pytest.mark.parametrize(
     ("choices", "typed", "recipe"),
     [
-        (
-            {"model": "cifar10_vit_210k", "recipe": "segmentation"},
-            [],
-            "segmentation",
-        ),  # the model may have another recipe now
+        # the model may have another recipe now
+        ({"model": "cifar10_vit_210k", "recipe": "segmentation"}, [], "segmentation"),
         ({"model": "cifar10_vit_210k"}, [], "plain"),  # from before recipes were recorded, like those below
         ({"model": "scenes_unet_64k", "task": "Segmentation"}, [], "segmentation"),
         ({"model": "hybrid_light"}, [], "hybrid_imagenet"),
