@@ -6,8 +6,8 @@
     run.predict("photo.png").classes
     runs("logs/train")[["model", "test/acc"]]
 
-A run made here is the run that `python src/train.py` with the same words would make: the same folder, files and
-weights, which can be resumed, tested and compared from either side.
+A run made here is the same as that of `python src/train.py` with the same overrides: the same folder, files and
+weights. It can be resumed, tested and compared from Python and from the command line.
 """
 
 from collections.abc import Mapping
@@ -45,14 +45,13 @@ RUNS = ROOT / "logs" / "train"
 
 
 class TestSet(NamedTuple):
-    """The test set of a run, as it was tested.
+    """The test set of a run, as it was used for testing.
 
     Args:
-        images: what `Run.predict` takes (N, …): images with pixels of 8 bits (N, C, H, W), series in the units of the
-            data, or tokens.
-        labels: the targets (N, …), as the data serve them: numbers of classes, masks, series that are normalised.
-        inputs: what the net takes (N, …): the same, normalised.
-        names: the names of the classes of each label, if it has classes.
+        images: inputs of `Run.predict` (N, …): 8-bit images (N, C, H, W), series in the units of the data, or tokens.
+        labels: the targets (N, …), as the DataModule returns them: class indices, masks or normalised series.
+        inputs: inputs of the net (N, …): the same as `images`, normalised.
+        names: the class names of each label that has classes.
     """
 
     images: "np.ndarray"
@@ -92,7 +91,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Return its best checkpoint, or the one that was asked for.
+        """Return its best checkpoint, or `ckpt_path` if that is given.
 
         Raises:
             FileNotFoundError: it has none.
@@ -105,7 +104,7 @@ class Run:
 
         Raises:
             FileNotFoundError: it has no checkpoint.
-            ValueError: that is damaged, or wants to build something that it may not.
+            ValueError: the checkpoint is damaged, or the run names a class that is not allowed.
         """
         from src.run.instantiate import build_trained_model
 
@@ -113,7 +112,7 @@ class Run:
 
     @property
     def net(self) -> "nn.Module":
-        """Return its net, which maps inputs (B, …) to what `model.named_outputs` names."""
+        """Return its net, which maps inputs (B, …) to the outputs that `model.named_outputs` names."""
         return self.model.net
 
     def predict(self, x: Any, top: int = 1, calibrated: bool = False) -> "Predictions":
@@ -123,11 +122,11 @@ class Run:
             x: a file, folder or pattern such as "shots/*.png"; a PIL image; an array or tensor of one image or several;
                 or a list of these. Preprocessing is that of the run. See `src.deploy.predictions.predict`.
             top: the number of classes in a row.
-            calibrated: give the probabilities by the temperature that `src/explain.py` has fitted to the run.
+            calibrated: calibrate probabilities with the temperature that `src/explain.py` has fitted to the run.
 
         Returns:
-            A row for each input (`run.predict(x)[0]`), and arrays of all: `.classes` and `.probabilities` of a
-            classifier, and `.outputs` by name of any net.
+            A row for each input (`run.predict(x)[0]`), and arrays over all inputs: `.classes` and
+            `.probabilities` of a classifier, and `.outputs` by name of any net.
         """
         from src.deploy.predictions import predict
         from src.deploy.serving import predictor_of_task
@@ -136,10 +135,10 @@ class Run:
         return predict(predictor, x, top)
 
     def test_set(self) -> TestSet:
-        """Read its test set, with the preprocessing and the limits that it was tested with.
+        """Read its test set, with the preprocessing and limits that were used for testing.
 
         Raises:
-            ValueError: the data do not describe themselves, or there are none to test with.
+            ValueError: the data do not describe themselves, or there is no test data.
         """
         import torch
 
@@ -164,8 +163,8 @@ class Run:
         """Describe its net layer by layer, as `src/describe.py` does.
 
         Args:
-            batch_size: the inputs of a batch, for which memory is counted.
-            timing: measure the share of each layer in the time, and the latency.
+            batch_size: the number of inputs to count memory for.
+            timing: measure the latency, and the share of each layer in it.
         """
         from src.cards.card import make_card
 
@@ -178,18 +177,18 @@ class Run:
         Args:
             format: "openvino", "onnx" or "torch".
             precision: "fp32", "int8" or "bf16".
-            overrides: other words of `python src/export.py`, such as "quantization.max_drop=1".
+            overrides: other overrides of `python src/export.py`, such as "quantization.max_drop=1".
 
         Raises:
             ModuleNotFoundError: the format needs a package that is not installed.
-            ValueError: the exported model disagrees with the net on the test images, or a word is wrong.
+            ValueError: the exported model disagrees with the net on the test images, or an override is invalid.
         """
         from src.export import main as export_main
 
         chosen = f"ckpt_path={self.ckpt_path}" if self.ckpt_path else f"run_dir={self.folder}"
         trusted = [f"allowed_targets=[{','.join(self.allowed_targets)}]"] if self.allowed_targets else []
-        words = [chosen, f"formats=[{format}]", f"precisions=[{precision}]", *trusted, *overrides]
-        run_program(export_main, "export", words)
+        arguments = [chosen, f"formats=[{format}]", f"precisions=[{precision}]", *trusted, *overrides]
+        run_program(export_main, "export", arguments)
         return load_exported(self.folder / "export" / f"{format}_{precision}", trusted=True)
 
     @property
@@ -198,13 +197,13 @@ class Run:
 
     @cached_property
     def _reused(self) -> DictConfig:
-        """The part of its configuration that is used again; classes that it may not build are refused."""
+        """Return the part of its configuration that is reused; raise ValueError for classes that are not allowed."""
         config = reusable(self._files.config())
         check_targets({key: config[key] for key in ("model", "data")}, self.allowed_targets)
         return OmegaConf.create(config)
 
     def _repr_html_(self) -> None:
-        """Let notebooks show the text."""
+        """Return nothing, so that notebooks show `__repr__`."""
 
     def __repr__(self) -> str:
         score = {name: round(value, 4) for name, value in self.metrics.items() if name.startswith("test/")}
@@ -213,10 +212,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported model, which needs nothing of this project.
+    """An exported model, which does not depend on this project.
 
     Args:
-        folder: where it lies, with a `predict.py` of its own.
+        folder: its folder, which has its own `predict.py`.
         predictor: see `src.predictor.load`.
     """
 
@@ -225,11 +224,11 @@ class Exported:
 
     @property
     def card(self) -> dict[str, Any]:
-        """Return what is known of it: inputs, outputs, format, precision, `size_bytes`, and `test_<score>`."""
+        """Return its description: inputs, outputs, format, precision, `size_bytes`, and `test_<score>`."""
         return dict(self.predictor.card)
 
     def predict(self, x: Any, top: int = 1) -> "Predictions":
-        """Predict one input or several; see `Run.predict`. It is calibrated if it was exported so."""
+        """Predict one input or several; see `Run.predict`. It is calibrated if the export was."""
         from src.deploy.predictions import predict
 
         return predict(self.predictor, x, top)
@@ -250,15 +249,15 @@ def load_exported(folder: str | Path, trusted: bool = False) -> Exported:
     """
     from src.predictor import load
 
-    return Exported(located(folder), load(located(folder), trusted=trusted))
+    return Exported(resolve_path(folder), load(resolve_path(folder), trusted=trusted))
 
 
 def load_run(path: str | Path | None = None, allowed_targets: tuple[str, ...] = ()) -> Run:
     """Open a run.
 
     Args:
-        path: its folder or one of its checkpoints, from the current folder or else from that of this checkout; None:
-            the newest run of `logs/train` that has a checkpoint.
+        path: its folder or one of its checkpoints, relative to the current folder or else to this checkout; None: the
+            newest run of `logs/train` that has a checkpoint.
         allowed_targets: see `Run`.
 
     Raises:
@@ -268,16 +267,16 @@ def load_run(path: str | Path | None = None, allowed_targets: tuple[str, ...] = 
         records = sorted(
             (folder / RECORD for folder in folders_with((RECORD,), RUNS)), key=lambda file: file.stat().st_mtime
         )
-        found = [file.parent for file in records if any((file.parent / CHECKPOINTS).glob("*.ckpt"))]
-        if not found:
+        trained = [file.parent for file in records if any((file.parent / CHECKPOINTS).glob("*.ckpt"))]
+        if not trained:
             raise FileNotFoundError(f"There is no run in {RUNS} yet: train one, or name its folder.")
-        return Run(found[-1], None, allowed_targets)
-    where = located(path)
-    if where.is_file():
-        return Run(where.parent.parent, where, allowed_targets)
-    if not (where / RECORD).is_file() and not (where / CHECKPOINTS).is_dir():
+        return Run(trained[-1], None, allowed_targets)
+    resolved = resolve_path(path)
+    if resolved.is_file():
+        return Run(resolved.parent.parent, resolved, allowed_targets)
+    if not (resolved / RECORD).is_file() and not (resolved / CHECKPOINTS).is_dir():
         raise FileNotFoundError(f"{path} is not the folder of a run, nor a checkpoint; runs are in logs/train/runs/.")
-    return Run(where, None, allowed_targets)
+    return Run(resolved, None, allowed_targets)
 
 
 def runs(*folders: str | Path) -> "DataFrame":
@@ -292,50 +291,50 @@ def runs(*folders: str | Path) -> "DataFrame":
     """
     from src.report.frame import runs_frame
 
-    return runs_frame([str(located(folder)) for folder in folders or (RUNS,)])
+    return runs_frame([str(resolve_path(folder)) for folder in folders or (RUNS,)])
 
 
 def compose(*overrides: str) -> DictConfig:
-    """Compose the configuration of a training run, as `python src/train.py` does with the same words.
+    """Compose the configuration of a training run, as `python src/train.py` does with the same overrides.
 
-    Values may be changed before it is given to `train`. Groups are chosen here alone, since a choice brings others.
+    Values may be changed before it is passed to `train`. Groups can be chosen only here: one choice may bring others.
 
     Raises:
-        ValueError: a word is wrong.
+        ValueError: an override is invalid.
     """
     return compose_program(main, "train", overrides)
 
 
-def train(*what: DictConfig | Mapping[str, Any] | str) -> Run:
+def train(*overrides: DictConfig | Mapping[str, Any] | str) -> Run:
     """Train, test the best checkpoint, and return the run.
 
-    In a notebook, curves of the loss and the score are drawn meanwhile. Ctrl-C, or the interruption of the kernel,
+    In a notebook, the curves of the loss and the score are drawn during training. Ctrl-C, or interrupting the kernel,
     saves the run.
 
     Args:
-        what: a configuration of `compose`, or the words that it would take; `resume=<run>` continues a run.
+        overrides: overrides, or a configuration that `compose` returned; `resume=<run>` continues a run.
 
     Raises:
-        RunInterrupted: by Ctrl-C; the message says how to go on, and `folder` which run it is.
-        ValueError: a word is wrong. Other exceptions are those of the run, which keeps their trace in its folder.
+        RunInterrupted: by Ctrl-C; the message says how to resume, and `folder` is the run's folder.
+        ValueError: an override is invalid. Other exceptions come from the run; their traces are in its folder.
     """
-    words: list[str] = []
-    for one in what:
+    arguments: list[str] = []
+    for one in overrides:
         if isinstance(one, str):
-            words.append(one)
+            arguments.append(one)
         else:
-            words += overrides_of(one, compose)
-    return load_run(run_program(main, "train", words))
+            arguments += overrides_of(one, compose)
+    return load_run(run_program(main, "train", arguments))
 
 
-def located(path: str | Path) -> Path:
-    """Return a path that is meant from the current folder or, where there is no such thing, from this checkout."""
+def resolve_path(path: str | Path) -> Path:
+    """Resolve a path relative to the current folder or, if it does not exist there, to this checkout."""
     path = Path(path).expanduser()
     return path if path.exists() or not (ROOT / path).exists() else ROOT / path
 
 
 def unnormalised(inputs: "np.ndarray", card: Mapping[str, Any]) -> "np.ndarray":
-    """Undo the normalisation of inputs (N, …), which a card describes: pixels of 8 bits, units of series, tokens."""
+    """Undo the normalisation of inputs (N, …) that a card describes, to 8-bit pixels or the units of series."""
     import numpy as np
 
     if "mean" not in card:

@@ -23,7 +23,7 @@ def benchmark(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
     """Measure the model of `cfg`, and add it to the table, `benchmark.json` and the plot in a folder.
 
     Returns:
-        The metrics of the model; the config and the model.
+        The metrics of the model, and the objects used.
     """
     apply_extras(cfg)
 

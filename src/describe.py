@@ -77,7 +77,7 @@ def check_settings(cfg: DictConfig) -> None:
     """Check the settings of a card.
 
     Raises:
-        ValueError: names the first that is wrong.
+        ValueError: names the first that is invalid.
     """
     check_batch_size(cfg.batch_size)
     if cfg.seconds <= 0:
@@ -91,10 +91,10 @@ def check_batch_size(value: Any) -> None:
 
 
 def check_arguments(arguments: list[str]) -> None:
-    """Refuse a run together with a net or data of another.
+    """Refuse `run_dir=` together with a model, data or recipe, which the run determines.
 
     Raises:
-        ValueError: a run is named, and what the run has already.
+        ValueError: both are given.
     """
     keys = [argument.partition("=")[0].lstrip("+") for argument in arguments]
     chosen = [key for key in keys if re.split(r"[./]", key)[0] in ("model", "data", "recipe")]
@@ -104,7 +104,7 @@ def check_arguments(arguments: list[str]) -> None:
 
 @entry_point("describe", prepare=lambda: check_arguments(sys.argv[1:]))
 def main(cfg: DictConfig) -> None:
-    """Print the card of the command line; of a sweep's nets, `end` prints the totals."""
+    """Print the card of the net that the command line names; for a sweep, `end` prints the totals."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     with printed_as(cfg.format) as result:

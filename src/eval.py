@@ -24,21 +24,21 @@ from src.run.reuse import check_run_config, chosen_run, load_run_config
 if TYPE_CHECKING:  # its import takes seconds
     from torch import Tensor
 
-ConfigStore.instance().store(name="run", node={})  # for whoever composes `eval` in Python; see `with_run`
+ConfigStore.instance().store(name="run", node={})  # for composing `eval` in Python; see `with_run`
 
 
 def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """Test a checkpoint on the test set.
 
     Returns:
-        The test's metrics, tensors without dimensions, and the objects it was made with.
+        The test metrics as scalar tensors, and the objects used.
     """
     cfg = with_folder(with_run(cfg))
     apply_extras(cfg)
     ckpt_path = chosen_run(cfg).best_checkpoint()
     check_run_config(cfg)
 
-    from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
+    from src.run.instantiate import build  # imports torch and lightning; mistakes above are reported before
     from src.run.results import as_tensors, collect_metrics, report
     from src.sweeps.job_callback import callbacks_of_job
 
@@ -57,8 +57,8 @@ def evaluate(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
 
 
 def with_run(cfg: DictConfig) -> DictConfig:
-    """A configuration that was composed in Python, completed by that of the run it names; what it says itself wins."""
-    if OmegaConf.select(cfg, "model._target_"):  # the program has done so before Hydra began
+    """Complete a configuration composed in Python with that of the run it names; its own values win."""
+    if OmegaConf.select(cfg, "model._target_"):  # the program has done so before Hydra started
         return cfg
     own: Any = OmegaConf.to_container(cfg)
     default: Any = OmegaConf.to_container(compose("eval", []).trainer)
@@ -66,10 +66,10 @@ def with_run(cfg: DictConfig) -> DictConfig:
     named = [f"{key}={own[key]}" for key in ("run_dir", "ckpt_path") if own.get(key)]
     chosen = ["data=chosen"] if OmegaConf.select(cfg, "data._target_") else []
     load_run_config([*named, *chosen], groups=("data", "trainer"))
-    whole = compose("eval", [])
-    ConfigStore.instance().store(name="run", node={})  # the next call may mean another run
-    OmegaConf.set_struct(whole, False)
-    return DictConfig(OmegaConf.merge(whole, own))
+    complete = compose("eval", [])
+    ConfigStore.instance().store(name="run", node={})  # the next call may name another run
+    OmegaConf.set_struct(complete, False)
+    return DictConfig(OmegaConf.merge(complete, own))
 
 
 @entry_point("eval", prepare=lambda: load_run_config(sys.argv[1:], groups=("data", "trainer")))

@@ -19,14 +19,14 @@ from src.cli.output import printed_as
 from src.explanation.other_data import check_name
 from src.run.reuse import check_run_config, chosen_run, load_run_config, results_folder
 
-PRINTED = 3  # confusions
+PRINTED = 3  # number of confusions
 
 
 def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write a page about what a trained net gets right and wrong, and keep its temperatures in the run.
 
     Returns:
-        The figures of each section by its name, and the page and other objects.
+        The figures of each section by its name; the page and other objects.
     """
     apply_extras(cfg)
     if cfg.images < 1:
@@ -38,7 +38,7 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder={folder} is a file: name a folder.")
 
-    import lightning as L  # here, so that mistakes above are answered at once
+    import lightning as L  # here, so that mistakes above are reported at once
 
     from src.explanation.page import write
     from src.explanation.report import explain_run, keep_temperatures
@@ -54,15 +54,15 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"{kind} needs the method input_card(), which describes its inputs: see docs/extend.md.")
     subject = Subject(model, datamodule, cfg.images)
     if not len(subject.splits["test"]):
-        raise ValueError("The run's data have no test images to explain it by: choose others with data=….")
+        raise ValueError("The run's data have no test images to explain it with: choose others with data=….")
     facts, sections, temperatures = explain_run(subject, cfg, ckpt_path)
     page = write(folder, f"What {facts['net'].split(',')[0]} has learnt", facts, sections)
     figures = {key: section.figures for key, section in sections.items()}
     score = f"test {model.score}"
     sys.stdout.write(f"{score}: {facts[score]}\n")
     for output, pairs in sections["confusions"].figures.items():
-        often = [f"{pair['true']} taken for {pair['predicted']} ({pair['count']:,})" for pair in pairs[:PRINTED]]
-        sys.stdout.write(f"most confused, {output}: {', '.join(often)}\n")
+        frequent = [f"{pair['true']} taken for {pair['predicted']} ({pair['count']:,})" for pair in pairs[:PRINTED]]
+        sys.stdout.write(f"most confused, {output}: {', '.join(frequent)}\n")
     sys.stdout.write(f"page: {page}\n")
     if temperatures:
         sys.stdout.write(f"{keep_temperatures(temperatures, subject, ckpt_path)}\n")

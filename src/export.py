@@ -22,10 +22,10 @@ from src.run.reuse import check_run_config, chosen_run, load_run_config, results
 
 
 def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Write a run's net in every format and precision that is asked for, and check and measure what was written.
+    """Export a run's net in every requested format and precision, and check and measure each exported model.
 
     Returns:
-        The metrics of the net and of each exported model, by name, and the objects they were made with.
+        The metrics of the net and of each exported model, by name, and the objects used.
     """
     apply_extras(cfg)
     check_choices(cfg.formats, cfg.precisions)
@@ -33,7 +33,7 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     check_run_config(cfg)
     parent = results_folder(cfg, ckpt_path, "export")
 
-    import lightning as L  # here, so that mistakes above are answered at once
+    import lightning as L  # here, so that mistakes above are reported at once
 
     from src.deploy import exporting
     from src.deploy.quantizer import Quantizer
@@ -62,21 +62,21 @@ def export(cfg: DictConfig) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
             if precision == "int8":
                 quantizer = Quantizer(**{**cfg.quantization, "format": format})
                 quantized = quantizer(model, card, batches, folder, strict=True)
-                found = quantized.test
+                result = quantized.test
                 rows[name] = {"size_mb": quantized.size_mb, **quantized.layer_counts}
                 remarks += [f"{name}: {remark}" for remark in quantized.remarks(quantizer.max_drop)]
             else:
                 write = partial(exporting.export, model, card, batches["test"], folder)
-                found = write(format, precision, cfg.quantization.max_drop)
+                result = write(format, precision, cfg.quantization.max_drop)
                 rows[name] = {"size_mb": exporting.size_mb(folder)}
-                equal = "" if found.equal is None else f", {found.equal:.2%} of {found.images} predictions are equal"
+                equal = "" if result.equal is None else f", {result.equal:.2%} of {result.images} predictions are equal"
                 remarks.append(
-                    f"{name}: {folder}; outputs differ by up to {found.max_difference:.1g} from the net's{equal}"
+                    f"{name}: {folder}; outputs differ by up to {result.max_difference:.1g} from the net's{equal}"
                 )
-        except ValueError as error:  # the others are made all the same
+        except ValueError as error:  # the others are still exported
             failures.append(f"{name}: {error}")
             continue
-        rows[name][model.score], rows["fp32"][model.score] = found.value, found.reference_value
+        rows[name][model.score], rows["fp32"][model.score] = result.value, result.reference_value
         folders[name] = folder
     if folders:
         speeds = compare_speeds(model.net, folders, input_shape(card), cfg.seconds, cfg.compiled)

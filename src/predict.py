@@ -52,7 +52,7 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     else:
         ckpt_path = chosen_run(cfg).best_checkpoint()
         check_run_config(cfg)
-        from src.deploy.serving import predictor_of_run  # imports torch; mistakes above are answered before
+        from src.deploy.serving import predictor_of_run  # imports torch; mistakes above are reported before
 
         predictor = predictor_of_run(cfg, ckpt_path)
     check_drawable(predictor.card, cfg.sheet)
@@ -64,7 +64,7 @@ def predict(cfg: DictConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def check_not_overwritten(paths: Sequence[str | Path], outputs: Mapping[str, str | None]) -> None:
-    """Raise ValueError if an output file is one of the inputs, also under another name."""
+    """Raise ValueError if an output file is one of the inputs, even under another name."""
     for name, output in outputs.items():
         if output and Path(output).exists() and any(Path(output).samefile(path) for path in paths):
             raise ValueError(f"{name}={output} is one of the inputs: name another file to write.")

@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
     if __name__ != "__main__":
         raise
     package = "pillow" if str(error.name).startswith("PIL") else error.name
-    sys.exit(f"ERROR: {package} is not installed, which exported models of every format need: pip install {package}")
+    sys.exit(f"ERROR: {package} is not installed, but exported models of every format need it: pip install {package}")
 
 MODEL = "model."  # the prefix of a model's files
 CARD = f"{MODEL}json"  # describes the model: its input, outputs and files
@@ -57,14 +57,14 @@ LAST = "last"  # the part of a longer series that is read
 VOCABULARY_SIZE = 257  # token 0 is padding, and 1 to 256 are bytes
 BATCH_SIZE = 32
 UNREAD = "cannot be read as"
-LEAST_TEMPERATURE = 1e-6  # by which logits can be divided for calibrated probabilities
+MIN_TEMPERATURE = 1e-6  # the smallest that logits are divided by
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # inputs (B, …) to outputs (B, …) by name
 
 
 # ---- images
 @cache
 def image_formats() -> list[str]:
-    """The allowed formats that this Pillow can read; others, such as PostScript, would start an external program."""
+    """Return the allowed formats that this Pillow reads; others, such as PostScript, start an external program."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
@@ -115,7 +115,7 @@ def fit_image(
     resample: Image.Resampling = Image.Resampling.BILINEAR,
     fill: int = 0,
 ) -> Image.Image:
-    """Resize an image to a square of `image_size` pixels, the way the training data were.
+    """Resize an image to a square of `image_size` pixels, as the training data were.
 
     Args:
         image: of any size.
@@ -145,7 +145,7 @@ def source_box(size: tuple[int, int], resize: str, image_size: int) -> tuple[int
     Args:
         size: width and height of the image.
         resize: see `fit_image`.
-        image_size: likewise.
+        image_size: see `fit_image`.
     """
     width, height = size
     if resize == "pad_or_stretch" and max(width, height) > image_size:
@@ -167,15 +167,14 @@ def to_input(image: Image.Image, card: Mapping[str, Any]) -> np.ndarray:
 def read_series(path: str | Path, card: Mapping[str, Any]) -> np.ndarray:
     """Read a series from a .npy file or a .csv file, which may begin with a row of names.
 
-    Where the card names the `columns`, those are read of a .csv file, and the column `time` must increase; with `crop`
-    "last", the last `length` steps of a longer series.
+    If the card names `columns`, those are read from a .csv file. Values of the column `time` must increase. With `crop`
+    "last", the last `length` steps of a longer series are read.
 
     Returns:
         An input of the net: float32 (T, F), normalised.
 
     Raises:
-        ValueError: the file cannot be read, is of another shape than the model takes, or holds something else than
-            numbers.
+        ValueError: the file cannot be read, has another shape than the model takes, or holds anything but numbers.
     """
     readers = {".npy": read_npy, ".csv": read_csv}
     reader = readers.get(Path(path).suffix.lower())
@@ -191,19 +190,19 @@ def fit_series(values: np.ndarray, numbers: Sequence[int], names: list[str], car
     """Turn a series (T, F), or (T,) of one feature, into an input of the net: float32 (length, F), normalised.
 
     Args:
-        values: of the series.
-        numbers: of its rows, for messages.
-        names: of its columns, likewise; empty if they have none.
+        values: the values of the series.
+        numbers: the row numbers, for messages.
+        names: the column names, for messages; empty if there are none.
         card: see `read_series`.
 
     Raises:
-        ValueError: the series is of another shape than the model takes, or a value is not finite.
+        ValueError: the series has another shape than the model takes, or a value is not finite.
     """
     if values.ndim == 1:
         values = values[:, None]
     if values.ndim != 2 or values.shape[1] != card["features"]:
-        found = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
-        raise ValueError(f"it has {found}, but the model takes features={card['features']}")
+        actual = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
+        raise ValueError(f"it has {actual}, but the model takes features={card['features']}")
     if card.get("crop") == LAST:
         values, numbers = values[-card["length"] :], numbers[-card["length"] :]
     if len(values) != card["length"]:
@@ -217,15 +216,15 @@ def fit_series(values: np.ndarray, numbers: Sequence[int], names: list[str], car
 def read_npy(
     path: str | Path, columns: Sequence[str], time: str | None = None
 ) -> tuple[np.ndarray, Sequence[int], list[str]]:
-    """Read an array of numbers; returns it with the numbers of its rows and no names.
+    """Read an array of numbers; return it with its row numbers and no column names.
 
     Args:
-        path: of the file.
-        columns: have no effect, since an array has no names.
-        time: has no effect either.
+        path: the file.
+        columns: ignored, since an array has no column names.
+        time: ignored.
 
     Raises:
-        ValueError: it is no such array.
+        ValueError: it is not an array of real numbers.
     """
     try:
         values = np.load(path, allow_pickle=False)
@@ -239,12 +238,12 @@ def read_npy(
 def read_csv(
     path: str | Path, columns: Sequence[str], time: str | None = None
 ) -> tuple[np.ndarray, Sequence[int], list[str]]:
-    """Read a table of numbers; returns it with the numbers of its rows in the file and the names of its columns.
+    """Read a table of numbers; return it with the row numbers in the file and the column names.
 
     Args:
-        path: of the file.
-        columns: to read; a table without names, or of as many columns, may have others.
-        time: column of the times of the rows, where the table has it.
+        path: the file.
+        columns: the columns to read; a table without names, or with as many columns, need not have these names.
+        time: the column with the time of each row, if the table has it.
 
     Raises:
         ValueError: a cell is not a number, a column is missing, the rows differ in their number of columns, there are
@@ -274,16 +273,16 @@ def read_csv(
 
 
 def check_order(times: Sequence[tuple[int, str]], column: str) -> None:
-    """Check that times, each with the number of its row, increase: a forecast continues the last row.
+    """Check that times, each with its row number, increase: a forecast continues the last row.
 
     Raises:
-        ValueError: one is not after the one before, or neither a number nor a date.
+        ValueError: a time is not after the one before, or is neither a number nor a date.
     """
     if (fault := first_disorder(times)) is None:
         return
     row, text, is_time = fault
     if not is_time:
-        raise ValueError(f"row {row}, column {column} is {text[:40]!r}, no number or date")
+        raise ValueError(f"row {row}, column {column} is {text[:40]!r}, which is neither a number nor a date")
     raise ValueError(f"row {row}, column {column}: {text[:40]} is not after the row before; sort the rows")
 
 
@@ -302,7 +301,7 @@ def first_disorder(times: Iterable[tuple[int, str]]) -> tuple[int, str, bool] | 
 
 
 def seconds(text: str) -> float:
-    """Return a time as a number: as it is, or the seconds of a date such as 2024-05-31, with or without a time of day.
+    """Return a time as a number: unchanged, or the seconds of a date such as 2024-05-31, with or without a time of day.
 
     Raises:
         ValueError: it is neither a finite number nor a date.
@@ -314,7 +313,7 @@ def seconds(text: str) -> float:
 
 
 def parses(cell: str) -> bool:
-    """Whether a cell of a table is a number, which may be nan."""
+    """Return whether a cell of a table is a number, which may be nan."""
     try:
         float(cell)
     except ValueError:
@@ -381,48 +380,48 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         version = card["card_version"]
         card = upgrade(card)
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{folder / CARD} is damaged: export the model anew.") from error
+        raise ValueError(f"{folder / CARD} is damaged: export the model again.") from error
     if version not in READABLE_VERSIONS:
-        raise ValueError(f"{folder} is of version {version}, but this program reads {CARD_VERSION}: export it anew.")
+        raise ValueError(f"{folder} is of version {version}, but this program reads {CARD_VERSION}: export it again.")
     try:
         check_card(card, {**fields_of(card), **EXPORT_FIELDS})
     except ValueError as error:
-        raise ValueError(f"{folder / CARD} is damaged: {error} Export the model anew.") from error
+        raise ValueError(f"{folder / CARD} is damaged: {error} Export the model again.") from error
     check_files(folder, card["files"])
     return card
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number that float32 can compute with."""
+    """Return whether a value is a number that float32 can compute with."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e30 < value < 1e30
 
 
 def is_per_channel(values: Any, card: Mapping[str, Any]) -> bool:
-    """Whether a value is a list of numbers: one per channel, or one for all channels."""
+    """Return whether a value is a list of numbers: one per channel, or one for all channels."""
     channels = (1,) if card["mode"] == "L" else (1, 3)
     return isinstance(values, list) and len(values) in channels and all(map(is_number, values))
 
 
 def is_per_feature(values: Any, card: Mapping[str, Any]) -> bool:
-    """Whether a value is a list of numbers: one per feature."""
+    """Return whether a value is a list of numbers: one per feature."""
     return isinstance(values, list) and len(values) == card["features"] and all(map(is_number, values))
 
 
 def are_checksums(values: Any) -> bool:
-    """Whether a value maps file names, which must not contain a folder, to text."""
+    """Return whether a value maps file names, which must not contain a folder, to text."""
     return isinstance(values, dict) and all(
         Path(name).name == name and isinstance(text, str) for name, text in values.items()
     )
 
 
 def is_output(output: Any) -> bool:
-    """Whether a value describes an output of a net; a kind that this program does not know is refused later."""
+    """Return whether a value describes an output of a net; a kind that this program does not know is refused later."""
     if not isinstance(output, dict) or not isinstance(output.get("kind"), str):
         return False
     units = [output[key] for key in ("mean", "std", "columns") if key in output]
     if units and not (len(units) == 3 and are_units(*units)):
         return False
-    if not (is_number(output.get("temperature", 1)) and output.get("temperature", 1) > LEAST_TEMPERATURE):
+    if not (is_number(output.get("temperature", 1)) and output.get("temperature", 1) > MIN_TEMPERATURE):
         return False
     if output["kind"] not in ("classes", "mask"):
         return True
@@ -435,24 +434,24 @@ def is_output(output: Any) -> bool:
 
 
 def are_names(values: Any) -> bool:
-    """Whether a value is a list of texts."""
+    """Return whether a value is a list of texts."""
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def are_units(mean: Any, std: Any, columns: Any) -> bool:
-    """Whether values are the mean, standard deviation and name of each column."""
+    """Return whether values are the mean, standard deviation and name of each column."""
     numbers = isinstance(mean, list) and isinstance(std, list) and all(map(is_number, [*mean, *std]))
     return numbers and are_names(columns) and len(mean) == len(std) == len(columns) > 0
 
 
 def is_color(color: Any) -> bool:
-    """Whether a value is a list of red, green and blue from 0 to 255."""
+    """Return whether a value is a list of red, green and blue from 0 to 255."""
     return (
         isinstance(color, list) and len(color) == 3 and all(type(level) is int and 0 <= level <= 255 for level in color)
     )
 
 
-# what each entry of a card must be, and the check for it, which may rely on the entries before
+# what each entry of a card must be, and its check, which may rely on earlier entries
 Field = tuple[str, Callable[[Any, Mapping[str, Any]], bool]]
 IMAGE_FIELDS: dict[str, Field] = {
     "mode": ("L or RGB", lambda value, card: value in ("L", "RGB")),
@@ -516,13 +515,13 @@ EXPORT_FIELDS: dict[str, Field] = {
 
 
 class InputKind(NamedTuple):
-    """What a model reads."""
+    """A kind of input that a model reads."""
 
     noun: str
-    suffixes: Callable[[], Iterable[str]]  # of its files
-    fields: Mapping[str, Field]  # of its card
-    shape: Callable[[Mapping[str, Any]], tuple[int, ...]]  # of an input of the net, by the card
-    read: Callable[[str | Path, Mapping[str, Any]], np.ndarray]  # a file to an input of the net, by the card
+    suffixes: Callable[[], Iterable[str]]  # file name suffixes
+    fields: Mapping[str, Field]  # entries of its card
+    shape: Callable[[Mapping[str, Any]], tuple[int, ...]]  # the shape of an input of the net, from the card
+    read: Callable[[str | Path, Mapping[str, Any]], np.ndarray]  # reads a file as an input of the net, by the card
 
 
 INPUTS = {
@@ -542,7 +541,7 @@ INPUTS = {
     ),
     "tokens": InputKind("text", lambda: (".txt",), TOKEN_FIELDS, lambda card: (card["length"],), read_tokens),
 }
-IMAGE = "image"  # what cards without `input` describe
+IMAGE = "image"  # the kind of cards without `input`
 
 
 def input_kind(card: Mapping[str, Any]) -> InputKind:
@@ -583,10 +582,10 @@ def check_files(folder: Path, checksums: Mapping[str, str]) -> None:
         if not os.path.lexists(folder / name):
             raise FileNotFoundError(f"{folder / name} is missing: the exported model is incomplete.")
         if sha256(folder / name) != checksum:
-            raise ValueError(f"{folder / name} is truncated or damaged: its checksum differs from the one on record.")
+            raise ValueError(f"{folder / name} is truncated or damaged: its checksum differs from the one in {CARD}.")
     for name in sorted(os.listdir(folder)):  # noqa: PTH208  # names alone
         if name.startswith(MODEL) and name != CARD and name not in checksums:
-            raise ValueError(f"{folder / name} is not on record in {CARD}: delete it, or export the model anew.")
+            raise ValueError(f"{folder / name} is not listed in {CARD}: delete it, or export the model again.")
     for parent, _, names in os.walk(folder):  # an ONNX model may refer to a file of any name, at any depth
         for name in names:
             path = Path(parent, name)
@@ -604,7 +603,7 @@ def upgrade(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a regular file; raises ValueError for anything else."""
+    """Return the SHA-256 checksum of a regular file; raise ValueError for anything else."""
     return hashlib.sha256(read_regular(path)).hexdigest()
 
 
@@ -685,9 +684,9 @@ def check_trusted(folder: str | Path, card: Mapping[str, Any], trusted: bool) ->
 def openvino_core(ov: Any) -> Any:
     """Return the only `Core` of this process: with several of them, the next signal may end the process.
 
-    On processors with AVX-512, each gives the thread that makes it a signal stack of its own, and frees that when it
-    ends. It then puts the former one back if its own is still in use. So of two that end in the order in which they
-    were made, the second leaves the thread the freed stack of the first. Seen with OpenVINO 2026.4.
+    On processors with AVX-512, each `Core` gives the thread that creates it its own signal stack. When it ends, it
+    frees that stack and, if the stack is still in use, restores the previous one. So if two end in the order of their
+    creation, the second restores the freed stack of the first. Seen with OpenVINO 2026.4.
     """
     return ov.Core()
 
@@ -744,7 +743,7 @@ def start_torch(torch: Any, path: Path, card: Mapping[str, Any], threads: int | 
 def without_telemetry() -> None:
     """Disable the runtimes' telemetry, which must be done before they are imported."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO and NNCF find no reporter
-    for name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):  # ONNX Runtime's present and former name
+    for name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):  # ONNX Runtime's current and former name
         os.environ.setdefault(name, "1")
 
 
@@ -781,16 +780,15 @@ class Predictor:
 
         For classes that is the likeliest, with `<name>_probability`; the next ones are `<name>_2`,
         `<name>_2_probability` and so on. For an image it is the path of a PNG file in the folder `images`, left out if
-        no folder is given. For a vector it is the list of its numbers; with several columns there is one for each, as
-        `<name>_<column>`. A row has `error` instead if the file cannot be
-        read or an output is not finite.
+        no folder is given. For a vector it is the list of its numbers; with several columns there is one list for each,
+        as `<name>_<column>`. A row has `error` instead if the file cannot be read or an output is not finite.
 
         Args:
-            paths: of the files.
+            paths: the files.
             top: the number of classes.
             images: the folder for predicted images.
-            vectors: a .npz file, written after the last row: `file` (N,), the files without an error, and the vectors
-                (N, D) of each output in full precision.
+            vectors: a .npz file, written after the last row, with `file` (N,), the files without an error, and the
+                vectors (N, D) of each output in full precision.
 
         Raises:
             ValueError: `top` is less than 1, `vectors` is given for a model without vectors, or the model does not
@@ -855,7 +853,7 @@ class Request(NamedTuple):
 
 
 def class_probabilities(logits: np.ndarray, output: Mapping[str, Any]) -> np.ndarray:
-    """Return the probabilities of logits (…, classes), calibrated if the description of the output says how."""
+    """Return the probabilities of logits (…, classes), calibrated if the output has a `temperature`."""
     scaled = logits.astype(np.float64) / output.get("temperature", 1.0)
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
@@ -868,8 +866,8 @@ def decode_classes(name: str, logits: np.ndarray, output: Mapping[str, Any], req
         ValueError: there are more logits than names, or logits for each pixel.
     """
     if logits.ndim != 1 or len(logits) > len(output["names"]):
-        names = f"the names of {len(output['names'])} classes"
-        raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but its card {names}.")
+        known = f"its card has the names of {len(output['names'])} classes"
+        raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but {known}.")
     probabilities = class_probabilities(logits, output)
     result: dict[str, Any] = {}
     for rank, index in enumerate(np.argsort(-probabilities, kind="stable")[: request.top], start=1):
@@ -907,8 +905,8 @@ def decode_mask(name: str, logits: np.ndarray, output: Mapping[str, Any], reques
     """
     names = output["names"]
     if logits.ndim != 3 or len(logits) != len(names):
-        count = f"the names of {len(names)} classes"
-        raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but its card {count}.")
+        known = f"its card has the names of {len(names)} classes"
+        raise ValueError(f"The model's output {name} of an image has the shape {logits.shape}, but {known}.")
     shares = np.bincount(logits.argmax(axis=0).ravel(), minlength=len(names)) / logits[0].size
     order = [label for label in np.argsort(-shares, kind="stable") if shares[label]]
     result: dict[str, Any] = {f"{name}_classes": ", ".join(f"{names[label]} {shares[label]:.1%}" for label in order)}
@@ -942,20 +940,20 @@ def decode_vector(name: str, numbers: np.ndarray, output: Mapping[str, Any], req
 
 
 def in_units(values: np.ndarray, output: Mapping[str, Any]) -> np.ndarray:
-    """Undo the normalisation of an output (B, …, columns) whose card tells the mean and std of its columns."""
+    """Undo the normalisation of an output (B, …, columns) whose card has the mean and std of its columns."""
     if "mean" not in output:
         return values
     return values * np.float32(output["std"]) + np.float32(output["mean"])
 
 
 KINDS = {"classes": decode_classes, "image": decode_image, "mask": decode_mask, "vector": decode_vector}
-# what follows an output's name in a row, by its kind; by default nothing
-PICTURES = {"image": "", "mask": "_overlay"}  # for the picture that shows it
-CAPTIONS = {"mask": "_classes"}  # for its description
+# suffixes of an output's name in a row, by its kind
+PICTURES = {"image": "", "mask": "_overlay"}  # of the picture that shows it
+CAPTIONS = {"mask": "_classes"}  # of its description
 
 
 def picture_names(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the names under which a row has pictures of the outputs."""
+    """Return the keys under which a row has pictures of the outputs."""
     return [name + PICTURES[output["kind"]] for name, output in outputs.items() if output["kind"] in PICTURES]
 
 
@@ -990,7 +988,7 @@ def expand_pattern(pattern: str) -> list[Path]:
     """Return the sorted paths that match a pattern as in `glob.glob`, except that `**` does not follow links.
 
     A link to a parent folder would otherwise be followed again and again. Names that begin with a dot match only a part
-    that does, and a final `**` matches folders only.
+    that also does, and a final `**` matches folders only.
     """
     path = Path(pattern)
     parts = [part if part == "**" else re.sub(r"\*+", "*", part) for part in path.relative_to(path.anchor).parts]
@@ -1066,7 +1064,7 @@ def fonts() -> list[Any]:
 
 
 def has_glyph(font: Any, character: str) -> bool:
-    """Whether a font draws a character differently from one that no font has."""
+    """Return whether a font draws a character differently from one that no font has."""
 
     def glyph(text: str) -> Any:
         try:
@@ -1134,7 +1132,7 @@ def contact_sheet(
 
 # ---- the command line
 def shortened(value: Any) -> str:
-    """Format a value of a row; of a vector only the first four numbers."""
+    """Format a value of a row; for a vector, only the first four numbers."""
     if not isinstance(value, list):
         return str(value)
     return f"[{', '.join(f'{number:.4g}' for number in value[:4])}{', …' if len(value) > 4 else ''}]"
@@ -1174,7 +1172,7 @@ def check_outputs(
     if images and Path(images).exists() and not Path(images).is_dir():
         raise ValueError(f"images={images} is a file: name a folder.")
     if images and Path(images).is_dir() and any(Path(images).iterdir()):
-        raise ValueError(f"images={images} holds files already: name a new or an empty folder.")
+        raise ValueError(f"images={images} already holds files: name a new or an empty folder.")
 
 
 def check_drawable(card: Mapping[str, Any], sheet: str | Path | None) -> None:
@@ -1219,9 +1217,7 @@ def report_rows(
     if all("error" in row for row in rows):
         raise ValueError(f"None of {len(rows)} file{'s' * (len(rows) > 1)} could be {failed_step(rows)}.")
     if not all(name in row for name in picture_names(outputs) for row in rows if "error" not in row):
-        sys.stderr.write(
-            "The predicted images are not kept; images=<folder> (predict.py: --images) writes them there.\n"
-        )
+        sys.stderr.write("The predicted images are not kept; images=<folder> (predict.py: --images) saves them.\n")
     if sheet:
         contact_sheet(rows, outputs, sheet)
 
@@ -1229,7 +1225,7 @@ def report_rows(
 def main() -> None:
     """Predict with the model in this file's folder."""
     parser = argparse.ArgumentParser(description="Predict with the exported model in this folder.")
-    parser.add_argument("input", nargs="+", help="files of what the model reads, folders of them, patterns")
+    parser.add_argument("input", nargs="+", help="input files, folders of them, or patterns")
     parser.add_argument("--top", type=int, default=1, help="the number of classes for each file")
     parser.add_argument("--out", help="a .csv or .json file to write")
     parser.add_argument("--sheet", help="a .png file to draw all images and predictions on")

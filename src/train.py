@@ -30,13 +30,13 @@ if TYPE_CHECKING:  # its import takes seconds
 
 
 def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
-    """Train, then test the best checkpoint, as far as `cfg.train` and `cfg.test` say so.
+    """Train if `cfg.train` is set, then test the best checkpoint if `cfg.test` is set.
 
     Args:
         cfg: the configuration.
 
     Returns:
-        The run's metrics, tensors without dimensions, and the objects it was made of.
+        The run's metrics as scalar tensors, and its objects.
     """
     cfg = with_folder(cfg)
     apply_extras(cfg)
@@ -47,19 +47,19 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     if cfg.lr_find and ckpt_path:
         raise ValueError("lr_find=true tests a run from its first step: leave out resume= and ckpt_path=.")
     if cfg.lr_find and (names := objectives(cfg)):
-        raise ValueError(f"lr_find=true trains nothing, so that there is no optimized_metric={','.join(names)}.")
+        raise ValueError(f"lr_find=true trains nothing, so there is no optimized_metric={','.join(names)}.")
     init_from = Run.open(cfg.init_from, "init_from").best_checkpoint() if cfg.init_from and not ckpt_path else None
     teacher = Run.open(cfg.teacher, "teacher") if cfg.teacher and cfg.train else None
 
     from src.callbacks.last_checkpoint import restored_metrics
     from src.run.init_from import load_matching_weights
-    from src.run.instantiate import build  # imports torch and lightning; mistakes above are answered before
+    from src.run.instantiate import build  # imports torch and lightning; mistakes above are reported before
     from src.run.published_weights import load_weights, weights_file
     from src.run.results import as_tensors, best_checkpoint, collect_metrics, report
     from src.sweeps.job_callback import callbacks_of_job
 
     if cfg.lr_find:
-        cfg.logger, cfg.model.scheduler = None, None  # nothing is logged, and the test sets the rates
+        cfg.logger, cfg.model.scheduler = None, None  # nothing is logged, and the range test sets the rates
     weights = None if ckpt_path else weights_file(cfg.model.get("net"))  # a checkpoint has all weights
     if weights and init_from:
         raise ValueError("init_from= and model.net.weights= both give the first weights: give one of them.")
@@ -88,7 +88,7 @@ def train(cfg: DictConfig) -> "tuple[dict[str, Tensor], dict[str, Any]]":
         limits = (trainer.max_epochs, trainer.max_steps) if seconds is None else (None, -1)
         if ckpt_path and ckpt_path.resolve().parent.parent != Path(cfg.paths.output_dir).resolve():
             check_training_left(ckpt_path, *limits)
-        elif ckpt_path and trainer.is_global_zero:  # this run's own may have had all
+        elif ckpt_path and trainer.is_global_zero:  # this run's own checkpoint may have reached them
             log_if_finished(ckpt_path, *limits)
         trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
         metrics |= restored_metrics(trainer) | collect_metrics(trainer)

@@ -1,4 +1,4 @@
-"""What tests share: composed configurations that write to a temporary folder, and data in the real format."""
+"""Shared fixtures: composed configurations that write to a temporary folder, and data in the real format."""
 
 import copy
 import gzip
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-# what tests compute is mostly so small that threads cost more than they bring, above all beside other work; torch reads
-# this when it is imported, here and in the programs that tests start
+# most tests compute so little that threads cost more than they save, above all on a busy machine; torch reads this when
+# it is imported, here and in the programs that tests start
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import hydra
@@ -47,7 +47,7 @@ def seeded() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def configs_are_parsed_once() -> Iterator[None]:
-    """Let Hydra keep the files that it has parsed: composing is a large part of all that tests do."""
+    """Let Hydra cache parsed files: composing takes a large part of the tests' time."""
     Plugins.instance()  # registers the sources
     source_class = SourcesRegistry.instance().resolve("file")
     load: Callable[[ConfigSource, str], ConfigResult] = source_class.load_config
@@ -108,7 +108,7 @@ def cifar_checksums(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def compose(tmp_path: Path, data_dir: Path, cifar_checksums: None) -> Callable[..., DictConfig]:
-    """Compose a configuration as the command line would, with a run directory of its own."""
+    """Compose a configuration as the command line would, with its own run directory."""
 
     def compose_(*overrides: str, config_name: str = "train") -> DictConfig:
         cfg = copy.deepcopy(composed(config_name, overrides))

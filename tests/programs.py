@@ -1,7 +1,7 @@
-"""Run the project's programs as processes of their own that do not spend seconds on importing torch.
+"""Run the project's programs as separate processes that do not spend seconds on importing torch.
 
-A server imports, once, what all programs do, and computes nothing; each program is a fork of it with arguments, an
-environment and an output of its own. That a program starts from nothing is tested once each, with `fresh`.
+A server imports once what all programs import, and computes nothing; each program is a fork of it with its own
+arguments, environment and output. With `fresh`, each program is also tested once without the server.
 """
 
 import multiprocessing
@@ -23,12 +23,12 @@ context.set_forkserver_preload([*PRELOADED, __name__])
 
 
 class Program:
-    """A program of `src` that runs, or has; what it writes is kept in files.
+    """A running or finished program of `src`; its output is kept in files.
 
     Args:
         name: train, eval, export …, or the path of another program.
-        arguments: of its command line.
-        environment: variables beside those of the tests.
+        arguments: arguments of its command line.
+        environment: variables in addition to those of the tests.
     """
 
     def __init__(self, name: str, *arguments: str, **environment: str) -> None:
@@ -54,7 +54,7 @@ class Program:
         os.kill(self._process.pid, number)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until it ends; it is ended where it takes too long."""
+        """Wait until it ends; kill it if it takes too long."""
         self._process.join(timeout)
         if self.returncode is None:
             self._process.kill()
@@ -62,21 +62,21 @@ class Program:
         return self.returncode
 
     def communicate(self, timeout: float) -> tuple[str, str]:
-        """Wait until it ends; what it has written to its standard output, and what to standard error."""
+        """Wait until it ends; return its standard output and standard error."""
         self.wait(timeout)
         return self.output(), self.errors()
 
     def output(self) -> str:
-        """What it has written to its standard output by now."""
+        """Return its standard output so far."""
         return Path(self._outputs[0].name).read_text()
 
     def errors(self) -> str:
-        """What it has written to standard error by now."""
+        """Return its standard error so far."""
         return Path(self._outputs[1].name).read_text()
 
 
 def execute(command: list[str], environment: dict[str, str], folder: str, outputs: list[str]) -> None:
-    """What a fork of the server does."""
+    """Run a program in a fork of the server."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the server ignores them
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     for descriptor, name in enumerate(outputs, 1):

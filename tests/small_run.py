@@ -1,4 +1,4 @@
-"""Fixtures for tests of callbacks: a run of a second, and a net whose answers are known."""
+"""Fixtures for tests of callbacks: a run of a second, and a net with known predictions."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ from src.models.components.simple_mlp import SimpleMLP
 
 
 class KnownAnswers(InMemoryDataModule):
-    """Test images that hold nothing but their own number, for `AnswersByNumber` to read."""
+    """Test images that contain only their own index, for `AnswersByNumber` to read."""
 
     def __init__(self, labels: list[int], num_classes: int, channels: int = 1, names: list[str] | None = None) -> None:
         super().__init__(
@@ -38,7 +38,7 @@ class KnownAnswers(InMemoryDataModule):
 
 
 class AnswersByNumber(nn.Module):
-    """Looks up its logits in a table, by the number of the image."""
+    """Looks up its logits in a table by the index of the image."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def data() -> InMemoryDataModule:
 
 @pytest.fixture
 def model() -> L.LightningModule:
-    """A small net for `data`, that learns too slowly to make no mistakes."""
+    """A small net for `data` that learns too slowly to avoid all mistakes."""
     torch.manual_seed(0)
     net = SimpleMLP(in_channels=1, image_size=8, num_classes=4, hidden_sizes=[8])
     return Classifier(
@@ -68,7 +68,7 @@ def model() -> L.LightningModule:
 
 @pytest.fixture
 def known() -> Callable[..., tuple[L.LightningModule, InMemoryDataModule]]:
-    """Make a model that answers each test image with the given class and confidence, and its data."""
+    """Make a model that predicts the given class and confidence for each test image, and its data."""
 
     def make(
         labels: list[int],

@@ -1,4 +1,4 @@
-"""Using the project from Python: what `src/api.py` makes is what the command line makes."""
+"""Using the project from Python: `src/api.py` makes the same runs as the command line."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(logs: Path) -> Run:
-    """A run that is trained from Python."""
+    """A run trained from Python."""
     before = state_of_the_process()
     trained = train(*WORDS, f"paths.log_dir={logs}")
     assert state_of_the_process() == before
@@ -100,7 +100,7 @@ def test_an_interrupted_run_goes_on_from_the_command_line(
     result = run_program("train", f"resume={folder}")
     assert result.returncode == 0, result.stderr
     assert_same_run(folder, run.folder)
-    assert train(f"resume={folder}").folder == folder  # from Python, too, where nothing is left to do
+    assert train(f"resume={folder}").folder == folder  # from Python, too, if there is nothing left to do
 
 
 def test_ctrl_c_before_there_is_anything_to_keep_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

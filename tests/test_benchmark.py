@@ -121,7 +121,7 @@ def test_jobs_that_end_at_once_do_not_lose_each_others_rows(tmp_path: Path, monk
     def write_late(path: Path, content: dict[str, Any]) -> None:
         monkeypatch.setattr(benchmark_report, "write_json", write)
         with pytest.raises(ValueError, match="is in use: another job writes its report there"):
-            add_to_report([{**ROW, "model": "third"}], tmp_path)  # which would not be in what is written here
+            add_to_report([{**ROW, "model": "third"}], tmp_path)  # which would be missing from the file written here
         write(path, content)
 
     monkeypatch.setattr(benchmark_report, "write_json", write_late)
@@ -222,7 +222,7 @@ def test_an_exported_program_is_run_only_if_it_is_trusted(
     cfg.exported = [str(tmp_path / "exported")]
     with pytest.raises(ValueError, match=r"exported is a torch model, .* trusted=true"):
         benchmark(cfg, tmp_path)
-    assert not loaded and not (tmp_path / "benchmark.json").exists()  # nothing was measured in vain
+    assert not loaded and not (tmp_path / "benchmark.json").exists()  # nothing was measured before the error
     with pytest.raises(ValueError, match="trusted=true"):
         measure_exported(cfg.exported[0], cfg)
     cfg.trusted = True

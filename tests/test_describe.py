@@ -1,4 +1,4 @@
-"""`src/describe.py` writes a card of a net, of a run's net, or of several."""
+"""`src/describe.py` writes the card of a net, of a run's net, or of several nets."""
 
 import json
 import re

@@ -18,7 +18,7 @@ from tests.programs import fresh, run
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    """A run of a net that is not the default one, on data that are not the default ones."""
+    """A run of a net and data that are not the defaults."""
     folder = tmp_path_factory.mktemp("run")
     overrides = ["model=mnist_cnn_8k", "data=synthetic", "data.channels=1", "data.image_size=28", "data.test_size=64"]
     overrides += [*TINY_RUN, f"hydra.run.dir={folder}"]
@@ -81,7 +81,11 @@ def test_python_composes_and_evaluates(run_dir: Path, tmp_path: Path) -> None:
     assert objects["logger"] == []
     assert Path(objects["cfg"].paths.output_dir).parent == tmp_path / "eval" / "runs"
 
-    other.data.channels, other.data.image_size, other.data.test_size = 1, 28, 5  # data of its own replace the run's
+    other.data.channels, other.data.image_size, other.data.test_size = (
+        1,
+        28,
+        5,
+    )  # data on the command line replace the run's
     _, objects = evaluate(other)
     assert objects["cfg"].data.test_size == 5 and "batch_size" in objects["cfg"].data
 

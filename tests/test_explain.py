@@ -78,7 +78,7 @@ def test_temperatures_of_another_checkpoint_are_not_used(run_dir: Path, tmp_path
     other = shutil.copy(ckpt_path, folder / "checkpoints" / "other.ckpt")
     with Path(other).open("ab") as file:
         file.write(b"another")
-    with pytest.raises(ValueError, match=r"is of another checkpoint than .*other\.ckpt: fit temperatures with"):
+    with pytest.raises(ValueError, match=r"belongs to a checkpoint other than .*other\.ckpt: fit temperatures with"):
         read_temperatures(Path(other))
     content = json.loads((folder / "calibration.json").read_text())
     for damaged in ({}, {"class": 0.0}, {"class": 1e-310}, {"class": "1"}, {"class": True}, {"class": None}):
@@ -86,7 +86,7 @@ def test_temperatures_of_another_checkpoint_are_not_used(run_dir: Path, tmp_path
         with pytest.raises(ValueError, match=r"calibration\.json is damaged"):
             read_temperatures(ckpt_path)
     (folder / "calibration.json").unlink()
-    with pytest.raises(ValueError, match=r"calibrated=true needs .*calibration\.json, which is not there"):
+    with pytest.raises(ValueError, match=r"calibrated=true needs .*calibration\.json, which does not exist"):
         read_temperatures(ckpt_path)
 
 
@@ -157,4 +157,4 @@ def test_forecasts_have_what_applies_and_the_reasons_for_the_rest(tmp_path: Path
         and "the net predicts something else (vector)" in page
     )
     result = run("explain", *words[:1], "data.test_size=0", f"hydra.run.dir={tmp_path}/without")
-    assert result.returncode == 1 and "The run's data have no test images to explain it by" in result.stderr
+    assert result.returncode == 1 and "The run's data have no test images to explain it with" in result.stderr

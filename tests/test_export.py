@@ -1,4 +1,4 @@
-"""Exporting and predicting from the command line, from a run to other programs that have never heard of torch."""
+"""Exporting and predicting on the command line, from a run to programs without torch."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def train(model: str, folder: Path, data: Sequence[str] = DIGITS) -> Path:
 
 
 def export(run_dir: Path, score: str, program: Callable[..., Any]) -> tuple[Path, str]:
-    """The net of a run in all formats, as the README's command writes them, and what that prints."""
+    """The net of a run in all formats, exported by the README's command, and the output of the command."""
     quick = ["quantization.calibration_images=32", "quantization.max_drop=100", "seconds=0.02", "compiled=false"]
     result = program("export", f"run_dir={run_dir}", *quick, f"hydra.run.dir={run_dir}/exporting")
     assert result.returncode == 0, result.stderr
@@ -63,7 +63,7 @@ def exported(run_dir: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of several modes and sizes, and a file that is none."""
+    """Images of several modes and sizes, and a file that is not an image."""
     folder = tmp_path_factory.mktemp("shots")
     noise = np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "a, photo (1).jpg")
@@ -206,7 +206,7 @@ def test_the_code_of_a_bottleneck_is_written_by_a_run_and_as_exported(shots: Pat
 
 
 def predicted_images(folder: Path, *arguments: str) -> dict[str, np.ndarray]:
-    """Let `src/predict.py` write images into a folder, and read them; one of the inputs is no image."""
+    """Let `src/predict.py` write images into a folder, and read them; one of the inputs is not an image."""
     out = [] if any(word.startswith("out=") for word in arguments) else [f"out={folder}.csv"]
     result = run("predict", *arguments, *out, f"images={folder}", f"hydra.run.dir={folder}_run")
     assert result.returncode == 1 and "1 of 4 files could not be read" in result.stderr, result.stderr
@@ -253,7 +253,7 @@ def test_an_export_predicts_in_a_new_environment_with_only_its_runtime(
     )
     assert result.returncode == 1, result.stderr
     assert len(result.stdout.splitlines()) == 3 and result.stderr.count("ERROR") == 2
-    assert not list(home.iterdir())  # nothing reports to anyone
+    assert not list(home.iterdir())  # no telemetry
 
 
 MISTAKES = {
@@ -286,7 +286,7 @@ MISTAKES = {
     "a folder in use": (
         "predict",
         ["model={exported}/onnx_fp32", "input={shots}", "images={shots}"],
-        "holds files already: name a new or an empty folder",
+        "already holds files: name a new or an empty folder",
     ),
     "no input": ("predict", ["model={exported}/onnx_fp32"], "input"),
 }

@@ -1,4 +1,4 @@
-"""A run may lie in a folder of any name: programs take it as it is written, and print commands that can be pasted."""
+"""A run's folder may have any name: programs accept it as written, and print commands that can be pasted."""
 
 import os
 import shlex
@@ -30,7 +30,7 @@ SMALL = [
 
 
 def printed(command: str) -> list[str]:
-    """The arguments that a shell hands to a program whose command has been pasted."""
+    """The arguments that a shell passes to a program when its command is pasted."""
     show = [sys.executable, "-c", "import sys; print('\\0'.join(sys.argv[1:]), end='')"]
     words = command.split(" ", 2)[2]  # without python src/train.py
     script = f"{shlex.join(show)} {words}"
@@ -62,7 +62,7 @@ def test_every_program_takes_the_worst_name(tmp_path: Path) -> None:
         "train": [f"reproduce={folder}", log_dir],
     }.items():
         result = run(program, *arguments)
-        if program == "predict":  # it has come as far as looking for the picture
+        if program == "predict":  # it got as far as looking for the image
             assert result.returncode == 1 and "no_such_picture" in result.stderr, result.stderr
         else:
             assert result.returncode == 0, f"{program}: {result.stderr}"

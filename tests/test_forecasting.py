@@ -1,4 +1,4 @@
-"""Forecast a series of one's own, on the command line: train, test, resume, compare, export, predict; mistakes."""
+"""Forecast a user's series on the command line: train, test, resume, compare, export, predict; mistakes."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ OPTIONS = (*MODEL, "data=csv_series", f"data.columns=[{','.join(COLUMNS)}]", "da
 
 
 def table(steps: int = STEPS) -> list[list[str]]:
-    """Rows of a day, a word, and two columns with a season of a week; a row of names comes first."""
+    """A header, and rows of a day, a word, and two columns with a weekly season."""
     noise = np.random.default_rng(0).standard_normal((steps, 2))
     rows = [
         [str(day), "open", f"{900 + 40 * (day % 7) + 3 * noise[day, 0]:.2f}", f"{5 + 0.1 * noise[day, 1]:.3f}"]
@@ -50,7 +50,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of three epochs, `whole`, among what other runs leave."""
+    """The folder of a run of three epochs, `whole`, among the folders of other runs."""
     folder = tmp_path_factory.mktemp("runs")
     status, errors = train(file, folder / "whole", "trainer.max_epochs=3")
     assert status == 0, errors
@@ -110,7 +110,7 @@ def test_a_run_and_its_export_forecast_what_follows_a_file_in_its_units(file: Pa
 
 
 def edited(row: int, column: int, cell: str) -> list[list[str]]:
-    """The table with another cell; its first row, of names, is 0."""
+    """The table with one cell replaced; row 0 is the header."""
     rows = table()
     rows[row][column] = cell
     return rows

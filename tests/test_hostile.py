@@ -1,4 +1,4 @@
-"""Run folders, configurations and checkpoints of an attacker: nothing in them runs, and nothing is written elsewhere.
+"""Run folders, configurations and checkpoints of an attacker: no code in them runs, and nothing is written elsewhere.
 
 `make test` runs the short form; `make test-slow ARGS=tests/test_hostile.py` tries 20,000 mutated files.
 """
@@ -36,7 +36,7 @@ TARGET = "{_target_: os.mkdir, path: MARKER}"  # Hydra itself would refuse os.sy
 
 
 class Payload:
-    """What a hostile file would run."""
+    """The function that a hostile file would run."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -77,7 +77,7 @@ def test_a_pickle_is_not_loaded(name: str, trained: Path, tmp_path: Path) -> Non
         assert not marker.exists()
 
 
-# what is added to the configuration of a run, and whether a program goes on without it
+# additions to the configuration of a run, and whether a program continues without them
 CONFIGURATIONS = {
     "a callback": ("callbacks: {x: TARGET}", True),
     "a logger": ("logger: {x: TARGET}", True),
@@ -135,7 +135,7 @@ def test_a_configuration_runs_nothing(name: str, in_checkpoint: bool, trained: P
 
 
 def merged(node: Any, added: Any) -> Any:
-    """Nested dicts with others put into them."""
+    """Merge nested dicts."""
     if isinstance(node, dict) and isinstance(added, dict) and "_target_" not in added:
         return {**node, **{key: merged(node.get(key), value) for key, value in added.items()}}
     return added
@@ -164,7 +164,7 @@ def test_a_record_runs_nothing(name: str, trained: Path, tmp_path: Path) -> None
         result = run("train", f"{kind}={folder}", f"paths.log_dir={tmp_path}/logs")
         assert not marker.exists(), f"{name} ran"
         assert "Traceback" not in result.stderr, result.stderr
-        if name == "an interpolation":  # in its place stands the value that the run has stored
+        if name == "an interpolation":  # it is replaced by the value that the run stored
             assert result.returncode == 0, result.stderr
         else:
             assert result.returncode == 1 and "refused" in result.stderr, result.stderr
@@ -187,7 +187,7 @@ watch: dict[str, Any] = {"on": False, "seen": [], "folder": ""}
 
 
 def note_event(event: str, arguments: tuple[Any, ...]) -> None:
-    """Note whatever runs or changes something outside of the folder of the test."""
+    """Record whatever runs, or changes something outside of the test's folder."""
     if not watch["on"]:
         return
     if event == "open":
@@ -199,12 +199,12 @@ def note_event(event: str, arguments: tuple[Any, ...]) -> None:
         watch["seen"].append((event, arguments))
 
 
-sys.addaudithook(note_event)  # there is no way to take it off: it is switched off
+sys.addaudithook(note_event)  # it cannot be removed, only switched off
 
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[list[Any]]:
-    """What was run or written elsewhere while a test watched."""
+    """The commands run and files written elsewhere during a test."""
     watch.update(on=False, seen=[], folder=str(tmp_path))
     yield watch["seen"]
     watch["on"] = False
@@ -278,14 +278,14 @@ def mutated(config: Any, generator: random.Random, marker: Path) -> Any:
 
 
 def marked(node: Any, marker: Path) -> Any:
-    """The same with the path that tells whether it ran."""
+    """The same with the path that shows whether it ran."""
     if isinstance(node, dict):
         return {key: marked(value, marker) for key, value in node.items()}
     return node.replace("MARKER", str(marker)) if isinstance(node, str) else node
 
 
 def mutated_text(text: str, generator: random.Random, marker: Path) -> bytes:
-    """A YAML file with something put into it, taken from it, or a bit of it changed."""
+    """A YAML file with something inserted, removed, or one bit changed."""
     for _ in range(generator.randrange(1, 4)):
         at = generator.randrange(len(text) + 1)
         text = (
@@ -358,7 +358,7 @@ def test_mutated_configurations_and_checkpoints_run_nothing(
                     instantiate(taken["model"], _convert_="all")
         except ValueError:
             refused += 1
-        except Exception as error:  # of a net that is asked for what it cannot be: the user sees its sentence
+        except Exception as error:  # from a net with impossible sizes: the user sees its message
             if is_reader(error):
                 raise AssertionError(f"number {number}: {type(error).__name__}: {error}") from error
             refused += 1
@@ -373,7 +373,7 @@ def test_mutated_configurations_and_checkpoints_run_nothing(
 
 
 def is_reader(error: Exception) -> bool:
-    """Whether an error comes from reading a file rather than from building what it asks for."""
+    """Return whether an error comes from reading a file rather than from building its objects."""
     trace, names = error.__traceback__, []
     while trace is not None:
         names.append(trace.tb_frame.f_code.co_name)

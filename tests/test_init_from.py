@@ -1,4 +1,4 @@
-"""Going on with a run, and starting anew from its weights, are two things."""
+"""Resuming a run is different from starting a new one from its weights."""
 
 import json
 import shutil

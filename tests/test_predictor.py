@@ -1,4 +1,4 @@
-"""Prediction with what is beside the model alone: images of every kind become what the net was trained on."""
+"""Prediction with the exported files alone: images of every kind become inputs like those of training."""
 
 import csv
 import glob
@@ -151,7 +151,7 @@ def test_an_image_becomes_the_input_that_its_data_module_serves(tmp_path: Path) 
 
 
 def brightness(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Logits of a net that tells dark from bright, with a second head for the opposite."""
+    """Logits of a net that distinguishes dark from bright, with a second head for the opposite."""
     mean = images.mean(axis=(1, 2, 3))
     return {"class": np.stack([-mean, mean], axis=1), "other": np.stack([mean, -mean, 0 * mean], axis=1)}
 
@@ -300,7 +300,7 @@ def exported(folder: Path, **changes: object) -> Path:
 def test_what_is_wrong_with_an_exported_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="holds no exported model"):
         read_card(tmp_path)
-    with pytest.raises(ValueError, match=f"is of version 0, but this program reads {CARD_VERSION}: export it anew"):
+    with pytest.raises(ValueError, match=f"is of version 0, but this program reads {CARD_VERSION}: export it again"):
         read_card(exported(tmp_path / "old", card_version=0))
     (exported(tmp_path / "cut") / "model.xml").write_text("<ne")
     with pytest.raises(ValueError, match=r"model\.xml is truncated or damaged"):
@@ -348,12 +348,12 @@ def test_only_files_on_record_are_given_to_a_runtime(kind: str, name: str, tmp_p
         "file": lambda path: path.write_text("mine"),
     }[kind]
     place(path)
-    if name == "sub/weights" and kind != "pipe":  # what a user keeps there is nobody's business
+    if name == "sub/weights" and kind != "pipe":  # other files in the folder are the user's
         assert read_card(folder)["format"] == "openvino"
         return
     sentence = {
         "model.xml": "is not a regular file" if kind != "file" else "is truncated or damaged",
-        "model.bin": r"is not on record in model\.json",
+        "model.bin": r"is not listed in model\.json",
         CARD: {"link": "is not a regular file", "file": "is damaged"}.get(kind, "holds no exported model"),
         "sub/weights": "is neither a file nor a folder",
     }[name]
@@ -362,7 +362,7 @@ def test_only_files_on_record_are_given_to_a_runtime(kind: str, name: str, tmp_p
 
 
 def test_a_card_from_before_outputs_had_kinds_is_read(tmp_path: Path) -> None:
-    """What version 1 of the card was: the names of the classes of each head."""
+    """A card of version 1: the class names of each head."""
     folder = exported(tmp_path / "model", card_version=1)
     card = json.loads((folder / CARD).read_text())
     del card["outputs"], card["score"]
@@ -512,7 +512,7 @@ def test_a_vector_is_told_by_its_numbers(shots: Path, tmp_path: Path, capsys: py
 
 
 def codes(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Two vectors of which every number differs, and classes."""
+    """Two vectors whose numbers all differ, and classes."""
     mean = images.mean(axis=(1, 2, 3))[:, None]
     return {"code": mean / np.float32([3, 7, 11]), "allow_pickle": -mean, "class": mean * np.float32([-1, 1])}
 
@@ -556,7 +556,7 @@ def raise_full(*arguments: object, **options: object) -> None:
 
 def test_a_folder_for_images_is_new_or_empty(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"images=.* holds files already: name a new or an empty folder"):
+    with pytest.raises(ValueError, match=r"images=.* already holds files: name a new or an empty folder"):
         predictor.check_outputs(None, None, tmp_path)
     with pytest.raises(ValueError, match="file is a file: name a folder"):
         predictor.check_outputs(None, None, tmp_path / "file")
@@ -624,7 +624,7 @@ def test_the_file_runs_by_itself_and_answers_mistakes_with_a_sentence(tmp_path: 
         [sys.executable, "-I", str(folder / "predict.py"), "none.png"], capture_output=True, text=True, cwd=tmp_path
     )
     assert result.returncode == 1 and result.stderr.startswith("ERROR: ") and "Traceback" not in result.stderr
-    (tmp_path / CARD).touch()  # any file will do for an image that is not reached
+    (tmp_path / CARD).touch()  # any file will do, because it is not read
     (folder / CARD).unlink()
     result = subprocess.run(
         [sys.executable, "-I", str(folder / "predict.py"), CARD], capture_output=True, text=True, cwd=tmp_path
@@ -718,7 +718,7 @@ def test_an_entry_of_a_card_that_is_of_no_use_is_named(changes: dict[str, object
     read_card(exported(tmp_path / "sound"))
     folder = exported(tmp_path / "model", **changes)
     name = next(iter(changes)).replace("test_acc", "score")
-    with pytest.raises(ValueError, match=rf"model\.json is damaged: {name}=.* must be .*\. Export the model anew\.$"):
+    with pytest.raises(ValueError, match=rf"model\.json is damaged: {name}=.* must be .*\. Export the model again\.$"):
         read_card(folder)
 
 

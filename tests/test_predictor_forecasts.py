@@ -16,7 +16,7 @@ DAYS = "day,price,load\n2024-01-01,n/a,\n2024-01-02,4,90\n2024-01-03,5,100\n2024
 
 
 def repeats_the_last(inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Forecast the last step twice, normalised as it came."""
+    """Forecast the last step twice, still normalised."""
     return {"forecast": np.repeat(inputs[:, -1:], 2, axis=1)}
 
 
@@ -47,7 +47,7 @@ def test_the_named_columns_of_the_last_steps_are_forecast_in_their_units(tmp_pat
     [
         (["2024-03-03", "2024-03-02", "2024-03-01"], "row 3, column day: 2024-03-02 is not after the row before"),
         (["1", "2", "2"], "row 4, column day: 2 is not after the row before"),
-        (["1", "soon", "3"], "row 3, column day is 'soon', no number or date"),
+        (["1", "soon", "3"], "row 3, column day is 'soon', which is neither a number nor a date"),
         (["2024-03-01", "2024-03-02T06:00+01:00", "2024-03-02T06:00"], None),
     ],
 )
@@ -55,7 +55,7 @@ def test_the_rows_must_be_in_the_order_of_their_times(days: list[str], reason: s
     path = write(tmp_path, "day,load,price\n" + "".join(f"{day},100,5\n" for day in days))
     row = predicted(path, {**CARD, "time": "day"})
     assert row["forecast_load"] == [100, 100] if reason is None else reason in row["error"]
-    assert "error" not in predicted(path, CARD)  # a card of before has no `time`
+    assert "error" not in predicted(path, CARD)  # older cards have no `time`
 
 
 def test_an_array_has_the_columns_in_the_order_of_the_card(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a predictor reads beside images: series from .npy and .csv, text from .txt; bad files get a sentence."""
+"""Inputs of a predictor besides images: series from .npy and .csv, text from .txt; bad files give one sentence."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stress: kills, collisions, damaged files, mutated inputs; what was tried is printed.
+"""Stress: kills, collisions, damaged files, mutated inputs; prints what was tried.
 
 `make test` runs the short form; `make test-slow ARGS=tests/test_stress.py` the long one: 10 kills of each of three nets
 and more than 10,000 mutated inputs.
@@ -83,7 +83,7 @@ def outcome(folder: Path) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
 
 
 def kill_and_resume(net: list[str], kills: int, folder: Path, generator: random.Random) -> int:
-    """Train once in peace; then again, killed at random moments and resumed each time; compare; return the kills."""
+    """Train once without interruption, then again, killed at random moments and resumed; compare; return the kills."""
     whole, parts = folder / "whole", folder / "parts"
     process = start(*SMALL, *net, f"hydra.run.dir={whole}")
     assert process.wait(timeout=600) == 0, process.errors()
@@ -94,7 +94,7 @@ def kill_and_resume(net: list[str], kills: int, folder: Path, generator: random.
         while process.poll() is None and not (last.is_file() and last.stat().st_mtime_ns > before):
             time.sleep(0.01)  # until it trains
         time.sleep(generator.uniform(0, 0.4))
-        if process.poll() is not None:  # a fast machine has ended it before: fewer kills, and no less a run to compare
+        if process.poll() is not None:  # on a fast machine it may end before: fewer kills, but still a run to compare
             break
         killed += 1
         process.send_signal(signal.SIGKILL)
@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_is_never_taken_for_a_good_one(
         last.write_bytes(damaged)
         chosen = Run(tmp_path).resumable_checkpoint()
         refused += chosen == previous
-        if chosen == last:  # a bit that stands for nothing, such as padding: what is read must be as it was
+        if chosen == last:  # an unused bit, such as padding: the contents must be unchanged
             read = read_checkpoint(last)
             assert torch.equal(read["state_dict"]["weight"], content["state_dict"]["weight"]) and read["epoch"] == 7
     tell(f"corrupted checkpoints tried: {count}; refused: {refused}; the others read as they had been written")
@@ -199,7 +199,7 @@ def test_a_damaged_checkpoint_is_never_taken_for_a_good_one(
 
 
 def seeds_of_inputs(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], Any], str]]:
-    """A good file of each kind, who reads it, and its name."""
+    """A good file of each kind, its reader, and its name."""
     array = np.arange(4 * 28 * 28, dtype=np.uint8).reshape(4, 28, 28)
     idx = bytes([0, 0, 8, 3]) + np.array(array.shape, dtype=">u4").tobytes() + array.tobytes()
     images = {}
@@ -251,7 +251,7 @@ def mutate(content: bytes, mutations: list[tuple[str, int, bytes]]) -> bytes:
             data[at:at] = extra
         elif kind == "swap":
             data[at:], data[:at] = data[:at], data[at:]
-        else:  # a number that claims more than there is
+        else:  # a size larger than the file
             data[at % 32 : at % 32 + 4] = b"\xff\xff\xff\xff"
     return bytes(data)
 
@@ -280,7 +280,7 @@ def test_mutated_inputs_are_read_or_refused(count: int, tmp_path: Path, tell: Ca
         for kind, (content, read, name) in seeds_of_inputs(tmp_path).items():
             path = tmp_path / name
             path.write_bytes(content)
-            read(path)  # as it is, it can be read
+            read(path)  # unmodified, it can be read
 
             checks = list(HealthCheck)
             plain = settings(max_examples=count, deadline=None, suppress_health_check=checks, database=None)

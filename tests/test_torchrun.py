@@ -1,4 +1,4 @@
-"""Training in the processes that torchrun starts: they find what one process finds, and speak with one voice."""
+"""Training in the processes of torchrun: they reach the results of one process, and only one of them prints."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from src.config.paths import ROOT
 from src.run.checkpoints import read_checkpoint
 from src.train import train
 
-# plain SGD: where a gradient is 0 but for rounding, as of a bias before BatchNorm, Adam makes whole steps of that
+# plain SGD: Adam takes full steps where a gradient is 0 up to rounding, as for a bias before BatchNorm
 COMMON = (
     "model=mnist_sdn_8k",  # with BatchNorm
     "model/optimizer=sgd",
@@ -45,13 +45,13 @@ def start(
 
 
 def own_words(errors: str) -> str:
-    """What the processes themselves have written: torchrun's trace comes after it."""
+    """The output of the processes themselves, without torchrun's trace after it."""
     return errors.partition("Traceback (most recent call last)")[0]
 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
-    """A run that torchrun was told to end: the folder of its logs, torchrun's exit status, what it wrote."""
+    """A run whose torchrun was terminated: the folder of its logs, torchrun's exit status, and its output."""
     folder = tmp_path_factory.mktemp("torchrun")
     process = start(*COMMON, "trainer=ddp", "seed=null", "trainer.max_epochs=100000", f"paths.log_dir={folder}")
     while not list(folder.rglob("last.ckpt")):
@@ -121,7 +121,7 @@ def test_a_mistake_is_told_once(mistake: str, sentence: str, tmp_path: Path) -> 
 
 
 def test_processes_that_are_started_again_go_on_with_their_run(tmp_path: Path) -> None:
-    """Torchrun ends all when one dies, and starts as many again."""
+    """Torchrun ends all processes when one dies, and starts as many again."""
     launcher = ("--standalone", "--nproc-per-node=2", "--max-restarts=1", "--monitor-interval=0.1")
     options = (*COMMON, "trainer=ddp", "trainer.max_epochs=30", f"paths.log_dir={tmp_path}")
     process = start(*options, launcher=launcher)

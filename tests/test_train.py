@@ -1,4 +1,4 @@
-"""Training from the outside: what `train(cfg)` returns and leaves behind, and what the command line answers."""
+"""Training from the outside: the results and files of `train(cfg)`, and the messages of the command line."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def test_what_python_composes_trains_in_a_folder_of_its_own(data_dir: Path, tmp_
     with_hydra.paths.output_dir = str(tmp_path)  # as tests of other templates do, with the line that follows
     HydraConfig().set_config(with_hydra)
     try:
-        with_hydra.logger = None  # LearningRateMonitor has nothing to write to
+        with_hydra.logger = None  # LearningRateMonitor has no logger
         with open_dict(with_hydra):
             with_hydra.trainer.fast_dev_run = True
         figures, objects = train(with_hydra)
@@ -153,7 +153,7 @@ def test_a_fast_development_run_runs(logger: str, compose: Callable[..., DictCon
 
 def test_overfitting_three_batches_learns_them_by_heart(compose: Callable[..., DictConfig]) -> None:
     figures, _ = train(compose("debug=overfit", "data.batch_size=16", "data.val_size=100"))
-    assert figures["train/acc"] > 0.95  # of noise: only the same batches every epoch can be learnt
+    assert figures["train/acc"] > 0.95  # the data are noise: only the same batches every epoch can be learnt
 
 
 @pytest.mark.parametrize("name", ["one_cycle", "plateau", "cosine_warm_restarts", "none"])
@@ -303,7 +303,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
     quiet = run("train", "data.batch_size=0", f"hydra.run.dir={tmp_path}")
     assert quiet.returncode == 1 and "Traceback" not in quiet.stderr
     assert "batch_size=0 must be at least 1" in quiet.stderr and str(tmp_path) in quiet.stderr
-    told, where = quiet.stderr.splitlines()  # one error, and nothing of checkpoints that there are none of
+    told, where = quiet.stderr.splitlines()  # one error, and no mention of checkpoints, since there are none
     assert told.startswith("ERROR: data: batch_size=0") and where.endswith(
         f"the full trace of this run are in {tmp_path}"
     )

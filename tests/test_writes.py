@@ -1,4 +1,4 @@
-"""Nothing that a run writes leaves its folder by a link, whatever program writes it and whatever it is called."""
+"""No program follows a link out of a run's folder when it writes, whatever the name of the file."""
 
 import json
 import re
@@ -30,7 +30,7 @@ SMALL = (
     "trainer.max_epochs=1",
     "logger=many",
 )
-# beside what the run of these tests leaves: by other programs, sweeps, failures and resumed runs
+# besides the files of this run: those of other programs, sweeps, failures and resumed runs
 FILES = (
     "traceback.txt",
     "console.log",
@@ -70,7 +70,7 @@ def content(folder: Path) -> dict[Path, bytes]:
 
 @contextmanager
 def replaced(path: Path, target: Path) -> Iterator[None]:
-    """A link in the place of a file or a folder, for as long as the context lasts."""
+    """Put a link in the place of a file or a folder within the context."""
     aside = path.with_name("aside")
     exists = path.exists()
     if exists:
@@ -99,7 +99,7 @@ def test_a_link_of_any_name_that_is_written_is_refused(trained: Path, tmp_path: 
 
 
 def hollow_out(folder: Path, outside: Path, inner: bool) -> None:
-    """Put links in the place of all files and folders of a run, or of all that lies in its folders."""
+    """Replace all files and folders of a run, or the contents of its folders, with links."""
     outside.mkdir()
     paths = list(folder.iterdir())
     if inner:
@@ -145,7 +145,7 @@ def test_logs_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
     result = run("train", f"resume={folder}", "trainer.max_epochs=2")
     assert result.returncode == 0, result.stderr
     assert json.loads((folder / "metrics.json").read_text())["epoch_seconds"] > 0
-    assert len(list((folder / "checkpoints").glob("epoch_*.ckpt"))) == 1  # what was best is known, wherever it lies
+    assert len(list((folder / "checkpoints").glob("epoch_*.ckpt"))) == 1  # the best checkpoint is known, wherever it is
 
 
 def test_exporting_leaves_what_it_has_not_written(trained: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class LastCheckpoint(Checkpoint):
             if trainer.is_global_zero:
                 log.info("Resuming after epoch %d, step %d.", trainer.current_epoch, trainer.global_step)
         if threading.current_thread() is threading.main_thread():
-            listener.trains = True
+            listener.training = True
             for number in SIGNALS:
                 signal.signal(number, self._record_signal)
             self._handlers = self._former_handlers
@@ -172,7 +172,7 @@ class LastCheckpoint(Checkpoint):
 
     def _stop_handling_signals(self) -> None:
         self._restore_handlers()
-        listener.trains = self._signal is not None  # this callback ends the run, not the listener
+        listener.training = self._signal is not None  # this callback ends the run, not the listener
 
     def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():

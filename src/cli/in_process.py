@@ -194,12 +194,12 @@ def keep_loggers() -> Callable[[], None]:
 
 def keep_signal_handlers() -> Callable[[], None]:
     """Return a function that restores the signal handlers: Lightning may leave them ignored after Ctrl-C in a test."""
-    trains = listener.trains
+    training = listener.training
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in SIGNALS} if is_main else {}
 
     def restore() -> None:
-        listener.trains = trains
+        listener.training = training
         for number, handler in before.items():
             signal.signal(number, handler)
 

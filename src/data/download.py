@@ -40,7 +40,7 @@ def download(
     from torchvision import datasets  # costs 1 s, and only a first run needs it
 
     data_dir.mkdir(parents=True, exist_ok=True)
-    with listener.tidying(), tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
+    with listener.cleanup(), tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints a line for every mirror
                 getattr(datasets, dataset_name)(temporary, download=True)

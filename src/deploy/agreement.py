@@ -1,4 +1,4 @@
-"""How well a model that was made of a net agrees with it: by their outputs, and by the metrics of the task."""
+"""Compare an exported model with its net, by their outputs and by the metrics of the task."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,28 +12,28 @@ from src.models.example_inputs import padded_to
 from src.models.task import Task
 from src.predictor import Run
 
-TOLERANCE = 1e-4  # for float32 outputs; relative to the largest where that is above 1
+TOLERANCE = 1e-4  # for float32 outputs; relative to the largest if that is above 1
 UNITS = {"max": "points", "min": "%"}  # units of a drop, by the score's mode
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How the outputs of two models for the same images compare, and how good each of them is."""
+    """Differences between the outputs of two models for the same images, and the score of each."""
 
     images: int
     score: str  # the name of the task's metric, such as "acc"
     mode: str  # "max" or "min"
-    value: float  # value of the score, for the model that is examined
-    reference_value: float
-    max_difference: float  # largest difference of outputs
+    value: float  # the candidate's score
+    reference_value: float  # the reference's score
+    max_difference: float  # largest absolute difference between outputs
     largest_output: float  # largest output of the reference
-    equal: float | None  # the share of equal predictions; None where no output is of classes
-    unequal_beyond_ties: int  # predictions that differ though the reference's first two differ by more than rounding
+    equal: float | None  # the share of equal predictions; None if no output is of classes
+    unequal_beyond_ties: int  # predictions that differ although the reference's top two differ by more than rounding
 
     @property
     def drop(self) -> float:
-        """Return how much worse the examined model is: in points (0.01) of a score that is maximised, in percent of the
-        reference's where it is minimised.
+        """Return how much worse the candidate's score is: in points (0.01) if it is maximised, in percent of the
+        reference's if it is minimised.
         """
         if self.mode == "max":
             return 100 * (self.reference_value - self.value)
@@ -49,68 +49,70 @@ class Agreement:
 
     @property
     def described_change(self) -> str:
-        """Return how the score changes from the reference to the examined model, such as "-0.50 points in acc"."""
+        """Return how the score changes from the reference to the candidate, such as "-0.50 points in acc"."""
         change = -self.drop if self.mode == "max" else self.drop
         return f"{change:+.2f} {UNITS[self.mode]} in {self.score}"
 
 
 @torch.no_grad()
 def agreement(
-    examined: Run, reference: Run, batches: Iterable[Any], task: Task, outputs: Mapping[str, Mapping[str, Any]]
+    candidate: Run, reference: Run, batches: Iterable[Any], task: Task, outputs: Mapping[str, Mapping[str, Any]]
 ) -> Agreement:
     """Compare two models of a task on batches of its data.
 
     Args:
-        examined: the model to check, such as an exported one.
+        candidate: the model to check, such as an exported one.
         reference: the model to compare with, such as the net that it was exported from.
         batches: batches of inputs (B, …) and targets (B, …).
-        task: it gives the metrics; its own are left alone.
-        outputs: outputs of the model's card.
+        task: creates the metrics; its own are not updated.
+        outputs: the outputs in the model's card.
 
     Raises:
         ValueError: there are no images, or an output of either model is not finite.
     """
-    ours, theirs = task.make_metrics("test"), task.make_metrics("test")
-    images = predictions = equal = beyond = 0
+    candidate_metrics, reference_metrics = task.make_metrics("test"), task.make_metrics("test")
+    images = predictions = equal = beyond_ties = 0
     difference = largest = 0.0
     assert isinstance(task.example_input_array, torch.Tensor)
     for batch in map(task.prepare, batches):
         inputs = padded_to(task.example_input_array.shape[1:], batch[0]).numpy()
         targets = task.targets(batch)
-        found, wanted = examined(inputs), reference(inputs)
+        actual, expected = candidate(inputs), reference(inputs)
         images += len(inputs)
-        check_finite(wanted, "net")  # first, for what is made of it cannot be better
-        check_finite(found, "exported model")
-        for metrics, arrays in ((ours, found), (theirs, wanted)):
+        check_finite(expected, "net")  # first: no exported model can be better
+        check_finite(actual, "exported model")
+        for metrics, arrays in ((candidate_metrics, actual), (reference_metrics, expected)):
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             task.update_metrics(metrics, task.losses(tensors, targets), tensors, targets)
         for name, output in outputs.items():
-            a, b = found[name], wanted[name]  # (B, …)
+            a, b = actual[name], expected[name]  # (B, …)
             difference = max(difference, float(np.abs(a - b).max()))
             largest = max(largest, float(np.abs(b).max()))
             if output["kind"] == "classes":
                 same, ties = compare_classes(a, b)
                 equal += int(same.sum())
-                beyond += int((~same & ~ties).sum())
+                beyond_ties += int((~same & ~ties).sum())
                 predictions += len(same)
     if not images:
         raise ValueError("There are no images to compare the exported model with the net on.")
-    value, reference_value = (float(metrics.compute()[task.score]) for metrics in (ours, theirs))
+    value, reference_value = (
+        float(metrics.compute()[task.score]) for metrics in (candidate_metrics, reference_metrics)
+    )
     share = equal / predictions if predictions else None
-    return Agreement(images, task.score, task.mode, value, reference_value, difference, largest, share, beyond)
+    return Agreement(images, task.score, task.mode, value, reference_value, difference, largest, share, beyond_ties)
 
 
 def check_finite(outputs: Mapping[str, np.ndarray], name: str) -> None:
-    """Check that all outputs (B, …) of a model are numbers, for others compare as equal or as nothing.
+    """Check that all outputs (B, …) of a model are finite, because NaN and infinity cannot be compared.
 
     Raises:
-        ValueError: names the output that has something else.
+        ValueError: names the output that is not.
     """
     for output, values in outputs.items():
-        unfit = values[~np.isfinite(values)]
-        if len(unfit):
+        invalid = values[~np.isfinite(values)]
+        if len(invalid):
             raise ValueError(
-                f"The {name}'s output {output} is not finite, but {unfit[0]} for some images: it is of no use as it is."
+                f"The {name}'s output {output} is not finite, but {invalid[0]} for some images: it cannot be used."
             )
 
 
@@ -121,33 +123,33 @@ def compare_classes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return a.argmax(axis=1) == b.argmax(axis=1), best - second <= rounding
 
 
-def check(found: Agreement, name: str, precision: str, max_drop: float) -> None:
+def check(result: Agreement, name: str, precision: str, max_drop: float) -> None:
     """Check that an exported model agrees with its net.
 
     Raises:
-        ValueError: says by how much it does not.
+        ValueError: it does not; says by how much.
     """
-    tolerance = TOLERANCE * max(1.0, found.largest_output)
-    if precision == "fp32" and not (found.max_difference <= tolerance and not found.unequal_beyond_ties):
-        unequal = f", {found.unequal_beyond_ties} of {found.images} predictions differ beyond ties"
+    tolerance = TOLERANCE * max(1.0, result.largest_output)
+    if precision == "fp32" and not (result.max_difference <= tolerance and not result.unequal_beyond_ties):
+        unequal = f", {result.unequal_beyond_ties} of {result.images} predictions differ beyond ties"
         raise ValueError(
-            f"The exported model ({name}) disagrees with the net: outputs differ by up to {found.max_difference:.2g} "
-            f"(allowed: {tolerance:.2g}){'' if found.equal is None else unequal}."
+            f"The exported model ({name}) disagrees with the net: outputs differ by up to {result.max_difference:.2g} "
+            f"(allowed: {tolerance:.2g}){'' if result.equal is None else unequal}."
         )
-    if precision != "fp32" and not found.drop <= max_drop:
+    if precision != "fp32" and not result.drop <= max_drop:
         raise ValueError(
-            f"The exported model ({name}) is worse than the net by {found.described_drop} on {found.images} test "
-            f"images, more than max_drop={max_drop:g}: {found.reference_value:.4f} became {found.value:.4f}. To accept "
-            "it, raise quantization.max_drop."
+            f"The exported model ({name}) is worse than the net by {result.described_drop} on {result.images} test "
+            f"images, more than max_drop={max_drop:g}: {result.reference_value:.4f} became {result.value:.4f}. To "
+            "accept it, raise quantization.max_drop."
         )
 
 
-def metrics_of(found: Agreement) -> dict[str, Any]:
-    """Return what a card says of the comparison."""
+def metrics_of(result: Agreement) -> dict[str, Any]:
+    """Return the entries of a card that describe the comparison."""
     return {
-        f"test_{found.score}": found.value,
-        f"test_{found.score}_net": found.reference_value,
-        "test_images": found.images,
-        "max_difference": found.max_difference,
-        **({} if found.equal is None else {"equal_predictions": found.equal}),
+        f"test_{result.score}": result.value,
+        f"test_{result.score}_net": result.reference_value,
+        "test_images": result.images,
+        "max_difference": result.max_difference,
+        **({} if result.equal is None else {"equal_predictions": result.equal}),
     }

@@ -1,4 +1,4 @@
-"""Write a net in a format, run what was written, and keep it only if it agrees with the net."""
+"""Export a net, run the exported model, and keep it only if it agrees with the net."""
 
 import copy
 import json
@@ -23,11 +23,11 @@ from src.models.example_inputs import padded_to
 from src.models.task import Task
 from src.predictor import CARD, CARD_VERSION, MODEL, input_shape, load, read_card, sha256
 from src.system.json_files import part, read_json
-from src.system.links import refusal
+from src.system.links import symlink_error
 from src.system.signals import listener
 
 PROGRAM = "predict.py"  # copied next to models, to run them
-Batches = Callable[[], Iterable[Any]]  # gives the batches of a split anew: images (B, C, H, W), …, targets (B, …)
+Batches = Callable[[], Iterable[Any]]  # iterates over a split from its start: images (B, C, H, W), …, targets (B, …)
 
 
 def export(
@@ -42,10 +42,10 @@ def export(
     """Write a task's net in float32 or bfloat16, and check it on the test images.
 
     Args:
-        task: its net is trained; neither is changed.
+        task: the task with its trained net; neither is changed.
         input_card: the card of its data.
         test_batches: batches of the data.
-        folder: appears when all is well, and replaces one of that name.
+        folder: created only on success; replaces an earlier export of that name.
         format: see `src.deploy.formats`.
         precision: "fp32" or "bf16".
         max_drop: how much worse a bfloat16 model's score may be than the net's; see `Agreement.drop`.
@@ -59,10 +59,10 @@ def export(
         writer.write(inference_copy(net, shape), shape, stage, precision)
         write_card(stage, card, net, format, precision, writer.FILE)
         reference = torch_runner(copy.deepcopy(net), list(card["outputs"]))
-        found = agreement(load(stage, trusted=True).run, reference, test_batches(), task, card["outputs"])
-        check(found, f"{format} {precision}", precision, max_drop)
-        write_card(stage, card, net, format, precision, writer.FILE, metrics_of(found))
-    return found
+        result = agreement(load(stage, trusted=True).run, reference, test_batches(), task, card["outputs"])
+        check(result, f"{format} {precision}", precision, max_drop)
+        write_card(stage, card, net, format, precision, writer.FILE, metrics_of(result))
+    return result
 
 
 def write_card(
@@ -74,7 +74,7 @@ def write_card(
     file: str,
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `model.json` for the model in a folder, and put the program that runs it next to it."""
+    """Write `model.json` for the model in a folder, and copy the program that runs it there."""
     packages = ("torch", *PACKAGES[format], *(INT8_PACKAGES[format] if precision == "int8" else ()))
     models = sorted(path for path in folder.iterdir() if path.name.startswith(MODEL) and path.name != CARD)
     content = {
@@ -95,13 +95,13 @@ def write_card(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Check that nothing but a former export would be lost if a model replaced a folder.
+    """Check that replacing a folder would delete nothing but an earlier export.
 
     Raises:
         ValueError: the folder holds other files, is a file itself, or is a symbolic link.
     """
     if folder.is_symlink():
-        raise refusal(folder)
+        raise symlink_error(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -111,44 +111,44 @@ def check_replaceable(folder: Path) -> None:
     others = names - {CARD, PROGRAM, "__pycache__", *models} if "card_version" in card else names
     if others:
         raise ValueError(
-            f"{folder} holds {', '.join(sorted(others)[:3])}, which no export has written, and is not replaced: name "
+            f"{folder} holds {', '.join(sorted(others)[:3])}, which no export has written, so it is not replaced: name "
             "another folder for the exported model."
         )
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """Yield a folder to write into, which takes its name when the context ends well, and is gone when it does not.
+    """Yield a temporary folder that replaces `folder` if the context succeeds, and is deleted if it fails.
 
     Raises:
-        ValueError: see `check_replaceable`, which is asked before the work and once more after it, for somebody may
-            have put a file there meanwhile. The folder stays as it is then.
+        ValueError: see `check_replaceable`, which runs before the work and again after it, because files may have
+            appeared meanwhile. The folder is then left as it is.
     """
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{folder.name}."  # two at once do not meet
-    with listener.tidying(), tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as own:
+    prefix = f".{folder.name}."  # with a random suffix, so that concurrent exports do not collide
+    with listener.cleanup(), tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as own:
         stage = Path(own) / "new"
         stage.mkdir()
         yield stage
         check_replaceable(folder)
         if folder.exists():
-            folder.replace(Path(own) / "former")
+            folder.replace(Path(own) / "previous")
         stage.replace(folder)
 
 
 def size_mb(folder: Path) -> float:
-    """Return the size of an exported model, in 10**6 bytes."""
+    """Return the size of an exported model in MB (10**6 bytes)."""
     return read_card(folder)["size_bytes"] / 1e6
 
 
 def split_loaders(datamodule: Any) -> dict[str, Batches]:
-    """Return what gives the batches of "train", "val" and "test" anew at every call."""
+    """Return functions that create new loaders of "train", "val" and "test"."""
     return {split: getattr(datamodule, f"{split}_dataloader") for split in ("train", "val", "test")}
 
 
 class Limited:
-    """The first batches of a loader: so many for an int, such a share for a float; as Lightning's limits say."""
+    """The first batches of a loader: a number for an int, a fraction for a float, like Lightning's limits."""
 
     def __init__(self, loader: Any, limit: float | int) -> None:
         count = limit if isinstance(limit, int) else int(limit * len(loader))

@@ -1,4 +1,4 @@
-"""Rounding to int8 in float32: which layers suffer from it most, and training that gets used to it."""
+"""Simulate int8 in float32: find the most sensitive layers, and fine-tune with rounded values."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,39 +12,39 @@ from torch.nn.utils import parametrize
 
 from src.models.task import Task
 
-DECAY = 0.95  # decay of the running range of a layer's inputs
+DECAY = 0.95  # of the running range of a layer's inputs
 OBSERVED_BATCHES = 8  # before the fine-tuning begins
 
 
 @runtime_checkable
 class EpochSampler(Protocol):
-    """A sampler whose order is set by the epoch; torch's own draw a new order in every iteration."""
+    """A sampler whose order depends on the epoch; torch's own samplers draw a new order in every iteration."""
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next iteration."""
 
 
 class RoundedWeight(nn.Module):
-    """Rounds a weight to 255 levels for each output channel; gradients pass as if it did not."""
+    """Round a weight to 255 levels per output channel; gradients pass straight through."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Map a weight (out, …) to its rounded self."""
+        """Round a weight (out, …)."""
         scale = weight.detach().abs().flatten(1).amax(dim=1).clamp(min=1e-8) / 127  # (out,)
         zero_point = torch.zeros_like(scale, dtype=torch.int32)
         return torch.fake_quantize_per_channel_affine(weight, scale, zero_point, 0, -127, 127)
 
 
 class RoundedInput:
-    """A hook that rounds a layer's input to 256 levels between the least and the largest value seen so far."""
+    """A hook that rounds a layer's input to 256 levels within the running range of its values."""
 
     def __init__(self) -> None:
         self.low, self.high = 0.0, 0.0
-        self.observes = True
+        self.observing = True
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Round the first of a module's inputs."""
         x, *others = inputs
-        if self.observes:
+        if self.observing:
             low, high = (float(edge) for edge in x.detach().aminmax())
             decay = DECAY if self.high > self.low else 0.0
             self.low = decay * self.low + (1 - decay) * min(low, 0.0)
@@ -55,7 +55,7 @@ class RoundedInput:
 
 @contextmanager
 def rounded(net: nn.Module, names: Iterable[str]) -> Iterator[list[RoundedInput]]:
-    """Let the named convolutions and dense layers of a net compute as in int8, for as long as the context lasts."""
+    """Simulate int8 in the named convolutions and dense layers of a net within the context."""
     hooks, handles = [], []
     modules = list(dict.fromkeys(net.get_submodule(name) for name in names))  # one may have several names
     for module in modules:
@@ -75,7 +75,7 @@ def rounded(net: nn.Module, names: Iterable[str]) -> Iterator[list[RoundedInput]
 
 @torch.no_grad()
 def by_sensitivity(net: nn.Module, names: Sequence[str], images: Tensor) -> list[str]:
-    """Return the named layers, those first whose rounding alone changes the outputs most (mean squared error)."""
+    """Sort layers by how much rounding each one alone changes the outputs (mean squared error), largest first."""
     net.eval()
     reference = flat_outputs(net(images))
     errors = {}
@@ -86,9 +86,9 @@ def by_sensitivity(net: nn.Module, names: Sequence[str], images: Tensor) -> list
 
 
 def flat_outputs(outputs: Tensor | dict[str, Tensor]) -> Tensor:
-    """Return all outputs of each sample in a row (B, D)."""
-    several = outputs.values() if isinstance(outputs, dict) else [outputs]
-    return torch.cat([output.flatten(1) for output in several], dim=1)
+    """Flatten all outputs of each sample into one row (B, D)."""
+    tensors = outputs.values() if isinstance(outputs, dict) else [outputs]
+    return torch.cat([output.flatten(1) for output in tensors], dim=1)
 
 
 def fine_tune(
@@ -97,10 +97,10 @@ def fine_tune(
     """Train a net for some epochs while its layers are rounded (Jacob et al. 2018, arXiv 1712.05877), in place.
 
     Args:
-        model: the task, whose `step` gives the loss; it is left as it is.
-        net: see `inference_copy`; its norms are part of its layers by now.
+        model: the task, whose `step` computes the loss; it is not changed.
+        net: see `inference_copy`; its norms are folded into its layers.
         names: names of the layers that are rounded.
-        make_loader: gives the loader of training batches.
+        make_loader: returns the loader of training batches.
         epochs: number of epochs, with a learning rate that falls to 0 along a cosine.
         lr: the learning rate to start from.
     """
@@ -124,5 +124,5 @@ def fine_tune(
                 optimizer.step()
                 schedule.step()
         for hook in hooks:
-            hook.observes = False
+            hook.observing = False
     net.eval()

@@ -1,4 +1,4 @@
-"""The formats a net can be exported to, and what each needs."""
+"""The formats a net can be exported to, and the packages that each needs."""
 
 import importlib
 import importlib.util
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from types import ModuleType
 
 EXTRA = "deploy"
-# what a format cannot be had in is left out: ONNX Runtime has no bfloat16 kernels for the CPU
 PACKAGES = {"openvino": ("openvino", "nncf"), "onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
 INT8_PACKAGES = {"openvino": ("nncf",), "onnx": ("nncf",), "torch": ("torchao",)}
+# ONNX Runtime has no bfloat16 kernels for the CPU
 PRECISIONS = {"openvino": ("fp32", "bf16", "int8"), "onnx": ("fp32", "int8"), "torch": ("fp32", "bf16", "int8")}
 EXAMPLES = {"formats": "onnx", "precisions": "fp32,int8"}
 
@@ -18,7 +18,7 @@ def check_format(name: str, precision: str) -> None:
 
     Raises:
         ValueError: there is no such format, or not in this precision.
-        ModuleNotFoundError: names the packages that are missing, and the extra they come with.
+        ModuleNotFoundError: names the missing packages, and the extra that installs them.
     """
     if name not in PACKAGES:
         raise ValueError(f"format={name} must be one of {', '.join(PACKAGES)}.")
@@ -42,7 +42,7 @@ def check_choices(formats: Sequence[str], precisions: Sequence[str]) -> None:
     """Check every combination of formats and precisions, before anything is loaded.
 
     Raises:
-        ValueError: there is no such format or precision, or not together.
+        ValueError: there is no such format or precision, or not this combination.
         ModuleNotFoundError: see `check_format`.
     """
     for name, values in {"formats": formats, "precisions": precisions}.items():

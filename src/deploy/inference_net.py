@@ -1,4 +1,4 @@
-"""A trained net in the form that is exported: norms folded into layers, traced whole, its layers known by name."""
+"""Prepare a trained net for export: fold norms into layers, trace the whole net, and name its layers."""
 
 import copy
 import logging
@@ -29,7 +29,7 @@ def inference_copy(net: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     """Return a copy that computes the same function faster, in evaluation mode.
 
     Batch norms are folded into the layer before them, a ReLU after a max-pool comes before it (int8 kernels then
-    compute both within the convolution), and an adaptive pool that leaves the size as it is is left out.
+    compute both within the convolution), and an adaptive pool that does not change the size is removed.
 
     Args:
         net: maps inputs (B, …) to outputs (B, …).
@@ -44,7 +44,8 @@ def inference_copy(net: nn.Module, input_shape: Sequence[int]) -> nn.Module:
     def called_once(node: Any, kind: type) -> bool:
         return isinstance(node, Node) and calls[module_name(node)] == 1 and isinstance(module_of(net, node), kind)
 
-    def is_plain(layer: Node, norm: Node) -> bool:  # the weight is used as it is, the norm by its running statistics
+    # the weight is used unchanged, and the norm uses its running statistics
+    def is_plain(layer: Node, norm: Node) -> bool:
         own = weights.get(str(layer.args[1])) == f"{module_name(layer)}.weight"
         return own and module_of(net, norm).running_mean is not None
 
@@ -73,7 +74,7 @@ def inference_copy(net: nn.Module, input_shape: Sequence[int]) -> nn.Module:
 
 
 def trace(net: nn.Module, input_shape: Sequence[int]) -> ExportedProgram:
-    """Return the whole of a net as a graph, for batches of any size.
+    """Trace the whole net as one graph, for batches of any size.
 
     Raises:
         ValueError: the net does something that torch.export cannot follow, or takes more than one input.
@@ -81,8 +82,10 @@ def trace(net: nn.Module, input_shape: Sequence[int]) -> ExportedProgram:
     with quiet("torch.export", "torch.fx"):
         try:
             return torch.export.export(net, (example_inputs(2, input_shape),), dynamic_shapes=({0: Dim("batch")},))
-        except Exception as error:  # whatever a tracer raises
-            raise ValueError(f"The net cannot be exported: torch.export cannot follow it. {sentence(error)}") from error
+        except Exception as error:  # tracers raise exceptions of any type
+            raise ValueError(
+                f"The net cannot be exported: torch.export cannot follow it. {error_summary(error)}"
+            ) from error
 
 
 def layers(program: ExportedProgram) -> dict[Node, str]:
@@ -101,23 +104,23 @@ def has_recurrence(program: ExportedProgram) -> bool:
 
 
 def module_name(node: Node) -> str:
-    """Return the qualified name of the module whose forward has made a node."""
+    """Return the qualified name of the module whose forward created a node."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return stack[-1][0] if stack else ""
 
 
 def module_of(net: nn.Module, node: Node) -> Any:
-    """Return the module that has made a node; None where it is none of the net's."""
+    """Return the module that created a node; None if it does not belong to the net."""
     return dict(net.named_modules()).get(module_name(node))
 
 
 def replace(net: nn.Module, node: Node, module: nn.Module) -> None:
-    """Replace the module that has made a node."""
+    """Replace the module that created a node."""
     net.set_submodule(module_name(node), module)
 
 
-def sentence(error: BaseException) -> str:
-    """Return what matters of an exporter's error: the operator that it does not know, else its first line."""
+def error_summary(error: BaseException) -> str:
+    """Shorten an exporter's error to the operator that it does not know, else to its first line."""
     unknown = re.search(r"No (?:conversion rule|ONNX function) found for [^\n]*", str(error))
     return unknown[0] if unknown else first_line(error)
 
@@ -130,18 +133,19 @@ def log_warning(
     file: Any = None,
     line: str | None = None,
 ) -> None:
-    """Log a warning under Python's own name for them; configs/hydra/default.yaml keeps it off the terminal."""
+    """Log a warning to Python's own logger for them; configs/hydra/default.yaml keeps it off the terminal."""
     logging.getLogger("py.warnings").info(warnings.formatwarning(message, category, filename, lineno).strip())
 
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Let exporters keep their notices to themselves: warnings go to the log; errors are raised all the same."""
+    """Silence exporters: warnings go to the log, and errors are still raised."""
     silenced = (*loggers, "torch.utils")
-    before = {name: logging.getLogger(name).level for name in (*silenced, "root")}  # OpenVINO's failure changes root's
+    # OpenVINO changes root's level when it fails
+    before = {name: logging.getLogger(name).level for name in (*silenced, "root")}
     for name in silenced:
         logging.getLogger(name).setLevel(logging.ERROR)
-    console = get_console()  # that libraries draw their progress bars on
+    console = get_console()  # libraries draw their progress bars on it
     console.quiet, was_quiet = True, console.quiet
     try:
         with warnings.catch_warnings():
@@ -154,7 +158,7 @@ def quiet(*loggers: str) -> Iterator[None]:
 
 
 def torch_runner(net: nn.Module, names: Sequence[str]) -> Callable[[Any], dict[str, Any]]:
-    """Let a torch net run as exported models do: from a numpy batch to numpy outputs by name."""
+    """Return a function that runs a torch net like an exported model: from a numpy batch to numpy outputs by name."""
     net.eval()
 
     def run(images: Any) -> dict[str, Any]:

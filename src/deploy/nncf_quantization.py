@@ -1,4 +1,4 @@
-"""Static quantisation by NNCF, of OpenVINO and of ONNX models alike."""
+"""Static quantisation with NNCF, for OpenVINO and ONNX models."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -22,40 +22,40 @@ class Operation(NamedTuple):
 
     name: str
     kind: str
-    inputs: Sequence[str]  # the names of the values that it takes
+    inputs: Sequence[str]  # the names of its input values
     outputs: Sequence[str]
 
 
-def beside_layers(operations: Iterable[Operation], inputs: Iterable[str]) -> list[str]:
-    """Return the names of the operations that compute with a model's inputs as no layer has seen them.
+def raw_input_operations(operations: Iterable[Operation], inputs: Iterable[str]) -> list[str]:
+    """Return the names of the operations that compute with a model's raw inputs, which have passed no layer.
 
-    They bring a series to a common level and spread, and a forecast back to its own. A new series may leave the ranges
-    of the samples by far, and eight bits would round its level.
+    They normalise a series, and undo that in its forecast. A new series may lie far outside the ranges of the samples,
+    and eight bits would round its level.
 
     Args:
-        operations: the operations, in the order in which they are computed.
+        operations: the operations, in the order of their computation.
         inputs: the names of the model's inputs.
     """
-    unseen, computed, found = set(inputs), set(inputs), []  # values: made of inputs and constants; of any input
-    for name, kind, taken, made in operations:
-        varying = [value for value in taken if value in computed]
+    raw, computed, names = set(inputs), set(inputs), []  # values: raw, from no layer; computed from any input
+    for name, kind, operands, results in operations:
+        varying = [value for value in operands if value in computed]
         if varying:
-            computed.update(made)
-        if kind in ARITHMETIC and unseen.intersection(varying):
-            found.append(name)
-            if unseen.issuperset(varying):
-                unseen.update(made)
-        elif kind in MOVES and taken[0] in unseen:
-            unseen.update(made)
-    return found
+            computed.update(results)
+        if kind in ARITHMETIC and raw.intersection(varying):
+            names.append(name)
+            if raw.issuperset(varying):
+                raw.update(results)
+        elif kind in MOVES and operands[0] in raw:
+            raw.update(results)
+    return names
 
 
 def quantize(model: Any, samples: Sequence[Any], uses_attention: bool, kept: Sequence[str]) -> Any:
-    """Quantise weights per channel and values by their ranges on some samples.
+    """Quantise weights per channel, and activations by their ranges on some samples.
 
     Args:
-        model: a model of OpenVINO or ONNX.
-        samples: inputs of single images.
+        model: an OpenVINO or ONNX model.
+        samples: inputs, one image each.
         uses_attention: whether the net has attention.
         kept: names of nodes that stay in float32.
     """
@@ -68,18 +68,18 @@ def quantize(model: Any, samples: Sequence[Any], uses_attention: bool, kept: Seq
             target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(names=list(kept)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                # processors without VNNI add products in int16, which weights of 8 bits overflow: 7 do not
+                # processors without VNNI add products in int16, which overflows with 8-bit weights, but not with 7-bit
                 overflow_fix=OverflowFix.ENABLE,
-                # the default, means of the samples' extremes, clips: 14 % of a TCN's range of outputs were lost
+                # the default, the mean of the samples' extremes, clips: a TCN lost 14 % of its range of outputs
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
-                # SmoothQuant scales a dense layer wrongly whose input is (B, D): a ViT's head lost 38 points by it
+                # SmoothQuant scales dense layers with inputs (B, D) wrongly: a ViT's head lost 38 points
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=-1),
             ),
         )
 
 
 def compress_dense_layers(model: Any, kept: Sequence[str]) -> Any:
-    """Turn the weights of an OpenVINO model's layers to int8 per channel; those of the kept nodes stay as they are."""
+    """Convert the weights of an OpenVINO model's layers to int8 per channel, except those of the kept nodes."""
     with quiet("nncf"):
         ignored = nncf.IgnoredScope(names=list(kept))
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM, ignored_scope=ignored)

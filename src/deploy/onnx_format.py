@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from src.deploy.inference_net import has_attention, layers, quiet, sentence, trace
+from src.deploy.inference_net import error_summary, has_attention, layers, quiet, trace
 from src.predictor import without_telemetry
 
 FILE = "model.onnx"
 KINDS = ("Conv", "Gemm", "MatMul")
-# what int8 values pass as they are
+# operations that do not change int8 values
 MOVES = ("Flatten", "Gather", "GatherElements", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-SCOPE = "pkg.torch.onnx.name_scopes"  # where torch's exporter notes the modules that a node is of
+SCOPE = "pkg.torch.onnx.name_scopes"  # where torch's exporter notes the modules of a node
 
 
 def write(net: nn.Module, input_shape: Sequence[int], folder: Path, precision: str) -> None:
@@ -34,8 +34,8 @@ def write_int8(
         net: see `inference_copy`.
         input_shape: (C, H, W).
         folder: the folder to write `model.onnx` to.
-        mode: "static": convolutions and dense layers, by the ranges that values have on `images`, with NNCF; "dynamic":
-            the dense layers, whose inputs' ranges are found as they come, with ONNX Runtime's own tool.
+        mode: "static": convolutions and dense layers, by the ranges of their values on `images`, with NNCF; "dynamic":
+            the dense layers, with input ranges measured at run time, by ONNX Runtime's own tool.
         images: (N, C, H, W).
         keep: names of layers that stay in float32.
     """
@@ -45,7 +45,7 @@ def write_int8(
         without_telemetry()
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        del model.graph.value_info[:]  # the shapes of weights that the tool transposes
+        del model.graph.value_info[:]  # shapes of weights, which the tool transposes
         with quiet("root"):
             quantize_dynamic(
                 model,
@@ -57,10 +57,10 @@ def write_int8(
             )
         computed = {node.name for node in onnx.load(folder / FILE).graph.node if node.op_type == "MatMulInteger"}
         return [name for node, name in names.items() if {f"{node}_quant", f"{node}_MatMul_quant"} & computed]
-    from src.deploy.nncf_quantization import Operation, beside_layers, quantize
+    from src.deploy.nncf_quantization import Operation, quantize, raw_input_operations
 
     operations = [Operation(node.name, node.op_type, node.input, node.output) for node in model.graph.node]
-    kept += beside_layers(operations, [model.graph.input[0].name])
+    kept += raw_input_operations(operations, [model.graph.input[0].name])
     samples = [{model.graph.input[0].name: image[None].numpy()} for image in images]
     quantised = quantize(model, samples, uses_attention, kept)
     onnx.save(quantised, folder / FILE)
@@ -78,7 +78,7 @@ def write_int8(
 
 
 def convert(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
-    """Return a traced net as an ONNX model, the net's modules by names of its nodes, and whether it uses attention.
+    """Return a traced net as an ONNX model, its nodes' module names, and whether it uses attention.
 
     Raises:
         ValueError: ONNX has no function for one of the net's operators.
@@ -87,13 +87,13 @@ def convert(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
         try:
             exported = torch.onnx.export(program, dynamo=True, verbose=False, optimize=True)
         except Exception as error:
-            raise ValueError(f"The net cannot be exported to ONNX: {sentence(error)}") from error
+            raise ValueError(f"The net cannot be exported to ONNX: {error_summary(error)}") from error
     model = exported.model_proto  # type: ignore[union-attr]
     called = {node.name: name for node, name in layers(program).items()}
     names = {}
     for node in model.graph.node:
         notes = {note.key: note.value for note in node.metadata_props}
-        scopes = ast.literal_eval(notes.get(SCOPE, "['']"))  # the modules from the outside in, and torch's own node
+        scopes = ast.literal_eval(notes.get(SCOPE, "['']"))  # the modules, outermost first, and torch's own node
         if node.op_type in KINDS and scopes[-1] in called:
             names[node.name] = called[scopes[-1]]
     return model, names, has_attention(program)

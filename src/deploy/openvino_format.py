@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from src.deploy.inference_net import CONVOLUTIONS, has_attention, has_recurrence, layers, quiet, sentence, trace
-from src.deploy.nncf_quantization import Operation, beside_layers, compress_dense_layers, quantize
+from src.deploy.inference_net import CONVOLUTIONS, error_summary, has_attention, has_recurrence, layers, quiet, trace
+from src.deploy.nncf_quantization import Operation, compress_dense_layers, quantize, raw_input_operations
 from src.predictor import openvino_core, without_telemetry
 
 without_telemetry()
@@ -22,7 +22,7 @@ KINDS_BY_LAYER = {"convolution": ("Convolution", "GroupConvolution"), "linear": 
 
 
 def write(net: nn.Module, input_shape: Sequence[int], folder: Path, precision: str) -> None:
-    """Write a net as `model.xml` and `model.bin`; for bf16, in which it will compute, weights are kept in 16 bits."""
+    """Write a net as `model.xml` and `model.bin`; for bf16, weights are stored in 16 bits."""
     model, *_ = convert(net, input_shape)
     ov.save_model(model, folder / FILE, compress_to_fp16=precision == "bf16")
 
@@ -41,8 +41,8 @@ def write_int8(
         net: see `inference_copy`.
         input_shape: (C, H, W).
         folder: the folder to write `model.xml` and `model.bin` to.
-        mode: "static": convolutions and dense layers, by the ranges that values have on `images`; "dynamic": the dense
-            layers' weights now, their inputs as they come.
+        mode: "static": convolutions and dense layers, by the ranges of their values on `images`; "dynamic": the dense
+            layers, with weights quantised now and inputs at run time.
         images: (N, C, H, W).
         keep: names of layers that stay in float32.
     """
@@ -53,7 +53,9 @@ def write_int8(
         quantised = compress_dense_layers(model, kept)
     else:
         samples = [image[None].numpy() for image in images]
-        kept += beside_layers(map(as_operation, model.get_ordered_ops()), [model.input().node.get_friendly_name()])
+        kept += raw_input_operations(
+            map(as_operation, model.get_ordered_ops()), [model.input().node.get_friendly_name()]
+        )
         quantised = quantize(model, samples, uses_attention, kept)
     ov.save_model(quantised, folder / FILE, compress_to_fp16=False)
     computed = computed_in_int8(folder / FILE)
@@ -61,14 +63,14 @@ def write_int8(
 
 
 def as_operation(node: Any) -> Operation:
-    """Describe a node of a model, whose values go by the names of the nodes that make them."""
+    """Describe a node of a model; values are named after the nodes that produce them."""
     name = node.get_friendly_name()
-    taken = [value.get_node().get_friendly_name() for value in node.input_values()]
-    return Operation(name, node.get_type_name(), taken, [name])
+    operands = [value.get_node().get_friendly_name() for value in node.input_values()]
+    return Operation(name, node.get_type_name(), operands, [name])
 
 
 def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, str], bool]:
-    """Return a net as an OpenVINO model, the net's modules by names of its nodes, and whether it uses attention.
+    """Return a net as an OpenVINO model, its nodes' module names, and whether it uses attention.
 
     Raises:
         ValueError: OpenVINO has no rule for one of the net's operators.
@@ -80,12 +82,12 @@ def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, 
         try:
             model = ov.convert_model(program)
         except Exception as error:
-            raise ValueError(f"The net cannot be exported to OpenVINO: {sentence(error)}") from error
+            raise ValueError(f"The net cannot be exported to OpenVINO: {error_summary(error)}") from error
     model.reshape(ov.PartialShape([-1, *input_shape]))
     names: dict[str, str] = {}
-    for layer, kinds in KINDS_BY_LAYER.items():  # OpenVINO numbers the calls of each kind in their order, as torch does
-        found = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in kinds]
-        numbered = {int(number[1] or 0): name for name in found if (number := re.match(rf"{layer}_?(\d*)/", name))}
+    for layer, kinds in KINDS_BY_LAYER.items():  # like torch, OpenVINO numbers the calls of each kind
+        nodes = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in kinds]
+        numbered = {int(number[1] or 0): name for name in nodes if (number := re.match(rf"{layer}_?(\d*)/", name))}
         called = [
             module
             for node, module in layers(program).items()
@@ -98,7 +100,7 @@ def convert(net: nn.Module, input_shape: Sequence[int]) -> tuple[Any, dict[str, 
 
 
 def convert_onnx(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
-    """Convert a traced net by way of ONNX, which keeps recurrent layers whole; OpenVINO would unroll their steps.
+    """Convert a traced net through ONNX, which keeps recurrent layers whole; OpenVINO would unroll their steps.
 
     Raises:
         ValueError: see `src.deploy.onnx_format.convert`.
@@ -109,23 +111,23 @@ def convert_onnx(program: ExportedProgram) -> tuple[Any, dict[str, str], bool]:
     model = openvino_core(ov).read_model(onnx_model.SerializeToString())
     results = {node.output[0]: node.name for node in onnx_model.graph.node if node.name in onnx_names}
     for operation in model.get_ordered_ops():
-        if (name := operation.get_friendly_name()) in results:  # a sum's, after its product, goes by its result
+        if (name := operation.get_friendly_name()) in results:  # the sum after a product is named after its result
             operation.set_friendly_name(f"{results[name]}/{name}")
     kinds = [kind for kinds in KINDS_BY_LAYER.values() for kind in kinds]
     nodes = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in kinds]
-    found = {node: onnx_names.get(node.partition("/")[0]) for node in nodes}  # some nodes become several
-    return model, {node: name for node, name in found.items() if name}, uses_attention
+    modules = {node: onnx_names.get(node.partition("/")[0]) for node in nodes}  # some nodes become several
+    return model, {node: name for node, name in modules.items() if name}, uses_attention
 
 
 def computed_in_int8(path: Path) -> set[str]:
-    """Return the layers, such as `convolution_1`, whose kernels take int8 on this machine, by the compiled model."""
+    """Return the layers, such as `convolution_1`, whose kernels in the compiled model take int8 on this machine."""
     compiled = openvino_core(ov).compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found: set[str] = set()
+    names: set[str] = set()
     for node in compiled.get_runtime_model().get_ordered_ops():
         facts = {key: value.astype(str) for key, value in node.get_rt_info().items()}
         if facts["layerType"] in ("Convolution", "FullyConnected", "MatMul") and facts["runtimePrecision"] in (
             "u8",
             "i8",
         ):
-            found |= {name.partition("/")[0] for name in facts["originalLayersNames"].split(",")}
-    return found
+            names |= {name.partition("/")[0] for name in facts["originalLayersNames"].split(",")}
+    return names

@@ -1,6 +1,6 @@
-"""Predict what is in memory: arrays, tensors, images, texts. Files are read as `src/predict.py` reads them.
+"""Predict from arrays, tensors, images and texts in memory, and from files as `src/predict.py` reads them.
 
-All preprocessing and decoding is that of `src.predictor`.
+Preprocessing and decoding are done by `src.predictor`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,11 +34,11 @@ GREY, COLOURED = (1,), (3, 4)  # numbers of channels
 
 @dataclass(frozen=True)
 class Predictions(Sequence[dict[str, Any]]):
-    """What a net predicts: a row for each input.
+    """The predictions of a net: a row for each input.
 
     Args:
-        rows: in each, under the name of each output what `src/predict.py` says of a file: the likeliest class, with
-            `<name>_probability` and, if more are asked for, `<name>_2` and so on; the numbers of a vector.
+        rows: as `src/predict.py` writes them for files; under the name of each output, the likeliest class, with
+            `<name>_probability` and, with `top` above 1, `<name>_2` and so on; or the numbers of a vector.
         outputs: by name: the probabilities (N, classes) of classes, the class (N, H, W) of each pixel of a mask, images
             (N, C, H, W) with values in [0, 1], vectors (N, …) in the units of the data.
         names: the names of the classes of each output that has classes.
@@ -86,7 +86,7 @@ def predict(predictor: Predictor, values: Any, top: int = 1) -> Predictions:
         predictor: the net.
         values: a file, a folder or a pattern; an image; an array or a tensor of one input or of several; or a list of
             any of these. For a net that reads text, a string is a text, and a `Path` names files. See `from_array` for
-            what arrays hold.
+            the layout of arrays.
         top: the number of classes in a row.
 
     Raises:
@@ -114,10 +114,10 @@ def predict(predictor: Predictor, values: Any, top: int = 1) -> Predictions:
             request = Request(file or Path(str(index)), top, None, card)
             rows[-1] |= KINDS[described[name]["kind"]](name, output[index], described[name], request)
     names = {name: list(output["names"]) for name, output in described.items() if "names" in output}
-    return Predictions(rows, {name: usable(one, described[name]) for name, one in results.items()}, names)
+    return Predictions(rows, {name: decoded(one, described[name]) for name, one in results.items()}, names)
 
 
-def usable(output: np.ndarray, card: Mapping[str, Any]) -> np.ndarray:
+def decoded(output: np.ndarray, card: Mapping[str, Any]) -> np.ndarray:
     """Turn logits (N, classes) into probabilities, and those of pixels (N, classes, H, W) into classes (N, H, W)."""
     if card["kind"] == "mask":
         return output.argmax(axis=1)
@@ -127,7 +127,7 @@ def usable(output: np.ndarray, card: Mapping[str, Any]) -> np.ndarray:
 
 
 def inputs_of(values: Any, card: Mapping[str, Any]) -> Iterator[tuple[np.ndarray, Path | None]]:
-    """Yield the inputs of the net (…) in values, with the file of each that was read from one."""
+    """Yield the net's input (…) for each of the values, with its file if it was read from one."""
     kind, name = input_kind(card), card.get("input", IMAGE)
     if isinstance(values, str) and name == "tokens":
         yield fit_tokens(to_tokens(values), card), None
@@ -161,12 +161,12 @@ def inputs_of(values: Any, card: Mapping[str, Any]) -> Iterator[tuple[np.ndarray
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:
-    """Return the values of a tensor; NumPy has no bfloat16, for one."""
+    """Return the values of a tensor; floats as float32, since NumPy has no bfloat16."""
     return (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().numpy()
 
 
 def from_array(array: np.ndarray, card: Mapping[str, Any], channels_first: bool = False) -> Iterator[np.ndarray]:
-    """Yield the inputs of the net in an array of one input or of several.
+    """Yield the net's inputs from an array of one or of several.
 
     Args:
         array: images (H, W), (H, W, C) or (C, H, W), or several (N, …), with pixels of 8 bits or floats in [0, 1];
@@ -189,7 +189,7 @@ def from_array(array: np.ndarray, card: Mapping[str, Any], channels_first: bool 
     if kind == "series" and card["features"] == 1 and array.ndim == 1:
         array = array[:, None]
     if array.ndim not in (rank, rank + 1):
-        raise ValueError(f"An array of the shape {array.shape} is not {input_kind(card).noun}, nor several.")
+        raise ValueError(f"An array of the shape {array.shape} is neither {input_kind(card).noun} nor a batch.")
     for one in array if array.ndim > rank else [array]:
         if kind == "series":
             try:
@@ -206,7 +206,7 @@ def split_images(array: np.ndarray, card: Mapping[str, Any], channels_first: boo
     """Yield the images (H, W) or (H, W, C) in an array of one or of several.
 
     Raises:
-        ValueError: the array is of another shape, or could be two things.
+        ValueError: the array has another shape, or is ambiguous.
     """
     counts = GREY + COLOURED
     if array.ndim == 2:
@@ -225,11 +225,13 @@ def split_images(array: np.ndarray, card: Mapping[str, Any], channels_first: boo
     elif array.ndim == 3:
         yield as_channels_last(array, channels_first)
     else:
-        raise ValueError(f"An array of the shape {array.shape} is no image: give (H, W), (H, W, C) or several of them.")
+        raise ValueError(
+            f"An array of the shape {array.shape} is not an image: give (H, W), (H, W, C) or several of them."
+        )
 
 
 def as_channels_last(image: np.ndarray, channels_first: bool) -> np.ndarray:
-    """Return an image (H, W, C) that may be (C, H, W); raise ValueError if neither end counts channels."""
+    """Return an image (H, W, C) that may be (C, H, W); raise ValueError if neither end is an axis of channels."""
     first, last = (image.shape[end] in GREY + COLOURED for end in (0, 2))
     if not first and not last:
         raise ValueError(f"An image of the shape {image.shape} has no axis of 1, 3 or 4 channels, first or last.")

@@ -1,4 +1,4 @@
-"""An int8 model at the end of a run, with its score, size and speed next to those of the net."""
+"""Quantise the net at the end of a run, and compare score, size and speed."""
 
 import copy
 import logging
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class Quantization(L.Callback):
-    """Quantise a copy of the net that has been tested, and report what that costs and brings.
+    """Quantise a copy of the tested net, and report how score, size and speed change.
 
-    It acts after the test, for which the best weights have been loaded; the model and its checkpoints stay as they are.
+    It acts after the test, which has loaded the best weights; the model and its checkpoints are not changed.
     `int8/` in the run directory then holds the model, and `metrics.json` and the loggers its metrics next to the net's:
     the task's score on the test images, such as `int8/acc` and `fp32/acc`, `…/size_mb`, `…/latency_ms` of a single
     image, `…/images_per_second` at batch 32, and `int8/layers` of `int8/layers_total` that compute in int8.
@@ -37,7 +37,7 @@ class Quantization(L.Callback):
 
     Raises:
         ValueError: see `Quantizer`.
-        ModuleNotFoundError: see `Quantizer`; before training, not after it.
+        ModuleNotFoundError: see `Quantizer`; raised before training, not after it.
     """
 
     def __init__(self, dirpath: str, seconds: float = 1.0, compiled: bool = True, **options: Any) -> None:
@@ -45,11 +45,11 @@ class Quantization(L.Callback):
         self.dirpath, self.seconds, self.compiled = Path(dirpath), seconds, compiled
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check, before training, that there will be images to decide by, and a folder for the model.
+        """Check before training that there are images to calibrate and evaluate with, and a folder for the model.
 
         Raises:
-            ValueError: the DataModule does not say how an image becomes an input, or has no images to calibrate or to
-                decide by; or the net cannot be exported; or the folder holds something else than an exported model.
+            ValueError: the DataModule does not describe its inputs, or has no images to calibrate or evaluate with; or
+                the net cannot be exported; or the folder holds anything but an exported model.
         """
         check_replaceable(self.dirpath)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
@@ -61,11 +61,11 @@ class Quantization(L.Callback):
             limit = getattr(trainer, f"limit_{split}_batches")
             if not len(Limited(getattr(datamodule, f"{split}_dataloader")(), limit)):
                 raise ValueError(f"quantization needs {split} images, and there are none: see data.val_size, limits.")
-        if stage == "fit":  # the test that follows need not ask again
+        if stage == "fit":  # the test after training need not check again
             inference_copy(on_cpu(pl_module).net, input_shape(datamodule.input_card()))  # can it be traced?
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Quantise, measure and report; several processes wait for the first."""
+        """Quantise, measure and report on rank zero; other processes wait."""
         if trainer.is_global_zero:
             try:
                 with torch.inference_mode(False), torch.enable_grad(), isolate_rng():
@@ -79,8 +79,8 @@ class Quantization(L.Callback):
 
     def quantise(self, trainer: L.Trainer, model: Task) -> dict[str, float]:
         """Write the int8 model of a task, print the table, and return the metrics."""
-        datamodule: Any = copy.copy(trainer.datamodule)  # type: ignore[attr-defined]  # Lightning sets it out of sight
-        datamodule.trainer = None  # unlike several processes, this one sees all the images, not its share
+        datamodule: Any = copy.copy(trainer.datamodule)  # type: ignore[attr-defined]  # set dynamically by Lightning
+        datamodule.trainer = None  # so that this process reads all images, not its rank's share
         card = datamodule.input_card()
         limits: Any = {split: getattr(trainer, f"limit_{split}_batches") for split in ("train", "val", "test")}
         loaders = split_loaders(datamodule)

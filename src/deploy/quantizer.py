@@ -1,4 +1,4 @@
-"""From a trained net to an int8 model that is as good: quantise, measure, and where it is not, mend."""
+"""Quantise a trained net to int8, and keep sensitive layers in float32 if the score drops too much."""
 
 import copy
 import logging
@@ -24,33 +24,33 @@ log = logging.getLogger(__name__)
 
 MODES = ("static", "dynamic", "qat")
 SENSITIVITY_IMAGES = 128
-SHARES = (0.1, 0.25)  # shares of the layers, the most sensitive ones, that stay in float32 where that is needed
+SHARES = (0.1, 0.25)  # shares of the layers, the most sensitive first, that stay in float32 if needed
 
 
 @dataclass
 class Quantized:
-    """An int8 model that has been written, and how it came about."""
+    """An int8 model that was written, and the attempts that led to it."""
 
     folder: Path
     size_mb: float
     test: Agreement
     layers: list[str]  # that compute in int8
     all_layers: list[str]
-    kept: list[str]  # layers in float32, for the sake of the score
-    attempts: list[str]  # what was tried, with what it cost on the validation images
+    kept: list[str]  # layers kept in float32 to preserve the score
+    attempts: list[str]  # what was tried, and its change in score on the validation images
 
     @property
     def in_float32(self) -> list[str]:
-        """Return layers that compute in float32: those that were kept, and those that the library has left out."""
+        """Return the layers that compute in float32: those that were kept, and those that the library skipped."""
         return [name for name in self.all_layers if name not in self.layers]
 
     @property
     def layer_counts(self) -> dict[str, int]:
-        """Return how many layers compute in int8, of how many."""
+        """Return the number of layers that compute in int8, and of all layers."""
         return {"layers": len(self.layers), "layers_total": len(self.all_layers)}
 
     def remarks(self, max_drop: float) -> list[str]:
-        """Return remarks to print with the metrics: layers in float32, what was tried, a score that is too bad."""
+        """Return remarks to print with the metrics: layers in float32, what was tried, too large a drop."""
         lines = [f"int8 model: {self.folder}; {len(self.layers)} of {len(self.all_layers)} layers compute in int8"]
         if self.in_float32:
             named = [f"{name} (for {self.test.score})" if name in self.kept else name for name in self.in_float32]
@@ -66,19 +66,19 @@ class Quantized:
 
 
 class NothingQuantized(ValueError):
-    """A model in which no layer computes in int8."""
+    """No layer of the model computes in int8."""
 
 
 class Quantizer:
-    """Quantise a copy of a trained net to int8, per channel, and keep what costs no more of the score than is allowed.
+    """Quantise a copy of a trained net to int8, per channel, within an allowed drop of the score.
 
     Whether an attempt is good enough is decided on validation images; the test images are used once, for the report.
-    Where static quantisation costs too much, the first and the last layer stay in float32, then the most sensitive
-    tenth and quarter as well.
+    If quantisation costs too much, the first and the last layer stay in float32, then also the most sensitive tenth,
+    then quarter.
 
     Args:
-        mode: "static": by the ranges of values on training images; "dynamic": dense layers only, ranges found as values
-            come; "qat": trained on for some epochs while values are rounded, then static.
+        mode: "static": by the ranges of values on training images; "dynamic": dense layers only, with input ranges
+            measured at run time; "qat": quantisation-aware training for some epochs, then static.
         format: "openvino", "onnx" or "torch".
         max_drop: how much worse the score may be than the net's: in points (0.01) where it is maximised, in percent
             where it is minimised.
@@ -87,8 +87,8 @@ class Quantizer:
         lr: the learning rate that training starts from.
 
     Raises:
-        ValueError: a mode or format that there is not, or numbers out of range.
-        ModuleNotFoundError: names the packages that are missing.
+        ValueError: the mode or format is unknown, or a number is out of range.
+        ModuleNotFoundError: names the missing packages.
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class Quantizer:
         Args:
             model: the task; neither it nor its net is changed.
             input_card: the card of its data.
-            batches: gives those of "train", "val" and "test" anew at every call.
-            folder: appears when all is done, and replaces one of that name.
-            strict: refuse a model that loses more on the test images than is allowed, rather than report it.
+            batches: functions that create new loaders of "train", "val" and "test".
+            folder: created only on success; replaces an earlier export of that name.
+            strict: raise an error, not a warning, if the score drops too much on the test images.
 
         Raises:
             ValueError: nothing was quantised, or there are no validation images; or see `check` and `load_format`.
@@ -152,7 +152,7 @@ class Quantizer:
         def attempt(stage: Path, keep: list[str]) -> Agreement:
             try:
                 computed = writer.write_int8(net, shape, stage, mode, images, keep)
-            except Exception as error:  # libraries raise what they like
+            except Exception as error:  # libraries raise exceptions of any type
                 raise ValueError(
                     f"{self.format} cannot quantise {type(net).__name__}: {first_line(error)[:300]}"
                 ) from error
@@ -161,41 +161,41 @@ class Quantizer:
                     f"{self.format} has quantised none of the {len(names)} layers of {type(net).__name__}."
                 )
             write_card(stage, card, model.net, self.format, "int8", writer.FILE)
-            found = agreement(load(stage, trusted=True).run, reference, batches["val"](), model, card["outputs"])
-            tried.append((found.drop, keep, computed))
+            result = agreement(load(stage, trusted=True).run, reference, batches["val"](), model, card["outputs"])
+            tried.append((result.drop, keep, computed))
             kept = f"{len(keep)} layers in float32 ({', '.join(keep)})" if keep else "all layers"
-            attempts.append(f"{kept}: {found.described_change} on {found.images} validation images")
+            attempts.append(f"{kept}: {result.described_change} on {result.images} validation images")
             log.info("%s, %s", self.mode, attempts[-1])
-            return found
+            return result
 
         with staged(folder) as stage:
             first = attempt(stage, [])
             if first.equal is not None and 100 / first.images > max(self.max_drop, 0.01):
                 log.warning("max_drop=%g is less than one of %d validation images.", self.max_drop, first.images)
             if first.drop > self.max_drop:
-                for keep in remedies(net, candidates, images[:SENSITIVITY_IMAGES]):
+                for keep in layers_to_keep(net, candidates, images[:SENSITIVITY_IMAGES]):
                     with suppress(NothingQuantized):
                         if attempt(stage, keep).drop <= self.max_drop:
                             break
                 else:
-                    attempt(stage, min(tried, key=lambda one: one[0])[1])  # the least bad, for it to be in the folder
+                    attempt(stage, min(tried, key=lambda one: one[0])[1])  # write the best of them again
             _, keep, computed = tried[-1]
             test = agreement(load(stage, trusted=True).run, reference, batches["test"](), model, card["outputs"])
             if strict:
                 check(test, f"{self.format} int8", "int8", self.max_drop)
-            more = {
+            details = {
                 "quantization": self.mode,
                 "int8_layers": computed,
                 "layers": names,
                 "attempts": attempts,
                 **metrics_of(test),
             }
-            write_card(stage, card, model.net, self.format, "int8", writer.FILE, more)
+            write_card(stage, card, model.net, self.format, "int8", writer.FILE, details)
         return Quantized(folder, size_mb(folder), test, computed, names, keep, attempts)
 
 
-def remedies(net: nn.Module, names: Sequence[str], images: Any) -> Iterable[list[str]]:
-    """Return what to keep in float32: the first and the last layer; the most sensitive tenth and quarter as well."""
+def layers_to_keep(net: nn.Module, names: Sequence[str], images: Any) -> Iterable[list[str]]:
+    """Yield layers to keep in float32: the first and the last, then also the most sensitive tenth, then quarter."""
     ends = list(dict.fromkeys([names[0], names[-1]]))
     if len(names) > len(ends):
         yield ends

@@ -1,4 +1,4 @@
-"""The table of a net and of what was made of it."""
+"""Print tables that compare a net with its exported models."""
 
 import sys
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def print_models(rows: Mapping[str, Mapping[str, Any]], score: str, title: str) 
 
 
 def print_lines(*lines: str) -> None:
-    """Print plain lines, as they are."""
+    """Print lines without markup or wrapping."""
     console = Console(soft_wrap=True)
     for line in lines:
         console.print(line, highlight=False, markup=False)

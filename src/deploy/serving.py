@@ -1,4 +1,4 @@
-"""A trained run as a predictor, without an export."""
+"""Use a trained run as a predictor, without an export."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ from src.run.instantiate import build_datamodule, build_trained_model
 
 
 def predictor_of_run(cfg: DictConfig, ckpt_path: Path) -> Predictor:
-    """Predict with the net of a checkpoint; its data are needed only where the checkpoint does not describe them.
+    """Return a predictor for a checkpoint; its data are read only if the checkpoint does not describe them.
 
     Raises:
-        ValueError: what the checkpoint says of inputs and outputs is damaged; or see `read_temperatures`.
+        ValueError: the checkpoint's description of inputs and outputs is damaged; or see `read_temperatures`.
     """
     return predictor_of_task(build_trained_model(cfg, ckpt_path), cfg, ckpt_path, cfg.calibrated)
 
 
 def predictor_of_task(task: Task, cfg: DictConfig, ckpt_path: Path, calibrated: bool) -> Predictor:
-    """Predict with a task that was built of a checkpoint; see `predictor_of_run`."""
+    """Return a predictor for a task that was built from a checkpoint; see `predictor_of_run`."""
     card = recorded_card(ckpt_path)
     if card is None:
         card = task.card(build_datamodule(cfg).input_card())

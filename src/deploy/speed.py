@@ -1,4 +1,4 @@
-"""How fast a trained net runs, in torch's float32 and as exported: for the tables."""
+"""Measure the inference speed of a trained net, in torch's float32 and as exported."""
 
 import copy
 import io
@@ -28,17 +28,17 @@ BATCH_SIZE, BLOCKS = 32, 5
 def compare_speeds(
     net: nn.Module, exported: Mapping[str, Path], input_shape: Sequence[int], seconds: float, compiled: bool
 ) -> dict[str, dict[str, float]]:
-    """Measure a net in float32, in the memory format that is faster here, and exported models, in turn.
+    """Measure a net in float32, in the faster memory format, and exported models, taking turns.
 
     Args:
         net: it is not changed.
-        exported: the folders of models that this process has exported, under their names: they are trusted.
+        exported: folders of models that this process has exported, by name; they are trusted.
         input_shape: shape of one input; see `src.models.task.Task`.
         seconds: time to measure each model and metric.
-        compiled: torch.compile exported torch models first, where that works.
+        compiled: torch.compile exported torch models first, if that works.
 
     Returns:
-        `latency_ms` of a single input and `images_per_second` at batch 32, medians; under "fp32" and the given names.
+        The medians `latency_ms` of a single input and `images_per_second` at batch 32, by "fp32" and the given names.
     """
     single, batch = (noise_inputs(size, input_shape).numpy() for size in (1, BATCH_SIZE))
     net = copy.deepcopy(net)
@@ -65,7 +65,7 @@ def measure_exported(folder: str, cfg: DictConfig) -> dict[str, Any]:
     """Measure an exported model's inference on noise, for the table of `src/benchmark.py`.
 
     Returns:
-        What `measure_model` returns, as far as an exported model has it, and the score that its card tells.
+        What `measure_model` returns, as far as it applies to an exported model, and the score from its card.
 
     Raises:
         ValueError: it is a torch model, and `cfg.trusted` is false; or see `read_card`.
@@ -89,21 +89,21 @@ def measure_exported(folder: str, cfg: DictConfig) -> dict[str, Any]:
 
 
 def ready_to_run(folder: Path, compiled: bool, batch: np.ndarray, threads: int, trusted: bool) -> Run:
-    """Load an exported model; uncompiled where the compiler fails on it or is missing."""
+    """Load an exported model; uncompiled if the compiler fails on it or is missing."""
     if compiled:
         run = load(folder, threads, compiled=True, trusted=trusted).run
         try:
             with quiet():
                 run(batch)
-        except Exception as error:  # whatever a compiler may raise
-            log.warning("%s is timed uncompiled, for compiling fails here: %s", folder, first_line(error))
+        except Exception as error:  # compilers raise exceptions of any type
+            log.warning("%s is timed uncompiled, because compilation fails: %s", folder, first_line(error))
         else:
             return run
     return load(folder, threads, trusted=trusted).run
 
 
 def weights_size(net: nn.Module) -> int:
-    """Return the bytes of a net's weights, saved by themselves."""
+    """Return the size of a net's saved weights, in bytes."""
     file = io.BytesIO()
     torch.save(net.state_dict(), file)
     return file.tell()

@@ -1,4 +1,4 @@
-"""Programs of torch.export; int8 by torchao's PT2E path, which torch.compile turns into int8 kernels."""
+"""Export to programs of torch.export; int8 by torchao's PT2E path, which torch.compile turns into int8 kernels."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ FILE = "model.pt2"
 
 
 class InBfloat16(nn.Module):
-    """A net whose weights and arithmetic are bfloat16, while inputs and outputs are as they were."""
+    """Compute a net with weights and arithmetic in bfloat16; inputs and outputs keep their types."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ def write_int8(
         net: see `inference_copy`.
         input_shape: (C, H, W).
         folder: the folder to write `model.pt2` to.
-        mode: "static": convolutions and dense layers, by the ranges that values have on `images`; "dynamic": the dense
-            layers, whose inputs' ranges are found as they come.
+        mode: "static": convolutions and dense layers, by the ranges of their values on `images`; "dynamic": the dense
+            layers, with input ranges measured at run time.
         images: (N, C, H, W).
         keep: names of layers that stay in float32.
     """

@@ -34,4 +34,4 @@ def near(pattern: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(pattern, known, n=3, cutoff=0.5)
     if close:
         return f" Did you mean {', '.join(close)}?"
-    return f" There is: {', '.join(name for name in known if '.' not in name)}."
+    return f" Available: {', '.join(name for name in known if '.' not in name)}."

@@ -11,8 +11,8 @@ from src.config.quoting import name_of
 from src.report import run_files
 from src.report.run_files import is_metric
 from src.run.file_names import JOB, RECORD, STATUS, TRACEBACK
-from src.run.run import former_recipe
-from src.run.scores import FORMER_TASK, Score
+from src.run.run import legacy_recipe
+from src.run.scores import LEGACY_TASK, Score
 from src.run.status import FAILED, FINISHED, INTERRUPTED, PENDING, RUNNING
 from src.sweeps.jobs import FOLD, REPLICATES, current_status
 from src.system.json_files import part, read_json
@@ -54,7 +54,7 @@ class Run:
         """Return the config groups and overridden values by key that distinguish this run, except seed and fold."""
         choices = part(self.record, "choices")
         if choices:
-            choices = {"recipe": former_recipe(self.record), **choices}
+            choices = {"recipe": legacy_recipe(self.record), **choices}
         settings = {group: str(choices[group]) for group in GROUPS if group in choices}
         for override in self.overrides:
             name = name_of(override)
@@ -81,7 +81,7 @@ class Run:
     @property
     def task(self) -> str:
         """Return the class of its task."""
-        return self.record.get("task") or FORMER_TASK
+        return self.record.get("task") or LEGACY_TASK
 
     @cached_property
     def error(self) -> str | None:

@@ -1,34 +1,34 @@
-"""The temperatures of a run, by which its logits are divided for calibrated probabilities."""
+"""Store the temperatures of a run: its logits are divided by them to calibrate the probabilities."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from src.predictor import LEAST_TEMPERATURE, is_number, sha256
+from src.predictor import MIN_TEMPERATURE, is_number, sha256
 from src.run.file_names import CALIBRATION
 from src.system.json_files import part, read_json, write_json
 
 
 def write_temperatures(ckpt_path: Path, temperatures: Mapping[str, float]) -> Path:
-    """Keep the temperature of each output of a checkpoint in its run; returns the path of the file."""
+    """Write the temperature of each output of a checkpoint to its run; return the path of the file."""
     path = ckpt_path.parent.parent / CALIBRATION
     write_json(path, {"checkpoint": ckpt_path.name, "sha256": sha256(ckpt_path), "temperatures": dict(temperatures)})
     return path
 
 
 def read_temperatures(ckpt_path: Path) -> dict[str, float]:
-    """Return the temperature of each output of a checkpoint that was calibrated.
+    """Return the temperature of each output of a calibrated checkpoint.
 
     Raises:
-        ValueError: it was not, another checkpoint of the run was, or the file is damaged.
+        ValueError: there are no temperatures, they belong to another checkpoint of the run, or the file is damaged.
     """
     path = ckpt_path.parent.parent / CALIBRATION
     advice = f"fit temperatures with python src/explain.py ckpt_path={ckpt_path}"
     if not path.exists():
-        raise ValueError(f"calibrated=true needs {path}, which is not there: {advice}")
+        raise ValueError(f"calibrated=true needs {path}, which does not exist: {advice}")
     content = read_json(path)
     temperatures = part(content, "temperatures")
-    if not temperatures or not all(is_number(one) and one > LEAST_TEMPERATURE for one in temperatures.values()):
+    if not temperatures or not all(is_number(one) and one > MIN_TEMPERATURE for one in temperatures.values()):
         raise ValueError(f"{path} is damaged: {advice}")
     if content.get("sha256") != sha256(ckpt_path):
-        raise ValueError(f"{path} is of another checkpoint than {ckpt_path}: {advice}")
+        raise ValueError(f"{path} belongs to a checkpoint other than {ckpt_path}: {advice}")
     return temperatures

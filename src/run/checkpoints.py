@@ -24,7 +24,7 @@ def recorded_best(ckpt_path: Path) -> Path:
     """Return the best checkpoint of a folder, as ModelCheckpoint recorded it in another checkpoint there.
 
     Raises:
-        FileNotFoundError: the best checkpoint is gone.
+        FileNotFoundError: the best checkpoint was deleted.
         ValueError: the file is damaged, or has no such record.
     """
     states = read_checkpoint(ckpt_path).get("callbacks")

@@ -81,8 +81,8 @@ def log_hyperparameters(
     }
     logger.experiment.flush()  # TensorBoard reads the files one after another
     folder = Path(logger.log_dir)
-    for former in folder.glob(f"*{EVENT_FILE_SUFFIX}"):  # TensorBoard uses the first row that it finds
-        former.unlink()
+    for previous in folder.glob(f"*{EVENT_FILE_SUFFIX}"):  # TensorBoard uses the first row that it finds
+        previous.unlink()
     with SummaryWriter(logger.log_dir, filename_suffix=EVENT_FILE_SUFFIX) as writer:
         for tag, message in messages.items():
             content = Summary.Value(tag=tag, metadata=create_summary_metadata(message))

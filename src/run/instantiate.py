@@ -44,12 +44,12 @@ EXTRAS = ("wandb", "mlflow")  # loggers that are extras of the same name
 
 
 def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Callback] = ()) -> dict[str, Any]:
-    """Build what a run is made of, seeded, and check that a checkpoint to be loaded fits the model.
+    """Seed the run, build its objects, and check that a checkpoint to be loaded fits the model.
 
     Args:
         cfg: the configuration.
         ckpt_path: path of the checkpoint to be loaded.
-        own_callbacks: callbacks of the program, in addition to those of the configuration.
+        own_callbacks: callbacks that the program adds to those of the configuration.
 
     Returns:
         `cfg`, `datamodule`, `model`, `callbacks`, `logger`, `trainer`, and `record`, the callback that keeps the run's
@@ -78,7 +78,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     check_outputs(cfg, loggers)
     set_aside_csv_logs(loggers)
-    # where a group was left out on purpose, Lightning would use its own instead
+    # if a group is left out on purpose, Lightning must not add its default instead
     kinds = {"enable_checkpointing": Checkpoint, "enable_progress_bar": ProgressBar}
     options: dict[str, Any] = {
         key: False for key, kind in kinds.items() if not any(isinstance(one, kind) for one in callbacks)
@@ -95,7 +95,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
     )
     skip_noop_work(trainer, model, datamodule)
     if listener.pid is not None and isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
-        listener.before.append(lambda: launcher.kill(signal.SIGKILL))
+        listener.before_exit.append(lambda: launcher.kill(signal.SIGKILL))
     if trainer.precision == "bf16-mixed" and trainer.strategy.root_device.type == "cpu":
         warn_if_emulated()
     return {
@@ -110,7 +110,7 @@ def build(cfg: DictConfig, ckpt_path: Path | None, own_callbacks: Sequence[L.Cal
 
 
 def build_trained_model(cfg: DictConfig, ckpt_path: Path) -> Any:
-    """Build the model of a run with the weights of a checkpoint, to be used rather than trained."""
+    """Build the model of a run with the weights of a checkpoint, in evaluation mode."""
     silence_lightning()
     model: L.LightningModule = instantiate(cfg.model)
     model.load_state_dict(check_fits(ckpt_path, model)["state_dict"])
@@ -118,7 +118,7 @@ def build_trained_model(cfg: DictConfig, ckpt_path: Path) -> Any:
 
 
 def load_model(ckpt_path: str | Path, allowed_targets: Sequence[str] = ()) -> Any:
-    """Rebuild the model of a checkpoint of this project from the file alone, with its weights, to be used.
+    """Rebuild a model with its weights from a checkpoint file of this project alone, in evaluation mode.
 
     Args:
         ckpt_path: path of the checkpoint.
@@ -126,7 +126,7 @@ def load_model(ckpt_path: str | Path, allowed_targets: Sequence[str] = ()) -> An
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or wants to build something else.
+        ValueError: it is damaged, or names a class that is not allowed.
     """
     run = Run.open(ckpt_path, "ckpt_path")
     config = reusable(run.config())
@@ -138,7 +138,7 @@ def check_device(accelerator: str) -> None:
     """Check that there is a device to train on.
 
     Raises:
-        ValueError: this machine has no such device, or there is no such kind of device.
+        ValueError: this machine has no such device, or the accelerator is unknown.
     """
     kinds = {name: [AcceleratorRegistry[name]["accelerator"]] for name in AcceleratorRegistry.available_accelerators()}
     kinds |= {"auto": [CPUAccelerator], "gpu": [CUDAAccelerator, MPSAccelerator]}
@@ -151,7 +151,7 @@ def check_device(accelerator: str) -> None:
 
 
 def build_datamodule(cfg: DictConfig) -> Any:
-    """Build the DataModule of a run, with its data read."""
+    """Build the DataModule of a run and read its data."""
     datamodule = instantiate(cfg.data)
     datamodule.prepare_data()
     datamodule.setup()
@@ -180,7 +180,7 @@ def resume_loggers(cfg: DictConfig, step: int) -> DictConfig | None:
 
 
 def choose_seed(seed: int | None) -> int:
-    """Return the given seed, or draw one; the processes of a DDP run take that of the first."""
+    """Return the given seed, or draw one; all processes of a DDP run use that of rank zero."""
     if seed is not None:
         return seed
     if not in_torchrun() and not is_rank_zero() and "PL_GLOBAL_SEED" in os.environ:  # Lightning started this process
@@ -190,16 +190,16 @@ def choose_seed(seed: int | None) -> int:
 
 def silence_lightning() -> None:
     """Show only Lightning's warnings, and none about unused devices, products or deprecated torch calls."""
-    logging.getLogger("lightning").handlers.clear()  # Hydra's handlers write what it logs already
+    logging.getLogger("lightning").handlers.clear()  # Hydra's handlers already write its messages
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whoever profiles wants to read it
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the report of a requested profiler
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
-    # int8 models are measured by the first process alone
+    # only rank zero measures int8 models
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('(fp32|int8)/")
     warnings.filterwarnings("ignore", message="The dirpath has changed")  # when a checkpoint is tested elsewhere
-    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks")  # a test needs none
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks")  # tests need none
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # when it is resumed
 
 

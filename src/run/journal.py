@@ -17,7 +17,7 @@ def completed_epochs(trainer: L.Trainer) -> int:
 def epoch_line(trainer: L.Trainer) -> str | None:
     """Format the metrics of the last completed epoch, counted from 1; None if there are none yet."""
     names = "loss", *score_names(trainer.lightning_module)
-    # those of an earlier epoch are still there if it was not validated
+    # without validation in this epoch, the metrics of an earlier one are still there
     every = trainer.check_val_every_n_epoch
     stages = ("train", "val") if every is None or completed_epochs(trainer) % every == 0 else ("train",)
     columns = [f"{stage}/{name}" for stage in stages for name in names]

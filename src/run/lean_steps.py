@@ -90,7 +90,7 @@ class Transfer:
 
 
 def skip_nvml_check() -> None:
-    """Let torch ask the CUDA driver for a GPU where there is none, as it does without Lightning.
+    """Let torch ask the CUDA driver for a GPU if there is none, as it does without Lightning.
 
     Lightning makes torch look for NVIDIA's management library instead, so that processes with a GPU can be forked;
     optimizers ask at every step, and a missing library is searched for on the disk every time.

@@ -37,7 +37,8 @@ def set_aside_csv_logs(loggers: Iterable[Logger]) -> None:
     """Rename existing files of the CSV logger, which it would overwrite."""
     for logger in loggers:
         if isinstance(logger, CSVLogger) and is_rank_zero():
-            for former in (Path(logger.log_dir, name) for name in CSV_LOGGER_FILES):
-                targets = (Path(logger.save_dir, f"{former.stem}_before_{number}{former.suffix}") for number in count())
-                if former.is_file():
-                    former.replace(next(target for target in targets if not target.exists()))
+            for previous in (Path(logger.log_dir, name) for name in CSV_LOGGER_FILES):
+                stem, suffix = previous.stem, previous.suffix
+                targets = (Path(logger.save_dir, f"{stem}_before_{number}{suffix}") for number in count())
+                if previous.is_file():
+                    previous.replace(next(target for target in targets if not target.exists()))

@@ -78,10 +78,10 @@ def load_weights(net: nn.Module, path: Path) -> None:
             f"model.net.weights={path}: {error} Set model.net.… and data.channels to the sizes they are published for."
         ) from error
     groups = {"new in the net": new, "unused from the file": unused}
-    left = [f"; {where}: {', '.join(map(describe_tensor, tensors))}" for where, tensors in groups.items() if tensors]
+    rest = [f"; {where}: {', '.join(map(describe_tensor, tensors))}" for where, tensors in groups.items() if tensors]
     if is_rank_zero():
-        what = "all tensors but those of the last layer" if left else "all tensors"
-        log.info("model.net.weights=%s: loaded %s%s", path, what, printable("".join(left)))
+        what = "all tensors but those of the last layer" if rest else "all tensors"
+        log.info("model.net.weights=%s: loaded %s%s", path, what, printable("".join(rest)))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore a state returned by `random_state`; the GPUs' only on as many GPUs.
+    """Restore a state returned by `random_state`; GPU states only if the number of GPUs is the same.
 
     Raises:
         ValueError: part of the state is damaged; then nothing is restored.
@@ -45,8 +45,8 @@ def set_random_state(state: dict[str, Any]) -> None:
             torch.cuda.set_rng_state_all(state["cuda"])
         else:
             log.warning(
-                "The checkpoint holds the random states of %s, but this machine has %d: they are not restored, so what "
-                "is drawn on a GPU, such as dropout, differs from a run that was not interrupted.",
+                "The checkpoint holds the random states of %s, but this machine has %d: they are not restored, so "
+                "random draws on a GPU, such as dropout, differ from those of an uninterrupted run.",
                 counted(saved, "GPU"),
                 present,
             )

@@ -92,7 +92,7 @@ class RunRecord(L.Callback):
         compared_with: str | None = None,
     ) -> None:
         self.folder, self.config, self.entries, self.resumed = Path(folder), config, entries, resumed
-        self.choices = entries.get("choices", {})  # those of this start; a resumed run may have begun with others
+        self.choices = entries.get("choices", {})  # of this start; a resumed run may have started with others
         self.compared_with, self._written = compared_with, False
         self._trains = False  # in the current stage
         self.epoch_seconds: list[float] = []
@@ -132,8 +132,8 @@ class RunRecord(L.Callback):
             if self.resumed and HydraConfig.initialized():
                 record_overrides(self.folder, list(HydraConfig.get().overrides.task))
         before = Run(self.folder).record if self.resumed else {}
-        former = before["resumed"] if isinstance(before.get("resumed"), list) else []
-        self.entries = {**before, "resumed": [*former, now]} if before else now
+        previous = before["resumed"] if isinstance(before.get("resumed"), list) else []
+        self.entries = {**before, "resumed": [*previous, now]} if before else now
         self.write(RECORD, self.entries)
         self._written = True
         if trainer.is_global_zero:

@@ -1,4 +1,4 @@
-"""Replay the recorded overrides of a run, for `resume=` and `reproduce=`, as far as a file may be trusted.
+"""Replay the recorded overrides of a run, for `resume=` and `reproduce=`, as far as files can be trusted.
 
 Config group choices and plain values are replayed. A value must be for a key of this checkout's configuration and of
 the same type; only the command line may set output locations, trusted code and Hydra's own settings.
@@ -67,7 +67,7 @@ def replayable_overrides(
     path = folder / OVERRIDES
     replayed: list[Override] = []
     choices: list[Override] = []
-    keys: set[str] = set()  # those of the values to replay
+    keys: set[str] = set()  # keys of the values to replay
     for override in parse_recorded(path):
         if override.key_or_group == "recipe" and recipe:
             continue

@@ -81,13 +81,13 @@ def expand(arguments: list[str]) -> list[str]:
             expanded.append(f"ckpt_path={quote(str(ckpt_path.resolve()))}")
         elif "ckpt_path" not in typed_keys:
             log.warning("There is no checkpoint in %s yet: the run starts over.", run.checkpoint_dir)
-    # Hydra takes its options before all overrides or after them, not between; an empty word is left for it to answer
+    # Hydra takes options before or after all overrides, not between them; it rejects empty arguments itself
     options = [word for word in typed if word and not is_override(word)]
     return [*options, *expanded, *(word for word in typed if word not in options)]
 
 
 def recorded_recipe(run: Run) -> list[str]:
-    """Return the override that chooses the recipe of a run; none if it is not known.
+    """Return the override that chooses the recipe of a run; none if the recipe is unknown.
 
     Raises:
         ValueError: this checkout does not have it.
@@ -97,7 +97,7 @@ def recorded_recipe(run: Run) -> list[str]:
         return []
     if run.recipe not in known:
         raise ValueError(
-            f"{run.folder} was trained by recipe={printable(run.recipe)}, which this checkout does not have: choose "
+            f"{run.folder} was trained with recipe={printable(run.recipe)}, which this checkout does not have: choose "
             f"from {', '.join(known)}."
         )
     return [f"recipe={run.recipe}"]
@@ -128,14 +128,14 @@ def resume_job(cfg: DictConfig, folder: Path) -> bool:
 
 
 def check_recipe(run: Run) -> None:
-    """Check that a job of a sweep goes on by the recipe that it was begun with.
+    """Check that a job of a sweep continues with the recipe that it was started with.
 
     Raises:
-        ValueError: its model has another one now.
+        ValueError: its model has another recipe now.
     """
     chosen = HydraConfig.get().runtime.choices.get("recipe") if HydraConfig.initialized() else run.recipe
     if run.recipe not in (None, chosen):
         raise ValueError(
-            f"{run.folder} was begun with recipe={printable(str(run.recipe))}, and now its recipe is {chosen}: add "
-            "the former to the command of the sweep, or choose another name for it with sweep=."
+            f"{run.folder} was started with recipe={printable(str(run.recipe))}, but its recipe is now {chosen}: "
+            "add the first to the command of the sweep, or choose another name for it with sweep=."
         )

@@ -12,13 +12,13 @@ from src.config.quoting import path_of
 from src.config.stored_config import leaves
 from src.config.targets import check_targets
 from src.run.run import Run
-from src.run.scores import FORMER_SCORE
-from src.system.links import refusal
+from src.run.scores import LEGACY_SCORE
+from src.system.links import symlink_error
 
-# trainer settings that affect a run's metrics: testing the run again must use the same ones
+# trainer settings that affect a run's metrics, and must be the same when the run is tested again
 TRAINER = {"precision": (str, int), "limit_test_batches": (int, float)}
 MAX_INTEGER = 1_000_000  # accepted in the configuration of a net or its data, except for seeds
-FORMER_TASKS = ("src.models.classifier.Classifier", "src.models.multihead_classifier.MultiheadClassifier")
+LEGACY_TASKS = ("src.models.classifier.Classifier", "src.models.multihead_classifier.MultiheadClassifier")
 # the source of a net's initial weights, which those of the checkpoint replace
 INITIAL_WEIGHTS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights")
 
@@ -44,13 +44,13 @@ def results_folder(cfg: Any, ckpt_path: Path, name: str) -> Path:
     """Return where a program writes: to `cfg.folder` or, without one, to a folder in the run of a checkpoint.
 
     Raises:
-        ValueError: the run's folder is a symbolic link; a run from elsewhere has no say in where files go.
+        ValueError: the folder is a symbolic link; a run from elsewhere must not decide where files are written.
     """
     if cfg.folder:
         return Path(cfg.folder)
     folder = ckpt_path.parent.parent / name
     if folder.is_symlink():
-        raise refusal(folder)
+        raise symlink_error(folder)
     return folder
 
 
@@ -99,8 +99,8 @@ def reusable(config: dict[str, Any]) -> dict[str, Any]:
             if type(value) is int and abs(value) > MAX_INTEGER and not name.endswith("seed"):
                 raise ValueError(f"The run's configuration is damaged: {name[:200]}={value} exceeds {MAX_INTEGER:,}.")
     model, trainer = dict(config["model"]), config.get("trainer")
-    if model.get("_target_") in FORMER_TASKS:
-        model = {**FORMER_SCORE, **model}
+    if model.get("_target_") in LEGACY_TASKS:
+        model = {**LEGACY_SCORE, **model}
     if isinstance(model.get("net"), dict):
         model["net"] = {key: value for key, value in model["net"].items() if key not in INITIAL_WEIGHTS}
     data = dict(config["data"])

@@ -26,7 +26,7 @@ DAMAGED = ".damaged"  # appended to the name of a checkpoint that is set aside
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and what its files say.
+    """A run's folder and the contents of its files.
 
     Args:
         folder: the run directory.
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def epoch_checkpoints(self) -> list[Path]:
-        """Return the checkpoints of single epochs, in order; a pipe or a folder of such a name is none."""
+        """Return the checkpoints of single epochs, in order; pipes and folders of such names are skipped."""
         return sorted(path for path in self.checkpoint_dir.glob("epoch_*.ckpt") if path.is_file())
 
     @property
@@ -76,9 +76,9 @@ class Run:
 
     @property
     def recipe(self) -> str | None:
-        """Return the recipe that it was trained by, which its model may have changed since; None: it is not known."""
+        """Return the recipe that it was trained with, even if its model has another one by now; None if unknown."""
         choices = part(self.record, "choices")
-        return str(choices.get("recipe") or former_recipe(self.record)) if choices else None
+        return str(choices.get("recipe") or legacy_recipe(self.record)) if choices else None
 
     @property
     def stored_config(self) -> dict[str, Any]:
@@ -105,10 +105,10 @@ class Run:
         return plain_config(config, str(ckpt_path), self.folder.resolve())
 
     def best_checkpoint(self) -> Path:
-        """Return the checkpoint that was named, else the best one of the run, else (if none is the best) the last one.
+        """Return the checkpoint that was named, else the best one of the run, else (without a best one) the last one.
 
         Raises:
-            FileNotFoundError: there is none, or the best one is gone.
+            FileNotFoundError: there is none, or the best one was deleted.
             ValueError: there are several, and the file that records which one is the best is damaged.
         """
         if self.ckpt_path:
@@ -173,8 +173,8 @@ def damaged_name(path: Path) -> Path:
     return path.with_name(f"{path.name}{DAMAGED}")
 
 
-def former_recipe(record: Mapping[str, Any]) -> str:
-    """Return the recipe that has the values by which a run was trained before recipes were recorded."""
+def legacy_recipe(record: Mapping[str, Any]) -> str:
+    """Return the recipe that matches the settings of a run from before recipes were recorded."""
     if record.get("task") == "Segmentation":
         return "segmentation"
     return "hybrid_imagenet" if str(part(record, "choices").get("model")).startswith("hybrid_") else "plain"

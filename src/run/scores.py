@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 MODES = ("max", "min")
-FORMER_TASK = "Classifier"  # the task of runs from before the record named it
-FORMER_SCORE = {"score": "acc", "mode": "max"}  # of runs from before tasks named their score: all of them classified
-# the last words of metrics of which less is better
+LEGACY_TASK = "Classifier"  # the task of runs from before it was recorded
+LEGACY_SCORE = {"score": "acc", "mode": "max"}  # of runs from before tasks named their score: all were classifiers
+# the endings of metrics for which lower is better
 MINIMISED = (
     *("loss", "loss_step", "error", "mse", "rmse", "mae", "mase", "perplexity"),
     *("seconds", "ms", "params", "macs", "mb"),
@@ -16,7 +16,7 @@ MINIMISED = (
 
 @dataclass(frozen=True)
 class Score:
-    """The metric that says how good a model is.
+    """The metric that models are judged by.
 
     Args:
         name: such as `acc` for `val/acc`.
@@ -29,10 +29,10 @@ class Score:
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Score":
         """Read the `score` and `mode` of `run.json` or of a model's configuration."""
-        return cls(facts.get("score") or FORMER_SCORE["score"], facts.get("mode") or FORMER_SCORE["mode"])
+        return cls(facts.get("score") or LEGACY_SCORE["score"], facts.get("mode") or LEGACY_SCORE["mode"])
 
     def is_minimised(self, metric: str) -> bool:
-        """Return whether less of a metric is better: of the score by its mode, of any other by its name."""
+        """Return whether lower is better: for the score by its mode, for any other metric by its name."""
         name = metric.removesuffix("_best").rpartition("/")[2]
         if name == self.name:
             return self.mode == "min"

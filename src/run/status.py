@@ -19,7 +19,7 @@ DONE = (FINISHED, PRUNED)  # such a job is not run again
 
 
 def update_status(folder: Path, **facts: Any) -> None:
-    """Add facts to the status of a job; a run that is no job of a sweep keeps none."""
+    """Add facts to the status of a job; do nothing for a run that is not a job of a sweep."""
     if (folder / JOB).is_file() and is_rank_zero():
         write_json(folder / STATUS, {**facts_of(folder), **facts})
 
@@ -33,7 +33,7 @@ def status_of(folder: Path) -> str:
 def facts_of(folder: Path) -> dict[str, Any]:
     """Read a job's status; values of the wrong type count as missing.
 
-    A job whose status is damaged is therefore pending, and goes on from its checkpoint where it has one.
+    A job whose status is damaged is therefore pending, and resumes from its checkpoint if it has one.
     """
     status = read_json(folder / STATUS)
     return {key: value for key, value in status.items() if key in KINDS and KINDS[key](value)}
@@ -45,7 +45,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_count(value: Any) -> bool:
-    """Return whether a value is an integer that is not negative."""
+    """Return whether a value is a non-negative integer."""
     return type(value) is int and value >= 0
 
 
@@ -63,7 +63,7 @@ def is_time(value: Any) -> bool:
 
 
 def is_value(value: Any) -> bool:
-    """Return whether a value is what a sweep may optimise: a number, null for one that was none, or a list of them."""
+    """Return whether a value is a sweep's objective: a number, null in place of NaN, or a list of these."""
     return all(one is None or is_number(one) for one in (value if isinstance(value, list) else [value]))
 
 
@@ -90,10 +90,10 @@ def run_with_status(folder: Path, task: Callable[[], Any], describe: Callable[[B
         task: returns the metric that the sweep optimises, several of them, or None.
         describe: turns an error into a sentence.
     """
-    former = facts_of(folder) if (folder / JOB).is_file() else {}
-    if former.get("status") in DONE:  # an engine may have started it twice
-        return former.get("value") if former["status"] == FINISHED else None
-    attempts = 1 + former.get("attempts", 0)
+    previous = facts_of(folder) if (folder / JOB).is_file() else {}
+    if previous.get("status") in DONE:  # an engine may have started it twice
+        return previous.get("value") if previous["status"] == FINISHED else None
+    attempts = 1 + previous.get("attempts", 0)
     process = {"host": socket.gethostname(), "pid": os.getpid()}
     update_status(folder, status=RUNNING, attempts=attempts, started=now(), ended=None, error=None, **process)
     try:

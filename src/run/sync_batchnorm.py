@@ -1,4 +1,4 @@
-"""BatchNorm over the batch that several processes share; torch's own does it on GPUs only."""
+"""Synchronise BatchNorm statistics across processes on CPUs, too; torch's own does it on GPUs only."""
 
 from collections.abc import Iterator
 from types import MethodType
@@ -13,11 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class SyncBatchNorm(TorchSyncBatchNorm):
     """Compute the BatchNorm statistics of a model over all processes during training.
 
-    On a CPU the layers stay what they are, and compute with another `forward` until that is undone.
+    On a CPU the layers keep their class, and `revert` restores the `forward` that is replaced.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Begin to share the statistics."""
+        """Start sharing the statistics."""
         if next(model.parameters()).device.type != "cpu":
             return super().apply(model)
         for norm in batch_norms(model):
@@ -32,16 +32,16 @@ class SyncBatchNorm(TorchSyncBatchNorm):
 
 
 class AllReduceSum(torch.autograd.Function):
-    """Sum a tensor over all processes; its gradient is the sum of theirs."""
+    """Sum a tensor over all processes; its gradient is summed as well."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
-        """Add up the tensor."""
+        """Sum the tensor."""
         return all_reduced(own)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Add up the gradient."""
+        """Sum the gradient."""
         return all_reduced(gradient)
 
 
@@ -53,7 +53,7 @@ def all_reduced(tensor: Tensor) -> Tensor:
 
 
 def batch_norms(model: nn.Module) -> Iterator[_BatchNorm]:
-    """Return every BatchNorm within a model."""
+    """Return every BatchNorm in a model."""
     return (module for module in model.modules() if isinstance(module, _BatchNorm))
 
 
@@ -78,7 +78,7 @@ def synced_forward(norm: _BatchNorm, inputs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def update_running_stats(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
-    """Let the running statistics of a BatchNorm follow those of a batch, as torch does."""
+    """Update the running statistics of a BatchNorm from those of a batch, as torch does."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
     norm.num_batches_tracked += 1

@@ -1,4 +1,4 @@
-"""Learn from a trained net, too: `teacher=<run, checkpoint or exported model>`."""
+"""Distil a trained net: `teacher=<run, checkpoint or exported model>`."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -30,9 +30,9 @@ class LoadedTeacher:
     """A trained net with the description of its inputs and outputs.
 
     Args:
-        path: what named it, for messages.
+        path: as the user gave it, for messages.
         card: see `src.predictor`.
-        forward: maps inputs (B, …), normalised as its own data were, to logits.
+        forward: maps inputs (B, …), normalised as its own training data, to logits.
         checksum: SHA-256 of its files.
     """
 
@@ -42,9 +42,9 @@ class LoadedTeacher:
     checksum: str
 
     def for_student(self, card: Mapping[str, Any]) -> Forward:
-        """Return what maps the inputs of a student to the teacher's logits; see `src.models.distillation.Teacher`."""
+        """Return a function from a student's inputs to the teacher's logits; see `src.models.distillation.Teacher`."""
         if not card:
-            raise ValueError(f"teacher={self.path}: these data do not say what they are, so that it cannot be checked.")
+            raise ValueError(f"teacher={self.path}: these data do not describe themselves, so it cannot be checked.")
         self.check_outputs(card["outputs"])
         kinds = [input_kind(one) for one in (self.card, card)]
         shapes = [input_shape(one) for one in (self.card, card)]
@@ -62,7 +62,7 @@ class LoadedTeacher:
         """Check that the teacher knows the classes of each output of a student.
 
         Raises:
-            ValueError: it does not, or an output is no class.
+            ValueError: it does not, or an output is not a class.
         """
         for name, ours in outputs.items():
             if ours["kind"] not in DISTILLED:
@@ -85,15 +85,15 @@ class LoadedTeacher:
 
 
 def add_teacher(run: Run, cfg: DictConfig, model: Any, record: RunRecord) -> None:
-    """Let a model learn from the teacher in a folder or file, too, and record which one that is.
+    """Let a model also learn from the teacher in a folder or file, and record which teacher it is.
 
     Raises:
-        ValueError: it cannot be loaded, the model is not one of this project, or the run that is resumed has learnt
-            from another teacher of that name.
+        ValueError: it cannot be loaded, the model is not one of this project, or the resumed run learnt from another
+            teacher of that name.
     """
     path = str(cfg.teacher)
     if not isinstance(model, Task):
-        raise ValueError(f"teacher={path} can teach a Task of this project, but {type(model).__name__} is none.")
+        raise ValueError(f"teacher={path} can only teach a Task of this project, not {type(model).__name__}.")
     exported = run.ckpt_path is None and (run.folder / CARD).is_file()
     teacher = exported_teacher(run, path) if exported else trained_teacher(run, path, cfg.allowed_targets)
     if cfg.resume:
@@ -104,18 +104,18 @@ def add_teacher(run: Run, cfg: DictConfig, model: Any, record: RunRecord) -> Non
 
 
 def check_unchanged(teacher: LoadedTeacher, record: Mapping[str, Any]) -> None:
-    """Check that a run's teacher is what it was, by the record of the run.
+    """Check by the record of a run that its teacher has not changed.
 
     Raises:
-        ValueError: there are other weights under its name.
+        ValueError: its weights have changed.
     """
     resumed = record.get("resumed")
     starts = [record, *(resumed if isinstance(resumed, list) else [])]
     known = [part(start, KEY) for start in starts if isinstance(start, dict) and part(start, KEY)]
     if known and known[-1].get("path") == teacher.path and known[-1].get("sha256") != teacher.checksum:
         raise ValueError(
-            f"teacher={teacher.path} has changed since this run began to learn from it: restore its former weights, or "
-            "start a new run."
+            f"teacher={teacher.path} has changed since this run began to learn from it: restore its original weights, "
+            "or start a new run."
         )
 
 
@@ -129,8 +129,8 @@ def trained_teacher(run: Run, path: str, allowed_targets: Sequence[str] = ()) ->
     ckpt_path = run.best_checkpoint()
     card = recorded_card(ckpt_path)
     if card is None:
-        raise ValueError(f"teacher={path} does not say what it reads: its data had no description.")
-    with torch.random.fork_rng(devices=[]):  # the student draws the same weights with a teacher and without
+        raise ValueError(f"teacher={path} does not describe its inputs: its data had no description.")
+    with torch.random.fork_rng(devices=[]):  # a student has the same initial weights with and without a teacher
         task: Task = load_model(ckpt_path, allowed_targets)
     task.to(memory_format=torch.channels_last)  # filters take 10 to 60 % less time on a CPU
 
@@ -167,7 +167,7 @@ def exported_teacher(run: Run, path: str) -> LoadedTeacher:
 
 
 def normalisation_change(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
-    """Return what turns inputs (B, …) that are normalised by one card into those of another card."""
+    """Return a function that converts inputs (B, …) from the normalisation of one card to that of another."""
     if "mean" not in ours or all(list(ours[key]) == list(theirs[key]) for key in ("mean", "std")):
         return lambda inputs: inputs
     (our_mean, their_mean), (our_std, their_std) = (

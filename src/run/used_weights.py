@@ -1,4 +1,4 @@
-"""Validate, save and export the averaged weights of Schedule-Free optimizers, which take gradients at others."""
+"""Validate, save and export the averaged weights of Schedule-Free optimizers; gradients are taken at others."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from src.run.checkpoint_tensors import restore
 
-KEY = "trained_weights"  # in a checkpoint: those that training goes on with; `state_dict` holds the averaged ones
+KEY = "trained_weights"  # in a checkpoint: the weights to continue training with; `state_dict` holds the averaged ones
 
 
 @runtime_checkable
 class SwitchesWeights(Protocol):
-    """An optimizer that averages weights, and takes gradients at others (Defazio et al. 2024, arXiv 2405.15682).
+    """An optimizer that averages weights and takes gradients at others (Defazio et al. 2024, arXiv 2405.15682).
 
     The package schedulefree has several.
     """
@@ -31,7 +31,7 @@ class UsedWeights(L.Callback):
 
     It does nothing for optimizers that do not average.
     Converting one set of weights to the other rounds, so a copy of the trained weights is put back after validation and
-    saved in checkpoints: training goes on exactly.
+    saved in checkpoints: training continues exactly.
     """
 
     def __init__(self) -> None:
@@ -71,10 +71,10 @@ class UsedWeights(L.Callback):
             checkpoint[KEY] = dict(zip(names, copies(pl_module), strict=True))
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the trained weights in the net to go on with training; to test, the averaged ones are right.
+        """Put the trained weights in the net to continue training; a test keeps the averaged ones.
 
         Raises:
-            ValueError: they are not of this net.
+            ValueError: they do not match this net.
         """
         if trainer.state.fn != TrainerFn.FITTING or KEY not in checkpoint:
             return
@@ -83,7 +83,7 @@ class UsedWeights(L.Callback):
         checkpoint.get("current_model_state", {}).update(checkpoint[KEY])
 
     def _put_back(self, optimizer: SwitchesWeights, pl_module: L.LightningModule) -> None:
-        """Put the copies in the place of the weights, which are to be trained again."""
+        """Restore the trained weights from the copies."""
         optimizer.train()
         with torch.no_grad():
             torch._foreach_copy_(list(pl_module.parameters()), self._trained)

@@ -15,7 +15,7 @@ from rich.table import Table
 from src.run.file_names import OVERRIDES
 from src.run.record import environment
 from src.run.recorded_overrides import parse_recorded
-from src.run.scores import FORMER_SCORE
+from src.run.scores import LEGACY_SCORE
 from src.system import safe_files
 from src.system.json_files import part, read_json, write_json
 from src.system.locks import locked
@@ -69,7 +69,7 @@ def upgrade(row: dict[str, Any]) -> dict[str, Any]:
     """Convert a row from before tasks named their score, when all models were classifiers."""
     if "score" in row:
         return row
-    row["score"] = FORMER_SCORE["score"]
+    row["score"] = LEGACY_SCORE["score"]
     row["score_value"], row["score_data"] = row.pop("accuracy"), row.pop("accuracy_data")
     return row
 
@@ -139,7 +139,7 @@ def recorded_score(model: str, log_dir: Path) -> dict[str, Any] | None:
     """
     paths = [path for path in log_dir.rglob("run.json") if path.is_file() and (path.parent / "metrics.json").is_file()]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
-        record = {**FORMER_SCORE, **read_json(path)}
+        record = {**LEGACY_SCORE, **read_json(path)}
         choices, score = part(record, "choices"), record["score"]
         if choices.get("model") != model or choices.get("debug") or changes_net(path.parent):
             continue

@@ -17,7 +17,7 @@ ARRAYS = {("numpy", "ndarray"), ("numpy", "dtype")} | {
 
 
 class SafeCmaEsSampler(CmaEsSampler):
-    """Optuna's sampler, which stores its optimizer as a pickle in the attributes of trials."""
+    """Restrict what Optuna's sampler unpickles: it stores its optimizer as a pickle in the attributes of trials."""
 
     def _restore_optimizer(self, completed_trials: "list[FrozenTrial]") -> Any:
         for trial in reversed(completed_trials):
@@ -30,13 +30,13 @@ class SafeCmaEsSampler(CmaEsSampler):
 
 
 class Unpickler(pickle.Unpickler):
-    """Loads optimizers and arrays, and nothing else."""
+    """Load optimizers and arrays, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Import a class or function by name.
 
         Raises:
-            UnpicklingError: it is not part of an optimizer.
+            UnpicklingError: an optimizer has no such part.
         """
         if (module, name) not in OPTIMIZERS | ARRAYS:
             raise pickle.UnpicklingError(f"it holds {module}.{name}")
@@ -44,10 +44,10 @@ class Unpickler(pickle.Unpickler):
 
 
 def load_optimizer(text: str, number: int) -> Any:
-    """Load the optimizer that a trial stores in hexadecimal digits.
+    """Load the optimizer that a trial stores as hexadecimal digits.
 
     Raises:
-        ValueError: it is damaged, or something else.
+        ValueError: it is damaged, or not an optimizer.
     """
     try:
         optimizer = Unpickler(io.BytesIO(bytes.fromhex(text))).load()

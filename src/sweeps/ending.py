@@ -1,4 +1,4 @@
-"""How SIGINT and SIGTERM end a sweep: in its launcher, from the first line on, and in its workers.
+"""End a sweep on SIGINT and SIGTERM: in its launcher, from the first line on, and in its workers.
 
 What a sweep writes survives `kill -9`. The handler therefore does not raise through whatever code is running, which
 might catch the exception or print a stack trace: it marks the interrupted jobs, says how to resume, and exits. Nothing
@@ -21,25 +21,25 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Ending:
-    """What SIGINT and SIGTERM do once `listen` has been called.
+    """Handle SIGINT and SIGTERM once `listen` has been called.
 
-    While worker processes run jobs, the first signal only sets `asked`, so that the jobs save their state. Any other
-    signal ends this process at once, with the exit status `RESUMABLE`.
+    While worker processes run jobs, the first signal only sets `stop_requested`, so that the jobs save their state.
+    Any other signal ends this process at once, with the exit status `RESUMABLE`.
 
     Args:
-        sentence: printed at the end.
-        is_waiting: whether worker processes run jobs.
+        sentence: returns the message to print at the end.
+        has_running_jobs: whether worker processes run jobs.
         abandon: called before exiting, to mark jobs as interrupted.
     """
 
     def __init__(
         self,
         sentence: Callable[[], str],
-        is_waiting: Callable[[], bool] = lambda: False,
+        has_running_jobs: Callable[[], bool] = lambda: False,
         abandon: Callable[[], None] = lambda: None,
     ) -> None:
-        self.sentence, self.is_waiting, self.abandon = sentence, is_waiting, abandon
-        self.asked = False
+        self.sentence, self.has_running_jobs, self.abandon = sentence, has_running_jobs, abandon
+        self.stop_requested = False
 
     def listen(self) -> None:
         """Handle both signals for the rest of the process."""
@@ -58,8 +58,8 @@ class Ending:
             self.listen()
 
     def _end(self, number: int, frame: Any) -> None:
-        if self.is_waiting() and not self.asked:
-            self.asked = True
+        if self.has_running_jobs() and not self.stop_requested:
+            self.stop_requested = True
             write_error("Interrupted: the running jobs save their state. Press Ctrl-C again to end at once.")
             return
         self.abandon()

@@ -1,4 +1,4 @@
-"""What a sweep's job does besides training: report its progress, and stop when the study prunes it."""
+"""Report the progress of a sweep's job, and stop it when the study prunes it."""
 
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ class SweepJob(L.Callback):
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.trial: Any = None
-        self._unreported = self._validated = (
-            False  # whether an epoch has ended since the last report, with a validation
-        )
+        # whether an epoch has ended since the last report, and has been validated
+        self._unreported = self._validated = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the trial of this run if the study has a pruner."""
@@ -75,7 +74,7 @@ class SweepJob(L.Callback):
         should_prune = False
         if self.trial is not None:
             self.trial.report(value, epoch)
-            # the result of a run that has trained to its end costs nothing more
+            # pruning a run that has finished training would save nothing
             should_prune = epoch != trainer.max_epochs and self.trial.should_prune()
         if trainer.strategy.reduce_boolean_decision(should_prune, all=False):  # all processes end together
             validated = {
@@ -96,10 +95,10 @@ class SweepJob(L.Callback):
 
 
 def reported_metrics(trainer: L.Trainer) -> list[str]:
-    """Return the metrics that a job's status has after each epoch."""
+    """Return the names of the metrics that a job reports after each epoch."""
     return ["train/loss", "val/loss", *(f"val/{score}" for score in score_names(trainer.lightning_module))]
 
 
 def callbacks_of_job(folder: str) -> list[L.Callback]:
-    """Return the callback of a run that is a sweep's job; none for any other run."""
+    """Return the callback for a sweep's job; an empty list for any other run."""
     return [SweepJob(folder)] if (Path(folder) / JOB).is_file() else []

@@ -40,7 +40,7 @@ class Job:
 
     @property
     def key(self) -> frozenset[str]:
-        """Identifies the job, whatever the order and notation of its overrides."""
+        """Identify the job, whatever the order and notation of its overrides."""
         return key_of(self.overrides)
 
     @property
@@ -59,7 +59,7 @@ class Job:
         return facts
 
     def arguments(self) -> list[str]:
-        """Return the overrides to launch it with; an interrupted job resumes from its last checkpoint by itself."""
+        """Return the overrides to launch it with; an interrupted job resumes from its last checkpoint."""
         return arguments_of(self.overrides, self.folder.parent, self.number)
 
 
@@ -88,9 +88,9 @@ class Sweep:
             raise ValueError(f"{folder / SWEEP} is damaged: choose another folder for this sweep.")
         self._unused = 1 + max((int(child.name) for child in folder.iterdir() if child.name.isdecimal()), default=-1)
         if {key: known.get(key) for key in identity} != identity:
-            was = printable(f"{known.get('task')} over {', '.join(known['keys'])}")
+            other = printable(f"{known.get('task')} over {', '.join(known['keys'])}")
             raise ValueError(
-                f"{folder} belongs to another sweep, {was}; this one is {task} over "
+                f"{folder} belongs to another sweep, {other}; this one is {task} over "
                 f"{', '.join(identity['keys'])}: choose another folder."
             )
 
@@ -158,7 +158,7 @@ def is_string_list(value: Any) -> TypeGuard[list[str]]:
 
 
 def current_status(folder: Path, recorded: str | None = None) -> str:
-    """Return the status of a job; one that is recorded as running but whose process is gone has been interrupted.
+    """Return the status of a job; a job recorded as running whose process has ended is interrupted.
 
     Args:
         folder: folder of the job.

@@ -33,22 +33,22 @@ log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 0.5
 EXIT_SECONDS = 10  # time for an idle process to exit
-# exit codes of a process that was told to end: its job has not failed and can be resumed
-KILLS = (-signal.SIGTERM, -9, RESUMABLE)
+# exit codes of terminated processes: their jobs have not failed and can be resumed
+TERMINATION_CODES = (-signal.SIGTERM, -9, RESUMABLE)
 
 
 class LocalLauncher(Launcher):
     """Hydra's launcher for one machine.
 
     A single job at a time runs in this process. Otherwise each of `n_jobs` worker processes takes one job after another
-    and uses its share of the cores, so that imports are paid for once a process.
+    and uses its share of the cores, so that each process imports only once.
 
     Args:
         n_jobs: number of jobs that run at once.
         fail_fast: start no further job after one has failed.
 
     Raises:
-        ValueError: there are fewer cores.
+        ValueError: there are not enough cores.
     """
 
     def __init__(self, n_jobs: int = 1, fail_fast: bool = False) -> None:
@@ -57,7 +57,7 @@ class LocalLauncher(Launcher):
             raise ValueError(f"n_jobs={n_jobs}: this machine has the cores for 1 to {cpus} jobs at once.")
         self.n_jobs, self.fail_fast = n_jobs, fail_fast
         self._workers: list[Worker] = []
-        self._own: Job | None = None  # the job that runs in this process
+        self._current: Job | None = None  # the job that runs in this process
         self.ending = Ending(lambda: "Interrupted.", lambda: bool(self._busy()), self._abandon)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -75,7 +75,7 @@ class LocalLauncher(Launcher):
         return [job_return(job) for job in jobs]
 
     def run(self, jobs: Iterable[Job], total: int, ended: Callable[[Job], None] | None = None) -> None:
-        """Run jobs until all have ended, one has failed and `fail_fast` is set, or a signal arrives.
+        """Run jobs until all have ended, one has failed with `fail_fast` set, or a signal arrives.
 
         Args:
             jobs: consumed one by one as there is capacity.
@@ -87,29 +87,29 @@ class LocalLauncher(Launcher):
         if self.n_jobs == 1:
             self._one_by_one(jobs, total, ended or ignore)
         else:
-            self._at_once(iter(jobs), total, ended or ignore)
+            self._in_parallel(iter(jobs), total, ended or ignore)
 
     def _one_by_one(self, jobs: Iterable[Job], total: int, ended: Callable[[Job], None]) -> None:
         for position, job in enumerate(jobs, 1):
             log.info("job %d (%d of %d): %s", job.number, position, total, describe_job(job))
-            self._own = job
+            self._current = job
             result = self.task.run(job)
-            self._own = None
+            self._current = None
             ended(job)
             failed = result.status == JobStatus.FAILED
             if failed and (self.fail_fast or isinstance(result._return_value, Interrupted)):
                 break
 
-    def _at_once(self, jobs: Iterator[Job], total: int, ended: Callable[[Job], None]) -> None:
-        over = False
+    def _in_parallel(self, jobs: Iterator[Job], total: int, ended: Callable[[Job], None]) -> None:
+        exhausted = False  # no further job is started
         with Progress(total) as progress:
             while True:
-                while not over and not self.ending.asked and len(self._busy()) < self.n_jobs:
+                while not exhausted and not self.ending.stop_requested and len(self._busy()) < self.n_jobs:
                     job = next(jobs, None)
                     if job is None:
-                        over = True
+                        exhausted = True
                     else:
-                        self._idle().give(job)
+                        self._idle().start(job)
                 busy = self._busy()
                 if not busy:
                     break
@@ -120,9 +120,9 @@ class LocalLauncher(Launcher):
                     if job is not None:
                         ended(job)
                         progress.log(job)
-                        over |= self.fail_fast and job.status == FAILED
-                self._workers = [worker for worker in self._workers if not worker.gone]
-                if self.ending.asked:
+                        exhausted |= self.fail_fast and job.status == FAILED
+                self._workers = [worker for worker in self._workers if not worker.exited]
+                if self.ending.stop_requested:
                     for worker in self._busy():
                         worker.end_job()
 
@@ -150,7 +150,7 @@ class LocalLauncher(Launcher):
 
     def _abandon(self) -> None:
         """Kill everything that runs, and mark the jobs as interrupted."""
-        running = [worker.job for worker in self._busy()] + [self._own]
+        running = [worker.job for worker in self._busy()] + [self._current]
         for worker in self._workers:
             worker.kill()
         for child in active_children():  # a worker that has just been started, or a job's data loaders
@@ -176,26 +176,26 @@ class Worker:
             self.process.start()
         other.close()  # so that the death of the process ends the connection
         self.job: Job | None = None
-        self.gone = self._terminated = False
+        self.exited = self._terminated = False
 
-    def give(self, job: Job) -> None:
+    def start(self, job: Job) -> None:
         """Send a job to the process."""
         self.connection.send(job)
         self.job = job
 
     def collect(self) -> Job | None:
-        """Return the job of the process if it has ended, or the process died; None while it runs."""
+        """Return the job of the process if the job has ended or the process died; None while it runs."""
         job = self.job
         if job is None or not self.connection.poll():
             return None
         try:
-            self.gone = not self.connection.recv()
+            self.exited = not self.connection.recv()
         except (EOFError, OSError):
-            self.gone = True
+            self.exited = True
             self.process.join(EXIT_SECONDS)
             self.kill()
             code = self.process.exitcode or 0
-            if self._terminated or code in KILLS:
+            if self._terminated or code in TERMINATION_CODES:
                 mark_interrupted(job)
             else:
                 how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
@@ -210,7 +210,7 @@ class Worker:
             self.process.terminate()
 
     def kill(self) -> None:
-        """Kill the process and all that its job has started."""
+        """Kill the process and all processes that its job has started."""
         if os.name == "posix" and self.process.pid is not None:  # Windows has no process groups
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -246,7 +246,7 @@ def run_worker(connection: Connection, task: Task, singletons: Any) -> None:
 
 
 def end_with_parent() -> None:
-    """Let the job save and end when the launcher has been killed, so that no orphan is left."""
+    """Make the job save and end when the launcher is killed, so that no process is orphaned."""
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])

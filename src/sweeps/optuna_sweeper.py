@@ -1,4 +1,4 @@
-"""Sweep by an Optuna study, which chooses each trial from the results so far."""
+"""Sweep with an Optuna study, which chooses each trial from the results so far."""
 
 import logging
 import math
@@ -53,7 +53,7 @@ class OptunaSweeper(ResumableSweeper):
         sampler: configuration of Optuna's sampler.
         pruner: configuration of the pruner; None: no pruning.
         prune_by: the metric of each validated epoch that the pruner compares.
-        storage: a journal file, or the URL of a database.
+        storage: path of a journal file, or the URL of a database.
         study_name: name of the study in its storage.
         conditional_params: further `params` for each condition, such as `model=mnist_cnn_68k`.
         options: see `ResumableSweeper`.
@@ -101,8 +101,8 @@ class OptunaSweeper(ResumableSweeper):
         self.study = open_study(self.storage, self.study_name, directions)  # a refused study is not created
         check_values(self.study)
         self.jobs = self.open([*map(name_of, overrides), *(key for parts in conditional.values() for key in parts)])
-        with self._present() as launcher:
-            self.launch(self._trials(total, launcher, names), total, at_once=self.n_jobs, ended=self._tell)
+        with self._registered() as launcher:
+            self.launch(self._trials(total, launcher, names), total, batch_size=self.n_jobs, ended=self._tell)
         self._report(names)
         retried = self._retried()
         return [job for job in self.jobs.jobs() if job.number not in retried]
@@ -111,19 +111,19 @@ class OptunaSweeper(ResumableSweeper):
         names = objectives(self.config)
         if not names:
             raise ValueError(
-                "optimized_metric=null: say what the study optimises, such as optimized_metric=val/acc_best"
+                "optimized_metric=null: name the metric to optimise, such as optimized_metric=val/acc_best"
             )
         if self.pruner is not None and max(len(names), len(self.directions)) > 1:
-            raise ValueError("A study of several objectives can't prune: hydra/sweeper/pruner=none.")
+            raise ValueError("A study of several objectives can't prune: use hydra/sweeper/pruner=none.")
         if self.directions and len(names) != len(self.directions):
             raise ValueError(
                 f"optimized_metric={', '.join(names)} and hydra.sweeper.direction={', '.join(self.directions)}: "
-                "a direction is needed for each, or hydra.sweeper.direction=null for those that follow from the score."
+                "give one direction for each metric, or hydra.sweeper.direction=null to derive them from the score."
             )
         if self.pruner is not None and (compared := self._compared(names[0])).startswith("test/"):
             known = compared.replace("test", "val", 1)
             raise ValueError(
-                f"{names[0]} is not known while a run trains: set hydra.sweeper.prune_by={known}, or another metric of "
+                f"{names[0]} is not known during training: set hydra.sweeper.prune_by={known}, or another metric of "
                 "each epoch, or hydra/sweeper/pruner=none."
             )
         return names
@@ -135,15 +135,15 @@ class OptunaSweeper(ResumableSweeper):
         return str(self.sampler._target_).endswith(".GridSampler")
 
     @contextmanager
-    def _present(self) -> Iterator[Path]:
-        """Lock a folder for as long as this process lives, so that others do not take its trials for lost."""
+    def _registered(self) -> Iterator[Path]:
+        """Lock a folder for as long as this process lives, so that others do not treat its trials as orphaned."""
         folder = self.folder / LAUNCHERS / f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         with locked(folder):
             yield folder
         shutil.rmtree(folder, ignore_errors=True)
 
     def _trials(self, total: int, launcher: Path, objectives: list[str]) -> Iterator[Job]:
-        """Yield the job of each trial to run: first those that dead launchers have left, then new ones."""
+        """Yield the job of each trial to run: first those orphaned by dead launchers, then new ones."""
         study: dict[str, Any] = {"storage": self.storage, "name": self.study_name, "objectives": objectives}
         if self.pruner is not None:
             study["prune_by"] = self._compared(objectives[0])
@@ -154,25 +154,24 @@ class OptunaSweeper(ResumableSweeper):
             trial.set_user_attr(LAUNCHER, str(launcher))
             return self.jobs.add(self.space.suggest(trial), number, study={**study, "trial": number})
 
-        with self._asking():
-            left = [job_of(number) for number in self._left()]
+        with self._drawing():
+            orphaned = [job_of(number) for number in self._orphaned()]
             if self.retry_failed:
                 self._enqueue_failed()
-        wait_for(left)
-        for job in left:
+        wait_for(orphaned)
+        for job in orphaned:
             if job.status in (PENDING, INTERRUPTED):
                 yield job
             else:  # its launcher ended before it could tell the study
                 self._tell(job)
         while True:
-            with self._asking():
+            with self._drawing():
                 trials = self.study.get_trials(deepcopy=False)
                 waiting = any(trial.state.name == "WAITING" for trial in trials)
                 if len(trials) - len(self._retried()) >= total and not waiting:
                     return
-                if (
-                    self.folder / str(len(trials)) / JOB
-                ).is_file():  # left by a study whose storage is gone, or another
+                # left by another study, or by one whose storage was deleted
+                if (self.folder / str(len(trials)) / JOB).is_file():
                     raise ValueError(
                         f"{self.folder} holds a job {len(trials)} that the study {self.study_name} in {self.storage} "
                         "does not have: choose another sweep=<name> for this study."
@@ -181,9 +180,9 @@ class OptunaSweeper(ResumableSweeper):
                 job = job_of(self.study.ask().number)
             yield job
 
-    def _asking(self) -> AbstractContextManager[None]:
+    def _drawing(self) -> AbstractContextManager[None]:
         """Let one process at a time draw trials."""
-        return locked(self.folder / LAUNCHERS, patience=math.inf)
+        return locked(self.folder / LAUNCHERS, timeout=math.inf)
 
     def _make_sampler(self, number: int) -> "optuna.samplers.BaseSampler":
         """Return a sampler for one trial, determined by the seed, the trial's number and earlier trials."""
@@ -195,7 +194,7 @@ class OptunaSweeper(ResumableSweeper):
         sampler: optuna.samplers.BaseSampler = hydra.utils.instantiate(self.sampler, **options)
         return sampler
 
-    def _left(self) -> list[int]:
+    def _orphaned(self) -> list[int]:
         """Return the running trials of this folder whose launchers have ended or been killed."""
         return [
             trial.number
@@ -204,12 +203,12 @@ class OptunaSweeper(ResumableSweeper):
         ]
 
     def _has_launcher(self, trial: "optuna.trial.FrozenTrial") -> bool:
-        """Return whether the launcher of a trial lives; only the name of its lock is taken from the storage."""
+        """Return whether the launcher of a trial is alive; the storage provides only the name of its lock."""
         name = Path(attribute(trial, LAUNCHER, str) or "").name
         return bool(name) and is_locked(self.folder / LAUNCHERS / name)
 
     def _is_ours(self, trial: "optuna.trial.FrozenTrial") -> bool:
-        """Return whether a trial belongs to this folder, which may have been moved, or has just been drawn."""
+        """Return whether a trial belongs to this folder, which may have been moved, or was just drawn."""
         folder = self._folder_of(trial)
         moved = (self.folder / str(trial.number) / JOB).is_file() and not Path(folder).is_dir()
         return folder == str(self.folder) or moved
@@ -235,12 +234,12 @@ class OptunaSweeper(ResumableSweeper):
         from optuna.trial import TrialState
 
         value = job.facts.get("value")
-        self.study.sampler = RandomSampler()  # which does nothing at the end of a trial
+        self.study.sampler = RandomSampler()  # does nothing at the end of a trial
         if job.status == FINISHED and None not in (value if isinstance(value, list) else [value]):
             self.study.tell(job.number, value, skip_if_finished=True)
         elif job.status == PRUNED:
             self.study.tell(job.number, state=TrialState.PRUNED, skip_if_finished=True)
-        elif job.status in (FINISHED, FAILED):  # or a value that is not a number
+        elif job.status in (FINISHED, FAILED):  # FINISHED: a value is not a number
             self.study.tell(job.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _report(self, names: list[str]) -> None:

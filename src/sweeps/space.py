@@ -47,25 +47,27 @@ class SearchSpace:
             self.conditions[condition] = {key_of([word]) for word in values_of(parse(condition))}
             if not self.conditions[condition] & possible:
                 raise ValueError(f"conditional_params: {condition} never holds in this search.")
-            twice = self.searched.keys() & parts.keys()
-            if twice:
-                raise ValueError(f"conditional_params: {', '.join(sorted(twice))} is searched in every trial already.")
+            repeated = self.searched.keys() & parts.keys()
+            if repeated:
+                raise ValueError(
+                    f"conditional_params: {', '.join(sorted(repeated))} is searched in every trial already."
+                )
             self.conditional[condition] = {key: distribution(one) for key, one in parts.items()}
 
     def suggest(self, trial: "Trial") -> list[str]:
         """Return the overrides of a trial; values that it already has are kept."""
         words = [*self.fixed, *(override_text(key, draw(trial, key, one)) for key, one in self.searched.items())]
-        for parts in self._holding(words):
+        for parts in self._active(words):
             words += [override_text(key, draw(trial, key, one)) for key, one in parts.items()]
         return words
 
     def rows(self) -> list[list[str]]:
-        """Return overrides of as many jobs as are needed to cover every value and both ends of every range."""
+        """Return overrides for enough jobs to cover every value and both ends of every range."""
         examples = {key: examples_of(one) for key, one in self.searched.items()}
         rows = []
         for number in range(max(map(len, examples.values()))):
             row = [*self.fixed, *(override_text(key, some[number % len(some)]) for key, some in examples.items())]
-            for parts in self._holding(row):
+            for parts in self._active(row):
                 row += [
                     override_text(key, examples_of(one)[number % len(examples_of(one))]) for key, one in parts.items()
                 ]
@@ -88,7 +90,7 @@ class SearchSpace:
             )
         return {key: choices for key, choices in values.items() if choices is not None}
 
-    def _holding(self, words: Sequence[str]) -> list[dict[str, "BaseDistribution"]]:
+    def _active(self, words: Sequence[str]) -> list[dict[str, "BaseDistribution"]]:
         present = {key_of([one]) for one in words}
         return [parts for condition, parts in self.conditional.items() if self.conditions[condition] & present]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 
 from src.run.status import is_number
-from src.system.locks import take
+from src.system.locks import acquire
 from src.system.safe_files import in_a_line
 from src.system.wording import first_line
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SQLITE = "sqlite:///"
 MAX_STEPS = 50_000_000  # steps of SQLite's virtual machine; a study of 10,000 trials of 100 epochs takes a third
 STEPS = 10_000  # between two checks of the limit
-PATIENCE = 60  # seconds to wait for another process to write to a journal, which takes milliseconds
+LOCK_TIMEOUT = 60  # seconds to wait for another process to write to a journal, which takes milliseconds
 EXTRA = "hydra/sweeper=optuna needs a package that is not installed: pip install -e '.[sweep]'"
 
 
@@ -57,8 +57,8 @@ def open_study(
     }
     try:
         if "://" in storage:
-            options_of_engine = {"creator": bounded_database(storage.removeprefix(SQLITE))} if bounded else None
-            backend: Any = RDBStorage(storage, engine_kwargs=options_of_engine)
+            engine_options = {"creator": bounded_database(storage.removeprefix(SQLITE))} if bounded else None
+            backend: Any = RDBStorage(storage, engine_kwargs=engine_options)
         else:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
             backend = JournalStorage(JournalFileBackend(storage, lock_obj=lock_of(storage)))
@@ -71,7 +71,7 @@ def open_study(
     if current != list(directions):
         raise ValueError(
             f"hydra.sweeper.direction={', '.join(directions)}: the study {name} in {storage} has "
-            f"{', '.join(current)}; choose another hydra.sweeper.study_name, or say "
+            f"{', '.join(current)}; choose another hydra.sweeper.study_name, or use "
             f"hydra.sweeper.direction=[{','.join(current)}] to continue it."
         )
     return study
@@ -84,11 +84,11 @@ class JournalLock:
 
     Args:
         path: path of the journal.
-        patience: seconds to wait for another process.
+        timeout: seconds to wait for another process.
     """
 
-    def __init__(self, path: str, patience: float = PATIENCE) -> None:
-        self.path, self.patience = path, patience
+    def __init__(self, path: str, timeout: float = LOCK_TIMEOUT) -> None:
+        self.path, self.timeout = path, timeout
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
@@ -99,7 +99,7 @@ class JournalLock:
         """
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            take(descriptor, self.patience)
+            acquire(descriptor, self.timeout)
         except BlockingIOError as error:
             os.close(descriptor)
             raise TimeoutError(f"{self.path} is locked by another program.") from error
@@ -126,7 +126,7 @@ def bounded_database(path: str) -> Callable[[], sqlite3.Connection]:
     """Return a function that connects to an untrusted SQLite database, with a limit on the total work.
 
     Raises:
-        DatabaseError: it holds more than tables and indices; a view or trigger could run for ever.
+        DatabaseError: it holds more than tables and indices; a view or trigger could run forever.
     """
     remaining = [MAX_STEPS]
 
@@ -160,7 +160,7 @@ def reason(error: BaseException) -> str:
         return "another version of Optuna made it; choose another hydra.sweeper.storage, or install that version."
     if isinstance(error, ValueError | KeyError | TypeError):  # raised for files that are not Optuna's
         return "it is not the storage of a study, or it is damaged."
-    if text == "interrupted":  # by the limit of steps
+    if text == "interrupted":  # by the step limit
         return "it takes too long to read, and is damaged."
     return text
 
@@ -189,7 +189,7 @@ def check_values(study: "optuna.Study") -> None:
 
 
 def trial_of(study: "optuna.Study", number: int) -> "optuna.trial.Trial":
-    """Return the trial of a number, to report to and to draw further parameters for."""
+    """Return the trial with a number, to report values and draw further parameters."""
     from optuna.trial import Trial
 
     (frozen,) = [trial for trial in study.get_trials(deepcopy=False) if trial.number == number]

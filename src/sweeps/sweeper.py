@@ -93,16 +93,14 @@ class ResumableSweeper(Sweeper):
 
         Raises:
             SweepInterrupted: a signal ended it; the same command resumes it.
-            SweepFailed: some jobs failed, after all others have ended.
+            SweepFailed: some jobs failed; all others have ended.
             ValueError: the name of its folder is invalid, or the folder belongs to another sweep.
         """
         name = str(self.config.get("sweep", "unnamed") or "")
         if not name:
-            raise ValueError(
-                "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time."
-            )
+            raise ValueError("sweep= is empty: use sweep=<name>, or leave it out for a folder named by the time.")
         if name in (".", "..") or {"/", "\\"} & {*name}:
-            raise ValueError(f"sweep={name} is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.")
+            raise ValueError(f"sweep={name} is not a name: for a folder elsewhere, use hydra.sweep.dir=<folder>.")
         given = [name_of(argument) for argument in arguments]
         words = [override_text(key, value) for key, value in self.params.items() if key not in given]
         overrides = self.parse([*words, *arguments])
@@ -155,7 +153,7 @@ class ResumableSweeper(Sweeper):
         """Compose jobs until every value has occurred, so that errors show before the first job runs.
 
         The score of their tasks also gives the direction of the objectives. Values of jobs that are already in the
-        folder were checked when those were added, and one number of a key stands for all of its numbers.
+        folder were checked when they were added; of the numbers for a key, only the first is checked.
         """
         known = jobs_in(self.folder)
         seen = {template(word) for job in known for word in job.overrides}
@@ -183,21 +181,21 @@ class ResumableSweeper(Sweeper):
         return self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
 
     def launch(
-        self, jobs: Iterable[Job], total: int, at_once: int | None = None, ended: Callable[[Job], None] | None = None
+        self, jobs: Iterable[Job], total: int, batch_size: int | None = None, ended: Callable[[Job], None] | None = None
     ) -> None:
         """Run jobs.
 
         Args:
             jobs: consumed one by one as there is capacity.
             total: number of jobs, for the display.
-            at_once: batch size for launchers that block until a whole batch has ended; None: all jobs.
+            batch_size: jobs per batch, for launchers that block until a whole batch has ended; None: all jobs.
             ended: called with each job after it has ended.
         """
         if isinstance(self.launcher, LocalLauncher):
             self.launcher.run(jobs, total, ended)
             return
         gave_up = False
-        for batch in batches(iter(jobs), at_once):
+        for batch in batches(iter(jobs), batch_size):
             try:
                 with self.ending.suspended():
                     self.launcher.launch([job.arguments() for job in batch], initial_job_idx=batch[0].number)
@@ -220,10 +218,10 @@ def recorded_score(jobs: Iterable[Job]) -> Score | None:
 
 
 def check_job(cfg: DictConfig) -> None:
-    """Check a composed configuration for what a job cannot do.
+    """Check that a composed configuration can run as a job.
 
     Raises:
-        ValueError: it needs several processes, or optimizes a metric of a test that is switched off.
+        ValueError: it needs several processes, or optimises a test metric although the test is switched off.
     """
     strategy = str(OmegaConf.select(cfg, "trainer.strategy", throw_on_resolution_failure=False))
     if strategy.startswith("ddp"):
@@ -235,17 +233,17 @@ def check_job(cfg: DictConfig) -> None:
 
 
 def batches(jobs: Iterator[Job], size: int | None) -> Iterator[list[Job]]:
-    """Return batches of `size` jobs, or a single one for None."""
+    """Yield batches of `size` jobs, or a single batch for None."""
     while batch := list(itertools.islice(jobs, size)):
         yield batch
 
 
 def wait_for(jobs: Iterable[Job]) -> None:
-    """Wait for jobs of other processes, such as those that still save because their launcher was killed."""
+    """Wait for jobs of other processes, such as those that are still saving because their launcher was killed."""
     for job in jobs:
         if job.status == RUNNING:
             facts = job.facts
             process, host = facts.get("pid", "unknown"), printable(facts.get("host", "unknown"))
-            log.info("Waiting for job %d, which process %s on %s runs.", job.number, process, host)
+            log.info("Waiting for job %d, run by process %s on %s.", job.number, process, host)
             while job.status == RUNNING:
                 time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Progress of a sweep: a live table on a terminal, one line per job anywhere else, and a summary at the end."""
+"""Show the progress of a sweep: a live table on a terminal, else one line per job, and a summary at the end."""
 
 import re
 import time
@@ -107,7 +107,7 @@ def summarise(
 
 
 def title(objectives: Sequence[Objective]) -> str:
-    """Return the header of the column of values."""
+    """Return the header of the value column."""
     return ", ".join(one.metric for one in objectives) or "value"
 
 
@@ -134,11 +134,11 @@ def table_of_groups(jobs: Sequence[Job], shared: Collection[str], objectives: Se
         groups.setdefault(tuple(word for word in job.overrides if name_of(word) not in REPLICATES), []).append(job)
     table = Table("jobs", "status", escape(f"mean {title(objectives)}"), "overrides")
     for group in sorted(groups.values(), key=lambda group: sort_key(means(group), objectives))[:MAX_ROWS]:
-        every: dict[str, list[float]] = {}
+        values_by_name: dict[str, list[float]] = {}
         for job in group:
             for name, number in (job.facts.get("figures") or {}).items():
-                every.setdefault(name, []).extend(objective_values(number))
-        averages = {name: mean(values) for name, values in every.items() if values}
+                values_by_name.setdefault(name, []).extend(objective_values(number))
+        averages = {name: mean(values) for name, values in values_by_name.items() if values}
         table.add_row(
             str(len(group)),
             counts(Counter(job.status for job in group)),
@@ -164,7 +164,7 @@ def counts(statuses: Mapping[str, int]) -> str:
 
 
 def common(jobs: Sequence[Job]) -> set[str]:
-    """Return the overrides that all of several jobs share."""
+    """Return the overrides that several jobs share."""
     return set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
 
 
@@ -174,7 +174,7 @@ def describe_job(job: Job, left_out: Collection[str] = ()) -> str:
 
 
 def rounded(match: re.Match[str]) -> str:
-    """Return a number with four significant digits."""
+    """Round a number to four significant digits."""
     return f"{float(match[0]):.4g}"
 
 
@@ -197,7 +197,7 @@ def elapsed(started: str | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the units that matter: 7 s, 3 min 05 s, 2 h 10 min."""
+    """Format a duration: 7 s, 3 min 05 s, 2 h 10 min."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes == 0:
         return f"{rest} s"

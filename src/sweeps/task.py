@@ -68,11 +68,11 @@ class Task:
 def templates_of(words: Sequence[str]) -> tuple[str, ...]:
     """Return the overrides that composing a job depends on, without the numbers that can safely be set afterwards.
 
-    If several overrides set one key, or a part of it, their order matters, and their numbers stay.
+    If several overrides set one key, or a part of it, their order matters, and their numbers are kept.
     """
     keys = [name_of(word) for word in words]
-    alone = [sum(f"{key}.".startswith(f"{other}.") for other in keys) == 1 for key in keys]
-    return tuple(template(word) if one else word for word, one in zip(words, alone, strict=True))
+    is_unique = [sum(f"{key}.".startswith(f"{other}.") for other in keys) == 1 for key in keys]
+    return tuple(template(word) if one else word for word, one in zip(words, is_unique, strict=True))
 
 
 def template(word: str) -> str:

@@ -14,7 +14,7 @@ SYSFS, PROC = "sys/fs/cgroup", "proc/self/cgroup"
 
 
 def allowed_cpus(root: Path = Path("/")) -> int:
-    """The logical CPUs that the affinity mask and the cgroup quota allow this process, at least 1.
+    """Return how many logical CPUs the affinity mask and the cgroup quota allow this process, at least 1.
 
     A quota is rounded up: with 1.5 CPUs, 2 threads can run at once for some of the time.
     """
@@ -24,7 +24,7 @@ def allowed_cpus(root: Path = Path("/")) -> int:
 
 
 def physical_cores(root: Path = Path("/")) -> int:
-    """The threads that can compute without sharing a core or exceeding the cgroup quota, at least 1.
+    """Return how many threads can compute without sharing a core or exceeding the cgroup quota, at least 1.
 
     Hardware threads of one core share its arithmetic units: a second one does not speed up matrix products.
     """
@@ -34,22 +34,22 @@ def physical_cores(root: Path = Path("/")) -> int:
 
 
 def affinity() -> set[int]:
-    """The numbers of the CPUs that this process may run on."""
+    """Return the numbers of the CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))  # macOS and Windows have no affinity mask
 
 
 def load_average() -> float | None:
-    """The load average of the last minute; None on Windows."""
+    """Return the load average of the last minute; None on Windows."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 class OtherPrograms:
-    """How much other programs use the CPUs of this process, from its start on.
+    """Measure how much other programs use the CPUs of this process, from construction on.
 
     Args:
-        root: of the system's files.
+        root: the root of the file system.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -57,7 +57,7 @@ class OtherPrograms:
         self.before = self.times()
 
     def cpus(self) -> float | None:
-        """Return how many CPUs they kept busy, on average, since the start; None where only Linux could tell."""
+        """Return the mean number of CPUs that they kept busy since the start; None if this is not Linux."""
         now = self.times()
         if self.before is None or now is None:
             return None
@@ -65,7 +65,7 @@ class OtherPrograms:
         return max(busy - own, 0.0) / wall if wall > 0 else 0.0
 
     def times(self) -> tuple[float, float, float] | None:
-        """Return seconds: of the clock, of these CPUs while they were busy, and of this process on them."""
+        """Return the seconds of wall-clock time, of busy time of these CPUs, and of CPU time of this process."""
         file = self.root / "proc/stat"
         if not file.is_file():
             return None
@@ -83,9 +83,9 @@ def core_of(cpu: int, root: Path) -> str:
 
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:
-    """The CPU quota of this process's control groups, which containers set; None without a limit.
+    """Return the CPU quota of this process's control groups, which containers set; None without a limit.
 
-    The tightest limit of the group and its parents holds, in either version of cgroups
+    The tightest limit of the group and its parents applies, in either version of cgroups
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max;
     https://docs.kernel.org/scheduler/sched-bwc.html, cpu.cfs_quota_us).
     """
@@ -109,7 +109,7 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
 
 
 def read_quota(group: Path) -> float | None:
-    """The quota of one control group in CPUs; None without a limit."""
+    """Return the quota of one control group in CPUs; None without a limit."""
     if (group / "cpu.max").is_file():
         quota, _, period = (group / "cpu.max").read_text().strip().partition(" ")
     elif (group / "cpu.cfs_quota_us").is_file():
@@ -120,7 +120,7 @@ def read_quota(group: Path) -> float | None:
 
 
 def thread_share(processes: int = 1, root: Path = Path("/")) -> int:
-    """The threads for each of several processes on this machine, at least 1.
+    """Return the number of threads for each of several processes on this machine, at least 1.
 
     `OMP_NUM_THREADS` is an upper limit, except for the default of 1 that torchrun sets.
     """
@@ -142,7 +142,7 @@ def check_threads(name: str, value: int | str, words: tuple[str, ...]) -> None:
 
 
 def has_native_bf16() -> bool:
-    """Whether this CPU has instructions for bfloat16, which torch otherwise emulates slowly."""
+    """Return whether this CPU has instructions for bfloat16, which torch otherwise emulates slowly."""
     flags = ("avx512_bf16", "amx_bf16", "bf16")  # flags of x86 and of Arm
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

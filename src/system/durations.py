@@ -11,14 +11,14 @@ def parse_duration(text: str | float, key: str) -> float:
     """Return the seconds of a duration, such as 90s, 1h30m or 0.5h.
 
     Raises:
-        ValueError: it is none, or 0; `key` names it in the message.
+        ValueError: the text is not a duration, or is 0; the message names `key`.
     """
     match = PATTERN.fullmatch(str(text).strip())
     seconds = (
         sum(float(part or 0) * size for part, size in zip(match.groups(), UNITS.values(), strict=True)) if match else 0
     )
     if not seconds:
-        raise ValueError(f"{key}={text} is no duration: give hours, minutes or seconds, such as 1h30m, 0.5h or 90s.")
+        raise ValueError(f"{key}={text} is not a duration: give hours, minutes or seconds, such as 1h30m, 0.5h or 90s.")
     return seconds
 
 

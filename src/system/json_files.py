@@ -1,4 +1,4 @@
-"""Files, and JSON files above all, that are written whole or not at all."""
+"""Write files, JSON files in particular, whole or not at all."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from src.system import safe_files
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all; NaN and infinity, which JSON does not know, become null."""
+    """Write a JSON file whole or not at all; NaN and infinity, which JSON does not have, become null."""
     write_whole(path, json.dumps(finite(content), indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -29,7 +29,7 @@ def finite(node: Any) -> Any:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path, "xb") as file:
-        file.write(text.encode(errors="replace"))  # names of files may be no text
+        file.write(text.encode(errors="replace"))  # file names may not be valid Unicode
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty if it is missing or damaged."""
+    """Return the content of a JSON file; empty if it is missing or damaged."""
     try:
         content = safe_files.read_json(path)
     except (OSError, ValueError):
@@ -59,6 +59,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def part(content: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The object at a key of a JSON file; empty if it is missing or not an object."""
+    """Return the object at a key of a JSON file; empty if it is missing or not an object."""
     value = content.get(key)
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Let one process at a time work in a folder."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from src.system.links import open_to_append, refusal
+from src.system.links import open_to_append, symlink_error
 from src.system.ranks import is_rank_zero
 
 
@@ -16,36 +16,36 @@ class FolderInUse(ValueError):
 
 
 @contextmanager
-def locked(folder: Path, otherwise: str = "another process is training there.", patience: float = 1) -> Iterator[None]:
+def locked(folder: Path, reason: str = "another process is training there.", timeout: float = 1) -> Iterator[None]:
     """Lock a folder within the context.
 
     Args:
         folder: folder of a run or a sweep; it is created.
-        otherwise: what the process that holds the lock does, for the error.
-        patience: seconds to wait for the lock, which `is_locked` of another process holds for a moment.
+        reason: what the process that holds the lock is doing, for the error message.
+        timeout: seconds to wait for the lock, which `is_locked` of another process holds for a moment.
 
     Raises:
         FolderInUse: another process has locked it.
-        ValueError: the lock file is a link, which may be another folder's.
+        ValueError: the lock file is a link, which may lead to the lock of another folder.
     """
     if os.name != "posix" or not is_rank_zero():  # Windows has no `flock`; rank zero locks for all ranks
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
     with open_to_append(folder / ".lock") as file:
-        check_alone(file, folder / ".lock")
+        check_single_link(file, folder / ".lock")
         try:
-            take(file, patience)
+            acquire(file, timeout)
         except BlockingIOError as error:
-            raise FolderInUse(f"{folder} is in use: {otherwise}") from error
+            raise FolderInUse(f"{folder} is in use: {reason}") from error
         yield
 
 
-def take(file: IO[Any] | int, patience: float) -> None:
-    """Lock an open file until it is closed or the process ends; raise BlockingIOError after `patience` seconds."""
+def acquire(file: IO[Any] | int, timeout: float) -> None:
+    """Lock an open file until it is closed or the process ends; raise BlockingIOError after `timeout` seconds."""
     import fcntl
 
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,23 +55,23 @@ def take(file: IO[Any] | int, patience: float) -> None:
             time.sleep(0.02)
 
 
-def check_alone(file: IO[Any], path: Path) -> None:
-    """Refuse a lock file with a second hard link, which may be locked as another folder's."""
+def check_single_link(file: IO[Any], path: Path) -> None:
+    """Refuse a lock file with a second hard link, which may be the lock of another folder."""
     if os.fstat(file.fileno()).st_nlink > 1:
         raise ValueError(f"{path} is a hard link: delete it.")
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process has locked a folder, which may be read-only; raise ValueError if the lock file is a link."""
+    """Return whether a process has locked a folder, which may be read-only; raise ValueError for a linked lock file."""
     path = folder / ".lock"
     if path.is_symlink():
-        raise refusal(path)
+        raise symlink_error(path)
     if os.name != "posix" or not path.is_file():
         return False
     import fcntl
 
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
-        check_alone(file, path)
+        check_single_link(file, path)
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared with other readers
         except BlockingIOError:

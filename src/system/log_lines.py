@@ -1,4 +1,4 @@
-"""Log records that are safe to print on a terminal."""
+"""Format log records so that they are safe to print on a terminal."""
 
 import logging
 

@@ -50,14 +50,14 @@ def watch_contention() -> None:
 
 
 def libgomp() -> ctypes.CDLL | None:
-    """GNU's OpenMP runtime, if this process has loaded it."""
+    """Return GNU's OpenMP runtime, if this process has loaded it."""
     with suppress(OSError, AttributeError):  # not loaded; Windows has no such mode
         return ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD)
     return None
 
 
 def run_delays() -> dict[str, int]:
-    """The nanoseconds that each thread of this process has waited for a core; empty if the system does not count."""
+    """Return the nanoseconds that each thread of this process has waited for a core; empty if they are not counted."""
     delays = {}
     for path in TASKS.glob("*/schedstat"):
         with suppress(OSError):  # the thread has ended meanwhile
@@ -69,8 +69,8 @@ class Throttle:
     """Switch between spinning and sleeping by how long threads of this process wait for cores.
 
     libgomp has no such switch at run time, but when it manages more threads than there are CPUs, idle ones spin for 100
-    turns and then sleep (its manual, GOMP_SPINCOUNT). So an additional team without work is the switch; it ends with
-    the thread that started it.
+    turns and then sleep (its manual, GOMP_SPINCOUNT). So an additional idle team is the switch; it ends with the
+    thread that started it.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Throttle:
                 self.update(run_delays(), INTERVAL)
 
     def update(self, delays: dict[str, int], seconds: float) -> None:
-        """Update with how long each thread has waited, in nanoseconds, some seconds after the last update."""
+        """Update from the nanoseconds that each thread has waited, `seconds` after the last update."""
         waited = sum(max(0, delay - self._delays.get(name, delay)) for name, delay in delays.items()) / 1e9 / seconds
         self._delays = delays
         self._quiet = self._quiet + 1 if waited < QUIET else 0
@@ -116,7 +116,7 @@ class Throttle:
 
 
 def hold_team(release: threading.Event, started: threading.Event) -> None:
-    """Keep a team of idle threads, one more than there are CPUs, until it is released."""
+    """Keep a team of idle threads, one more than there are CPUs, until `release` is set."""
     runtime = libgomp()
     assert runtime is not None
     no_op = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)  # called with a null pointer

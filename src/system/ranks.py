@@ -25,18 +25,18 @@ _calls = count()
 
 
 def in_torchrun() -> bool:
-    """Whether torchrun has launched this process."""
+    """Return whether torchrun has launched this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_rank_zero() -> bool:
-    """Whether this is rank zero, which writes and logs; a single process is."""
+    """Return whether this is rank zero, which writes and logs; a single process always is."""
     ranks = ("RANK",) if in_torchrun() else ("NODE_RANK", "LOCAL_RANK")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def from_torchrun(name: str, default: int) -> int:
-    """The number of `devices` of each node or of `nodes` under torchrun; otherwise the default."""
+    """Return torchrun's number of `devices` per node or of `nodes`; the default if torchrun is not used."""
     return int(os.environ[COUNTS[name]]) if in_torchrun() else default
 
 
@@ -44,7 +44,7 @@ OmegaConf.register_new_resolver("torchrun", from_torchrun, replace=True)
 
 
 def program() -> str:
-    """The program that this script was launched with, for a command to be copied."""
+    """Return the program that launched this script, for commands that users copy."""
     if not in_torchrun():
         return "python"
     nodes = f"--nnodes={os.environ['GROUP_WORLD_SIZE']} … " if os.environ["GROUP_WORLD_SIZE"] != "1" else ""
@@ -52,10 +52,10 @@ def program() -> str:
 
 
 def broadcast_from_rank_zero(choose: Callable[[], str]) -> str:
-    """Return what rank zero of a torchrun chooses. All ranks must make these calls in the same order.
+    """Return the value that rank zero chooses, under torchrun. All ranks must make these calls in the same order.
 
     Raises:
-        RuntimeError: the store of torchrun can't be reached, or has no value in time.
+        RuntimeError: the store of torchrun can't be reached, or the wait times out.
     """
     if not in_torchrun():
         return choose()
@@ -68,7 +68,7 @@ def broadcast_from_rank_zero(choose: Callable[[], str]) -> str:
 
 
 def run_on_rank_zero(report: Callable[[], None]) -> None:
-    """Report why this process ends, unless another rank has reported its own end.
+    """Report why this process ends, unless another rank has reported already.
 
     The first rank to fail is closest to the cause. The others wait for its report, because torchrun ends all ranks when
     one ends.
@@ -89,28 +89,28 @@ def run_on_rank_zero(report: Callable[[], None]) -> None:
 
 
 def keep_for_restart(folder: str) -> None:
-    """Store the run's folder for the case that torchrun restarts the processes."""
+    """Store the run's folder in case torchrun restarts the processes."""
     if in_torchrun() and is_rank_zero():
-        under("lasting").set("folder", folder)
+        prefixed_store("lasting").set("folder", folder)
 
 
 def folder_before_restart() -> str | None:
-    """The folder of the run whose processes torchrun has restarted; None without a restart."""
+    """Return the folder of the run whose processes torchrun has restarted; None without a restart."""
     if not is_restarted():
         return None
-    lasting = under("lasting")
-    return lasting.get("folder").decode() if lasting.check(["folder"]) else None
+    lasting_store = prefixed_store("lasting")
+    return lasting_store.get("folder").decode() if lasting_store.check(["folder"]) else None
 
 
 def is_restarted() -> bool:
-    """Whether torchrun has restarted the processes because one of them died."""
+    """Return whether torchrun has restarted the processes because one of them died."""
     return in_torchrun() and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
 
 
 def move_rendezvous() -> None:
     """Give restarted processes a rendezvous port of their own.
 
-    In the store of torchrun, torch would find the addresses of the former processes and wait for them forever.
+    In the store of torchrun, torch would find the addresses of the previous processes and wait for them forever.
     """
     if is_restarted():
         os.environ["MASTER_PORT"] = broadcast_from_rank_zero(free_port)
@@ -118,19 +118,19 @@ def move_rendezvous() -> None:
 
 
 def free_port() -> str:
-    """An unused port."""
+    """Return an unused port."""
     with socket.socket() as listening:
         listening.bind(("", 0))
         return str(listening.getsockname()[1])
 
 
 def store() -> Any:
-    """The store of torchrun, with keys of this restart's own."""
-    return under(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    """Return the store of torchrun, with separate keys for each restart."""
+    return prefixed_store(os.environ["TORCHELASTIC_RESTART_COUNT"])
 
 
-def under(name: str) -> Any:
-    """The store of torchrun, with a prefix for our keys."""
+def prefixed_store(name: str) -> Any:
+    """Return the store of torchrun, with a prefix for our keys."""
     from torch.distributed import PrefixStore
 
     return PrefixStore(f"lightning_hydra_lab_{name}", torchrun_store())
@@ -138,7 +138,7 @@ def under(name: str) -> Any:
 
 @cache
 def torchrun_store() -> Any:
-    """The store of torchrun."""
+    """Return the store of torchrun."""
     from torch.distributed.rendezvous import rendezvous
 
     shared, _, _ = next(iter(rendezvous("env://", timeout=START_TIMEOUT)))

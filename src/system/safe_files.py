@@ -1,4 +1,4 @@
-"""Read untrusted YAML and JSON files: plain values within bounds, or an error in a sentence."""
+"""Read untrusted YAML and JSON files: plain values within limits, or an error of one sentence."""
 
 import json
 import os
@@ -33,7 +33,7 @@ PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader._bounded_intege
 
 
 def read_yaml(path: Path) -> Any:
-    """Read the plain values of a YAML file, None if it is empty. The last of several equal keys counts.
+    """Read the plain values of a YAML file, None if it is empty. Of duplicate keys, the last counts.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -60,7 +60,7 @@ def check_events(text: str) -> None:
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Read the values of a JSON file. The last of several equal keys counts.
+    """Read the values of a JSON file. Of duplicate keys, the last counts.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -106,7 +106,7 @@ def check_levels(content: Any) -> None:
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """Read a regular file in UTF-8; raise ValueError if it is larger or no text."""
+    """Read a regular file of UTF-8 text; raise ValueError if it is larger than that, or not UTF-8."""
     with open_regular(path) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -114,7 +114,7 @@ def read_text(path: Path, max_bytes: int) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: it is no text in UTF-8.") from error
+        raise ValueError(f"{path} is damaged: it is not UTF-8 text.") from error
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
 
 
 def in_a_line(error: Exception) -> str:
-    """The message of an error in one line, shortened."""
+    """Return the message of an error in one line, shortened."""
     line = re.sub(r"[^ -~]+|\s+", " ", str(error))
     return line if len(line) <= 120 else f"{line[:119]}…"
 
@@ -150,5 +150,5 @@ def printable_lines(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A line of text with "?" for characters that are not printable."""
+    """Return a line of text with "?" for characters that are not printable."""
     return "".join(character if character.isprintable() else "?" for character in text)

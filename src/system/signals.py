@@ -34,21 +34,21 @@ class Listener:
 
     Args:
         sentence: returns the message to print.
-        before: functions to call first.
+        before_exit: functions to call first.
         pid: id of the process that listens; its forks end without a message.
-        tidies: whether the running code cleans up on KeyboardInterrupt.
+        cleaning_up: whether the running code cleans up on KeyboardInterrupt.
         received: the signal that was raised as KeyboardInterrupt.
-        trains: whether `LastCheckpoint` ends the run, after the current step however long that takes.
-        patience: seconds for the main thread to run the handler.
+        training: whether `LastCheckpoint` ends the run, after the current step, however long that takes.
+        grace_seconds: time for the main thread to run the handler.
     """
 
     sentence: Callable[[], str] = lambda: "Interrupted."
-    before: list[Callable[[], None]] = field(default_factory=list)
+    before_exit: list[Callable[[], None]] = field(default_factory=list)
     pid: int | None = None
-    tidies: bool = False
+    cleaning_up: bool = False
     received: int | None = None
-    trains: bool = False
-    patience: float = 1.0
+    training: bool = False
+    grace_seconds: float = 1.0
 
     def listen(self) -> None:
         """Install the handlers, except for signals that are ignored, as in the background, or handled otherwise."""
@@ -60,12 +60,12 @@ class Listener:
             self._watch()
 
     def end(self, number: int, frame: Any) -> None:
-        """End the process, or raise KeyboardInterrupt within `tidying`."""
-        if self.tidies and self.received is None:
+        """End the process, or raise KeyboardInterrupt within `cleanup`."""
+        if self.cleaning_up and self.received is None:
             self.received = number
             raise KeyboardInterrupt
         if os.getpid() == self.pid:
-            for action in self.before:
+            for action in self.before_exit:
                 action()
             # otherwise every rank would print it
             if {"TORCHELASTIC_RUN_ID", "LOCAL_RANK"}.isdisjoint(os.environ):
@@ -73,8 +73,8 @@ class Listener:
         os._exit(INTERRUPTED + number)
 
     def _handles(self, number: int) -> bool:
-        """Whether `end` handles a signal and ends this process at once."""
-        return signal.getsignal(number) == self.end and not (self.tidies or self.trains or self.received)
+        """Return whether `end` handles a signal and ends this process at once."""
+        return signal.getsignal(number) == self.end and not (self.cleaning_up or self.training or self.received)
 
     def _watch(self) -> None:
         """Start the thread that ends the process if the main thread does not."""
@@ -87,24 +87,24 @@ class Listener:
             while True:
                 for number in os.read(signals, 1):
                     if self._handles(number):
-                        time.sleep(self.patience)
+                        time.sleep(self.grace_seconds)
                         if self._handles(number):
                             self.end(number, None)
 
         threading.Thread(target=wait, daemon=True).start()
 
     @contextmanager
-    def tidying(self) -> Iterator[None]:
+    def cleanup(self) -> Iterator[None]:
         """Raise KeyboardInterrupt at the first signal, for code that removes temporary files."""
-        self.tidies = True
+        self.cleaning_up = True
         try:
             yield
         finally:
-            self.tidies = False
+            self.cleaning_up = False
 
     @property
     def status(self) -> int:
-        """The exit status after a signal; that of Ctrl-C if Lightning has handled it."""
+        """Return the exit status after a signal; that of Ctrl-C if Lightning has handled it."""
         return INTERRUPTED + (self.received or signal.SIGINT)
 
 

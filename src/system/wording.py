@@ -13,7 +13,7 @@ def suggest(name: str, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
     if not near and not options:
         return ""
-    return f" Did you mean {', '.join(near)}?" if near else f" There is: {', '.join(options)}."
+    return f" Did you mean {', '.join(near)}?" if near else f" Available: {', '.join(options)}."
 
 
 def suggest_key(key: str, keys: Sequence[str]) -> str:
@@ -41,11 +41,11 @@ def suggest_key(key: str, keys: Sequence[str]) -> str:
         return f" Did you mean {', '.join(matches[:3])}?"
     if parent and parent not in keys:
         return suggest_key(parent, keys)
-    return f" There is: {', '.join(siblings)}." if siblings else ""
+    return f" Available: {', '.join(siblings)}." if siblings else ""
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:
-    """A count with its noun: 1 image, 2 images."""
+    """Format a count with its noun: 1 image, 2 images."""
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
@@ -55,7 +55,7 @@ def first_line(error: BaseException) -> str:
 
 
 def last(key: str) -> str:
-    """The last part of a dotted key."""
+    """Return the last part of a dotted key."""
     return key.rpartition(".")[2]
 
 

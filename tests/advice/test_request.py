@@ -23,7 +23,7 @@ def test_quantities_are_read(value: Any, number: float | None) -> None:
     ("settings", "sentence"),
     [
         ({"task": "clasification"}, r"task=clasification does not exist\. Did you mean classification"),
-        ({"device": "phone"}, r"device=phone does not exist\. There is: laptop, server, edge"),
+        ({"device": "phone"}, r"device=phone does not exist\. Available: laptop, server, edge"),
         ({"format": "xml"}, r"format=xml does not exist"),
         ({"max_params": "many"}, r"max_params=many: it must be a positive number, such as 5, 64k or 1\.5m"),
         ({"max_latency_ms": -1}, r"max_latency_ms=-1: it must be a positive number"),

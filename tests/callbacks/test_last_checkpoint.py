@@ -227,15 +227,15 @@ def test_a_run_on_an_image_folder_is_resumed_exactly(run: Callable[..., Any], tm
 def test_a_signal_saves_a_checkpoint_and_ends_a_resumable_run(
     how: str, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener, "trains", True)
+    monkeypatch.setattr(listener, "training", True)
     options = NETS["MLP"]
     whole = run("whole", *options)
-    assert not listener.trains
+    assert not listener.training
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.raises(Interrupted, match=rf"{how}; to resume: python src/train.py resume={tmp_path}/parts"):
         run("parts", *options, stop_after=14, how=how)
     assert {number: signal.getsignal(number) for number in handlers} == handlers
-    assert listener.trains  # the run then ends by itself, however long it takes
+    assert listener.training  # the run then ends by itself, however long it takes
     last = tmp_path / "parts" / "checkpoints" / "last.ckpt"
     assert read_checkpoint(last)["global_step"] == 14
     assert_equal(run("parts", *options, f"ckpt_path={last}"), whole)

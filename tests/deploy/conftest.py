@@ -1,4 +1,4 @@
-"""What the tests of exporting share: the smallest net of each family, with norms that are not trivial, and data."""
+"""Fixtures shared by the tests of export: the smallest net of each family, with non-trivial norms, and data."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ ATTENTIVE = ("mnist_vit_38k", "mnist_hybrid_210k", "mnist_mobilevit_210k")
 MULTIHEAD = "mnist_mh_cnn_422k"
 AUTOENCODER = "mnist_autoencoder_5k"
 BOTTLENECK = "mnist_autoencoder_58k"
-# exporters take their time for each layer: tests have one or two of a kind, `make test-slow` all that there are
+# exporters need time for each layer: tests have one or two layers of a kind, `make test-slow` all of them
 SHALLOW = {
     "mnist_convnext_18k": ("model.net.depths=[1,1]", "model.net.dims=[4,8]"),
     "mnist_vit_38k": ("model.net.depth=1",),
@@ -38,7 +38,7 @@ SHALLOW["cifar10_vgg_2474k"] = ("data=mnist", "model.net.dims=[4,8]", "model.net
 
 
 def unlike_new(net: nn.Module) -> nn.Module:
-    """Give norms the statistics, scales and shifts that training might, and all weights values of some size."""
+    """Give norms and biases values like those of a trained net."""
     generator = torch.Generator().manual_seed(0)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.track_running_stats:
@@ -52,7 +52,7 @@ def unlike_new(net: nn.Module) -> nn.Module:
 
 @pytest.fixture
 def make_task(compose: Callable[..., Any]) -> Callable[[str], Task]:
-    """Build a named model: the whole of it where that is asked for, else no deeper than it must be."""
+    """Build a named model, in full if that is requested, else as shallow as possible."""
 
     def make_task_(name: str) -> Task:
         torch.manual_seed(0)
@@ -72,7 +72,7 @@ def make_net(make_task: Callable[[str], Task]) -> Callable[[str], nn.Module]:
 
 @pytest.fixture
 def data() -> SyntheticDataModule:
-    """Images (1, 28, 28) of 10 classes that can be learnt: 640 for training, 160 for validation, 160 for the test."""
+    """Images (1, 28, 28) of 10 learnable classes: 640 for training, 160 for validation, 160 for testing."""
     module = SyntheticDataModule(
         num_classes=10, channels=1, image_size=28, batch_size=32, train_size=800, test_size=160, val_size=160
     )
@@ -82,32 +82,32 @@ def data() -> SyntheticDataModule:
 
 @pytest.fixture
 def card(data: SyntheticDataModule) -> dict[str, Any]:
-    """How an image of the data becomes an input."""
+    """The card of the data."""
     return data.input_card()
 
 
 @pytest.fixture
 def batches(data: SyntheticDataModule) -> dict[str, Callable[[], Any]]:
-    """What gives the batches of each split."""
+    """Functions that return the batches of each split."""
     return {split: getattr(data, f"{split}_dataloader") for split in ("train", "val", "test")}
 
 
 def several_heads(card: dict[str, Any], batches: Any) -> tuple[dict[str, Any], list[Any]]:
-    """The card and the batches of the data, as they are for the net with three heads."""
+    """The card and the batches of the data, for the net with three heads."""
     heads = {"digit": 10, "thickness": 5, "smoothness": 3}
     named = {head: [str(label) for label in range(count)] for head, count in heads.items()}
     return {**card, "heads": named}, [(images, torch.stack([labels % 3] * 3, 1)) for images, labels in batches]
 
 
 def task(net: nn.Module) -> Classifier:
-    """A net as something to be trained."""
+    """A net as a task that can be trained."""
     return Classifier(
         net, partial(torch.optim.AdamW, lr=1e-3), None, nn.CrossEntropyLoss(), (1, 28, 28), score="acc", mode="max"
     )
 
 
 def learn(net: nn.Module, data: SyntheticDataModule, epochs: int = 2, lr: float = 3e-3) -> Classifier:
-    """Train a net for some epochs, without any trainer."""
+    """Train a net for some epochs, without a Trainer."""
     model = task(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
     net.train()
@@ -123,7 +123,7 @@ def learn(net: nn.Module, data: SyntheticDataModule, epochs: int = 2, lr: float 
 
 
 def accuracy(net: Callable[[Tensor], Tensor], batches: Any) -> float:
-    """The share of right predictions."""
+    """The share of correct predictions."""
     with torch.no_grad():
         right = [(net(images).argmax(1) == labels).float().mean().item() for images, labels in batches]
     return sum(right) / len(right)
@@ -131,7 +131,7 @@ def accuracy(net: Callable[[Tensor], Tensor], batches: Any) -> float:
 
 @pytest.fixture(autouse=True)
 def logging_is_left_alone() -> Iterator[None]:
-    """Exporters like to turn the whole program's log down, and to leave it so."""
+    """Exporters lower the root logger's level and do not restore it."""
 
     def levels() -> list[int]:
         return [log.level for log in (logging.getLogger(), *logging.getLogger().handlers)]

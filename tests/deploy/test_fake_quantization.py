@@ -1,4 +1,4 @@
-"""Rounding in float32: what it does to values, which layers it hurts, and training that gets used to it."""
+"""Simulated int8 in float32: rounded values, sensitive layers, and fine-tuning."""
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ def test_inputs_have_256_levels_between_the_extremes_seen() -> None:
     x = torch.linspace(-1, 3, 1001)
     (result,) = hook(nn.Identity(), (x,))
     assert (result - x).abs().max() <= 4 / 255 / 2 * 1.01 + 1e-6 and len(result.unique()) <= 256
-    hook.observes = False
+    hook.observing = False
     (result,) = hook(nn.Identity(), (torch.tensor([-50.0, 50.0]),))
     assert torch.allclose(result, torch.tensor([-1.0, 3.0]), atol=0.02)
     (result,) = RoundedInput()(nn.Identity(), (torch.tensor([2.0, 3.0]),))  # zero is always among the levels
@@ -57,7 +57,7 @@ def test_a_module_with_two_names_is_rounded_once() -> None:
 
 
 def test_the_layer_that_rounding_hurts_most_comes_first() -> None:
-    """A layer with one input a thousand times the others': of those, 256 levels leave nothing."""
+    """A layer with one input a thousand times the others, which 256 levels round to zero."""
     net = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False), nn.Linear(8, 3, bias=False))
     with torch.no_grad():
         net[0].weight[0] *= 1000
@@ -66,7 +66,7 @@ def test_the_layer_that_rounding_hurts_most_comes_first() -> None:
 
 
 class ImageAndNumbers(nn.Module):
-    """Returns outputs of different shapes, of which one depends on each layer."""
+    """Returns outputs of different shapes; one depends on each layer."""
 
     def __init__(self) -> None:
         super().__init__()

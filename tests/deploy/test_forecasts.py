@@ -1,4 +1,4 @@
-"""Exported forecasts: those of the net in the units of the data, also in int8, and also where a series has grown."""
+"""Exported forecasts equal the net's in the units of the data, also in int8, and for a series that has grown."""
 
 from functools import partial
 from itertools import product
@@ -60,7 +60,7 @@ def trained(data: CSVSeriesDataModule, residual: str) -> Forecast:
 
 
 def forecasts(predictor: Predictor, path: Path) -> np.ndarray:
-    """What is predicted for a file, in the units of the data."""
+    """Return the prediction for a file, in the units of the data."""
     (row,) = predictor.predict([path])
     return np.array(row["forecast"])
 
@@ -88,7 +88,7 @@ def test_an_export_forecasts_as_the_net_in_the_units_of_the_data_at_any_level(
 def test_sensitive_layers_of_a_series_net_can_stay_in_float32(
     data: CSVSeriesDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where every attempt costs too much, others are tried: convolutions of one dimension are layers, too."""
+    """If an attempt costs too much, others are tried: one-dimensional convolutions are layers, too."""
     monkeypatch.setattr(Agreement, "drop", property(lambda self: 2.0))
     quantizer = Quantizer(max_drop=1, calibration_images=60)
     done = quantizer(trained(data, "last"), data.input_card(), split_loaders(data), tmp_path / "model")

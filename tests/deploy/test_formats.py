@@ -1,4 +1,4 @@
-"""Every family in every format: what is written runs, for batches of any size, and agrees with the net."""
+"""Every family in every format: exported models run with batches of any size, and agree with the net."""
 
 import copy
 import json
@@ -78,7 +78,7 @@ def test_an_exported_net_agrees_with_the_net(
     predictor = load(tmp_path / "model", trusted=True)
     names = list(model.card(card)["outputs"])
     reference = torch_runner(model.net, names)
-    for size in (1, 3):  # a batch of one is what tracers like to take for a constant
+    for size in (1, 3):  # tracers tend to treat a batch size of one as a constant
         inputs = np.random.default_rng(size).standard_normal((size, 1, 28, 28), np.float32)
         ours, theirs = predictor.run(inputs), reference(inputs)
         assert list(ours) == list(theirs) == names
@@ -114,7 +114,7 @@ def test_a_net_that_is_not_what_was_written_is_noticed_and_nothing_stays(
 
 
 class TwoHeads(nn.Module):
-    """Only its heads' names are used, and that its outputs have them."""
+    """A net of which only the names of the heads and outputs matter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ def test_a_folder_that_no_export_has_written_is_not_replaced(name: str, tmp_path
     check_replaceable(folder)
     FOREIGN[name](folder)
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(ValueError, match=r"model holds .*, which no export has written, and is not"), staged(folder):
+    with pytest.raises(ValueError, match=r"model holds .*, which no export has written, so it is not"), staged(folder):
         pass
     assert {path: path.read_bytes() for path in folder.iterdir()} == before and len(list(tmp_path.iterdir())) == 1
 
@@ -309,7 +309,7 @@ def test_new_and_empty_folders_are_taken_and_links_and_files_are_not(tmp_path: P
 
 
 def write_export(folder: Path, *files: str) -> None:
-    """What an export leaves in a folder, as far as it is known by that."""
+    """Write the files that identify a folder as an export."""
     folder.mkdir(exist_ok=True)
     for name in files:
         (folder / name).touch()

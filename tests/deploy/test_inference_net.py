@@ -1,4 +1,4 @@
-"""The form in which nets are exported computes what they compute."""
+"""The inference copy of a net computes the same outputs."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_relu_comes_before_max_pool_and_pools_that_do_nothing_go(make_net: Calla
 
 
 class Twice(nn.Module):
-    """Uses a norm twice, and a convolution whose output goes two ways: neither may be folded."""
+    """Uses a norm twice, and a convolution whose output is used twice: neither may be folded."""
 
     def __init__(self) -> None:
         super().__init__()

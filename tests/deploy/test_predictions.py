@@ -1,4 +1,4 @@
-"""Predicting what is in memory: what arrays, tensors, images and texts are taken for."""
+"""Predicting from memory: how arrays, tensors, images and texts are interpreted."""
 
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def test_series_are_in_their_own_units_and_texts_are_texts(tmp_path: Path) -> No
         (image_card(), GREY.astype(int) - 1, "Pixels from -1 to 188"),
         (image_card(), RGB, r"may be 3 grey images or one of 3 channels: give \(3, 1, 8, 8\) or \(8, 8, 3\)"),
         (image_card(), np.zeros((2, 5, 6, 7)), "has no axis of 1, 3 or 4 channels"),
-        (image_card(), np.zeros(7), "is no image"),
+        (image_card(), np.zeros(7), "is not an image"),
         (image_card(), np.array(["a"]), "holds nothing to predict"),
         (image_card(), Image.new("F", (4, 4)), "An image cannot be read: its pixels are floating-point"),
         (image_card(), [], "nothing to predict: the list is empty"),
@@ -132,7 +132,7 @@ def test_series_are_in_their_own_units_and_texts_are_texts(tmp_path: Path) -> No
         (image_card(), "none.png", "^none.png matches no image"),
         (SERIES, Image.new("L", (4, 4)), "An image is given, but this net reads a series"),
         (SERIES, np.zeros((4, 2)), "it has 4 steps, but the model takes length=3"),
-        (SERIES, np.zeros((1, 1, 3, 2)), "is not a series, nor several"),
+        (SERIES, np.zeros((1, 1, 3, 2)), "is neither a series nor a batch"),
         (TOKENS, np.array([1, 999]), "Tokens are integers from 0 to 256"),
     ],
     ids=[

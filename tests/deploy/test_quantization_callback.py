@@ -1,4 +1,4 @@
-"""An int8 model at the end of a real run, with its figures, while the run's own model stays as it is."""
+"""An int8 model at the end of a real run, with its metrics; the run's own model does not change."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def test_a_run_ends_in_an_int8_model_and_its_figures(
     best = torch.load(next((tmp_path / "checkpoints").glob("epoch_*.ckpt")), weights_only=True)
     net = {f"net.{key}": value for key, value in objects["model"].net.state_dict().items()}
     assert all(torch.equal(value, best["state_dict"][key]) for key, value in net.items())
-    assert load(tmp_path / "int8").card["test_images"] == 32  # as few as limit_test_batches lets through
+    assert load(tmp_path / "int8").card["test_images"] == 32  # limited by limit_test_batches
 
 
 @pytest.mark.parametrize("mode", ["static", "qat"])
@@ -108,7 +108,7 @@ def test_mistakes_are_told_before_the_training(
         train(cfg)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text("mine")
-    with pytest.raises(ValueError, match=r"docs holds index\.md, which no export has written, and is not replaced"):
+    with pytest.raises(ValueError, match=r"docs holds index\.md, which no export has written, so it is not replaced"):
         train(compose(*RUN, *QUANTISED, f"callbacks.quantization.dirpath={tmp_path}/docs", "logger=none"))
     assert (tmp_path / "docs" / "index.md").read_text() == "mine"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

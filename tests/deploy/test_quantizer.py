@@ -1,4 +1,4 @@
-"""Every family in every mode: which layers really compute in int8, what is done where accuracy falls, what stays."""
+"""Every family in every mode: the layers that compute in int8, and those kept in float32 if the score drops."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from src.models.task import Task
 from src.predictor import CARD, load
 from tests.deploy.conftest import AUTOENCODER, FAMILIES, MULTIHEAD, WHOLE, learn, several_heads, task
 
-# what stays in float32 in this small net: squeeze-and-excitation
+# layers that stay in float32 in this small net: squeeze-and-excitation
 LEFT = re.compile(r"blocks\.\d\.layers\.\d\.fc[12]")
 
 
@@ -131,7 +131,7 @@ def test_a_net_without_classes_is_quantised_and_verified_by_its_own_score(
 def test_where_an_error_rises_layers_stay_in_float32(
     make_task: Callable[[str], Task], card: dict[str, Any], batches: dict[str, Callable[[], Any]], tmp_path: Path
 ) -> None:
-    """Of a net that returns its input all but exactly, rounding is most of the error: hundreds of percent."""
+    """For a net that returns its input almost exactly, rounding is most of the error: hundreds of percent."""
     model = make_task(AUTOENCODER)
     model.net = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(3)))
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_a_net_that_has_learnt_is_as_good_in_int8(
     model = learn(net, data, epochs=3, lr=1e-3)
     quantized = Quantizer(max_drop=2.0, calibration_images=64)(model, card, batches, tmp_path / "int8")
     assert quantized.test.reference_value > 0.9 and quantized.test.drop <= 2
-    assert quantized.test.max_difference > 0  # it is not the float32 net that was measured
+    assert quantized.test.max_difference > 0  # the measured model is not the float32 net
 
 
 class Fragile(nn.Module):
@@ -227,7 +227,7 @@ def test_what_cannot_be_mended_is_reported_plainly(
     quantized = Quantizer(max_drop=1.0, calibration_images=64)(fragile, card, batches, tmp_path / "int8")
     assert quantized.test.drop > 1
     drops = [float(attempt.split(": ")[1].split()[0]) for attempt in quantized.attempts]
-    assert drops[-1] == max(drops)  # the least bad one is what was kept
+    assert drops[-1] == max(drops)  # the best attempt was kept
     with pytest.raises(ValueError, match=r"\(openvino int8\) is worse .* points in acc on 160 test images"):
         Quantizer(max_drop=1.0, calibration_images=64)(fragile, card, batches, tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()

@@ -1,4 +1,4 @@
-"""Nets on series and tokens in every format: what is written takes them, for batches of any size, and agrees."""
+"""Nets for series and tokens in every format: exported models run with batches of any size, and agree."""
 
 from collections.abc import Callable
 from functools import partial
@@ -70,7 +70,7 @@ def make_task(net: str, kind: str) -> Classifier:
 
 
 def make_batches(kind: str) -> list[tuple[Tensor, Tensor]]:
-    """Batches of inputs and labels that can be told from them; those of tokens differ in their lengths."""
+    """Batches of inputs and labels that can be predicted; those of tokens differ in their lengths."""
     generator = torch.Generator().manual_seed(0)
     batches = []
     for steps in (4, 9, 6):
@@ -85,7 +85,7 @@ def make_batches(kind: str) -> list[tuple[Tensor, Tensor]]:
 
 
 def fit(model: Classifier, batches: list[tuple[Tensor, Tensor]]) -> None:
-    """Train until the outputs have a scale that errors can be measured by."""
+    """Train until the outputs have a scale to measure errors by."""
     optimizer = torch.optim.AdamW(model.net.parameters(), lr=0.01)
     for inputs, labels in batches * 20:
         loss = nn.functional.cross_entropy(model.net.train()(inputs), labels)

@@ -1,4 +1,4 @@
-"""Signals are handled on a stack that exists, whatever OpenVINO does to it on processors with AVX-512."""
+"""Signals are handled on a valid stack, whatever OpenVINO does on processors with AVX-512."""
 
 import ctypes
 import sys
@@ -19,14 +19,14 @@ SS_DISABLE = 2  # signals are handled on the stack of the program
 
 
 class Stack(ctypes.Structure):
-    """Linux' `stack_t`."""
+    """Linux's `stack_t`."""
 
     _fields_ = [("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
 
 
 @pytest.fixture
 def signal_stack() -> Iterator[Callable[[], Stack]]:
-    """What returns the signal stack of this thread, which is put back at the end, for the other tests' sake."""
+    """Return a function that reads this thread's signal stack, which is restored at the end for the other tests."""
 
     def signal_stack_() -> Stack:
         stack = Stack()
@@ -48,7 +48,7 @@ def test_openvino_leaves_no_freed_stack(tmp_path: Path, signal_stack: Callable[[
     computed_in_int8(tmp_path / "model.xml")
     runs.append(start_openvino(ov, tmp_path / "model.xml", card, threads=1, compiled=True))
     while runs:
-        runs.pop(0)(sample)  # the first one made is the first to end
+        runs.pop(0)(sample)  # the first one created is the first to end
         compress_dense_layers(model, ())
     stack = signal_stack()
     ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]

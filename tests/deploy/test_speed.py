@@ -1,4 +1,4 @@
-"""What is timed, and what compilers say on the way."""
+"""Timing of nets and exported models, and the messages of compilers."""
 
 import logging
 import warnings
@@ -31,5 +31,5 @@ def test_a_compiler_warns_the_log_and_its_failure_is_said(
     caplog.set_level(logging.INFO)
     run = speed.ready_to_run(Path("model"), True, BATCH, 1, trusted=False)
     assert not recwarn.list and "RuntimeWarning: of the compiler" in caplog.text
-    assert ("timed uncompiled, for compiling fails here: RuntimeError: no compiler here" in caplog.text) == fails
+    assert ("timed uncompiled, because compilation fails: RuntimeError: no compiler here" in caplog.text) == fails
     assert run(BATCH)["compiled"] != fails

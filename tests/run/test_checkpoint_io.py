@@ -114,7 +114,7 @@ def test_deleting_a_checkpoint_deletes_no_folder_and_follows_no_link(tmp_path: P
     (tmp_path / "folder").mkdir()
     (tmp_path / "canary").touch()
     (tmp_path / "a.ckpt").symlink_to("canary")
-    for name in ("a.ckpt", "b.ckpt"):  # of which there is none
+    for name in ("a.ckpt", "b.ckpt"):  # these files do not exist
         SafeCheckpointIO().remove_checkpoint(tmp_path / name)
     with pytest.raises(OSError, match="folder"):
         SafeCheckpointIO().remove_checkpoint(tmp_path / "folder")
@@ -146,7 +146,7 @@ def test_a_resumed_run_reads_its_checkpoint_once(tmp_path: Path, monkeypatch: py
     check_fits(path, torch.nn.ParameterDict({"weight": torch.ones(3)}))
     checkpoint = SafeCheckpointIO().load_checkpoint(path)
     assert files == [path]
-    checkpoint["state_dict"]["weight"].fill_(7)  # as an optimizer would; what is read again is the file
+    checkpoint["state_dict"]["weight"].fill_(7)  # as an optimizer would; the next read must return the file's values
     assert read_checkpoint(path)["state_dict"]["weight"].tolist() == [0, 0, 0]
     torch.save({"state_dict": {"weight": torch.ones(3)}}, path)  # another version of the same size
     assert read_checkpoint(path)["state_dict"]["weight"].tolist() == [1, 1, 1]

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors are those of the training that loads them, or it is refused before anything computes."""
+"""A checkpoint whose tensors do not match the run is refused before any computation."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Folders of runs are their own."""
+"""Every run has its own folder."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_a_folder_that_exists_is_never_taken(tmp_path: Path) -> None:
 
 
 def choose(folder: Path, **values: str) -> None:
-    """Begin a run in a folder that the command line names."""
+    """Start a run in a folder that the command line names."""
     said = {"hydra": [f"hydra.run.dir={folder}"], "task": []}
     config = OmegaConf.create({"hydra": {"run": {"dir": str(folder)}, "overrides": said}, **values})
     ExclusiveFolder().on_run_start(config)
@@ -28,14 +28,14 @@ def test_a_folder_that_holds_a_run_is_for_going_on_alone(
     folder = tmp_path / "a run"
     choose(folder)
     (folder / "checkpoints").mkdir(parents=True)
-    choose(folder)  # it had failed before it began
+    choose(folder)  # it failed before it started
     (folder / left).write_text("{}")
     with pytest.raises(SystemExit):
         choose(folder)
     sentence = f"ERROR: {folder} already holds a run: use 'resume={folder}' or choose another folder.\n"
     assert capsys.readouterr().err == sentence
     choose(folder, resume=str(folder))
-    (folder / "job.json").write_text("{}")  # of a sweep, whose engine may start it again
+    (folder / "job.json").write_text("{}")  # a sweep's job, which the engine may start again
     choose(folder)
 
 

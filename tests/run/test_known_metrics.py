@@ -1,4 +1,4 @@
-"""Names of figures that a run will never have are refused, and others are waited for."""
+"""Names of metrics that a run will never log are refused; others may appear later."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ class Steps(L.Callback):
 def fit(
     trainer: Callable[..., L.Trainer], model: L.LightningModule, data: InMemoryDataModule
 ) -> Callable[..., tuple[int, str]]:
-    """Train with names of figures under a key; the steps that were taken, and what was said against it."""
+    """Train with metric names under a key; return the number of steps, and the error message if there is one."""
 
     def fit_(key: str, *names: str, **options: int) -> tuple[int, str]:
         steps, said = Steps(), ""

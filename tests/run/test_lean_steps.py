@@ -1,4 +1,4 @@
-"""What a step is spared, and that nothing which anybody asks for is spared."""
+"""The work that is skipped at each step; nothing that is used may be skipped."""
 
 import sys
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from src.run.lean_steps import STEP_HOOKS, STRATEGY_HOOKS, TRAINING_HOOKS, TRANS
 from src.train import train
 from tests.conftest import TINY_RUN
 
-MOST_CALLS = 1_750  # of functions a step of the default run, its net's and optimizer's own 470 included
+MOST_CALLS = 1_750  # function calls per step of the default run, including 470 of its net and optimizer
 HERE = "tests.run.test_lean_steps"
 
 
 class HookedModel(Classifier):
-    """Overrides every hook of a step, and those of a batch's transfer."""
+    """Overrides every hook of a step, and those of the batch transfer."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -47,7 +47,7 @@ class HookedData(SyntheticDataModule):
 
 
 class Watched(Classifier):
-    """Remembers the least pixel of each batch, and the gradient norm of each step but the last."""
+    """Records the smallest pixel of each batch, and the gradient norm of each step but the last."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -65,7 +65,7 @@ class Watched(Classifier):
 
 
 class CountCalls(L.Callback):
-    """Count the functions that Python calls in 20 training steps after the tenth, those of C included."""
+    """Count the function calls, including C functions, in the 20 training steps after the tenth."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -99,7 +99,7 @@ def test_a_batch_is_transferred_as_data_say(compose: Callable[..., DictConfig]) 
     options = ("callbacks=none", *TINY_RUN, "data=synthetic", "test=false", "logger=none")
     options = (*options, f"model._target_={HERE}.Watched")
     _, plain = train(compose(*options))
-    assert isinstance(plain["trainer"].strategy.batch_to_device, Transfer)  # spared
+    assert isinstance(plain["trainer"].strategy.batch_to_device, Transfer)  # skipped
     assert max(plain["model"].least) < 100
     _, hooked = train(compose(*options, f"data._target_={HERE}.HookedData"))
     assert min(hooked["model"].least) > 900

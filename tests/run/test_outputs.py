@@ -1,4 +1,4 @@
-"""Callbacks and loggers write where the configuration says, and over nothing that is there."""
+"""Callbacks and loggers write where the configuration says, and overwrite nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ Compose = Callable[..., DictConfig]
 
 
 def write(logger: CSVLogger, value: float) -> Path:
-    """What a run does with its logger; the table that comes of it."""
+    """Log as a run does; return the resulting table."""
     set_aside_csv_logs([logger])
     logger.log_hyperparams({"value": value})
     logger.log_metrics({"loss": value}, step=0)
@@ -54,7 +54,7 @@ def test_a_link_where_a_logger_or_a_callback_writes_is_refused(compose: Compose,
             check_outputs(cfg, [logger])
         (run_dir / name).unlink()
         run_dir.rmdir()
-    elsewhere = CSVLogger(tmp_path / "elsewhere", name="tables")  # the user says so
+    elsewhere = CSVLogger(tmp_path / "elsewhere", name="tables")  # the user chose it
     check_outputs(cfg, [elsewhere])
 
 

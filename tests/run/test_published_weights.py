@@ -1,4 +1,4 @@
-"""Training from published weights: `model.net.weights=<file>` reads a file once, and no other than a state dict."""
+"""Training from published weights: `model.net.weights=<file>` reads a state dict once, and no other files."""
 
 import json
 import logging
@@ -30,13 +30,13 @@ UNTRAINED = ("train=false", "test=false")
 
 
 def published() -> nn.Module:
-    """torchvision's ResNet-10, whose weights are random."""
+    """torchvision's ResNet-10 with random weights."""
     return PublishedResNet(BasicBlock, [1, 1, 1, 1])
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A file of its state dict."""
+    """A file with its state dict."""
     path = tmp_path / "resnet, of 10=layers.pth"
     torch.save(published().state_dict(), path)
     return path
@@ -75,7 +75,7 @@ def test_the_file_is_read_once_and_may_be_gone_when_the_run_goes_on_or_is_used(w
     tested = run("eval", f"run_dir={folder}", f"hydra.run.dir={tmp_path}/eval", "trainer.limit_test_batches=1")
     assert tested.returncode == 0, tested.stderr
     assert load_model(folder / "checkpoints" / "last.ckpt") is not None
-    again = run("train", f"reproduce={folder}", f"hydra.run.dir={tmp_path}/again")  # begins as the run did
+    again = run("train", f"reproduce={folder}", f"hydra.run.dir={tmp_path}/again")  # starts as the run did
     assert again.returncode != 0 and f"model.net.weights={weights} is not a file" in again.stderr
 
 

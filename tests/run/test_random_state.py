@@ -1,4 +1,4 @@
-"""The states of the GPUs' generators are restored on as many GPUs, or not at all."""
+"""The states of the GPUs' generators are restored only on the same number of GPUs."""
 
 import logging
 

@@ -28,7 +28,7 @@ def record(tmp_path: Path) -> RunRecord:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that is a second later each time it is looked at."""
+    """A clock that advances by a second at every reading."""
     ticks = itertools.count()
     monkeypatch.setattr(run_record, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
 
@@ -145,7 +145,7 @@ def test_an_epoch_s_time_includes_validation_and_its_speed_does_not(
 ) -> None:
     run = trainer(record, max_epochs=2)
     run.fit(model, datamodule=data)
-    # an epoch looks at the clock four times: start, start and end of validation, end. 32 images in 3 - 1 seconds
+    # an epoch reads the clock four times: start, start and end of validation, end. 32 images in 3 - 1 seconds
     assert record.epoch_seconds == [3, 3]
     assert record.images_per_second == [16, 16]
     assert run.callback_metrics["epoch_seconds"] == 3
@@ -180,7 +180,7 @@ def test_an_epoch_that_was_broken_off_keeps_its_time_and_images(
         trainer(RunRecord(str(tmp_path), CONFIG, {}), Break()).fit(model, datamodule=data)
     record = RunRecord(str(tmp_path), CONFIG, {})
     trainer(record, max_epochs=2).fit(model, datamodule=data, ckpt_path=tmp_path / "amid.ckpt", weights_only=True)
-    # 1 second until it was broken off, 3 after, of which 1 of validation: 32 images in all
+    # 1 second before the interruption and 3 after it, including 1 of validation: 32 images in all
     assert record.epoch_seconds == [4, 3]
     assert record.images_per_second == [32 / 3, 16]
 

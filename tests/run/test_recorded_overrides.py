@@ -1,4 +1,4 @@
-"""What a run's record may give to a run that replays it: choices and plain values, no permissions, no locations."""
+"""A run's record may provide choices and plain values to a run that replays it, but no permissions or locations."""
 
 import logging
 from pathlib import Path
@@ -243,7 +243,7 @@ def test_only_nested_brackets_count(value: str, folder: Path) -> None:
     ("value", "fault"),
     [
         ("[" * 21 + "]" * 21, "is nested too deeply"),
-        ("[']'," * 21, "is nested too deeply"),  # of which the quoted ones close nothing
+        ("[']'," * 21, "is nested too deeply"),  # the quoted ones close nothing
         ("[\\]," * 21, "is nested too deeply"),
         ("x" * 4_000, "is too long"),
     ],

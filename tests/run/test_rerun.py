@@ -1,4 +1,4 @@
-"""`resume=` and `reproduce=` find the recorded run, and take nothing from it that they should not."""
+"""`resume=` and `reproduce=` find the recorded run, and replay only what is allowed."""
 
 import json
 import logging
@@ -52,8 +52,9 @@ def test_resuming_is_the_recorded_command_in_the_same_folder(folder: Path) -> No
 @pytest.mark.parametrize(
     ("choices", "typed", "recipe"),
     [
-        ({"model": "cifar10_vit_210k", "recipe": "segmentation"}, [], "segmentation"),  # the model's may be another now
-        ({"model": "cifar10_vit_210k"}, [], "plain"),  # of before recipes were recorded, as are those below
+        # the model may have another recipe now
+        ({"model": "cifar10_vit_210k", "recipe": "segmentation"}, [], "segmentation"),
+        ({"model": "cifar10_vit_210k"}, [], "plain"),  # from before recipes were recorded, like those below
         ({"model": "scenes_unet_64k", "task": "Segmentation"}, [], "segmentation"),
         ({"model": "hybrid_light"}, [], "hybrid_imagenet"),
         ({"model": "hybrid_light"}, ["recipe=plain"], "plain"),
@@ -77,7 +78,7 @@ def test_recorded_values_are_checked_against_the_run_s_own_recipe(folder: Path) 
 
 def test_a_recipe_that_is_gone_is_named(folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps({"choices": {"recipe": "../../evil"}}))
-    with pytest.raises(ValueError, match=r"was trained by recipe=\.\./\.\./evil, which this checkout does not have"):
+    with pytest.raises(ValueError, match=r"was trained with recipe=\.\./\.\./evil, which this checkout does not have"):
         expand([f"reproduce={folder}"])
 
 
@@ -89,14 +90,14 @@ def test_reproducing_is_the_recorded_command_anew(folder: Path) -> None:
     assert expand([f"reproduce={folder}"]) == [
         "model=mnist_cnn_8k",
         "+trainer.benchmark=true",
-        "ckpt_path=old.ckpt",  # where it had begun
+        "ckpt_path=old.ckpt",  # where it started
         f"++reproduce='{folder}'",
         "seed=17",
     ]
 
 
 def test_other_command_lines_are_left_alone(folder: Path) -> None:
-    expanded = expand([f"resume={folder}"])  # a second process of a DDP run gets it like this
+    expanded = expand([f"resume={folder}"])  # as a second process of a DDP run receives it
     for arguments in ([], ["model=x", "-m"], ["resume=null"], ["resume="], expanded):
         assert expand(arguments) == arguments
 
@@ -104,7 +105,7 @@ def test_other_command_lines_are_left_alone(folder: Path) -> None:
 def test_a_run_without_a_checkpoint_yet_starts_over(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.rmtree(folder / "checkpoints")
     given = [argument for argument in expand([f"resume={folder}"]) if argument.startswith("ckpt_path")]
-    assert given == ["ckpt_path=old.ckpt"]  # where it had begun
+    assert given == ["ckpt_path=old.ckpt"]  # where it started
     assert "There is no checkpoint" in caplog.text and "starts over" in caplog.text
 
 
@@ -136,7 +137,7 @@ def test_a_run_whose_checkpoints_were_set_aside_does_not_start_over(folder: Path
     torch.save({"state_dict": {}}, kept)
     with pytest.raises(ValueError, match=rf"are damaged.* resume={folder} ckpt_path={kept}, .* init_from={kept}"):
         expand([f"resume={folder}"])
-    given = expand([f"resume={folder}", f"ckpt_path={kept}"])  # the way out
+    given = expand([f"resume={folder}", f"ckpt_path={kept}"])  # as the message suggests
     assert [argument for argument in given if argument.startswith("ckpt_path")] == [f"ckpt_path='{kept}'"]
 
 
@@ -225,21 +226,21 @@ def test_what_was_changed_when_a_run_was_resumed_is_told_of_its_reproduction(
     assert [line.strip() for line in caplog.text.splitlines()[1:]] == ["trainer.max_epochs: 2 -> 4 (changed on resume)"]
     caplog.clear()
     log_differences({**again, "reproduce": None, "resume": str(folder)}, Run(folder), {"cpus": 2})
-    assert "changed on resume" not in caplog.text  # it goes on
+    assert "changed on resume" not in caplog.text  # it continues
 
 
 def test_a_job_that_has_begun_goes_on(tmp_path: Path) -> None:
     cfg = OmegaConf.create({"resume": None, "seed": None, "ckpt_path": None})
     assert not resume_job(cfg, tmp_path)
     (tmp_path / "job.json").write_text("{}")
-    assert not resume_job(cfg, tmp_path) and cfg.resume is None  # it has not begun
+    assert not resume_job(cfg, tmp_path) and cfg.resume is None  # it has not started
     (tmp_path / "run.json").write_text(json.dumps({"seed": 17}))
     assert resume_job(cfg, tmp_path) and (cfg.resume, cfg.seed, cfg.ckpt_path) == (str(tmp_path), 17, None)
     cfg.resume = None
     (tmp_path / "checkpoints").mkdir()
     torch.save({"state_dict": {}}, tmp_path / "checkpoints" / "last.ckpt")
     assert resume_job(cfg, tmp_path) and cfg.ckpt_path == str(tmp_path / "checkpoints" / "last.ckpt")
-    assert not resume_job(cfg, tmp_path)  # resume= says it all already
+    assert not resume_job(cfg, tmp_path)  # resume= determines everything already
 
 
 @pytest.mark.parametrize("seed", ["${oc.env:HOME}", -1, 2**32, True, [1]])
@@ -276,5 +277,5 @@ def test_a_job_of_a_sweep_goes_on_by_the_recipe_that_it_was_begun_with(
     (folder / "run.json").write_text(json.dumps({"choices": {"recipe": "segmentation"}}))
     check_recipe(Run(folder))
     choices["recipe"] = "plain"
-    with pytest.raises(ValueError, match=r"was begun with recipe=segmentation, and now its recipe is plain"):
+    with pytest.raises(ValueError, match=r"was started with recipe=segmentation, but its recipe is now plain"):
         check_recipe(Run(folder))

@@ -1,4 +1,4 @@
-"""What a run is compared by in the HParams tab and its like."""
+"""The values by which the HParams tab and other loggers compare runs."""
 
 import pytest
 from omegaconf import OmegaConf

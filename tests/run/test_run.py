@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is the best: the one that was recorded, whatever its age."""
+"""The best checkpoint of a run is the recorded one, whatever its age."""
 
 import os
 from pathlib import Path

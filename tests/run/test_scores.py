@@ -1,4 +1,4 @@
-"""Which metric is the score of a run, and whether less of it, and of other metrics, is better."""
+"""The score of a run, and whether lower is better for it and for other metrics."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from src.run.scores import Score, metrics_of
     [
         ({"score": "mse", "mode": "min"}, Score("mse", "min")),
         ({"score": "acc", "mode": "max", "seed": 1}, Score("acc", "max")),
-        ({"seed": 1}, Score("acc", "max")),  # of before tasks named their score
+        ({"seed": 1}, Score("acc", "max")),  # from before tasks named their score
         ({"score": None, "mode": None}, Score("acc", "max")),
     ],
 )
@@ -51,7 +51,7 @@ def test_runs_of_before_tasks_named_their_score_classified(facts: dict[str, Any]
         ("val/left/mse_best", Score("mse", "min"), True),
         ("val/psnr", Score("mse", "min"), False),
         ("val/acc", Score("mse", "min"), False),
-        ("val/loss", Score("loss", "max"), False),  # of a score the mode tells, and not the name
+        ("val/loss", Score("loss", "max"), False),  # for a score the mode decides, not the name
     ],
 )
 def test_the_mode_tells_of_the_score_and_the_name_of_others(name: str, score: Score, less: bool) -> None:

@@ -1,4 +1,4 @@
-"""BatchNorm over the batch that processes share, against torch's over the whole batch."""
+"""Synchronised BatchNorm on a CPU, compared with torch's BatchNorm over the whole batch."""
 
 import copy
 import threading
@@ -13,7 +13,7 @@ from src.run.sync_batchnorm import SyncBatchNorm
 
 @pytest.fixture
 def all_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let two threads be the processes that add up a tensor."""
+    """Let two threads act as the processes that sum a tensor."""
     barrier, shares = threading.Barrier(2, timeout=60), {}
 
     def all_reduce_(tensor: Tensor) -> None:
@@ -31,7 +31,7 @@ def all_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_processes_normalise_as_one_does(norm: nn.Module, all_reduce: None) -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = 3 * torch.randn(7, 3, *[5, 5][: 2 * isinstance(norm, nn.BatchNorm2d)], generator=generator) + 1
-    weights = torch.randn(inputs.shape, generator=generator)  # of the outputs, in what is minimised
+    weights = torch.randn(inputs.shape, generator=generator)  # of the outputs, in the loss
     whole, parts = copy.deepcopy(norm), [copy.deepcopy(norm) for _ in range(2)]
     inputs.requires_grad_()
     for _ in range(2):

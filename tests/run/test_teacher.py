@@ -1,4 +1,4 @@
-"""A run learns from a teacher as it is told to, and keeps nothing of it."""
+"""A run learns from a teacher as configured, and keeps none of its weights."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of a teacher, which saw pixels that were normalised otherwise."""
+    """The run of a teacher, trained on pixels with another normalisation."""
     folder = tmp_path_factory.mktemp("teacher")
     own = ("model=mnist_sdn_8k", "data.mean=[0.4]", "data.std=[0.3]", "seed=7")
     cfg = copy.deepcopy(composed("train", (*SMALL, *own)))
@@ -41,12 +41,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def teacher(source: Path) -> LoadedTeacher:
-    """What is loaded of it."""
+    """The loaded teacher."""
     return trained_teacher(Run.open(source, "teacher"), str(source))
 
 
 def test_the_student_is_the_same_net_with_a_teacher_and_without(source: Path, compose: Compose, tmp_path: Path) -> None:
-    """In weights, draws, parameters, optimizer and checkpoints; and the teacher stays as it is."""
+    """In weights, draws, parameters, optimizer and checkpoints; and the teacher does not change."""
     before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
     states, optimizers, parameters, draws = [], [], [], []
     for name, options in {"plain": [], "taught": [f"teacher={source}"]}.items():
@@ -80,7 +80,7 @@ def test_a_student_comes_to_agree_with_its_teacher(source: Path, compose: Compos
 
 
 def test_the_teacher_answers_as_it_does_by_itself(source: Path, teacher: LoadedTeacher) -> None:
-    """In evaluation mode, on pixels that are normalised as its own were."""
+    """In evaluation mode, on pixels normalised as in its own training."""
     (best,) = (source / "checkpoints").glob("epoch_*.ckpt")
     own, pixels = load_model(best), torch.rand(4, 1, 28, 28)
     student = {**teacher.card, "mean": [0.1], "std": [0.5]}
@@ -110,14 +110,14 @@ RGB = {**IMAGES, "mode": "RGB", "mean": [0.5, 0.4, 0.3], "std": [0.5, 0.6, 0.7]}
 
 
 def loaded(card: Mapping[str, Any], forward: Callable[..., Any] = lambda inputs: inputs) -> LoadedTeacher:
-    """A teacher that answers with what it reads."""
+    """A teacher that returns its inputs."""
     return LoadedTeacher("a/run", card, forward, "0" * 64)
 
 
 @pytest.mark.parametrize(
     ("theirs", "ours", "message"),
     [
-        (IMAGES, {}, "these data do not say what they are"),
+        (IMAGES, {}, "these data do not describe themselves"),
         (IMAGES, {**IMAGES, "image_size": 9}, r"inputs of the shape \(1, 8, 8\), but the data serve \(1, 9, 9\)"),
         (IMAGES, RGB, r"inputs of the shape \(1, 8, 8\), but the data serve \(3, 8, 8\)"),
         (IMAGES, TOKENS, "reads an image, but the data serve text"),
@@ -175,7 +175,7 @@ def test_pixels_are_taught_as_images_are(compose: Compose, tmp_path: Path) -> No
     assert figures["train/loss"] > 0
 
 
-# ---- going on
+# ---- resuming
 
 
 def test_a_run_with_a_teacher_is_resumed_exactly(source: Path, compose: Compose, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_teacher_that_has_changed_or_is_gone_ends_a_resumed_run(
     other = shutil.move(copied, tmp_path / "other")
     with pytest.raises(FileNotFoundError, match=rf"teacher={copied} is neither a run, a checkpoint nor an exported"):
         train(compose(*again, f"teacher={copied}"))
-    train(compose(*again, f"teacher={other}"))  # another name: somebody wants another teacher
+    train(compose(*again, f"teacher={other}"))  # another name: the user wants another teacher
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert [record["teacher"]["path"], record["resumed"][-1]["teacher"]["path"]] == [str(copied), str(other)]
 

@@ -1,4 +1,4 @@
-"""A Schedule-Free optimizer's average is what is validated and saved, and neither changes the training."""
+"""The average of a Schedule-Free optimizer is validated and saved, and neither changes the training."""
 
 from pathlib import Path
 from typing import Any

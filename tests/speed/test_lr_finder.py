@@ -137,7 +137,7 @@ def test_a_checkpoint_a_metric_and_an_optimizer_without_a_rate_are_refused(
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(ValueError, match=r"lr_find=true tests a run from its first step: leave out resume="):
         train(compose(*SMALL, f"ckpt_path={tmp_path}/checkpoints/last.ckpt"))
-    with pytest.raises(ValueError, match="trains nothing, so that there is no optimized_metric=val/acc_best"):
+    with pytest.raises(ValueError, match="trains nothing, so there is no optimized_metric=val/acc_best"):
         train(compose(*SMALL, "optimized_metric=val/acc_best"))
     with pytest.raises(ValueError, match="this optimizer does not have"):
         train(compose(*SMALL, "model=mnist_cnn_8k", "~model.optimizer.lr"))

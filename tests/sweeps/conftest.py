@@ -1,4 +1,4 @@
-"""What tests of sweeps share: the program `toy.py`, started in a folder of its own."""
+"""Fixtures shared by the tests of sweeps: the program `toy.py`, started in its own folder."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def toy(tmp_path: Path) -> Toy:
 
 
 def statuses(folder: Path) -> dict[int, dict[str, Any]]:
-    """What each job of a sweep has told of itself."""
+    """The status that each job of a sweep reports."""
     return {int(path.parent.name): json.loads(path.read_text()) for path in folder.glob("sweep/*/status.json")}
 
 
@@ -39,6 +39,6 @@ def starts(folder: Path) -> dict[int, int]:
 
 
 def overrides(folder: Path) -> dict[int, list[str]]:
-    """The overrides that each job is known by."""
+    """The overrides that identify each job."""
     files = folder.glob("sweep/*/job.json")
     return {int(path.parent.name): json.loads(path.read_text())["overrides"] for path in files}

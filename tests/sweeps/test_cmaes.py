@@ -1,4 +1,4 @@
-"""The state of CMA-ES, read from a study that anybody may have written."""
+"""The state of CMA-ES, read from an untrusted study."""
 
 import os
 import pickle

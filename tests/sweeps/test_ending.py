@@ -1,4 +1,4 @@
-"""What a signal does to a process that listens, to one that waits for others, and to one that is being started."""
+"""Signals to a process that listens, to one that waits for others, and to one that is being started."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.fixture
 def leave(monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """What is called in the place of `os._exit`."""
+    """A mock of `os._exit`."""
     found = Mock()
     monkeypatch.setattr("src.sweeps.ending.os._exit", found)
     return found
@@ -41,10 +41,10 @@ def test_a_signal_ends_a_process_after_what_is_to_be_done(
 
 
 def test_while_others_work_the_first_signal_is_a_wish(leave: Mock, capfd: pytest.CaptureFixture[str]) -> None:
-    ending = Ending(lambda: "To go on: again", is_waiting=lambda: True)
+    ending = Ending(lambda: "To go on: again", has_running_jobs=lambda: True)
     ending.listen()
     signal.raise_signal(signal.SIGINT)
-    assert ending.asked and not leave.called and "Press Ctrl-C again to end at once" in capfd.readouterr().err
+    assert ending.stop_requested and not leave.called and "Press Ctrl-C again to end at once" in capfd.readouterr().err
     signal.raise_signal(signal.SIGTERM)
     leave.assert_called_once_with(75)
 

@@ -29,7 +29,7 @@ def test_every_combination_is_a_job_and_finished_ones_are_left_alone(toy: Toy, t
     assert {number: facts["status"] for number, facts in statuses(tmp_path).items()} == dict.fromkeys(
         range(4), "finished"
     )
-    again = toy("seed=2,1,3", "model.optimizer.lr=1e-2,0.10")  # written otherwise, and with a value more
+    again = toy("seed=2,1,3", "model.optimizer.lr=1e-2,0.10")  # in another notation, and with one more value
     assert starts(tmp_path) == dict.fromkeys(range(6), 1)
     assert overrides(tmp_path)[4] == ["seed=3", "model.optimizer.lr=0.01"]
     assert "2 of 6 jobs are pending" in again.stdout and "6 jobs: 6 finished" in again.stdout
@@ -42,7 +42,7 @@ AUTOENCODER = "model=mnist_autoencoder_5k"
 def test_the_best_job_is_named_by_the_score_of_its_task(model: str, best: int, toy: Toy, tmp_path: Path) -> None:
     metric = "optimized_metric=val/mse_best" if model == AUTOENCODER else "optimized_metric=val/acc_best"
     rates = "model.optimizer.lr=0.5,0.01,0.2"  # the second has the largest value
-    for _ in range(2):  # the second time nothing is to do
+    for _ in range(2):  # the second time there is nothing to do
         result = toy(model, metric, rates)
         assert f"best job {best}: {metric.partition('=')[2]} " in result.stdout
         assert f"again: python src/train.py reproduce={tmp_path}/sweep/{best} test=true" in result.stdout
@@ -144,7 +144,7 @@ def test_a_sweep_is_named_on_the_command_line_and_runs_once_at_a_time(tmp_path: 
     assert second.stderr == f"ERROR: {job.parent} is in use: another process runs this sweep.\n"
     os.killpg(first.pid, 9)
     first.wait()
-    assert json.loads((job / "job.json").read_text())["overrides"][1:] == ["tags=[wait]"]  # and nothing of its name
+    assert json.loads((job / "job.json").read_text())["overrides"][1:] == ["tags=[wait]"]  # and no folder of its name
 
 
 WRONG = {
@@ -152,9 +152,9 @@ WRONG = {
     "seed=range(3,3)": "seed=range(3,3) is empty: it lists no value.",
     "model.optimizer.l=0.1,0.2": "There is no model.optimizer.l in the configuration. Did you mean model.optimizer.lr?"
     " To add a new key, write +model.optimizer.l=…",
-    "sweep=": "sweep= names no folder: say sweep=<name>, or leave it out for one that is named by the time.",
-    "sweep=../../out": "sweep=../../out is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.",
-    "sweep=..": "sweep=.. is no name: a folder elsewhere is given by hydra.sweep.dir=<folder>.",
+    "sweep=": "sweep= is empty: use sweep=<name>, or leave it out for a folder named by the time.",
+    "sweep=../../out": "sweep=../../out is not a name: for a folder elsewhere, use hydra.sweep.dir=<folder>.",
+    "sweep=..": "sweep=.. is not a name: for a folder elsewhere, use hydra.sweep.dir=<folder>.",
     "seed=1,": "seed=1, cannot be parsed: write key=value, or key=a,b for a sweep, with quotes around text with",
     "trainer=ddp_sim": "trainer.strategy=ddp: a job of a sweep is one process; sweep with trainer=cpu or trainer=gpu, "
     "or start the runs one by one: for seed in 1 2 3; do python src/train.py trainer=ddp seed=$seed; done",
@@ -253,7 +253,7 @@ def test_a_job_whose_folder_hydra_cannot_write_is_told_in_a_sentence(n_jobs: int
     folder = tmp_path / "sweep" / "0"
     (folder / "status.json").unlink()
     shutil.rmtree(folder / ".hydra")
-    (folder / ".hydra").touch()  # not to be written to, whoever tries
+    (folder / ".hydra").touch()  # which nobody can write to
     result = toy("seed=1,2", f"hydra.sweeper.n_jobs={n_jobs}", status=1)
     assert "Traceback" not in result.stdout + result.stderr
     assert "ERROR: [Errno 17] File exists" in result.stderr

@@ -1,4 +1,4 @@
-"""What a job of a sweep tells while it trains, and how a study ends it."""
+"""A job of a sweep reports its progress during training, and a study can prune it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from src.sweeps.study import open_study
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., SweepJob]:
-    """Make a folder that is a job's, perhaps of a study."""
+    """Make the folder of a job, optionally of a study."""
 
     def make(**study: Any) -> SweepJob:
         (tmp_path / "job.json").write_text(json.dumps({"study": study} if study else {}))
@@ -118,7 +118,7 @@ def test_a_folder_has_no_say_in_what_is_built(
     fit: Callable[..., None],
     tmp_path: Path,
 ) -> None:
-    """Resumed by itself, a trial trains to its end, whatever its `job.json` asks for."""
+    """A trial that is resumed on its own trains to its end, whatever its `job.json` says."""
     evil = {"_target_": "pathlib.Path.touch", "self": str(tmp_path / "touched")}
     callback = job(trial=0, prune_by="val/acc", pruner=evil, storage=str(tmp_path / "none.journal"))
     fit(callback, max_epochs=3)
@@ -139,7 +139,7 @@ def test_the_figures_that_it_tells_are_those_of_one_epoch(
 ) -> None:
     seen: dict[str, list[float]] = {}
 
-    class Watch(Checkpoint):  # sees all figures of an epoch, for Lightning calls those that monitor figures last
+    class Watch(Checkpoint):  # sees all metrics of an epoch, because Lightning calls Checkpoint callbacks last
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             for name in ("train/loss", "val/loss"):
                 seen.setdefault(name, []).append(float(trainer.callback_metrics.get(name, "nan")))

@@ -1,4 +1,4 @@
-"""The folder of a sweep, its jobs, and how they stand."""
+"""The folder of a sweep, its jobs, and their status."""
 
 import json
 from pathlib import Path

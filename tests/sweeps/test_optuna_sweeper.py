@@ -1,4 +1,4 @@
-"""Studies as sweeps: resumed, shared, extended, and refused where they make no sense."""
+"""Studies as sweeps: resumed, shared, extended, and refused if they make no sense."""
 
 import json
 import os
@@ -118,11 +118,11 @@ def test_failed_trials_are_tried_again_under_new_numbers(toy: Toy, tmp_path: Pat
 
 
 def test_several_processes_share_a_study(tmp_path: Path) -> None:
-    """In one folder, at the same time, to the end that is common to them."""
+    """In one folder, at the same time, up to their common number of trials."""
     command = [sys.executable, TOY, "-m", f"hydra.sweep.dir={tmp_path}/sweep", *STUDY, "hydra.sweeper.n_trials=12"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(3)]
     outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert 0 in {process.returncode for process in processes}, outputs  # others may have left a trial to it
+    assert 0 in {process.returncode for process in processes}, outputs  # others may have left it a trial
     assert {process.returncode for process in processes} <= {0, 75}, outputs
     assert states(tmp_path) == ["COMPLETE"] * 12 and len(set(drawn(tmp_path))) == 12
     assert starts(tmp_path) == dict.fromkeys(range(12), 1)
@@ -177,9 +177,9 @@ def test_a_database_serves_two_folders(toy: Toy, tmp_path: Path) -> None:
 
 
 MISTAKES: dict[str, Any] = {
-    "optimized_metric=null": "optimized_metric=null: say what the study optimises, such as optimized_metric=val/acc",
+    "optimized_metric=null": "optimized_metric=null: name the metric to optimise, such as optimized_metric=val/acc",
     "optimized_metric=[a,b] hydra.sweeper.direction=maximize": "optimized_metric=a, b and hydra.sweeper.direction="
-    "maximize: a direction is needed for each, or hydra.sweeper.direction=null",
+    "maximize: give one direction for each metric, or hydra.sweeper.direction=null",
     "hydra.sweeper.direction=up": "hydra.sweeper.direction=up must be maximize or minimize.",
     "hydra.sweeper.n_trials=0": "hydra.sweeper.n_trials=0 must be at least 1.",
     "hydra.sweeper.n_jobs=999": "n_jobs=999: this machine has the cores for 1 to ",
@@ -209,7 +209,7 @@ def test_a_mistake_is_answered_before_anything_runs(argument: str, toy: Toy, tmp
         (["hydra/sweeper/pruner=median", "optimized_metric=[val/acc,params]"], "several objectives can't prune"),
         (
             ["hydra/sweeper/pruner=median", "optimized_metric=test/acc"],
-            "test/acc is not known while a run trains: set hydra.sweeper.prune_by=val/acc,",
+            "test/acc is not known during training: set hydra.sweeper.prune_by=val/acc,",
         ),
     ],
 )
@@ -244,7 +244,7 @@ def test_a_study_with_another_direction_says_how_it_goes_on(toy: Toy, tmp_path: 
     options = ["hydra/sweeper=optuna", "optimized_metric=val/loss", LR, "hydra.sweeper.n_trials=1"]
     toy(*options, "hydra.sweeper.direction=maximize")
     refused = toy(*options, status=1).stderr
-    assert "has maximize; choose another hydra.sweeper.study_name, or say hydra.sweeper.direction=[maximize]" in refused
+    assert "has maximize; choose another hydra.sweeper.study_name, or use hydra.sweeper.direction=[maximize]" in refused
     toy(*options, "hydra.sweeper.direction=[maximize]")
 
 

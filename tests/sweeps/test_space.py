@@ -1,4 +1,4 @@
-"""What overrides stand for in a search."""
+"""The search space that overrides describe."""
 
 import json
 import sqlite3

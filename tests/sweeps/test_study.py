@@ -1,4 +1,4 @@
-"""Where studies are kept, and what can be wrong with it."""
+"""The storage of studies, and its possible faults."""
 
 import sqlite3
 import subprocess
@@ -52,7 +52,7 @@ def test_a_trial_reported_to_by_one_process_is_judged_with_those_of_others(
     assert verdicts == [False, True, False]
     trial = trial_of(open_study(storage(tmp_path), "mine"), asking.ask().number)
     trial.report(0.0, 1)
-    assert not trial.should_prune()  # by default nothing is given up
+    assert not trial.should_prune()  # without a pruner, nothing is pruned
 
 
 @pytest.mark.parametrize("target", ["nowhere", "study.journal", ".lock"])
@@ -60,7 +60,7 @@ def test_a_lock_that_optuna_has_left_does_not_matter(target: str, tmp_path: Path
     (tmp_path / "study.journal.lock").symlink_to(target)
     program = "import sys; from src.sweeps.study import open_study\nopen_study(sys.argv[1], 'mine', ['maximize']).ask()"
     command = [sys.executable, "-c", program, str(tmp_path / "study.journal")]
-    assert subprocess.run(command, cwd=ROOT, timeout=120).returncode == 0  # without an end where it matters
+    assert subprocess.run(command, cwd=ROOT, timeout=120).returncode == 0  # would hang if the lock mattered
 
 
 def test_a_process_that_is_killed_while_it_writes_leaves_no_lock(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_no_lock(tmp_path: Path)
     held = JournalLock(path)
     assert held.acquire()
     with pytest.raises(TimeoutError, match=r"study\.journal is locked by another program"):
-        JournalLock(path, patience=0).acquire()
+        JournalLock(path, timeout=0).acquire()
     held.release()
     assert open_study(path, "mine", ["maximize"]).ask().number == 0
 

@@ -1,4 +1,4 @@
-"""What is shown of a sweep while it runs, and at its end."""
+"""The display of a sweep while it runs, and the summary at its end."""
 
 import io
 import json
@@ -143,7 +143,7 @@ def test_of_very_many_groups_the_first_are_told(tmp_path: Path) -> None:
 def test_what_a_job_tells_reaches_the_terminal_as_text(tmp_path: Path) -> None:
     escape = "\x1b]0;mine\x07[/x]"
     jobs = Sweep(tmp_path, "train", ["seed"]).jobs_for([["seed=1", "tags=[a]"], ["seed=2", "tags=[a]"]])
-    for job in jobs:  # as the files of a stranger say, which no sweep has written
+    for job in jobs:  # from untrusted files, which no sweep has written
         content = {"overrides": [*job.overrides, f"name={escape}"]}
         (job.folder / "job.json").write_text(json.dumps(content))
     update_status(jobs[0].folder, status="finished", figures={escape: 0.5}, started="2026-01-01T00:00:00+00:00")

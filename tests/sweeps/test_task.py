@@ -1,4 +1,4 @@
-"""The configuration of a job: the one that Hydra composes, however it came about."""
+"""The configuration of a job is the one that Hydra composes, however it was made."""
 
 from collections.abc import Iterator
 from unittest.mock import Mock
@@ -41,7 +41,7 @@ def test_a_job_has_the_configuration_that_hydra_composes(task: Task) -> None:
     for words in SEVERAL:
         config = task.compose(words)
         found.append(OmegaConf.to_yaml(config))
-        config.hydra.job.num = 77  # what is done to one does not show in the next
+        config.hydra.job.num = 77  # changes to one do not affect the next
         config.tags.append("mine")
     assert found == expected
 

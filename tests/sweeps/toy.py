@@ -1,6 +1,6 @@
-"""A program like `src/train.py` whose runs take no time: what tests of sweeps start, and what they make go wrong.
+"""A program like `src/train.py` whose runs take no time; tests of sweeps start it, and make it fail.
 
-A run's value is highest at model.optimizer.lr=0.01. `tags` tell it what to do: fail, die, be killed, wait.
+A run's value is highest at model.optimizer.lr=0.01. `tags` say what it does: fail, die, be killed, wait.
 """
 
 import os
@@ -24,7 +24,7 @@ from src.run.rerun import resume_job
 
 @entry_point("train")
 def main(cfg: DictConfig) -> float:
-    """Leave a line for each start in `starts.txt`, and end as the tags say."""
+    """Append a line to `starts.txt` at each start, and end as the tags say."""
     folder = Path(cfg.paths.output_dir)
     resume_job(cfg, folder)
     if "stubborn" in cfg.tags:

@@ -1,4 +1,4 @@
-"""The CPUs that a process may use, told from faked system files."""
+"""The CPUs that a process may use, read from fake system files."""
 
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def test_a_share_given_by_a_scheduler_is_kept_to(
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     assert cpu.thread_share(1, tmp_path) == 4
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun's own 1 is no choice of anybody's
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun's own 1 is not a user's choice
     assert cpu.thread_share(2, tmp_path) == 2
 
 
@@ -117,6 +117,6 @@ def test_what_other_programs_use_is_what_this_process_does_not(
     clock |= {"wall": 110.0, "own": 8.0}
     rows[1], rows[4] = "cpu1 1100 300 150 900 99 10 10 80 0 0", "cpu4 9999 0 0 0 0 0 0 0 0 0"  # 4 is not ours
     write(tmp_path, {"proc/stat": "\n".join(rows)})
-    # 15 s busy: 10 in user mode, 3 nice, 1 in the kernel, 0.1 for each kind of interrupt, 0.8 stolen; 5 s were its own
+    # 15 s busy: 10 in user mode, 3 nice, 1 in the kernel, 0.1 per kind of interrupt, 0.8 stolen; 5 s are its own
     assert others.cpus() == pytest.approx(1.0)
     assert cpu.OtherPrograms(tmp_path / "no").cpus() is None

@@ -14,7 +14,7 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "30", 30, "0s", "-5m", "m", "30m1h", "5d", "1h 30m", "nan", "true"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=f"budget={text} is no duration: .* 1h30m"):
+    with pytest.raises(ValueError, match=f"budget={text} is not a duration: .* 1h30m"):
         parse_duration(text, "budget")
 
 

@@ -1,4 +1,4 @@
-"""One process at a time in a folder; whoever only looks hinders nobody."""
+"""One process at a time works in a folder; checking a lock does not block others."""
 
 import os
 import subprocess

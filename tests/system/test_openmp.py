@@ -1,4 +1,4 @@
-"""Waiting threads spin or sleep as the machine is quiet or busy, unless the user wants otherwise."""
+"""Waiting threads spin on a quiet machine and sleep on a busy one, unless the user chooses otherwise."""
 
 import os
 import subprocess
@@ -78,7 +78,7 @@ def test_the_throttle_follows_how_long_threads_wait(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Throttle, "release", lambda self: setattr(self, "_release", None))
     monkeypatch.setattr(openmp, "run_delays", dict)
     throttle = Throttle()
-    seconds = [0.0, 0.1, 0.4, 0.01, 0.1, *[0.01] * QUIET_INTERVALS, 0.4]  # waited by two threads, in each of 1 s
+    seconds = [0.0, 0.1, 0.4, 0.01, 0.1, *[0.01] * QUIET_INTERVALS, 0.4]  # waited by two threads, within 1 s each
     total = 0
     for waited in seconds:
         total += int(waited * 1e9)

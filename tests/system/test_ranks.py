@@ -1,4 +1,4 @@
-"""Which process this is, and what processes agree on before torch.distributed is set up."""
+"""The rank of a process, and broadcasts before torch.distributed is initialised."""
 
 import os
 from collections.abc import Callable
@@ -25,7 +25,7 @@ NAMES = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
 
 @pytest.fixture
 def become(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Be another process, with these variables in its environment."""
+    """Act as another process, with these variables in its environment."""
 
     def become_(**variables: str) -> None:
         for name in NAMES:

@@ -1,4 +1,4 @@
-"""Files from anywhere are read within bounds, or refused in a sentence; nothing hangs, and nothing is run."""
+"""Untrusted files are read within limits, or refused with one sentence; nothing hangs, and no code is run."""
 
 import json
 import os
@@ -110,7 +110,7 @@ def test_what_is_no_regular_file_is_not_opened(kind: str, tmp_path: Path) -> Non
 
 
 def test_any_bytes_are_values_or_a_sentence(tmp_path: Path) -> None:
-    """Text that was changed at random: 2,000 files, none of which may raise anything but ValueError."""
+    """Randomly changed text: 2,000 files, none of which may raise anything but ValueError."""
     generator = random.Random(0)
     tokens = ["&a ", "*a", "!!x ", "!", "<<: ", "? ", ": ", "- ", "[", "]", "{", "}", "\t", "\n", "---", "|", "'", '"']
     tokens += ["9" * 50, "NaN", ".inf", "1e999", "-0x_", "1:60:1", "=", "%", "\0", "\ufeff", "2026-99-99", ",", "#"]
@@ -132,7 +132,7 @@ def test_any_bytes_are_values_or_a_sentence(tmp_path: Path) -> None:
 
 
 def plain(node: Any) -> bool:
-    """Whether a value is one of plain ones."""
+    """Return whether a value is plain, or made of plain values."""
     if isinstance(node, dict):
         return all(plain(part) for pair in node.items() for part in pair)
     return all(map(plain, node)) if isinstance(node, list) else isinstance(node, str | int | float | bool | None)

@@ -1,4 +1,4 @@
-"""A signal ends a program without a trace, at whatever moment it comes."""
+"""A signal ends a program without a stack trace, at any moment."""
 
 import os
 import random
@@ -130,7 +130,7 @@ def test_a_run_stops_without_a_trace(where: str, hook: str, status: str, number:
 AMID_C_CODE = """
 import datetime, hashlib, os, signal, sys
 from src.system.signals import listener
-listener.patience = 0.01
+listener.grace_seconds = 0.01
 listener.listen()
 before, wait = sys.argv[1:]
 exec(before)
@@ -139,13 +139,13 @@ exec(wait)
 print("went on")
 """
 NODE = "torch.distributed.TCPStore('127.0.0.1', 0, 2, True, datetime.timedelta(minutes=5))"  # that never comes
-NOTE = "listener.trains = True; signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, listener.end))"
+NOTE = "listener.training = True; signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, listener.end))"
 FORK = "os.fork() or os.kill(os.getpid(), signal.SIGTERM); os.wait()"
 WORK = "hashlib.pbkdf2_hmac('sha256', b'', b'', 1_000_000)"  # some tenths of a second
 
 
 def amid_c_code(before: str, wait: str) -> "subprocess.Popen[str]":
-    """A program that listens, and has begun to execute code that heeds no signals."""
+    """A program that listens, and is executing code that ignores signals."""
     command = [sys.executable, "-c", AMID_C_CODE, before, wait]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=ROOT, preexec_fn=listens_to_ctrl_c, **pipes)
@@ -177,7 +177,7 @@ def test_a_signal_that_something_else_answers_does_not_end_it(before: str, wait:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    """One that listens within this process."""
+    """A listener within this process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -191,7 +191,7 @@ def listener() -> Iterator[Listener]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_temporary_files_are_removed(number: int, listener: Listener, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), listener.tidying(), tempfile.TemporaryDirectory(dir=tmp_path):
+    with pytest.raises(KeyboardInterrupt), listener.cleanup(), tempfile.TemporaryDirectory(dir=tmp_path):
         os.kill(os.getpid(), number)
     assert not list(tmp_path.iterdir())
     assert listener.status == 128 + number
@@ -212,7 +212,7 @@ def test_the_cursor_that_a_bar_has_hidden_is_shown_again(listener: Listener, mon
     monkeypatch.setattr(os, "_exit", lambda status: None)
     listener.end(signal.SIGINT, None)
     assert written == [f"{SHOW_CURSOR}ERROR: Interrupted.\n".encode()]
-    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_RANK"):  # one of several processes leaves that to others
+    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_RANK"):  # other processes print it
         monkeypatch.setenv(name, "0")
         listener.end(signal.SIGINT, None)
         monkeypatch.delenv(name)
@@ -220,7 +220,7 @@ def test_the_cursor_that_a_bar_has_hidden_is_shown_again(listener: Listener, mon
 
 
 def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     (mask,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
     return bool(int(mask, 16) >> (number - 1) & 1)
 
@@ -237,7 +237,7 @@ def test_twelve_moments_of_the_life_of_a_run(number: int, tmp_path: Path) -> Non
         process: Any = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listens_to_ctrl_c
         )
-        while not catches(process.pid, signal.SIGTERM):  # which Python by itself does not
+        while not catches(process.pid, signal.SIGTERM):  # Python alone does not
             time.sleep(0.001)
         start = time.monotonic()
         if place >= 0:
@@ -245,6 +245,6 @@ def test_twelve_moments_of_the_life_of_a_run(number: int, tmp_path: Path) -> Non
             process.send_signal(number)
         _, errors = process.communicate(timeout=300)
         span = span or time.monotonic() - start
-        # while Python itself ends the system ends it, which a shell calls 128 + number, too
+        # while Python shuts down, the system ends it, which a shell reports as 128 + number, too
         assert process.returncode in ({0} if place < 0 else {0, 75, 128 + number, -number}), errors
         assert "Traceback" not in errors and "Exception" not in errors, f"seed {seed}, moment {place}: {errors}"

@@ -1,4 +1,4 @@
-"""A key that does not exist is answered with the one that was meant."""
+"""For a key that does not exist, the intended one is suggested."""
 
 import hydra
 import pytest
@@ -44,9 +44,9 @@ def test_the_key_that_was_meant_is_named_wherever_it_lies(written: str) -> None:
 
 def test_where_nothing_is_near_the_keys_beside_it_are_named() -> None:
     keys = ["data", "data.size", "data.seed", "model"]
-    assert suggest_key("data.qqq", keys) == " There is: data.size, data.seed."
-    assert suggest_key("qqq", keys) == " There is: data, model."
-    assert suggest("qqq", ["a", "b"]) == " There is: a, b."
+    assert suggest_key("data.qqq", keys) == " Available: data.size, data.seed."
+    assert suggest_key("qqq", keys) == " Available: data, model."
+    assert suggest("qqq", ["a", "b"]) == " Available: a, b."
     assert suggest("qqq", []) == ""
 
 
