@@ -301,7 +301,7 @@ def test_what_evaluation_makes_of_an_image_must_not_depend_on_others_or_on_chanc
 ) -> None:
     monkeypatch.setattr(Shuffled, "by", staticmethod(by), raising=False)
     task = Shuffled(small_net(), adamw, None, nn.CrossEntropyLoss(), (1, 4, 4), score="acc", mode="max")
-    with pytest.raises(ValueError, match=r"Shuffled\.prepare makes something else"):
+    with pytest.raises(ValueError, match=r"Shuffled\.prepare returns something else"):
         trainer().validate(task, batches(32, 16), verbose=False)
-    with pytest.raises(ValueError, match=r"Shuffled\.prepare makes something else"):
+    with pytest.raises(ValueError, match=r"Shuffled\.prepare returns something else"):
         trainer().test(task, batches(32, 16), verbose=False)

@@ -113,7 +113,7 @@ def test_what_the_net_has_frozen_itself_stays_so(fit: Fit) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"freeze": ["5"]}, r"model\.freeze: nothing in the net is named 5\. There is: 0, 1, 4"),
+        ({"freeze": ["5"]}, r"model\.freeze: nothing in the net is named 5\. The net has: 0, 1, 4"),
         ({"freeze": ["0"], "unfreeze": {"1": 2}}, r"model\.unfreeze: nothing in the net is named 1"),
         ({"freeze": ["*"]}, r"model\.freeze=\['\*'\] leaves nothing to train"),
     ],

@@ -225,7 +225,7 @@ def test_a_schedule_scales_all_groups_alike(schedule: Callable[..., Schedule]) -
     [
         ({"layer_decay": 0}, r"layer_decay=0 must be above 0 and at most 1"),
         ({"layer_decay": 1.5}, r"layer_decay=1\.5"),
-        ({"head_lr_ratio": 0}, r"head_lr_ratio=0 must be above 0; to keep weights as they are, use model\.freeze"),
+        ({"head_lr_ratio": 0}, r"head_lr_ratio=0 must be above 0; to freeze weights, use model\.freeze"),
         ({"norm_bias_lr_ratio": -1}, r"norm_bias_lr_ratio=-1"),
         (
             {"patterns": {"head": {"lr": 1}}},

@@ -70,7 +70,7 @@ def test_images_of_any_size_are_padded_and_the_output_is_cropped() -> None:
     [
         ({"dims": [8]}, r"dims=\[8\] must have at least two levels"),
         ({"dims": [8, 0]}, "must be at least 1"),
-        ({"upsampling": "nearest"}, "upsampling=nearest is none of transposed, bilinear"),
+        ({"upsampling": "nearest"}, "upsampling=nearest must be one of transposed, bilinear"),
         ({"num_classes": 0}, "num_classes=0"),
     ],
     ids=str,

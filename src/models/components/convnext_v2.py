@@ -36,7 +36,7 @@ class ConvNeXtV2(ConvNeXt):
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image; it decides the stem.
+        image_size: height and width of the image; it determines the stem.
         num_classes: size of the output, or of each head's.
         depths: blocks in each stage.
         dims: channels in each stage.

@@ -28,7 +28,7 @@ class UNet(nn.Module):
         upsampling: "transposed": 2×2 transposed convolutions, which halve the channels as in the paper; "bilinear".
 
     Raises:
-        ValueError: a size is below 1, there is a single level, or `upsampling` has another value.
+        ValueError: a size is below 1, there is a single level, or `upsampling` is unknown.
     """
 
     def __init__(
