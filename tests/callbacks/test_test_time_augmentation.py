@@ -67,12 +67,13 @@ def test_what_predicts_no_classes_of_images_is_refused_before_training(
     overrides: list[str], named: str, compose: Callable[..., DictConfig]
 ) -> None:
     cfg = compose(*overrides, "tta=flip", "callbacks=none", "logger=none", "trainer=cpu", "trainer.max_epochs=1")
-    with pytest.raises(ValueError, match=rf"not what {named} makes here: set tta=none"):
+    with pytest.raises(ValueError, match=rf"which {named} does not predict here: set tta=none"):
         train(cfg)
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({}, "leave one view"), ({"shift": -1}, "tta.shift=-1"), ({"flip": False}, "leave one view")]
+    ("options", "named"),
+    [({}, "leave a single view"), ({"shift": -1}, "tta.shift=-1"), ({"flip": False}, "leave a single view")],
 )
 def test_settings_that_mean_nothing_are_refused(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):

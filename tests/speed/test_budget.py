@@ -181,7 +181,7 @@ def test_a_number_of_steps_and_a_checkpoint_without_a_budget_are_refused(
     with pytest.raises(ValueError, match=r"budget=1m and trainer.max_steps=5 both end the run"):
         trainer(Budget(60), max_steps=5).fit(model, data)
     trainer(LastCheckpoint(str(tmp_path)), enable_checkpointing=True).fit(model, data)
-    with pytest.raises(ValueError, match=r"budget=1m cannot go on from a checkpoint of a run without a budget"):
+    with pytest.raises(ValueError, match=r"budget=1m cannot resume from a checkpoint of a run without a budget"):
         trainer(Budget(60)).fit(model, data, ckpt_path=tmp_path / "last.ckpt")
 
 

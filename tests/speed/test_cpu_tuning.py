@@ -241,7 +241,7 @@ def test_a_net_that_cannot_be_compiled_runs_uncompiled(
     tuning = CpuTuning(1, compile="tune")
     train(trainer, tuning)
     assert tuning.chosen is not None and not tuning.chosen.compiled
-    assert "runs uncompiled, because compiling fails here: ZeroDivisionError" in caplog.text
+    assert "runs uncompiled because torch.compile fails here: ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["plain net", "net compiled already"])
