@@ -26,4 +26,4 @@ class EarlyStopping(LightningEarlyStopping):
 def trains_below_full_size(trainer: L.Trainer) -> bool:
     """Return whether the training images of the current epoch are smaller than those of later ones."""
     datamodule = getattr(trainer, "datamodule", None)  # set dynamically by Lightning
-    return isinstance(datamodule, InMemoryDataModule) and datamodule.schedule.grows_after(trainer.current_epoch)
+    return isinstance(datamodule, InMemoryDataModule) and datamodule.schedule.is_below_full_size(trainer.current_epoch)

@@ -176,7 +176,7 @@ def test_classes_are_grey_levels_palette_indices_or_colours(tmp_path: Path) -> N
         ((0, 1), {"classes": ["a", "b", "c"]}, "num_classes=2, but classes names 3"),
         ((0, 1), {"classes": ["a", "a"]}, "one for each of the different classes"),
         ((0, 1), {"values": [0, 1, 2]}, "one for each of the different classes"),
-        ((0, 1), {"val_fraction": 1}, "val_fraction=1 must lie between 0 and 1"),
+        ((0, 1), {"val_fraction": 1}, "val_fraction=1 must be between 0 and 1"),
     ],
     ids=str,
 )

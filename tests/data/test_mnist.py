@@ -89,7 +89,7 @@ def test_the_split_of_other_templates_is_taken_where_it_keeps_the_official_test_
     assert tuple(len(part) for part in parts if part) == split
     assert FashionMNISTDataModule(train_val_test_split=[50_000, 10_000, 10_000]).val_size == 10_000
     for mixed in ([60_000, 5_000, 5_000], [55_000, 5_000, 5_000]):
-        with pytest.raises(ValueError, match=r"the test set is the official one of 10,000: give val_size"):
+        with pytest.raises(ValueError, match=r"the test set is the official one of 10,000: set val_size"):
             MNISTDataModule(data_dir=str(full_size), train_val_test_split=mixed)
 
 
