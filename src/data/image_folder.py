@@ -42,7 +42,7 @@ class ImageFolderDataModule(SplitDataModule):
         folds: number of parts for cross-validation.
         test_fraction: share of all images for the test.
         augmentation: applied to training images: a `BatchAugmentation`, whose random view is cropped from the whole
-            photograph, or any function of a Pillow image, such as a torchvision transform; None: none.
+            photograph, or any function of a Pillow image, such as a torchvision transform; None: as for validation.
         augment_until: see `ImageSchedule`.
         shuffle: draw a new order of the training images for every epoch.
         skip_unreadable: skip files that are not images and log them; if false, they are an error.

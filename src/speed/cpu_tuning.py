@@ -49,7 +49,7 @@ class CpuTuning(L.Callback):
         memory_format: "contiguous", "channels_last", "tune", or null: the net's own.
         precision: "32-true", "bf16-mixed", "tune", or null: the trainer's.
         compile: "tune": try torch.compile as well, which takes time before training; or null.
-        max_seconds: time limit of the measurement, without compilation; later candidates are not measured.
+        max_seconds: time limit of the measurement, without compilation; candidates not reached by then are skipped.
 
     Raises:
         ValueError: a setting is not one of these, or there are more threads than CPUs for this process.

@@ -92,7 +92,7 @@ STEP = "callbacks.last_checkpoint.every_n_train_steps"
 
 
 class StopAfter(L.Callback):
-    """Stop a run after a given batch, by an error or a signal."""
+    """Stop a run after a given batch, with an error or a signal."""
 
     def __init__(self, batches: int, how: str = "fault") -> None:
         self.batches, self.how = batches, how

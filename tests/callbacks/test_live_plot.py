@@ -1,4 +1,4 @@
-"""Curves in a notebook: what is displayed, and in whose place."""
+"""Curves in a notebook: what is displayed, and what it replaces."""
 
 import base64
 import io

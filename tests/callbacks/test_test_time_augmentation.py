@@ -1,4 +1,4 @@
-"""Averaged views have a metric of their own; the plain ones stay what they are."""
+"""Averaged views have a separate metric; the other metrics do not change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ SMALL = ("data.train_size=64", "data.val_size=16", "data.test_size=48", "data.ba
 
 
 def views_by_hand(images: Tensor, flip: bool = False, shift: int = 0) -> list[tuple[Tensor, float]]:
-    """The views and weights of Jordan 2024, pixel by pixel."""
+    """Return the views and weights of Jordan 2024, pixel by pixel."""
     _, _, height, width = images.shape
 
     def moved(offset: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Thickness and smoothness of strokes, measured on shapes whose answer is known."""
+"""Thickness and smoothness of strokes, measured on shapes with known values."""
 
 import pytest
 import torch

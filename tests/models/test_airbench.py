@@ -1,4 +1,4 @@
-"""airbench's net: the paper's sizes, and what its groups compute."""
+"""airbench's net: the paper's sizes, and the outputs of its groups."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Layers that several nets share: fast on a CPU, and the same function as torch's."""
+"""Layers that several nets share: fast on a CPU, and the same outputs as torch's."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Mixtures are what the papers say: of two images, with labels in proportion, drawn for each image."""
+"""Mixtures follow the papers: of two images, with labels in proportion, drawn for each image."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +20,12 @@ KINDS = {"mixup": {"mixup": 1.0}, "cutmix": {"cutmix": 1.0}, "both": {"mixup": 1
 
 @pytest.fixture
 def images() -> Tensor:
-    """Images of one value each: their own number."""
+    """Make images of one value each: their index."""
     return torch.arange(COUNT, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 3, SIZE, SIZE + 4)
 
 
 def own_share(mixed: Tensor) -> Tensor:
-    """The weight of each image in each pixel of its mixture (B, C, H, W), from images that hold their number."""
+    """Return the weight of each image in each pixel of its mixture (B, C, H, W), from images of their indices."""
     number = torch.arange(COUNT, dtype=torch.float32).view(-1, 1, 1, 1)
     return (mixed - number.roll(1, 0)) / (number - number.roll(1, 0))
 

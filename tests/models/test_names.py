@@ -1,4 +1,4 @@
-"""Names, modules and globs select the tensors that they say."""
+"""Names, modules and globs select the tensors they name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The reconstruction of images: what it measures, what it shows, and that its normalisation is undone."""
+"""The reconstruction of images: its metrics and pictures, and that its normalisation is undone."""
 
 import math
 from functools import partial

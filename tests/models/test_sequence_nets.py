@@ -1,4 +1,4 @@
-"""Nets on sequences: the functions of torch's own modules, and blind to padding."""
+"""Nets on sequences: same outputs as torch's own modules, and independent of padding."""
 
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ TOKENS: dict[str, Any] = {"vocabulary_size": 20, "length": 9, "num_classes": 4}
 
 
 def some_tokens(lengths: list[int], steps: int) -> Tensor:
-    """Tokens (B, steps) of sequences of these lengths, followed by padding."""
+    """Return tokens (B, steps) of sequences of these lengths, followed by padding."""
     tokens = torch.randint(1, 20, (len(lengths), steps), generator=torch.Generator().manual_seed(0))
     return tokens * (torch.arange(steps) < torch.tensor(lengths)[:, None])
 

@@ -23,7 +23,7 @@ def settled(upsampling: str = "transposed") -> UNet:
 
 
 def reference(x: Tensor, weights: list[Tensor], upsampling: str) -> Tensor:
-    """The paper's figure 1 with three levels, by torch's functions and the weights in the order of the net's."""
+    """Compute the paper's figure 1 with three levels, by torch's functions, from the weights in the net's order."""
     parts = iter(weights)
 
     def conv_twice(x: Tensor) -> Tensor:
