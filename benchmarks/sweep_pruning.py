@@ -1,4 +1,4 @@
-"""Measure what pruning saves: compare a study with pruned trials with one that trains all trials to the end.
+"""Measure the savings of pruning: compare a study with pruned trials with one that trains all trials to the end.
 
     python benchmarks/sweep_pruning.py [trials] [epochs] [rounds]
 

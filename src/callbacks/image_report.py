@@ -56,8 +56,8 @@ class ImageReport(L.Callback):
     """Log a grid of training samples after the first epoch, and confusion matrices and worst mistakes after the test.
 
     TensorBoard gets pictures; confusion matrices and mistakes are also written to `test_report.json`, which
-    `src/compare.py` reads. The task defines what a mistake is and how it is shown. Under DDP, mistakes are those of
-    rank zero, while the confusion matrix counts the samples of all ranks.
+    `src/compare.py` reads. The task defines what a mistake is and how it is shown. Under DDP, only rank zero's
+    mistakes are reported, while the confusion matrix counts the samples of all ranks.
 
     Args:
         num_images: images in a grid.

@@ -13,7 +13,7 @@ COLOURS = {"train": "#4477aa", "val": "#cc6677"}  # distinct for colour-blind re
 class LivePlot:
     """Draw the loss and the score of each epoch, below a line of text with the progress.
 
-    Both replace what was shown before: a notebook keeps only the last drawing.
+    Both replace the earlier output: a notebook keeps only the last drawing.
     """
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from src.data.resumable_loader import Resumable, check_batch_size, draw
 class SampleLoader(Resumable, ABC):
     """Iterate over (inputs, targets) batches of samples in memory; a drop-in replacement for a DataLoader.
 
-    The order depends on `seed` and the epoch alone, never on the global random state, so that an epoch can be replayed.
+    The order depends only on `seed` and the epoch, not on the global random state, so that an epoch can be replayed.
     Ranks share the samples: each is seen once (with `drop_last`, all but the remainder), and all ranks make the same
     number of steps.
 
@@ -125,7 +125,7 @@ class TensorLoader(SampleLoader):
 class InMemoryLoader(TensorLoader):
     """Iterate over (images, targets) batches that are augmented and normalised.
 
-    Like the order, the augmentation depends on `seed` and the epoch alone.
+    Like the order, the augmentation depends only on `seed` and the epoch.
 
     Args:
         images: uint8 (N, C, H, W).

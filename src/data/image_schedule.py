@@ -1,4 +1,4 @@
-"""Change how training images are served during a run: until when augmented, of what size, mirrored in turn."""
+"""Change training images during a run: until when they are augmented, how large they are, which are mirrored."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

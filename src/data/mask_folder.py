@@ -96,7 +96,7 @@ class MaskFolderDataModule(MaskDataModule):
     def _to_classes(self, path: Path, mask: np.ndarray) -> np.ndarray:
         """Convert the values (H, W) or colours (H, W, 3) of a mask to classes, uint8 (H, W)."""
         if self.in_color and mask.ndim == 2:
-            raise ValueError(f"{path} has no colours, but data.values does: give grey levels, or save the mask as RGB.")
+            raise ValueError(f"{path} has no colours, but data.values has: give grey levels, or save the mask as RGB.")
         if not self.in_color and mask.ndim == 3:
             raise ValueError(f"{path} is in colour: give each class one, as in data.values=[[0,0,0],[128,64,128]].")
         if mask.ndim == 3:

@@ -168,7 +168,7 @@ class Forecast(Task):
         return [{"mase": mase, "mae": mae} for mase, mae in zip(scaled.tolist(), errors.tolist(), strict=True)]
 
     def panels(self, inputs: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return curves (B, steps, 3) of each column: windows (B, T, F), what followed, and the forecast (B, H, F)."""
+        """Return curves (B, steps, 3) of each column: windows (B, T, F), the true steps, and the forecast (B, H, F)."""
         history = inputs[:, -DRAWN_HORIZONS * self.horizon :].float()  # (B, T', F)
         gap = torch.full_like(history[:, :-1], torch.nan)
         last = history[:, -1:]  # where all curves meet

@@ -59,7 +59,7 @@ class Freezing:
             raise ValueError(f"model.freeze={self.freeze} leaves nothing to train: [*,-head] freezes all but the head.")
 
     def begin_epoch(self, net: nn.Module, epoch: int) -> None:
-        """Freeze what is frozen in a training epoch, counted from 1."""
+        """Freeze the parts that are frozen in a training epoch, counted from 1."""
         self._set_gradients(net, epoch)
         for name, module in net.named_modules():
             statistics = f"{name}.running_mean".lstrip(".")

@@ -73,7 +73,7 @@ class Task(L.LightningModule, ABC):
 
     output_name = "output"  # name of the output of a net that returns one tensor
     temperatures: Mapping[str, float] = {}  # by output, for calibrated probabilities; see `with_temperatures`
-    baseline: str | None = None  # a metric to compare the score with, such as that of a simple rule on the same data
+    baseline: str | None = None  # a metric to compare the score with, such as a simple rule's score on the same data
     distillation: Distillation | None = None  # learn from a teacher, too
     pace: Pace | None = None  # for a run with a time budget, whose number of steps changes during training
 
@@ -327,11 +327,11 @@ class Task(L.LightningModule, ABC):
             log.warning("The net runs uncompiled because torch.compile fails here: %s", reason)
 
     def on_train_start(self) -> None:
-        """Freeze what is frozen in this epoch, in the middle of which a resumed run may start."""
+        """Freeze the parts that are frozen in this epoch; a resumed run may start in the middle of it."""
         self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
-        """Freeze what is frozen in this epoch."""
+        """Freeze the parts that are frozen in this epoch."""
         self._freezing.begin_epoch(self.net, self.current_epoch + 1)
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Outputs]:

@@ -163,7 +163,7 @@ class Budget(L.Callback):
         if is_last and trainer.global_step == self._pace.total_steps - 1:
             trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
             if trainer.check_val_every_n_epoch is not None:
-                trainer.check_val_every_n_epoch = 1  # validate this epoch, whatever its number
+                trainer.check_val_every_n_epoch = 1  # validate this epoch regardless of its number
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Measure a batch, check the plan if it is due, and end the run after its last step."""

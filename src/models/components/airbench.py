@@ -2,7 +2,7 @@
 
 The defaults are airbench94's; dims of (128, 512, 512) and 3 convolutions are airbench96's.
 
-What differs from the paper: BatchNorm trains its scale and has torch's momentum, the head has a bias and is not scaled,
+Differences from the paper: BatchNorm trains its scale and has torch's momentum, the head has a bias and is not scaled,
 and the whitening layer is that of `Whitening`. Tensors are kept channels-last, which is faster on a CPU.
 """
 

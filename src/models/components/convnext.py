@@ -1,6 +1,6 @@
 """A ConvNet for the 2020s (Liu et al. 2022, arXiv 2201.03545): ConvNeXt, whose blocks ConvNeXt-V2 shares.
 
-What differs from the paper: images below 64 px get a stem of 2×2 patches instead of 4×4, because they have no
+Differences from the paper: images below 64 px get a stem of 2×2 patches instead of 4×4, because they have no
 detail to spare.
 """
 

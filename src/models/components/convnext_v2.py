@@ -1,7 +1,7 @@
 """ConvNeXt-V2: Co-designing and Scaling ConvNets with Masked Autoencoders (Woo et al. 2023, arXiv 2301.00808).
 
-What differs from ConvNeXt is the block: global response normalisation instead of LayerScale. What differs from the
-paper: the stem of small images, see `convnext.py`, and no masked pre-training: the net alone.
+The block differs from ConvNeXt's: global response normalisation instead of LayerScale. Differences from the paper: the
+stem of small images, see `convnext.py`, and no masked pre-training.
 """
 
 from collections.abc import Sequence

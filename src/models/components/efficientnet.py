@@ -1,6 +1,6 @@
 """EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan & Le 2019, arXiv 1905.11946).
 
-What differs from the paper: below 64 px the second stage keeps the resolution, so that small images are halved four
+Differences from the paper: below 64 px the second stage keeps the resolution, so that small images are halved four
 times instead of five, or three in nets of four stages; the table of stages is an argument, so that small nets may have
 fewer; and tensors are kept channels-last, in which depthwise convolutions on a CPU take about half the time.
 """

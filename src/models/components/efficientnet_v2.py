@@ -3,8 +3,8 @@
 Early stages replace the expansion and the depthwise convolution of EfficientNet's blocks with one full convolution:
 fewer memory accesses for more arithmetic, and faster to train on a CPU.
 
-What differs from the paper: below 64 px the second stage keeps the resolution; the table of stages is an argument; and
-tensors are kept channels-last, which is faster on a CPU. No progressive learning: the net alone.
+Differences from the paper: below 64 px the second stage keeps the resolution; the table of stages is an argument; and
+tensors are kept channels-last, which is faster on a CPU. Progressive learning is not included.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 The widths of the blocks are a quantized linear function (section 3.3 of the paper): `u_j = w_0 + w_a · j` is rounded to
 `w_0 · w_m^s` for an integer s, and blocks of one width form a stage.
 
-What differs from the paper: below 64 px the stem keeps the resolution, because four stages halve it four times; and
+Differences from the paper: below 64 px the stem keeps the resolution, because four stages halve it four times; and
 tensors are kept channels-last, which is faster on a CPU.
 """
 

@@ -3,7 +3,7 @@
 Depths (2, 2, 2, 2) are ResNet-18 and (3, 4, 6, 3) ResNet-34; bottlenecks of (3, 4, 6, 3) are ResNet-50. The paper's
 nets for CIFAR (section 4.2) have three stages of n blocks with 16, 32 and 64 channels and parameter-free shortcuts.
 
-What differs from the paper: a bottleneck halves the image in its 3×3 convolution, as torchvision's do; images below
+Differences from the paper: a bottleneck halves the image in its 3×3 convolution, as torchvision's do; images below
 64 px get a stem that keeps their size; and tensors are kept channels-last, which is faster on a CPU.
 """
 

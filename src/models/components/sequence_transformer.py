@@ -1,6 +1,6 @@
 """SequenceTransformer: the encoder of Attention Is All You Need (Vaswani et al. 2017, arXiv 1706.03762).
 
-What differs from the paper: norms come before attention and MLP (Xiong et al. 2020, arXiv 2002.04745), GELU instead of
+Differences from the paper: norms come before attention and MLP (Xiong et al. 2020, arXiv 2002.04745), GELU instead of
 ReLU, and embeddings are not scaled. Classifies the mean of the valid steps.
 """
 

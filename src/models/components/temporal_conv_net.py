@@ -1,7 +1,7 @@
 """TemporalConvNet: An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling
 (Bai et al. 2018, arXiv 1803.01271).
 
-What differs from the paper: weights are not normalised, so that convolutions export and quantise as they are.
+Differences from the paper: weights are not normalised, so that convolutions export and quantise as they are.
 """
 
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from src.models.components.layers import (
 
 
 class CausalConv(nn.Module):
-    """A dilated convolution whose output at a step depends on that step and earlier ones alone."""
+    """A dilated convolution whose output at a step depends only on that step and earlier ones."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """UNet (Ronneberger et al. 2015, arXiv 1505.04597): an encoder, a decoder, and skips between their levels.
 
-What differs from the paper: convolutions are padded, so that the output is as large as the image, and followed by
+Differences from the paper: convolutions are padded, so that the output is as large as the image, and followed by
 BatchNorm, as in most implementations since. With the paper's `dims`, 3 channels in and 1 out: 31,037,633 parameters.
 """
 

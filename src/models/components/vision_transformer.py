@@ -1,7 +1,7 @@
 """VisionTransformer: An Image is Worth 16x16 Words (Dosovitskiy et al. 2021, arXiv 2010.11929).
 
-What differs from the paper: it classifies the mean of the tokens instead of a class token, as in the authors' later
-work (Beyer et al. 2022, arXiv 2205.01580), and has optional stochastic depth. Two other tokenizers are options, both
+Differences from the paper: classifies the mean of the tokens instead of a class token, as in the authors' later work
+(Beyer et al. 2022, arXiv 2205.01580), and has optional stochastic depth. Two other tokenizers are options, both
 meant for small data sets: shifted patches (Lee et al. 2021, arXiv 2112.13492) and convolutions (Hassani et al. 2021,
 arXiv 2104.05704).
 """

@@ -2,7 +2,7 @@
 
 Their first layer whitens the patches of the images, and the convolutions after it start as partial identities.
 
-What differs from the paper: the whitening layer pads the image to keep its size, trains its bias to the end or not at
+Differences from the paper: the whitening layer pads the image to keep its size, trains its bias to the end or not at
 all, centres patches before it takes their covariance, and leaves out directions without variance.
 """
 
