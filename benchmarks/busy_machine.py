@@ -1,11 +1,11 @@
-"""What a training keeps of its speed on a machine that others use, with OpenMP's own waiting and with this project's.
+"""Measure training speed on a machine that other programs use, with OpenMP's waiting policy and with this project's.
 
     python benchmarks/busy_machine.py [rounds]
 
-The machine is quiet, or runs three trainings of two threads each, or two busy loops a core, all started here and ended
-here. In each case the train steps of four nets are timed (batch 128, all cores) in a process as OpenMP makes it, and
-in one that waits as programs of this project do; in turn, several rounds, medians. At the end, two trainings
-at once are timed against the same one after the other.
+The machine is quiet, or runs three trainings of two threads each, or two busy loops per core, which this script starts
+and ends. In each case the train steps of four nets are timed (batch 128, all cores) in a process with OpenMP's default
+policy and in one with this project's; in turn, several rounds, medians. At the end, two trainings at once are timed
+against the same trainings one after the other.
 """
 
 import os
@@ -24,14 +24,14 @@ from src.system.openmp import POLICY, SPINNING, let_waiting_threads_yield, watch
 
 NETS = ("mnist_efficientnet_210k", "mnist_hybrid_210k", "mnist_vit_210k", "mnist_sdn_68k")
 SECONDS, BATCH = 4.0, 128
-AFTER_QUIET = 3  # seconds that a load runs before it is measured beside
-LONGEST = 1800  # seconds after which a load ends by itself, whatever happens here
+LEAD_TIME = 3  # seconds that a load runs before the measurement
+MAX_SECONDS = 1800  # after which a load ends by itself, even if this script has failed
 TRAIN = ["model=mnist_cnn_68k", "data=synthetic", "data.channels=1", "data.image_size=28", "data.train_size=25600"]
 TRAIN += ["data.val_size=1280", "trainer.max_epochs=4", "test=false", "logger=none"]
 
 
 def measure(names: list[str]) -> None:
-    """Print the images per second of each net's train step; what a process of this benchmark does."""
+    """Print the images per second of each net's train step; run in a process of this benchmark."""
     import hydra
     import torch
 
@@ -40,7 +40,7 @@ def measure(names: list[str]) -> None:
     from src.speed.measure import seconds_per_step, train_step
     from src.system.cpu import physical_cores
 
-    watch_contention()  # where the environment is that of `let_waiting_threads_yield`
+    watch_contention()  # acts only in the environment of `let_waiting_threads_yield`
     torch.set_num_threads(physical_cores())
     for name in names:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -52,27 +52,27 @@ def measure(names: list[str]) -> None:
 
 
 def train_for_long() -> None:
-    """Train with two threads until the time is over; what three processes of a load do."""
+    """Train with two threads until the time is over; run in three processes of a load."""
     import torch
 
     torch.set_num_threads(2)
     filters = [torch.nn.Conv2d(1, 32, 3), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3)]
     net = torch.nn.Sequential(*filters, torch.nn.Flatten(), torch.nn.LazyLinear(10))
     images = torch.randn(64, 1, 28, 28)
-    end = time.monotonic() + LONGEST
+    end = time.monotonic() + MAX_SECONDS
     while time.monotonic() < end:
         net(images).sum().backward()
 
 
 def spin() -> None:
     """Keep a core busy until the time is over."""
-    end = time.monotonic() + LONGEST
+    end = time.monotonic() + MAX_SECONDS
     while time.monotonic() < end:
         pass
 
 
 def environment(yielding: bool) -> dict[str, str]:
-    """That of a process, told to yield or as OpenMP makes it."""
+    """Return the environment of a process whose threads yield, or wait as OpenMP's default is."""
     plain = {name: value for name, value in os.environ.items() if name not in (*SPINNING, POLICY, "OMP_NUM_THREADS")}
     if yielding:
         let_waiting_threads_yield(plain)
@@ -81,12 +81,12 @@ def environment(yielding: bool) -> dict[str, str]:
 
 @contextmanager
 def load(kind: str, count: int) -> Iterator[None]:
-    """Run something beside what is measured."""
+    """Run a load during the measurement."""
     command = [sys.executable, __file__, f"--{kind}"]
     running = [subprocess.Popen(command, env=environment(yielding=False)) for _ in range(count)]
     try:
         if running:
-            time.sleep(AFTER_QUIET + 12 * (kind == "trainings"))  # they import torch first
+            time.sleep(LEAD_TIME + 12 * (kind == "trainings"))  # they import torch first
         yield
     finally:
         for process in running:
@@ -95,14 +95,14 @@ def load(kind: str, count: int) -> Iterator[None]:
 
 
 def speeds(yielding: bool) -> dict[str, float]:
-    """The images per second of each net in a new process."""
+    """Return the images per second of each net in a new process."""
     command = [sys.executable, __file__, "--measure", *NETS]
     result = subprocess.run(command, env=environment(yielding), capture_output=True, text=True, check=True, timeout=900)
     return {name: float(value) for name, value in (line.split() for line in result.stdout.splitlines())}
 
 
 def train_seconds(at_once: int, in_turn: int) -> float:
-    """The seconds that trainings take, so many at a time, so many times."""
+    """Return the seconds of `in_turn` rounds of `at_once` concurrent trainings."""
     start = time.monotonic()
     command = [sys.executable, str(ROOT / "src" / "train.py"), *TRAIN]
     for _ in range(in_turn):
@@ -122,11 +122,11 @@ def main(rounds: int) -> None:
     medians: dict[tuple[str, bool, str], float] = {}
     for case, (kind, count) in cases.items():
         with load(kind, count):
-            found = [(speeds(False), speeds(True)) for _ in range(rounds)]
+            pairs = [(speeds(False), speeds(True)) for _ in range(rounds)]
         for name in NETS:
-            ratio = statistics.median(ours[name] / theirs[name] for theirs, ours in found)
+            ratio = statistics.median(ours[name] / theirs[name] for theirs, ours in pairs)
             for yielding in (False, True):
-                medians[case, yielding, name] = statistics.median(pair[yielding][name] for pair in found)
+                medians[case, yielding, name] = statistics.median(pair[yielding][name] for pair in pairs)
             before, after = medians[case, False, name], medians[case, True, name]
             fair = share[case] * medians["quiet", True, name]
             print(
@@ -134,8 +134,8 @@ def main(rounds: int) -> None:
                 f"ratio {ratio:5.2f}   {after / fair:.2f} of the fair share",
                 flush=True,
             )
-    pairs = [(train_seconds(1, 2), train_seconds(2, 1)) for _ in range(rounds)]
-    ratio = statistics.median(both / single for single, both in pairs)
+    times = [(train_seconds(1, 2), train_seconds(2, 1)) for _ in range(rounds)]
+    ratio = statistics.median(both / single for single, both in times)
     print(f"two trainings at once against one after the other: {ratio:.2f} of the time ({rounds} rounds, medians)")
 
 

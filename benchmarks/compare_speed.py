@@ -1,9 +1,9 @@
-"""What a comparison of many runs costs: seconds of wall and CPU, and the size of its page.
+"""Measure the cost of comparing many runs: wall and CPU seconds, and the size of the page.
 
     python benchmarks/compare_speed.py [runs] [rounds]
 
-The runs are the finished jobs of a made-up sweep: 4 nets, 50 learning rates, seeds; each with the files that a real one
-leaves, curves of 30 epochs and 24 pictures of mistakes among them.
+The runs are the finished jobs of a synthetic sweep: 4 nets, 50 learning rates, seeds; each with the files that a real
+job writes, including curves of 30 epochs and 24 pictures of mistakes.
 """
 
 import base64
@@ -71,7 +71,7 @@ def make_sweep(folder: Path, runs: int) -> None:
 
 
 def main(runs: int = 1000, rounds: int = 3) -> None:
-    """Make the sweep once, compare it several times, and print each time."""
+    """Make the sweep once, compare it several times, and print the cost of each round."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_sweep(folder / "sweep", runs)

@@ -1,4 +1,4 @@
-"""The families that a benchmark is asked for on its command line."""
+"""Select the families of a benchmark on its command line."""
 
 import sys
 from collections.abc import Sequence

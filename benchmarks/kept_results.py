@@ -1,4 +1,4 @@
-"""Results that benchmarks keep in benchmarks/results/, so that what was measured once is not measured again."""
+"""Results that benchmarks keep in benchmarks/results/, so that nothing is measured twice."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def known_results(name: str) -> dict[str, dict[str, Any]]:
 
 
 def kept(name: str, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return and print the result of a key in a file of that name; measure and add it if it is not there."""
+    """Return and print the result of a key in a file of that name; measure and add it if it is missing."""
     known = known_results(name)
     if key not in known:
         return keep(name, key, measure())
@@ -32,6 +32,6 @@ def keep(name: str, key: str, result: dict[str, Any]) -> dict[str, Any]:
         RESULTS.mkdir(exist_ok=True)
         write_json(
             RESULTS / f"{name}.json", {**known_results(name), key: result}
-        )  # others may have been added meanwhile
+        )  # other threads may have added results meanwhile
     print(key, json.dumps(result), flush=True)
     return result

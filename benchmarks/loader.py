@@ -1,7 +1,7 @@
-"""The loader's share of a train step, for each family's net of 210k parameters on images of CIFAR's shape.
+"""Measure the loader's share of a train step, for each family's 210k net on images of CIFAR's shape.
 
-    python benchmarks/loader.py          # the augmentation of CIFAR, objects
-    python benchmarks/loader.py trivial  # another one
+    python benchmarks/loader.py          # CIFAR's augmentation, data/augmentation=objects
+    python benchmarks/loader.py trivial  # another augmentation
 
 A batch with its augmentation (index, augmentation, cast, normalise) and the train step on a batch, in turn, nine
 blocks each: the median of the ratios. Untuned: contiguous, float32.
@@ -25,7 +25,7 @@ FAMILIES = ("sdn", "mlp", "cnn", "convnext", "vit", "efficientnet", "hybrid")
 
 
 def main() -> None:
-    """Measure all and print a line each."""
+    """Measure all families, and print a line for each."""
     augmentation = sys.argv[1] if len(sys.argv) > 1 else "objects"
     for family in FAMILIES:
         shape = ["data=synthetic", "data.channels=3", "data.image_size=32", "data.train_size=50000"]

@@ -1,8 +1,8 @@
-"""Peak memory of the default run beside that of a bare script that holds the same data, torch and lightning.
+"""Compare the peak memory of the default run with that of a bare script that holds the same data, torch and lightning.
 
-    python benchmarks/memory.py      # on Fashion-MNIST, MNIST's twin in number and size, where it is installed
+    python benchmarks/memory.py      # on Fashion-MNIST, which has MNIST's number and size of images, if it is installed
 
-Each runs three times in a process of its own; the medians are printed.
+Each runs three times in a separate process; the medians are printed.
 """
 
 import os
@@ -33,7 +33,7 @@ for x, y in zip(train.split(128), labels.split(128)):
 
 
 def peak(command: list[str]) -> float:
-    """Peak memory of a process in MB."""
+    """Return the peak memory of a process in MB."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, f"{command} failed"

@@ -1,16 +1,16 @@
-"""Count and measure every named model; write the tables in docs/models.md. src/choose.py reads what is kept.
+"""Count and measure every named model, and write the tables of docs/models.md; src/choose.py reads the results.
 
-    python benchmarks/models.py                    # what has not been counted or measured yet, then the tables
+    python benchmarks/models.py                    # count and measure whatever is missing, then write the tables
     python benchmarks/models.py mnist_cnn_68k      # only these models
-    python benchmarks/models.py --counts           # count parameters and MACs, measure nothing: exact on a busy machine
-    python benchmarks/models.py --again            # measure again what has been measured; a few seconds a model
-    python benchmarks/models.py --table            # only the tables
+    python benchmarks/models.py --counts           # only count parameters and MACs: exact on a busy machine, too
+    python benchmarks/models.py --again            # repeat measurements; a few seconds per model
+    python benchmarks/models.py --table            # only write the tables
 
 Results are kept in benchmarks/results/models.json by the model's name. A train step is forward, loss, backward and
 fused AdamW at batch 128 (16 for inputs as large as 3×128×128) on noise, as contiguous float32: the median of 5 blocks
-of at least 0.3 s each. Latency is that of the net's forward pass of a single input, likewise. Nets for images are also
-counted at other sizes, of grey and colour, as far as they take them. What the nets have reached is from the results of
-the other benchmarks.
+of at least 0.3 s each. Latency is that of a forward pass of a single input, measured in the same way. Nets for images
+are also counted at other sizes, grey and colour, if they accept them. Scores come from the results of the other
+benchmarks.
 """
 
 import math
@@ -41,8 +41,8 @@ from src.run.instantiate import instantiate
 from src.run.record import environment
 
 SKIPPED = ("timm", "simple_mlp_256_128")  # any net of timm; the same net as simple_mlp
-SIZES = (32, 48, 63, 64, 96, 128, 224)  # at which nets are counted, beside their data's own; stems change at 64
-TRIED = range(32, 65)  # sizes that tell of which number a net takes multiples
+SIZES = (32, 48, 63, 64, 96, 128, 224)  # at which nets are counted, besides their data's own; stems change at 64
+TRIED = range(32, 65)  # sizes tried to find the number whose multiples a net accepts
 OPTIONS = ("--counts", "--again", "--table")
 
 
@@ -56,8 +56,8 @@ def count(cfg: DictConfig) -> dict[str, Any]:
     """Count a model.
 
     Returns:
-        The class of its `net`, `task` and `data`, the `shape` of an input, `params` and `macs`; and of nets for images
-        `multiple_of`, of which sizes must be multiples, and `counts`: params and macs by <channels>x<size>.
+        The class of its `net`, `task` and `data`, the `shape` of an input, `params` and `macs`; for image nets also
+        `multiple_of`, of which image sizes must be multiples, and `counts`: params and macs by <channels>x<size>.
     """
     task, shape = instantiate(cfg.model), list(cfg.model.input_shape)
     facts = {
@@ -70,25 +70,26 @@ def count(cfg: DictConfig) -> dict[str, Any]:
     }
     if len(shape) != 3:
         return facts
-    taken = [size for size in TRIED if count_at(cfg, shape[0], size)]
+    accepted = [size for size in TRIED if count_at(cfg, shape[0], size)]
     sizes = [f"{channels}x{size}" for channels in (1, 3) for size in sorted({shape[1], *SIZES})]
     counts = {size: count_at(cfg, *map(int, size.split("x"))) for size in sizes}
-    return facts | {"multiple_of": math.gcd(*taken), "counts": {size: found for size, found in counts.items() if found}}
+    counts = {size: pair for size, pair in counts.items() if pair}
+    return facts | {"multiple_of": math.gcd(*accepted), "counts": counts}
 
 
 def count_at(cfg: DictConfig, channels: int, size: int) -> list[float] | None:
-    """Count the parameters and MACs of a net that is built for other images; None if it takes no such images."""
+    """Count the parameters and MACs of a net built for other images; None if it does not accept them."""
     cfg.data.channels, cfg.data.image_size = channels, size
     try:
-        with torch.device("meta"):  # shapes alone: nothing is computed
+        with torch.device("meta"):  # only shapes: nothing is computed
             net = instantiate(cfg.model.net)
             return [count_parameters(net), count_macs(net, example_inputs(1, (channels, size, size)))]
-    except (InstantiationException, ValueError, RuntimeError):  # how nets refuse a size
+    except (InstantiationException, ValueError, RuntimeError):  # raised by nets for unsupported sizes
         return None
 
 
 def measure(cfg: DictConfig) -> dict[str, Any]:
-    """Measure the speed of a model's train step and the latency of its net; int8 nets are src/export.py's."""
+    """Measure the speed of a model's train step and the latency of its net; src/export.py measures int8 nets."""
     task, shape = instantiate(cfg.model), cfg.model.input_shape
     machine = environment()
     where = f"{machine['cpu']}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32"
@@ -101,7 +102,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
 
 
 def images_per_second(task: Task, batch: int) -> float:
-    """Median speed of a task's train step on noise, without its metrics."""
+    """Return the median speed of a task's train step on noise, without its metrics."""
     *inputs, labels = task.example_batch(batch)
     optimizer = torch.optim.AdamW(task.parameters(), lr=1e-6, fused=True)
 
@@ -116,13 +117,13 @@ def images_per_second(task: Task, batch: int) -> float:
 
 
 def latency(task: Task, inputs: torch.Tensor) -> float:
-    """Median time of a forward pass in milliseconds."""
+    """Return the median time of a forward pass in milliseconds."""
     with torch.inference_mode():
         return 1000 * median_seconds(lambda: task.net(inputs))
 
 
 def median_seconds(step: Callable[[], Any]) -> float:
-    """Median time of a step over 5 blocks of at least 0.3 s."""
+    """Return the median time of a step over 5 blocks of at least 0.3 s."""
     seconds = []
     for block in range(6):
         start, steps = time.perf_counter(), 0
@@ -135,7 +136,7 @@ def median_seconds(step: Callable[[], Any]) -> float:
 
 
 def update(name: str, options: list[str]) -> None:
-    """Count a model, and measure it, if that is asked for or not done yet."""
+    """Count and measure a model where results are missing or the options say so."""
     known = known_results("models").get(name, {})
     unmeasured = known.get("train_images_per_second") is None or known.get("latency_ms") is None
     measuring = "--counts" not in options and (unmeasured or "--again" in options)
@@ -166,7 +167,7 @@ def write() -> None:
 
 
 def main() -> None:
-    """Count and measure what is missing, then write the tables."""
+    """Count and measure whatever is missing, then write the tables."""
     names = sorted(path.stem for path in CONFIGS.glob("model/*.yaml") if path.stem not in SKIPPED)
     options = [word for word in sys.argv[1:] if word.startswith("-")]
     chosen = [word for word in sys.argv[1:] if word not in options]

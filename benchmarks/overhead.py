@@ -1,15 +1,15 @@
-"""What the framework costs: epochs of a real run against epochs of a plain PyTorch loop, in turn, in one process.
+"""Measure the framework's overhead: epochs of a real run against a plain PyTorch loop's, in turn, in one process.
 
     python benchmarks/overhead.py                       # the default net on images of MNIST's number and size
     python benchmarks/overhead.py model=cifar10_cnn_210k data.train_size=12000 data.val_size=1000
 
-The run is `src/train.py`'s own, with all metrics, callbacks, logger and progress bar on. After each of its epochs the
-plain loop makes one over the same tensors: index, cast, normalise, forward, backward, fused AdamW, loss and correct
-predictions summed up, then the validation set. Each pair of epochs gives a ratio; the medians are printed.
+The run is that of `src/train.py`, with all metrics, callbacks, logger and progress bar on. After each of its epochs the
+plain loop runs one over the same tensors: index, cast, normalise, forward, backward, fused AdamW, sums of the loss and
+of correct predictions, then the validation set. Each pair of epochs gives a ratio; the medians are printed.
 
-What a run adds to a step is nearly the same for every net, so the ratio depends on how long a plain step takes, on this
-machine with this net: both are printed beside it. CPU time counts what other programs delay less; threads that wait
-for others spin, and count too: OMP_NUM_THREADS=1 is fairest for it.
+A run adds nearly the same time to a step for every net, so the ratio depends on how long a plain step takes on this
+machine with this net: both are printed, too. Other programs affect CPU time less; it includes threads that spin while
+they wait for others, so OMP_NUM_THREADS=1 is fairest for it.
 """
 
 import sys
@@ -29,25 +29,25 @@ from torch.nn import functional as F
 import src.train
 from src.config.paths import CONFIGS
 
-EPOCHS = 8  # pairs that count, after one that does not
+EPOCHS = 8  # pairs that are measured, after one to warm up
 
 
 def now() -> Any:
-    """Seconds of time and of this process's CPU time (2,)."""
+    """Return the wall time and this process's CPU time in seconds (2,)."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 class PlainLoop(L.Callback):
-    """Make an epoch by hand after each epoch of the run."""
+    """Run an epoch of a plain loop after each epoch of the run."""
 
     def __init__(self, net: torch.nn.Module) -> None:
         self.net = net
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
         self.training: list[tuple[Any, Any]] = []  # seconds (2,): the run's, the plain loop's
-        self.epoch: list[tuple[Any, Any]] = []  # likewise, validation and all
+        self.epoch: list[tuple[Any, Any]] = []  # the same for whole epochs, with validation
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Begin an epoch of the run; the one before has ended, with its checkpoint and logs."""
+        """Start an epoch of the run; the previous one has ended, with its checkpoint and logs."""
         if trainer.current_epoch:
             run = now() - self.start
             training, validation = self.plain_epoch(trainer.datamodule)
@@ -61,7 +61,7 @@ class PlainLoop(L.Callback):
             self.run_training = now() - self.start
 
     def plain_epoch(self, data: Any) -> tuple[Any, Any]:
-        """Train on and validate on the same tensors as the run; return the seconds of both parts."""
+        """Train and validate on the same tensors as the run; return the seconds of both parts."""
         scale, shift = 1 / (255 * data.std[0]), -data.mean[0] / data.std[0]
         start = now()
         self.net.train()

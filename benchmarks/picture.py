@@ -1,7 +1,7 @@
-"""Make the picture of the README: train a few small nets on mnist_5k, compare them, and photograph the page.
+"""Make the picture of the README: train a few small nets on mnist_5k, compare them, and take a screenshot of the page.
 
     python benchmarks/picture.py                 # a minute or two; writes docs/images/compare.png
-    python benchmarks/picture.py <folder>        # of a sweep that has been trained already
+    python benchmarks/picture.py <folder>        # of an existing sweep
 
 Needs the extras [demo] and [dev], and Chromium with its driver (apt-get install chromium chromium-driver).
 """
@@ -24,7 +24,7 @@ COLOURS = 128  # of the PNG's palette, which keeps it small
 
 
 def photograph(page: Path) -> None:
-    """Save a screenshot of the charts of a page, which show scores and sizes; times are those of a busy machine."""
+    """Save a screenshot of the charts of scores and sizes on a page; times may be those of a busy machine."""
     options = webdriver.ChromeOptions()
     for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", f"window-size={WIDTH},{HEIGHT}"):
         options.add_argument(f"--{flag}")
@@ -40,7 +40,7 @@ def photograph(page: Path) -> None:
 
 
 def main() -> None:
-    """Train if there is no sweep yet, compare, and photograph."""
+    """Train if there is no sweep yet, compare, and take the screenshot."""
     with tempfile.TemporaryDirectory() as folder:
         sweep = Path(sys.argv[1]) if sys.argv[1:] else Path(folder, "sweep")
         python, compare = sys.executable, [f"runs=[{sweep}]", f"folder={folder}", f"hydra.run.dir={folder}/compare"]

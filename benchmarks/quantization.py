@@ -1,12 +1,12 @@
-"""What int8 costs and brings: each family's 210k net on Fashion-MNIST, and the hybrid at 224 px.
+"""Measure the accuracy, speed and size of int8: each family's 210k net on Fashion-MNIST, and the hybrid at 224 px.
 
-    python benchmarks/quantization.py            # all that has not been measured yet, and the tables in docs/
-    python benchmarks/quantization.py cnn vit    # only these families; docs/ are left alone
+    python benchmarks/quantization.py            # measure whatever is missing, and write the tables in docs/
+    python benchmarks/quantization.py cnn vit    # only these families; docs/ is not changed
 
 Each net is trained for 4 epochs on Fashion-MNIST at 32 px, 3 channels. Then it is quantised in every mode, and the int8
-models are timed beside the net in float32, in turn. Results are kept in benchmarks/results/quantization.json. The
-command fails if static quantisation costs more than half a point of accuracy. The hybrid's weights are random and its
-images noise: its figures are of speed and size. Needs the extra [deploy] and Fashion-MNIST.
+models are timed against the float32 net, in turn. Results are kept in benchmarks/results/quantization.json. The command
+fails if static quantisation costs more than half a point of accuracy. The hybrid's weights are random and its images
+noise: only its speed and size are measured. Needs the extra [deploy] and Fashion-MNIST.
 """
 
 import statistics
@@ -51,13 +51,13 @@ SECONDS, BATCH = 2.0, 32
 
 
 def train(overrides: list[str], run_dir: Path) -> None:
-    """Train a net in a process of its own."""
+    """Train a net in a separate process."""
     command = [sys.executable, "src/train.py", *overrides, f"hydra.run.dir={run_dir}"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def best_of(run_dir: Path) -> tuple[Task, Any]:
-    """The task of a run with its best weights, and its data."""
+    """Return the task of a run with its best weights, and its data."""
     run = Run.open(run_dir)
     cfg = OmegaConf.merge(run.config(), {"paths": {"output_dir": "."}})
     return build_trained_model(cfg, run.best_checkpoint()), build_datamodule(cfg)  # type: ignore[arg-type]
@@ -67,8 +67,8 @@ def measure(overrides: list[str]) -> dict[str, Any]:
     """Train a net, quantise it in each of `KINDS`, and time all of them.
 
     Returns:
-        Of the net (`float32`) and of each kind: the test `accuracy`, `images_per_second`, `latency_ms` and the size in
-        `mb`; of the kinds also the names of their int8 `layers`, how many `all_layers` there are, and the `attempts`.
+        For the net (`float32`) and each kind: the test `accuracy`, `images_per_second`, `latency_ms` and the size in
+        `mb`; for the kinds also the names of the int8 `layers`, the number of `all_layers`, and the `attempts`.
     """
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder, "run")
@@ -87,7 +87,7 @@ def measure(overrides: list[str]) -> dict[str, Any]:
 
 
 def row_of(family: str, results: dict[str, Any]) -> list[str]:
-    """A line of the table."""
+    """Return a row of the table."""
     static, float32 = results["static"], results["float32"]
     ratio = static["images_per_second"] / float32["images_per_second"]
     return [
@@ -101,8 +101,10 @@ def row_of(family: str, results: dict[str, Any]) -> list[str]:
 
 
 def measure_hybrid() -> dict[str, Any]:
-    """Measure how fast (`images_per_second`, `ratio` to float32) and how large (`mb`) the base hybrid is at 224 px, in
-    torch and as exported.
+    """Measure the base hybrid at 224 px, in torch and exported.
+
+    Returns:
+        `images_per_second`, its `ratio` to float32 and the size in `mb`, by name.
     """
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", ["model=hybrid_base", "data.folder=.", "data.num_classes=1000"])
@@ -152,7 +154,7 @@ def write_hybrid(results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure all, print, and write the tables; fail if a static int8 model loses too much."""
+    """Measure all nets, and print or write the tables; fail if a static int8 model loses too much accuracy."""
     families = chosen(FAMILIES)
     results = {}
     for family in families:

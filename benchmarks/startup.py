@@ -1,9 +1,9 @@
-"""How long a user waits: from `python src/train.py` to the first optimizer step, and for an answer to a mistake.
+"""Measure how long users wait: from `python src/train.py` to the first optimizer step, and for an error message.
 
     python benchmarks/startup.py
 
 The first is compared with a bare script that imports torch and lightning and makes one step of a small net; both run
-in turn as whole processes. The run uses Fashion-MNIST where it lies on this machine, else synthetic images.
+in turn as whole processes. The run uses Fashion-MNIST if it is installed, else synthetic images.
 """
 
 import os
@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 def seconds(*command: str, status: int = 0) -> float:
-    """The wall time of a process, which must end with the given exit status."""
+    """Return the wall time of a process, which must end with the given exit status."""
     start = time.perf_counter()
     result = subprocess.run(command, cwd=ROOT, capture_output=True)
     elapsed = time.perf_counter() - start
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def exit_callback() -> Any:
-    """A callback that ends the process at the first optimizer step."""
+    """Return a callback that ends the process at the first optimizer step."""
     import lightning as L
 
     class ExitAtFirstStep(L.Callback):

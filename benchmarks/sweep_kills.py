@@ -1,9 +1,9 @@
-"""What kills cost a sweep: one that is killed with all its processes at random moments, beside one left in peace.
+"""Test that a sweep survives kills: compare one killed with all its processes at random times with one left running.
 
     python benchmarks/sweep_kills.py [jobs] [kills]
 
-After the last resume every job must be there once, none that had finished may have been trained again, and every
-job's figures and weights must be those of the sweep that was left in peace.
+After the last resume every job must exist once, no finished job may have been trained again, and every job's metrics
+and weights must equal those of the sweep that was not killed.
 """
 
 import json
@@ -24,56 +24,56 @@ MODELS = "model=mnist_sdn_8k,mnist_cnn_8k"
 
 
 def sweep(folder: Path, jobs: int) -> "subprocess.Popen[bytes]":
-    """Start the sweep, or go on with it."""
+    """Start or resume the sweep."""
     seeds = f"seed=range({jobs // 2})"
     command = [sys.executable, "src/train.py", "-m", *SMALL, MODELS, seeds, "hydra.sweeper.n_jobs=2"]
     command.append(f"hydra.sweep.dir={folder}")
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def family(pid: int) -> set[int]:
-    """A process and all that it has started, which may have sessions of their own."""
+def process_tree(pid: int) -> set[int]:
+    """Return a process and all its descendants, which may have sessions of their own."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):  # it has ended meanwhile
             continue
-    found = {pid}
-    while grown := {child for child, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return found
+    tree = {pid}
+    while children := {child for child, parent in parents.items() if parent in tree} - tree:
+        tree |= children
+    return tree
 
 
 def statuses(folder: Path) -> dict[int, dict[str, Any]]:
-    """How each job stands."""
+    """Return the status of each job."""
     return {int(path.parent.name): json.loads(path.read_text()) for path in folder.glob("*/status.json")}
 
 
 def finished(folder: Path) -> dict[int, dict[str, Any]]:
-    """The jobs that have finished."""
+    """Return the jobs that have finished."""
     return {number: facts for number, facts in statuses(folder).items() if facts["status"] == "finished"}
 
 
 def outcome(folder: Path) -> dict[tuple[str, ...], Any]:
-    """The figures and weights of each job, but for times, by the overrides that it is known by."""
+    """Return the metrics, except times, and the weights of each job, by its overrides."""
     import torch
 
-    found = {}
+    outcomes = {}
     for job in folder.glob("*/job.json"):
         metrics = json.loads((job.parent / "metrics.json").read_text())
         weights = torch.load(job.parent / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         plain = {name: value for name, value in metrics.items() if "second" not in name}
         key = tuple(json.loads(job.read_text())["overrides"])
-        assert key not in found, f"{key} is there twice"
-        found[key] = plain, {name: value.tolist() for name, value in weights.items()}
-    return found
+        assert key not in outcomes, f"{key} exists twice"
+        outcomes[key] = plain, {name: value.tolist() for name, value in weights.items()}
+    return outcomes
 
 
 def kill_and_resume(folder: Path, jobs: int, kills: int, generator: random.Random) -> tuple[int, int]:
-    """Run a sweep that is killed now and then; return the kills, and how many jobs were running at them."""
+    """Run a sweep that is killed several times; return the number of kills, and of the jobs that were running."""
     interrupted = survived = 0
-    done: dict[int, dict[str, Any]] = {}  # what had finished before: it must not be touched again
+    done: dict[int, dict[str, Any]] = {}  # jobs that had finished earlier: they must not be run again
     for number in range(kills):
         process = sweep(folder, jobs)
         target = (number + 1) * jobs // (kills + 1)
@@ -82,7 +82,7 @@ def kill_and_resume(folder: Path, jobs: int, kills: int, generator: random.Rando
         time.sleep(generator.uniform(0, 2))
         if process.poll() is not None:
             break
-        for pid in family(process.pid):
+        for pid in process_tree(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.wait()
         survived += 1
@@ -98,8 +98,7 @@ def main(jobs: int = 40, kills: int = 5) -> None:
     """Run both and compare."""
     folder = Path(tempfile.mkdtemp())
     seed = random.SystemRandom().randrange(2**32)
-    peaceful = sweep(folder / "whole", jobs)
-    assert peaceful.wait() == 0
+    assert sweep(folder / "whole", jobs).wait() == 0
     survived, interrupted = kill_and_resume(folder / "parts", jobs, kills, random.Random(seed))
     whole, parts = outcome(folder / "whole"), outcome(folder / "parts")
     numbers = sorted(int(path.parent.name) for path in (folder / "parts").glob("*/job.json"))
@@ -110,9 +109,7 @@ def main(jobs: int = 40, kills: int = 5) -> None:
     print(
         f"{survived} kills of a sweep of {jobs} jobs, {interrupted} of which were running (seed of the moments {seed})"
     )
-    print(
-        f"each of the {jobs} jobs is there once; {attempts} starts in all; figures and weights are equal in all {jobs}"
-    )
+    print(f"each of the {jobs} jobs exists once; {attempts} starts in all; metrics and weights are equal in all {jobs}")
     shutil.rmtree(folder)
 
 

@@ -1,9 +1,9 @@
-"""What pruning saves: a study whose hopeless trials are ended early, beside one that trains all of them to the end.
+"""Measure the savings of pruning: compare a study with pruned trials with one that trains all trials to the end.
 
     python benchmarks/sweep_pruning.py [trials] [epochs] [rounds]
 
-hparams_search=mnist_optuna on mnist_5k, each round with another seed of the sampler. The best values are compared with
-what chance does: the best configuration is trained with other seeds, and the spread of its values is told.
+hparams_search=mnist_optuna on mnist_5k, each round with another seed of the sampler. To compare the best values with
+chance, the best configuration is trained with other seeds, and the spread of its values is printed.
 """
 
 import json
@@ -20,19 +20,19 @@ TRAIN = [sys.executable, "src/train.py", "-m", "data=mnist_5k", "callbacks.image
 
 
 def sweep(folder: Path, *arguments: str) -> list[dict[str, Any]]:
-    """Run a sweep; return what its jobs have told."""
+    """Run a sweep; return the statuses of its jobs."""
     command = [*TRAIN, f"hydra.sweep.dir={folder}", *arguments]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     return [json.loads(path.read_text()) for path in folder.glob("*/status.json")]
 
 
 def best_of(jobs: list[dict[str, Any]]) -> float:
-    """The best value of trials that trained to the end."""
+    """Return the best value of the trials that trained to the end."""
     return max(job["value"] for job in jobs if job["status"] == "finished")
 
 
 def main(trials: int = 40, epochs: int = 12, rounds: int = 3) -> None:
-    """Run the studies in turn and print what they spent and found."""
+    """Run the studies in turn, and print their epochs and best values."""
     shares, differences, spreads = [], [], []
     for number in range(rounds):
         folder = Path(tempfile.mkdtemp())

@@ -1,9 +1,9 @@
-"""What a sweep of many jobs costs beside its jobs: run again, extended, and with jobs that do nothing.
+"""Measure the overhead of a sweep of many jobs: run again, extended, and with jobs that do nothing.
 
     python benchmarks/sweep_scale.py [jobs]
 
-Two jobs are trained; the others' folders are copies of the first with figures of their own, known to the sweep as if
-they had been run. Each program is timed once, as a whole process.
+Two jobs are trained; the folders of the others are copies with different metrics, registered with the sweep as if they
+had been run. Each program is timed once, as a whole process.
 """
 
 import random
@@ -33,12 +33,12 @@ COPIED = ("metrics.json", "run.json", "train.log", "test_report.json", ".hydra",
 
 @entry_point("train")
 def nothing(cfg: DictConfig) -> float:
-    """A job that does nothing, with the configuration of one that trains."""
+    """Do nothing, with the configuration of a job that trains."""
     return 0.0
 
 
 def seconds(*command: str) -> float:
-    """The wall time of a program that must succeed."""
+    """Return the wall time of a program that must succeed."""
     start = time.perf_counter()
     result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
     if result.returncode != 0:
@@ -47,13 +47,13 @@ def seconds(*command: str) -> float:
 
 
 def sweep(folder: Path, seeds: int, models: tuple[str, ...] = MODELS) -> list[str]:
-    """The command of a sweep over models and so many seeds."""
+    """Return the command of a sweep over models and seeds."""
     arguments = [f"model={','.join(models)}", f"seed=range({seeds})", f"hydra.sweep.dir={folder}"]
     return ["src/train.py", "-m", *TINY, *arguments]
 
 
 def fill(folder: Path, seeds: int) -> None:
-    """Give the folder of a sweep that has trained one seed of each model the jobs of the other seeds."""
+    """Add the jobs of the other seeds to the folder of a sweep that has trained one seed of each model."""
     known = Sweep(folder, "train", [word.partition("=")[0] for word in (*TINY, "model=", "seed=")])
     trained = known.jobs()
     generator = random.Random(0)
@@ -81,7 +81,7 @@ def fill(folder: Path, seeds: int) -> None:
 
 
 def main(jobs: int = 1000) -> None:
-    """Make the sweep, and print what each command takes."""
+    """Make the sweep, and print the time of each command."""
     folder = Path(tempfile.mkdtemp())
     seeds = jobs // len(MODELS)
     seconds(*sweep(folder / "sweep", 1))

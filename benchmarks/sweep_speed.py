@@ -1,8 +1,8 @@
-"""What a sweep saves: many tiny jobs in one sweep, and as calls of `src/train.py` one after another.
+"""Measure what a sweep saves: many tiny jobs in one sweep, and as calls of `src/train.py` one after another.
 
     python benchmarks/sweep_speed.py [jobs] [rounds]
 
-SimpleDenseNet on mnist_5k for one epoch; the sweep runs a job on each core. Both take turns, as whole processes.
+SimpleDenseNet on mnist_5k for one epoch; the sweep runs a job on each core. Both run in turn, as whole processes.
 """
 
 import os
@@ -20,7 +20,7 @@ JOB = ["data=mnist_5k", "trainer.max_epochs=1"]
 
 
 def seconds(*commands: list[str]) -> float:
-    """The wall time of processes one after another, each of which must succeed."""
+    """Return the wall time of processes run one after another, each of which must succeed."""
     start = time.perf_counter()
     for command in commands:
         subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
@@ -36,8 +36,8 @@ def main(jobs: int = 24, rounds: int = 3) -> None:
         logs = f"paths.log_dir={folder}"
         sweep = seconds([*TRAIN, "-m", *JOB, logs, f"seed=range({jobs})", f"hydra.sweeper.n_jobs={cpus}"])
         calls = seconds(*([*TRAIN, *JOB, logs, f"seed={seed}"] for seed in range(jobs)))
-        figures = len(list(Path(folder).rglob("metrics.json")))
-        assert figures == 2 * jobs, f"{figures} runs have figures, not {2 * jobs}"
+        count = len(list(Path(folder).rglob("metrics.json")))
+        assert count == 2 * jobs, f"{count} runs have metrics, not {2 * jobs}"
         shutil.rmtree(folder)
         ratios.append(calls / sweep)
         print(f"round {number}: {jobs} jobs in a sweep {sweep:.1f} s, in single calls {calls:.1f} s: {ratios[-1]:.1f}x")

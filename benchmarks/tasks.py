@@ -1,18 +1,19 @@
-"""What the nets of every task reach: train each on real data that needs no download, export it to int8, print a table.
+"""Measure the scores of the nets of every task: train each on real data without a download, export it to int8, print a
+table.
 
     python benchmarks/tasks.py               # all
     python benchmarks/tasks.py scenes_unet   # only the jobs whose names contain a word
 
-Results are kept in benchmarks/results/tasks.json by the command that gave them, and not measured again. Runs that take
-less than three minutes are repeated with three seeds; their median and range are printed. Needs the extras [demo],
-[deploy] and [series], and Fashion-MNIST.
+Results are kept in benchmarks/results/tasks.json by their command, and not measured again. Runs that take less than
+three minutes are repeated with three seeds; their median and range are printed. Needs the extras [demo], [deploy] and
+[series], and Fashion-MNIST.
 
-How the forecast nets are trained, and how far ahead sunspots are forecast, was chosen by the MASE relative to the
-seasonal-naive forecast's, as a mean over three blocks before the test: of 50 years for sunspots (1809 to 1958), of 60
-months for carbon dioxide (1982 to 1996). Before each block came one of the same length, for the best epoch; before that
-one lay the training steps. A whole cycle of sunspots ahead, no setting was better than the naive forecast (0.99 to 1.02
-times its error); four years ahead, the chosen nets are (0.90 and 0.94 times). The test figures of other settings were
-known from earlier benchmarks.
+The training settings of the forecast nets, and how far ahead sunspots are forecast, were chosen by the MASE relative to
+the seasonal-naive forecast's, as a mean over three blocks before the test: of 50 years for sunspots (1809 to 1958), of
+60 months for carbon dioxide (1982 to 1996). Each block was preceded by one of the same length, for choosing the best
+epoch, and that one by the training steps. A whole cycle of sunspots ahead, no setting was better than the naive
+forecast (0.99 to 1.02 times its error); four years ahead, the chosen nets are (0.90 and 0.94 times). The test scores of
+other settings were known from earlier benchmarks.
 """
 
 import sys
@@ -39,7 +40,7 @@ from src.system.json_files import read_json
 TUNED = ["callbacks=[default,cpu_autotune]", "callbacks.cpu_tuning.precision=tune"]
 FASHION = ["data=fashion_mnist", "data.channels=3", "data.image_size=32"]
 AN_EPOCH = [*FASHION, *TUNED, "trainer.max_epochs=1"]
-SECONDS = 1.0  # of every measurement of speed
+SECONDS = 1.0  # duration of each speed measurement
 # by name: the overrides, the metrics to show, and the number of seeds
 JOBS: dict[str, tuple[list[str], tuple[str, ...], int]] = {
     "scenes_unet": (["experiment=scenes_unet"], ("miou", "dice", "acc"), 1),
@@ -68,8 +69,8 @@ def measure(overrides: list[str]) -> dict[str, Any]:
     """Train and test a net, then quantise it.
 
     Returns:
-        The run's metrics, `params` and `minutes`, its score's name and mode, the score of the int8 net (`int8`), by
-        how much it is faster (`speedup`), and the sizes of both nets in MB.
+        The run's metrics, `params` and `minutes`, the name and mode of its score, the score of the int8 net (`int8`),
+        its `speedup`, and the sizes of both nets in MB.
     """
     with tempfile.TemporaryDirectory() as folder:
         run_dir, start = Path(folder, "run"), time.perf_counter()
@@ -97,12 +98,12 @@ def results_of(overrides: list[str], seeds: int) -> list[dict[str, Any]]:
 
 
 def row_of(name: str, metrics: Sequence[str], results: list[dict[str, Any]]) -> list[str]:
-    """The line of a job in the table: medians over its seeds."""
+    """Return the row of a job in the table: medians over its seeds."""
     tested = [
         f"{metric} {median([result['metrics'][f'test/{metric}'] for result in results]):.4g}" for metric in metrics
     ]
     losses = [change(result) for result in results]
-    before, after = (median([result["mb"][place] for result in results]) for place in (0, 1))
+    before, after = (median([result["mb"][index] for result in results]) for index in (0, 1))
     return [
         f"`{name}`",
         f"{results[0]['metrics']['params']:,.0f}",
@@ -116,12 +117,12 @@ def row_of(name: str, metrics: Sequence[str], results: list[dict[str, Any]]) -> 
 
 
 def change(result: dict[str, Any]) -> float:
-    """How the score changes by int8."""
+    """Return the change of the score by int8."""
     return result["int8"] - result["metrics"][f"test/{result['score']}"]
 
 
 def spread(values: list[float]) -> str:
-    """The range of a score over the seeds."""
+    """Return the range of a score over the seeds."""
     return f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else "one seed"
 
 

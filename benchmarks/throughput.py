@@ -1,12 +1,12 @@
-"""Train-step throughput of each family's 210k net beside a published implementation of the same shape.
+"""Compare the train-step throughput of each family's 210k net with a published implementation of the same shape.
 
     python benchmarks/throughput.py                  # needs the extra [timm]
     python benchmarks/throughput.py resnet regnet    # only these families
 
-CIFAR's shape, batch 128, fused AdamW: forward, loss, backward, step. Ours and the peer's run in turn, in short blocks,
-so that a change of the machine's speed meets both; the medians of the blocks and of their ratios are printed. A peer
-must take the same weights as ours and compute the same of them, or the command fails. `channels-last` gives the same
-net with its tensors in that memory format.
+CIFAR's shape, batch 128, fused AdamW: forward, loss, backward, step. Our net and its peer run in turn, in short blocks,
+so that a change of the machine's speed affects both; the medians of the blocks and of their ratios are printed. The
+command fails unless a peer accepts the same weights and computes the same outputs. `channels-last` is our net in that
+memory format.
 """
 
 import statistics
@@ -42,7 +42,7 @@ BATCH, BLOCKS, SECONDS = 128, 9, 0.7
 
 
 def vit(net: dict[str, Any], ours: Any) -> nn.Module:
-    """timm's ViT."""
+    """Build timm's ViT."""
     sizes = {"img_size": 32, "patch_size": net["patch_size"], "embed_dim": net["embed_dim"], "depth": net["depth"]}
     heads = {"num_heads": net["num_heads"], "mlp_ratio": net["mlp_ratio"], "num_classes": 10}
     pooling = {"class_token": False, "global_pool": "avg", "fc_norm": False}
@@ -50,14 +50,14 @@ def vit(net: dict[str, Any], ours: Any) -> nn.Module:
 
 
 def convnext(net: dict[str, Any], ours: Any, **version: Any) -> nn.Module:
-    """timm's ConvNeXt, of either version, with our stem for small images."""
+    """Build timm's ConvNeXt, of either version, with our stem for small images."""
     published = timm.models.convnext.ConvNeXt(num_classes=10, depths=net["depths"], dims=net["dims"], **version)
     published.stem[0] = nn.Conv2d(3, net["dims"][0], kernel_size=2, stride=2)
     return published
 
 
 def efficientnet(net: dict[str, Any], ours: Any) -> nn.Module:
-    """torchvision's EfficientNet; the second stage keeps the resolution, as in ours for small images."""
+    """Build torchvision's EfficientNet; the second stage keeps the resolution, as in ours for small images."""
     ends = accumulate(stage[4] for stage in net["stages"])
     channels = [ours.blocks[end - 1].layers[-1][0].out_channels for end in ends]
     before = [ours.stem[0].out_channels, *channels[:-1]]
@@ -70,7 +70,7 @@ def efficientnet(net: dict[str, Any], ours: Any) -> nn.Module:
 
 
 def efficientnetv2(net: dict[str, Any], ours: Any) -> nn.Module:
-    """torchvision's EfficientNetV2; the second stage keeps the resolution, as in ours for small images."""
+    """Build torchvision's EfficientNetV2; the second stage keeps the resolution, as in ours for small images."""
     settings: list[Any] = []
     before = net["fused_stages"][0][3]
     for number, (expansion, kernel, stride, channels, layers) in enumerate([*net["fused_stages"], *net["stages"]]):
@@ -83,7 +83,7 @@ def efficientnetv2(net: dict[str, Any], ours: Any) -> nn.Module:
 
 
 def resnet(net: dict[str, Any], ours: Any) -> nn.Module:
-    """torchvision's ResNet with our stem for small images and our three stages, made by its own method."""
+    """Build torchvision's ResNet with our stem for small images and our three stages, built by its own method."""
     first, *_, last = net["dims"]
     published = ResNet(BasicBlock, [1, 1, 1, 1])
     published.conv1, published.bn1 = nn.Conv2d(3, first, 3, padding=1, bias=False), nn.BatchNorm2d(first)
@@ -99,7 +99,7 @@ def resnet(net: dict[str, Any], ours: Any) -> nn.Module:
 
 
 def regnet(net: dict[str, Any], ours: Any) -> nn.Module:
-    """torchvision's RegNet with our stem, which keeps the size of small images."""
+    """Build torchvision's RegNet with our stem, which keeps the size of small images."""
     line = {"w_0": net["initial_width"], "w_a": net["width_slope"], "w_m": net["width_mult"]}
     blocks = {"group_width": net["group_width"], "se_ratio": net["se_ratio"]}
     widths = BlockParams.from_init_params(net["depth"], **line, **blocks)
@@ -109,7 +109,7 @@ def regnet(net: dict[str, Any], ours: Any) -> nn.Module:
 
 
 def mobilevit(net: dict[str, Any], ours: Any) -> nn.Module:
-    """timm's MobileViT with our stem, which keeps the size of small images."""
+    """Build timm's MobileViT with our stem, which keeps the size of small images."""
     residual = partial(ByoBlockCfg, type="bottle", gs=1, br=2.0, block_kwargs={"bottle_in": True, "linear_out": True})
     first, second, *others = net["dims"]
     blocks: list[Any] = [residual(d=1, c=first, s=1), residual(d=3, c=second, s=2)]
@@ -124,7 +124,7 @@ def mobilevit(net: dict[str, Any], ours: Any) -> nn.Module:
     return published
 
 
-# by family: the published implementation in the sizes of our net
+# the published implementation with our net's sizes, by family
 PEERS: dict[str, Callable[[dict[str, Any], Any], nn.Module]] = {
     "resnet": resnet,
     "regnet": regnet,
@@ -145,12 +145,12 @@ def check_same(ours: nn.Module, published: nn.Module) -> None:
     torch.testing.assert_close(ours.eval()(images), published.eval()(images), rtol=1e-3, atol=1e-5)
 
 
-def stepper(net: nn.Module, memory_format: torch.memory_format) -> Callable[[], None]:
-    """One train step of a net on a fixed batch."""
+def make_step(net: nn.Module, memory_format: torch.memory_format) -> Callable[[], None]:
+    """Return a train step of a net on a fixed batch."""
     net = net.train().to(memory_format=memory_format)
     images = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=memory_format)
     labels = torch.randint(10, (BATCH,))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)  # learning the batch by heart would slow it
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6, fused=True)  # memorising the batch would slow it down
 
     def step() -> None:
         loss = F.cross_entropy(net(images), labels)
@@ -162,7 +162,7 @@ def stepper(net: nn.Module, memory_format: torch.memory_format) -> Callable[[], 
 
 
 def images_per_second(step: Callable[[], None]) -> float:
-    """Over a block of some tenths of a second."""
+    """Return the speed of a step over a block of `SECONDS`."""
     start, steps = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < SECONDS:
         step()
@@ -181,12 +181,12 @@ def main() -> None:
             cfg = hydra.compose("train", [f"model={name}"])
         ours = instantiate(cfg.model.net)
         parameters = sum(parameter.numel() for parameter in ours.parameters())
-        steps = {"ours": stepper(ours, torch.contiguous_format)}
-        steps["channels-last"] = stepper(instantiate(cfg.model.net), torch.channels_last)
+        steps = {"ours": make_step(ours, torch.contiguous_format)}
+        steps["channels-last"] = make_step(instantiate(cfg.model.net), torch.channels_last)
         if family in PEERS:
             published = PEERS[family](OmegaConf.to_container(cfg.model.net), ours)  # type: ignore[arg-type]
             check_same(instantiate(cfg.model.net), published)
-            steps["peer"] = stepper(published, torch.contiguous_format)
+            steps["peer"] = make_step(published, torch.contiguous_format)
         for step in steps.values():
             step()
         blocks = [{key: images_per_second(step) for key, step in steps.items()} for _ in range(BLOCKS)]

@@ -1,11 +1,12 @@
-"""What tuning brings: each family's 210k net, as it is and with the settings that `callbacks=cpu_autotune` chooses.
+"""Measure the gain from tuning: each family's 210k net, untuned and with the settings chosen by
+`callbacks=cpu_autotune`.
 
     python benchmarks/tuning.py                         # all families, about four minutes; writes docs/speed.md
     python benchmarks/tuning.py cifar10_cnn_210k        # only these
 
-Each net is trained for one batch with precision allowed to change, so that the callback measures and chooses. Then the
-real train step is timed anew (forward, loss, metrics, backward, fused AdamW; on noise, at the data's own batch size),
-untuned and tuned in turn, nine blocks each: the medians of the speeds and of the blocks' ratios are printed.
+Each net is trained for one batch with tuning of the precision, so that the callback measures and chooses. Then the real
+train step is timed (forward, loss, metrics, backward, fused AdamW; on noise, at the data's own batch size), untuned and
+tuned in turn, nine blocks each: the medians of the speeds and of the blocks' ratios are printed.
 """
 
 import statistics
@@ -32,7 +33,7 @@ BLOCKS, SECONDS = 9, 0.7
 
 
 def measure(name: str) -> list[str]:
-    """A line of the table."""
+    """Return a row of the table."""
     options = ["logger=none", "callbacks=[cpu_autotune]", "callbacks.cpu_tuning.precision=tune", "trainer=cpu"]
     options += ["data=synthetic", "data.val_size=128", "data.train_size=512", "test=false"]
     options += ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "+trainer.num_sanity_val_steps=0"]
@@ -63,7 +64,7 @@ def measure(name: str) -> list[str]:
 
 
 def main() -> None:
-    """Measure all, print the table and put it into docs/speed.md."""
+    """Measure all nets, print the table and write it to docs/speed.md."""
     names = sys.argv[1:] or [f"cifar10_{family}_210k" for family in FAMILIES]
     rows = [measure(name) for name in names]
     if sys.argv[1:]:

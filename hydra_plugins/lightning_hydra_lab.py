@@ -1,6 +1,6 @@
-"""What Hydra finds of `src/sweeps`: it takes plugins from classes that are defined in this package, and no others.
+"""Expose the plugins of `src/sweeps` to Hydra, which finds only classes that are defined in this package.
 
-Hydra imports every module of this folder at the start of each program, and so these import little.
+Hydra imports every module of this folder at the start of each program, so they import little.
 """
 
 from src.sweeps import grid, launcher, optuna_sweeper

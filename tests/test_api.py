@@ -286,7 +286,7 @@ def test_probabilities_are_calibrated_on_request(run: Run) -> None:
     with pytest.raises(ValueError, match=r"src/explain\.py"):
         run.predict(images, calibrated=True)
     write_temperatures(run.checkpoint, {"clas": 2.0})
-    with pytest.raises(ValueError, match="a temperature of the output clas, but the net has class"):
+    with pytest.raises(ValueError, match="A temperature is given for clas, but the net outputs class"):
         run.predict(images, calibrated=True)
     write_temperatures(run.checkpoint, {"class": 2.0})
     plain, calibrated = (run.predict(images, calibrated=asked) for asked in (False, True))

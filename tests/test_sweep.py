@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.sweep_interrupts import FAULTS, MOMENTS, WAYS, interrupt
-from benchmarks.sweep_kills import family, kill_and_resume, outcome, sweep
+from benchmarks.sweep_kills import kill_and_resume, outcome, process_tree, sweep
 from src.config.paths import ROOT
 from src.run.status import FINISHED, PRUNED
 
@@ -80,7 +80,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
     while process.poll() is None and len(ended) < 3:
         time.sleep(0.05)
         ended = {number for number, facts in statuses(tmp_path).items() if facts["status"] in (FINISHED, PRUNED)}
-    for pid in family(process.pid):
+    for pid in process_tree(process.pid):
         os.kill(pid, signal.SIGKILL)
     process.wait()
     before = {number: statuses(tmp_path)[number] for number in ended}

@@ -15,7 +15,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from benchmarks.sweep_kills import family
+from benchmarks.sweep_kills import process_tree
 from src.config.paths import ROOT
 from src.run.checkpoints import read_checkpoint
 from src.train import train
@@ -128,7 +128,7 @@ def test_processes_that_are_started_again_go_on_with_their_run(tmp_path: Path) -
     while not list(tmp_path.rglob("last.ckpt")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
-    victim = max(family(process.pid) - {process.pid})
+    victim = max(process_tree(process.pid) - {process.pid})
     os.kill(victim, signal.SIGKILL)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors

@@ -322,7 +322,7 @@ def test_a_failed_run_says_where_its_trace_is_and_shows_it_on_request(tmp_path: 
         (["trainer.devices=many"], "devices"),
         (["callbacks.model_checkpoint._target_=no.such.Class"], "no.such.Class"),
         (["+callbacks.mine.patience=3"], "callbacks.mine has no _target_"),
-        (["data=synthetic", "data.num_classes=null"], "num_classes=null says nothing of the classes"),
+        (["data=synthetic", "data.num_classes=null"], "num_classes=null gives no number of classes"),
         (["trainer.max_epochs=1.5"], "trainer.max_epochs=1.5 must be an integer."),
         (["trainer.max_epochs=-5"], "trainer: `max_epochs` must be a non-negative integer or -1. You passed in -5."),
         (["trainer.accelerator=cud"], "There is no trainer.accelerator=cud. Did you mean cuda"),

@@ -7,24 +7,23 @@ from src.data.in_memory import InMemoryDataModule
 
 
 class EarlyStopping(LightningEarlyStopping):
-    """Stop a run whose validation no longer improves.
+    """Stop a run whose validation metric no longer improves.
 
-    It need not improve while training images are smaller than those of validation (`data.sizes`): such epochs do not
-    count.
+    Epochs whose training images are smaller than those of later epochs (`data.sizes`) do not count.
     """
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check after an epoch of images of full size."""
-        if not grows(trainer):
+        if not trains_below_full_size(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check after a validation in an epoch of images of full size."""
-        if not grows(trainer):
+        if not trains_below_full_size(trainer):
             super().on_validation_end(trainer, pl_module)
 
 
-def grows(trainer: L.Trainer) -> bool:
+def trains_below_full_size(trainer: L.Trainer) -> bool:
     """Return whether the training images of the current epoch are smaller than those of later ones."""
     datamodule = getattr(trainer, "datamodule", None)  # set dynamically by Lightning
-    return isinstance(datamodule, InMemoryDataModule) and datamodule.schedule.grows_after(trainer.current_epoch)
+    return isinstance(datamodule, InMemoryDataModule) and datamodule.schedule.is_below_full_size(trainer.current_epoch)

@@ -35,7 +35,7 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], dict[int, str]]:
     )
     known = {font.name: font.fname for font in fontManager.ttflist if font.style == "normal" and font.weight in REGULAR}
     for name in sorted(known, key=lambda name: ("CJK" not in name, name)) if missing else ():
-        if not name.startswith("Last Resort") and (covered := missing & code_points(known[name])):  # it draws boxes
+        if not name.startswith("Last Resort") and (covered := missing & code_points(known[name])):  # which draws boxes
             families.append(name)
             missing -= covered
     # no font draws control characters, and matplotlib's warning would print them to the terminal

@@ -53,15 +53,15 @@ class OutputResults:
 
 
 class ImageReport(L.Callback):
-    """Log a grid of training samples after the first epoch, and confusions and worst mistakes after the test.
+    """Log a grid of training samples after the first epoch, and confusion matrices and worst mistakes after the test.
 
-    TensorBoard gets pictures; confusions and mistakes are also written to `test_report.json`, which
-    `src/compare.py` reads. The task defines what a mistake is and how it is shown. Under DDP, mistakes are those of
-    rank zero, while the confusion matrix counts the samples of all ranks.
+    TensorBoard gets pictures; confusion matrices and mistakes are also written to `test_report.json`, which
+    `src/compare.py` reads. The task defines what a mistake is and how it is shown. Under DDP, only rank zero's
+    mistakes are reported, while the confusion matrix counts the samples of all ranks.
 
     Args:
         num_images: images in a grid.
-        dirpath: folder of the test report; None: write none.
+        dirpath: folder of the test report; None: no report.
     """
 
     def __init__(self, num_images: int = 36, dirpath: str | None = None) -> None:
@@ -76,7 +76,7 @@ class ImageReport(L.Callback):
         """Check, before training, that the report will not overwrite another file.
 
         Raises:
-            ValueError: another file has its name.
+            ValueError: its path holds a file that is not a test report.
         """
         if self.dirpath is None:
             return
@@ -91,7 +91,7 @@ class ImageReport(L.Callback):
         return {"samples_logged_in": self.dirpath if self._samples_logged else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Skip the samples, which take seconds, if this folder has them from before the run was resumed."""
+        """Skip the samples, which take seconds, if the interrupted run has logged them to this folder."""
         logged_in = state_dict["samples_logged_in"]
         self._samples_logged = logged_in is not None and logged_in == self.dirpath
 
@@ -196,7 +196,7 @@ def side_by_side(panels: Mapping[str, Tensor]) -> Tensor:
 
 
 def cat_padded(first: Tensor, second: Tensor) -> Tensor:
-    """Concatenate batches of samples (B, …), and pad the shorter samples with zeros, which are no tokens."""
+    """Concatenate batches of samples (B, …), and pad the shorter samples with zeros, as in padded tokens."""
     shape = [max(sizes) for sizes in zip(first.shape[1:], second.shape[1:], strict=True)]
     joined = first.new_zeros(len(first) + len(second), *shape)
     for start, part in ((0, first), (len(first), second)):
@@ -229,7 +229,7 @@ def encode_pngs(images: Tensor) -> list[str]:
 
 def image_grid(images: Tensor, titles: list[str]) -> "Figure":
     """Draw images (N, C, H, W) of any range with their titles in a roughly square grid."""
-    from matplotlib.figure import Figure  # takes 0.5 s to import, so only when needed
+    from matplotlib.figure import Figure  # imported only when needed, because it takes 0.5 s
 
     families, replacements = fonts_for(titles)
     width = images.shape[3] / images.shape[2]  # relative to the height

@@ -44,7 +44,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         for name, value in {"every_n_train_steps": every_n_train_steps, "every_n_minutes": every_n_minutes}.items():
             if value is not None and value <= 0:
-                raise ValueError(f"last_checkpoint.{name}={value} must be more than 0.")
+                raise ValueError(f"last_checkpoint.{name}={value} must be above 0.")
         self.path = Path(dirpath) / LAST
         self.every_n_train_steps, self.every_n_minutes = every_n_train_steps, every_n_minutes
         self._signal: int | None = None
@@ -188,7 +188,7 @@ def restored_metrics(trainer: L.Trainer) -> dict[str, float]:
 
 
 def logging_interval(trainer: Any) -> int:
-    """Return `log_every_n_steps`, which mypy does not see; 0: no logging."""
+    """Return `log_every_n_steps`, which mypy does not know; 0: no logging."""
     return trainer.log_every_n_steps
 
 

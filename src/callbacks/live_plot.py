@@ -1,4 +1,4 @@
-"""Curves of a training run that grow while it trains, in a notebook."""
+"""Live training curves in a notebook."""
 
 import io
 import time
@@ -6,14 +6,14 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SECONDS = 1.0  # between two drawings, so that they take little time from short epochs
-COLOURS = {"train": "#4477aa", "val": "#cc6677"}  # told apart by colour-blind readers, too
+MIN_INTERVAL = 1.0  # seconds between two drawings, so that they take little time from short epochs
+COLOURS = {"train": "#4477aa", "val": "#cc6677"}  # distinct for colour-blind readers, too
 
 
 class LivePlot:
-    """Draw the loss and the score of each epoch, with a line of text above that tells the progress.
+    """Draw the loss and the score of each epoch, below a line of text with the progress.
 
-    Both replace what was shown before: a notebook keeps the last drawing alone.
+    Both replace the earlier output: a notebook keeps only the last drawing.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class LivePlot:
         self._line, self._label, self._total = "", "", 0.0
         self._handles: dict[str, Any] = {}
         self._drawn_at = float("-inf")
-        self._is_drawn = True  # all there is
+        self._is_drawn = True  # nothing left to draw
 
     def start(self, label: str, total: float) -> None:
         """Begin the progress of an epoch or a validation of `total` batches."""
@@ -47,7 +47,7 @@ class LivePlot:
         self._epochs.append(epoch)
         for name in (f"{stage}/{one}" for stage in COLOURS for one in self._names):
             self._curves.setdefault(name, []).append(float(metrics.get(name, float("nan"))))
-        if time.monotonic() - self._drawn_at >= SECONDS:
+        if time.monotonic() - self._drawn_at >= MIN_INTERVAL:
             self._draw()
 
     def end(self) -> None:
@@ -60,7 +60,7 @@ class LivePlot:
         return {"text/plain": "\n".join(filter(None, (self._line, progress)))}
 
     def _draw(self) -> None:
-        from matplotlib.figure import Figure  # without pyplot, whose state is the notebook's
+        from matplotlib.figure import Figure  # not pyplot, whose state belongs to the notebook
 
         figure = Figure(figsize=(3.6 * len(self._names), 2.4), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(self._names), squeeze=False)[0], self._names, strict=True):
@@ -81,7 +81,7 @@ class LivePlot:
         self._drawn_at, self._is_drawn = time.monotonic(), True
 
     def _show(self, place: str, data: dict[str, Any]) -> None:
-        """Show data in the cell's output, instead of what was in that place before."""
+        """Show data in the cell's output, replacing earlier data in the same place."""
         from IPython.display import display
 
         if place in self._handles:

@@ -1,4 +1,4 @@
-"""Take a step back from the last steps, every few of them: Lookahead."""
+"""Lookahead: move the weights part of the way back every few steps."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from src.run.used_weights import switching
 
 
 class Lookahead(L.Callback):
-    """Pull the weights back towards slow ones that follow them (Zhang et al. 2019, arXiv 1907.08610).
+    """Keep slow weights that follow the weights, and reset the weights to them (Zhang et al. 2019, arXiv 1907.08610).
 
-    Every few steps, and at the end of each epoch, slow = slow + alpha · (weights - slow), and the weights start again
-    from there: so it is the slow weights that are validated. The optimizer keeps its momentum. timm's class wraps the
-    optimizer, and lacks the hooks that check a checkpoint's states before they are loaded.
+    Every few steps, and at the end of each epoch, slow = slow + alpha · (weights - slow), and the weights are reset to
+    the slow ones, which are therefore validated. The optimizer keeps its momentum. timm's class is not used: it wraps
+    the optimizer, and lacks the hooks that check a checkpoint's states before they are loaded.
 
     Args:
-        alpha: the part of the way from the slow weights to the others.
-        every_n_steps: optimizer steps between.
+        alpha: step of the slow weights towards the weights, as a fraction of their distance.
+        every_n_steps: optimizer steps between updates of the slow weights.
 
     Raises:
         ValueError: a value is out of its range.
@@ -33,7 +33,7 @@ class Lookahead(L.Callback):
         self.alpha, self.every_n_steps = alpha, every_n_steps
         self._slow: dict[str, Tensor] = {}
         self._restored: dict[str, Tensor] = {}
-        self._step = 0  # the last step that was seen
+        self._step = 0  # the last step that was handled
 
     def state_dict(self) -> dict[str, Any]:
         """Return the slow weights."""
@@ -47,16 +47,16 @@ class Lookahead(L.Callback):
         """Refuse optimizers that average the weights themselves.
 
         Raises:
-            ValueError: this one does.
+            ValueError: the optimizer does.
         """
         if switching(trainer):
             raise ValueError("This optimizer averages the weights itself: leave out callbacks.lookahead.")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from the weights, or from restored slow ones.
+        """Start from the weights, or from restored slow weights.
 
         Raises:
-            ValueError: those are not of these weights.
+            ValueError: the restored ones do not fit these weights.
         """
         restored, self._restored, self._step = self._restored, {}, trainer.global_step
         weights = {name: weight.detach() for name, weight in pl_module.named_parameters()}
@@ -68,7 +68,7 @@ class Lookahead(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the slow weights, and go back to them, when it is time."""
+        """Update the slow weights and reset the weights to them, if it is time."""
         if trainer.global_step == self._step:  # another batch of the same step
             return
         self._step = trainer.global_step

@@ -1,4 +1,4 @@
-"""Pictures of what is not an image: curves of series, and the beginnings of texts."""
+"""Pictures of samples that are not images: curves of series, and the beginnings of texts."""
 
 import textwrap
 
@@ -16,7 +16,7 @@ def as_pictures(samples: Tensor) -> Tensor:
     """Turn samples into pictures (B, C, H, W).
 
     Args:
-        samples: images (B, C, H, W), as they are; series (B, T, F), as curves or, of many features, as grey images; or
+        samples: images (B, C, H, W), unchanged; series (B, T, F), as curves or, of many features, as grey images; or
             tokens (B, T), int64, as text.
     """
     if samples.ndim == 4:
@@ -31,7 +31,7 @@ def as_pictures(samples: Tensor) -> Tensor:
 
 
 def draw_curves(series: Tensor) -> Tensor:
-    """Draw series (B, T, F) on white (B, 3, HEIGHT, WIDTH), each feature in its colour; what is not finite is left out.
+    """Draw series (B, T, F) on white (B, 3, HEIGHT, WIDTH), each feature in its colour; non-finite values are skipped.
 
     All curves of a picture share its scale.
     """

@@ -43,7 +43,7 @@ class ProgressBar(LightningProgressBar):
         self._enabled = True
 
     def on_fit_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Begin the curves, in a notebook."""
+        """Start the curves, in a notebook."""
         if self._enabled and self.console.is_jupyter:
             self._plot = LivePlot()
 

@@ -37,7 +37,7 @@ class StopOnDivergence(L.Callback):
         """
         assert self._loss is not None
         loss, self._loss = self._loss, None
-        diverged = not math.isfinite(loss)  # quicker than `loss.isfinite()`, which takes four operations
+        diverged = not math.isfinite(loss)  # faster than `loss.isfinite()`, which takes four operations
         if trainer.world_size > 1:  # all processes stop together
             diverged = trainer.strategy.reduce_boolean_decision(diverged, all=False)
         if not diverged:

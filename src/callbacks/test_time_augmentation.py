@@ -1,4 +1,4 @@
-"""Test with several views of each image, as a metric beside the plain one."""
+"""Test-time augmentation: test with several views of each image, as an additional metric."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,23 +15,23 @@ from src.models.task import Outputs, Task
 class AveragedViews(L.Callback):
     """Average the logits over views of each test image, and log their accuracy as `test/acc_tta`.
 
-    The views are those of Jordan 2024 (arXiv 2404.00498). The other metrics are those of the images alone. With several
+    The views are those of Jordan 2024 (arXiv 2404.00498). The other metrics use the plain images only. With several
     outputs, their accuracies are averaged.
 
     Args:
-        flip: add the mirror image of each view, left to right; both have the same weight.
-        shift: add two views, shifted by so many pixels to the upper left and the lower right, with a quarter of the
+        flip: add the horizontal mirror image of each view, with the same weight.
+        shift: add two views, shifted by this many pixels to the upper left and the lower right, with a quarter of the
             weight each; pixels beyond the border are reflected.
 
     Raises:
-        ValueError: there would be no other view, or the task does not predict classes of images.
+        ValueError: `flip` and `shift` add no view, or the task does not predict classes of images.
     """
 
     def __init__(self, flip: bool = False, shift: int = 0) -> None:
         if shift < 0:
             raise ValueError(f"tta.shift={shift} must not be negative.")
         if not flip and not shift:
-            raise ValueError("tta.flip=false and tta.shift=0 leave one view to average: set one, or tta=none.")
+            raise ValueError("tta.flip=false and tta.shift=0 leave a single view: set one of them, or tta=none.")
         self.flip, self.shift = flip, shift
         self._correct: dict[str, Tensor] = {}  # by output: number of images ()
         self._count = 0
@@ -47,7 +47,7 @@ class AveragedViews(L.Callback):
         cards = output_cards(trainer, task).values()
         if not isinstance(example, Tensor) or example.ndim != 4 or any(card["kind"] != "classes" for card in cards):
             raise ValueError(
-                f"tta averages predicted classes of images, which is not what {type(task).__name__} makes here: set "
+                f"tta averages predicted classes of images, which {type(task).__name__} does not predict here: set "
                 "tta=none."
             )
         size = min(example.shape[2:])
@@ -55,7 +55,7 @@ class AveragedViews(L.Callback):
             raise ValueError(f"tta.shift={self.shift} must be less than the {size} pixels of an image.")
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count anew."""
+        """Reset the counts."""
         self._correct, self._count = {}, 0
 
     def on_test_batch_end(
@@ -80,7 +80,7 @@ class AveragedViews(L.Callback):
     def logits(self, task: Task, images: Tensor, *others: Tensor, plain: Outputs | None = None) -> dict[str, Tensor]:
         """Return the mean logits (B, num_classes) of the views of images (B, C, H, W), by output.
 
-        The first view is the images alone: `plain` is what the net makes of them, if that is known.
+        The first view is the images themselves; `plain`: the net's outputs for them, if they are known.
         """
         total: dict[str, Tensor] = {}
         for view, weight in self.views(images):
@@ -103,7 +103,7 @@ class AveragedViews(L.Callback):
                 yield view.flip(3), weight / 2
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the accuracy of all processes' images."""
+        """Log the accuracy over the images of all processes."""
         if not self._count:
             return
         correct = torch.stack(list(self._correct.values())).sum()

@@ -1,4 +1,4 @@
-"""Average the weights over the steps of training, and use the average wherever the net is used."""
+"""Average the weights over the steps of training, and use the average for evaluation, checkpoints and export."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from torch import Tensor
 
 
 class AverageWeights(WeightAveraging):
-    """Validate, save, test and export an average of the weights, while training goes on with the weights themselves.
+    """Validate, save, test and export an average of the weights, while training continues with the weights themselves.
 
-    Checkpoints hold the average as `state_dict`, and the weights beside it, so that a resumed run continues exactly.
-    Running statistics of norms are averaged, too. Until the first average, the weights are used as they are.
+    Checkpoints hold the average as `state_dict`, and the weights in addition, so that a resumed run continues exactly.
+    Running statistics of norms are averaged, too. Until the first average, the weights themselves are used.
 
     Args:
         decay: decay of an exponential moving average (Polyak & Juditsky 1992): after n averages, the next one is
-            d · average + (1 - d) · weights with d = min(decay, (1 + n) / (10 + n)), so that it forgets the first
-            weights soon. None: the mean of all (SWA, Izmailov et al. 2018, arXiv 1803.05407).
+            d · average + (1 - d) · weights with d = min(decay, (1 + n) / (10 + n)), so that it soon forgets the
+            first weights. None: the mean of all (SWA, Izmailov et al. 2018, arXiv 1803.05407).
         start: fraction of the run before the first average.
         every_n_steps: optimizer steps between averages; None: one at the end of each epoch.
 
@@ -40,7 +40,7 @@ class AverageWeights(WeightAveraging):
 
     @torch.no_grad()
     def average(self, averages: Any, weights: Any, count: Tensor | int) -> None:
-        """Move `averages` of `count` weights, a list of tensors, towards as many `weights`, in place."""
+        """Move `averages` of `count` steps, a list of tensors, towards the `weights` of another step, in place."""
         n = float(count)
         share = 1 / (n + 1) if self.decay is None else 1 - min(self.decay, (1 + n) / (10 + n))
         if torch.is_floating_point(averages[0]):
@@ -54,7 +54,7 @@ class AverageWeights(WeightAveraging):
         return self._average_model is not None and bool(self._average_model.n_averaged > 0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Check that there is a start, and lay the average out in memory as the weights are."""
+        """Check `start`, and give the average the memory layout of the weights."""
         assert self._average_model is not None
         self._average_model.to(next(pl_module.parameters()).device)  # it was copied before the net moved there
         if self.start and trainer.estimated_stepping_batches == float("inf") and pl_module.pace is None:
@@ -80,12 +80,12 @@ class AverageWeights(WeightAveraging):
         return False
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the average in the place of the weights, once there is one."""
+        """Replace the weights with the average, once there is one."""
         if self.is_averaging:
             super().on_validation_epoch_start(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the weights back."""
+        """Restore the weights."""
         if self.is_averaging:
             super().on_validation_epoch_end(trainer, pl_module)
 
@@ -95,13 +95,13 @@ class AverageWeights(WeightAveraging):
             super().on_train_end(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save the average as `state_dict`, and the weights beside it."""
+        """Save the average as `state_dict`, and the weights in addition."""
         if self.is_averaging:
             super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Restore both to go on training; to test, the average that has been loaded is right."""
-        # Lightning's own would load the weights over the average in a test, too
+        """Restore both if training continues; for a test, the average is loaded already."""
+        # Lightning's method would load the weights over the average in a test, too
         if trainer.state.fn == TrainerFn.FITTING and "current_model_state" in checkpoint:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def stroke_thickness(images: Tensor) -> Tensor:
-    """Mean stroke width in pixels: twice the area over the length of the outline.
+    """Return the mean stroke width in pixels: twice the area divided by the length of the outline.
 
     A stroke of width w and length l has the area w·l and an outline of about 2·l. The area is the sum of the grey
     values, the outline their total variation.
@@ -27,7 +27,7 @@ def stroke_thickness(images: Tensor) -> Tensor:
 
 
 def outline_smoothness(images: Tensor) -> Tensor:
-    """Smoothness of the outlines: minus the mean absolute curvature of the grey values' level lines.
+    """Return the smoothness of the outlines: minus the mean absolute curvature of the grey values' level lines.
 
     The curvature is the divergence of the gradient's direction, after a 5×5 binomial filter, weighted by the length of
     the gradient.
@@ -66,7 +66,7 @@ class AttributeLabels:
     def __init__(self, num_classes: Mapping[str, int], train_images: Tensor) -> None:
         for name in num_classes:
             if name not in ATTRIBUTES:
-                raise ValueError(f"num_classes.{name} is no head: attributes are {', '.join(ATTRIBUTES)}.")
+                raise ValueError(f"num_classes.{name} is not an attribute: choose from {', '.join(ATTRIBUTES)}.")
         if train_images.shape[1] != 1:
             raise ValueError(
                 f"Attributes are measured on grey images, but these have {train_images.shape[1]} channels."
@@ -77,7 +77,7 @@ class AttributeLabels:
         }
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Classes (N, attributes), int64, of uint8 images (N, 1, H, W)."""
+        """Return the classes (N, attributes), int64, of uint8 images (N, 1, H, W)."""
         return torch.stack([torch.bucketize(measure(name, images), e) for name, e in self.edges.items()], dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches by tensor operations, with random parameters for each image."""
+"""Augment whole batches by tensor operations, with random parameters for each image."""
 
 import inspect
 import math
@@ -15,7 +15,7 @@ Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]
 
 
 class BatchAugmentation:
-    """Random view, crop, flip, affine map, operations, erasing and cutout, in that order; each is off by default.
+    """Apply a random view, crop, flip, affine map, operations, erasing and cutout, in this order; all off by default.
 
     Masks are transformed as their images are, with nearest-neighbour interpolation, and never erased.
 
@@ -29,10 +29,10 @@ class BatchAugmentation:
             (Zhong et al. 2017, arXiv 1708.04896).
         cutout: side in pixels of a square that takes the image's mean colour, in every image.
         operations: random operations for each image; see `RandomOperations`.
-        strength: their strength; None: drawn for each image.
-        min_scale: a random part of the image is resized to the whole: the part's area is drawn from [min_scale, 1] of
-            the image's, its aspect ratio from [3/4, 4/3] (Szegedy et al. 2014, arXiv 1409.4842).
-        mask_fill: class of the mask's pixels from outside of the image, where the image is black.
+        strength: strength of the operations; None: drawn for each image.
+        min_scale: a random crop is resized to the image's size: its area is drawn from [min_scale, 1] of the image's,
+            its aspect ratio from [3/4, 4/3] (Szegedy et al. 2014, arXiv 1409.4842).
+        mask_fill: class of mask pixels from outside the image, where the image is black.
 
     Raises:
         ValueError: a value is out of its range.
@@ -65,7 +65,7 @@ class BatchAugmentation:
         if scale >= 1:
             raise ValueError(f"scale={scale} must be less than 1: images are zoomed by 1 ± scale.")
         if strength is not None and not operations:
-            raise ValueError(f"strength={strength} is that of random operations, but there are none: set operations.")
+            raise ValueError(f"strength={strength} is for random operations, but there are none: set operations.")
         self.crop_padding = crop_padding
         self.horizontal_flip = horizontal_flip
         self.degrees, self.translate, self.scale = degrees, translate, scale
@@ -82,7 +82,7 @@ class BatchAugmentation:
             generator: source of all randomness.
 
         Raises:
-            ValueError: the targets have another shape, or a type that cannot hold `mask_fill`.
+            ValueError: the targets have an unsupported shape, or a type that cannot hold `mask_fill`.
         """
         if targets.ndim > 2 and self.moves_pixels:
             targets = self._move_masks(images, targets, generator.clone_state())  # with the draws of the images
@@ -95,7 +95,7 @@ class BatchAugmentation:
         return bool(self.min_scale < 1 or self.crop_padding or self.horizontal_flip or moves)
 
     def after_view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Apply all but the random view, which photographs get when they are read, to images (B, C, H, W)."""
+        """Apply all but the random view to images (B, C, H, W); photographs get their view when they are read."""
         images = self._move(images, generator)
         if self.erasing:
             images = random_erasing(images, self.erasing, generator)
@@ -123,7 +123,7 @@ class BatchAugmentation:
             )
         if torch.tensor(self.mask_fill).to(masks.dtype).item() != self.mask_fill:
             raise ValueError(f"mask_fill={self.mask_fill} does not fit masks of {masks.dtype}: choose another class.")
-        moved = masks.float()[:, None] - self.mask_fill  # (B, 1, H, W); outside of an image is 0
+        moved = masks.float()[:, None] - self.mask_fill  # (B, 1, H, W); outside the image is 0
         moved = self._move(self._view(moved, generator, "nearest"), generator, "nearest") + self.mask_fill
         return moved[:, 0].to(masks.dtype)
 
@@ -147,7 +147,7 @@ def random_parts(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw crops of an image of `height` × `width` pixels: left, top, width and height, (count,) each.
 
-    A crop that exceeds the image is scaled down at the same aspect ratio.
+    A crop that exceeds the image is scaled down, keeping its aspect ratio.
     """
     share, aspect, x, y = torch.rand(4, count, generator=generator)
     area = (min_scale + (1 - min_scale) * share) * height * width
@@ -159,7 +159,7 @@ def random_parts(
 
 
 def random_view(images: Tensor, min_scale: float, generator: torch.Generator, mode: str = "bilinear") -> Tensor:
-    """Resize a random crop of each image (B, C, H, W) to the whole; `mode` is bilinear or nearest."""
+    """Resize a random crop of each image (B, C, H, W) to the image's size; `mode` is bilinear or nearest."""
     height, width = images.shape[2:]
     left, top, columns, rows = random_parts(len(images), height, width, min_scale, generator)
     scale_x, scale_y = columns / width, rows / height
@@ -202,20 +202,20 @@ def random_affine(
 def affine(
     images: Tensor, angle: Tensor, zoom: Tensor, shift_x: Tensor, shift_y: Tensor, mode: str = "bilinear"
 ) -> Tensor:
-    """Rotate, zoom and shift each image (B, C, H, W) about its centre; black moves in.
+    """Rotate and zoom each image (B, C, H, W) about its centre, and shift it; empty areas are black.
 
     Args:
         images: the images.
         angle: (B,), in radians.
         zoom: (B,), the factor.
-        shift_x: (B,), what the image moves to the left, in widths.
-        shift_y: (B,), what it moves up, in heights.
+        shift_x: (B,), shift to the left, in widths.
+        shift_y: (B,), upward shift, in heights.
         mode: bilinear or nearest.
     """
     zoom = 1 / zoom  # the grid maps output to input, hence the inverse
     cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
     # grid coordinates run over [-1, 1]: a fraction of the image is twice as long there. In pixels the map is a
-    # rotation; in these coordinates a non-square image needs its axes weighed by the aspect ratio.
+    # rotation; in these coordinates a non-square image needs its axes weighted by the aspect ratio.
     aspect = images.shape[2] / images.shape[3]
     rows = [cos, -sin * aspect, 2 * shift_x, sin / aspect, cos, 2 * shift_y]
     theta = torch.stack(rows, dim=1).view(-1, 2, 3)  # (B, 2, 3)

@@ -1,4 +1,4 @@
-"""Batches of in-memory tensors: one index each; of images also one cast, one augmentation, one normalisation."""
+"""Batches of in-memory tensors: one index each; for images also one cast, one augmentation, one normalisation."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,9 +15,9 @@ from src.data.resumable_loader import Resumable, check_batch_size, draw
 
 
 class SampleLoader(Resumable, ABC):
-    """Iterate over (inputs, targets) batches of samples in memory; a drop-in for a DataLoader.
+    """Iterate over (inputs, targets) batches of samples in memory; a drop-in replacement for a DataLoader.
 
-    The order depends on `seed` and the epoch alone, never on the global random state, so that an epoch can be replayed.
+    The order depends only on `seed` and the epoch, not on the global random state, so that an epoch can be replayed.
     Ranks share the samples: each is seen once (with `drop_last`, all but the remainder), and all ranks make the same
     number of steps.
 
@@ -47,7 +47,7 @@ class SampleLoader(Resumable, ABC):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.share = count // world_size  # the smallest of a rank
+        self.share = count // world_size  # the smallest share of a rank
         if 0 < count < world_size:
             raise ValueError(f"{count} samples cannot be shared by {world_size} processes.")
         remedy = "lower data.batch_size, or set data.drop_last=false"
@@ -100,12 +100,12 @@ class TensorLoader(SampleLoader):
         self.inputs, self.targets = inputs, targets
 
     def batch_seeds(self) -> list[int]:
-        """The seed of each batch of this rank in the epoch, for what is drawn besides the order."""
+        """Return the seed of each batch of this rank in the epoch, for random draws other than the order."""
         return self._draw()[1]
 
     def make_batch(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Return the inputs and targets (B, …) at some indices (B,)."""
-        # `[indices]` copies number by number
+        # faster than `[indices]`, which copies number by number
         return self.inputs.index_select(0, indices), self.targets.index_select(0, indices)
 
     def epoch_batches(self) -> Sequence[tuple[Tensor, int]]:
@@ -114,10 +114,10 @@ class TensorLoader(SampleLoader):
         batches = order.split(self.batch_size)
         if not self.drop_last and len(batches) > len(seeds) > 0:
             batches = order.tensor_split(len(seeds))  # a sample more than other ranks, in as many steps
-        return list(zip(batches, seeds, strict=False))  # `drop_last`: one has no seed
+        return list(zip(batches, seeds, strict=False))  # with `drop_last`, the incomplete batch has no seed
 
     def _draw(self) -> tuple[Tensor, list[int]]:
-        """The indices of this rank in the epoch's order, and a seed for each batch."""
+        """Return the indices of this rank in the epoch's order, and a seed for each batch."""
         order, seeds = draw(self.count, self.shuffle, self.seed, self.epoch, (len(self), self.world_size))
         return order[self.rank :: self.world_size], seeds[:, self.rank].tolist()
 
@@ -125,7 +125,7 @@ class TensorLoader(SampleLoader):
 class InMemoryLoader(TensorLoader):
     """Iterate over (images, targets) batches that are augmented and normalised.
 
-    Like the order, the augmentation depends on `seed` and the epoch alone.
+    Like the order, the augmentation depends only on `seed` and the epoch.
 
     Args:
         images: uint8 (N, C, H, W).
@@ -134,8 +134,8 @@ class InMemoryLoader(TensorLoader):
         mean: mean of the pixels, for each channel, in [0, 1].
         std: standard deviation of the pixels, for each channel, in [0, 1].
         augmentation: applied to raw images and their targets, before normalisation.
-        schedule: what changes in the course of a run; by default nothing.
-        sequences: turns normalised images into what is served instead of them.
+        schedule: changes during the run; none by default.
+        sequences: converts normalised images to the sequences that are served instead.
         options: see `TensorLoader`.
     """
 
@@ -156,14 +156,14 @@ class InMemoryLoader(TensorLoader):
         self.augmentation, self.sequences = augmentation, sequences
         self.schedule = schedule or ImageSchedule()
         if self.schedule.alternating_flip:
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 - 1) % 2**32)  # epochs have the next ones
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 - 1) % 2**32)  # epochs use the next seeds
             self._first_flipped = torch.rand(self.count, generator=generator) < 0.5  # (N,)
         std_ = torch.tensor(std).view(-1, 1, 1)
         self._scale = 1 / (255 * std_)  # (C, 1, 1)
         self._shift = -torch.tensor(mean).view(-1, 1, 1) / std_  # (C, 1, 1)
 
     def make_batch(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Return normalised images (B, C, H, W), or their sequences, and targets (B, …), augmented by a seed."""
+        """Return normalised images (B, C, H, W), or their sequences, and targets (B, …), augmented with a seed."""
         images, targets = super().make_batch(indices, seed)
         if self.schedule.augments(self.epoch):
             if self.schedule.alternating_flip:

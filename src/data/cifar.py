@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), from the published Python archives.
 
-The archives are pickles. torchvision reads them by `pickle.load`, which runs any code that a file names; this reader
-checks the checksum first and builds nothing but arrays.
+The archives are pickles. torchvision reads them with `pickle.load`, which runs any code that a file names; this reader
+checks the checksum first and builds only arrays.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ class CIFAR10DataModule(InMemoryDataModule):
 
     Args:
         data_dir: the files are in `<data_dir>/cifar-10-batches-py`, as torchvision keeps them.
-        download: download missing files; otherwise they are an error.
+        download: download missing files; if false, a missing file is an error.
         options: see `InMemoryDataModule`.
 
     Raises:
@@ -71,7 +71,9 @@ class CIFAR10DataModule(InMemoryDataModule):
         path = self.data_dir / self.folder / name
         content = path.read_bytes()
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != checksum:
-            raise ValueError(f"{path} is not the published file: its checksum differs; delete it and download it anew.")
+            raise ValueError(
+                f"{path} is not the published file: the checksum differs; delete it and download it again."
+            )
         batch = ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
         images = torch.from_numpy(np.array(batch["data"], dtype=np.uint8)).view(-1, 3, 32, 32)
         return images, torch.tensor(batch[self.label_key])
@@ -115,7 +117,7 @@ class ArrayUnpickler(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        """Look up a class that arrays are made of; raise UnpicklingError for any other."""
+        """Return a class that arrays consist of; raise UnpicklingError for any other."""
         if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"The file asks for {module}.{name}, which is refused: arrays do not need it.")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

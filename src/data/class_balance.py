@@ -1,4 +1,4 @@
-"""Warn of missing and unbalanced classes."""
+"""Warn about missing and unbalanced classes."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-UNBALANCED = 10  # ratio of the largest class to the smallest that is warned of
+UNBALANCED = 10  # ratio of the largest class to the smallest from which to warn
 LISTED = 5  # classes named in a line
 
 
@@ -16,13 +16,13 @@ LISTED = 5  # classes named in a line
 def warn_of_imbalance(
     counts: Mapping[str, Tensor], names: Sequence[str], noun: str = "image", limit: float = UNBALANCED
 ) -> None:
-    """Warn of classes without a sample in a split, and of unbalanced training samples.
+    """Warn about classes without samples in a split, and about unbalanced training samples.
 
     Args:
         counts: number of samples of each class (num_classes,), by split.
         names: names of the classes.
-        noun: what a sample is.
-        limit: ratio of the largest class to the smallest that is warned of.
+        noun: the word for a sample.
+        limit: ratio of the largest class to the smallest from which to warn.
     """
     splits = [split for split, samples in counts.items() if samples.sum()]  # one may be empty on purpose
     missing = [tuple(split for split in splits if not counts[split][label]) for label in range(len(counts["train"]))]
@@ -44,5 +44,5 @@ def warn_of_imbalance(
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and how many more there are."""
     return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

@@ -1,15 +1,15 @@
-"""The splits, classes and files of a folder of samples, by name alone."""
+"""Find the splits, classes and files in a folder of samples by their names."""
 
 import csv
 from collections.abc import Collection
 from pathlib import Path
 
 SPLITS = ("train", "val", "test")
-CLUTTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind, besides hidden files
+CLUTTER = ("thumbs.db", "desktop.ini")  # files of file managers, besides hidden ones
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """The folders of the splits by name, or {"all": folder} if there are none."""
+    """Return the folders of the splits by name, or {"all": folder} if there are none."""
     return {split: folder / split for split in SPLITS if (folder / split).is_dir()} or {"all": folder}
 
 
@@ -21,14 +21,14 @@ def check_splits(path: Path, splits: Collection[str]) -> None:
 
 
 def class_folders(root: Path) -> list[str]:
-    """The sorted names of the folders in `root`: the classes."""
+    """Return the sorted names of the folders in `root`: the classes."""
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def count_classes(folder: str, default: int) -> int:
-    """The number of classes in a folder of samples, or in the column `label` of a CSV file.
+    """Return the number of classes in a folder of samples, or in the column `label` of a CSV file.
 
-    It is `default` if there is no such thing, as when a net is benchmarked.
+    Return `default` if neither exists, as when a net is benchmarked.
     """
     if Path(folder).is_file():
         return count_labels(Path(folder)) or default
@@ -37,16 +37,16 @@ def count_classes(folder: str, default: int) -> int:
 
 
 def count_labels(path: Path) -> int:
-    """The number of different labels in a CSV file; 0 if it has none."""
+    """Return the number of different labels in a CSV file; 0 if it has none."""
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             return len({label for row in csv.DictReader(file) if (label := row.get("label"))})
-    except csv.Error:  # the DataModule reads it again, and says what is wrong
+    except csv.Error:  # the DataModule reads it again, and reports the error
         return 0
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """All files below a folder, sorted, except for hidden ones and those of file managers."""
+    """Return all files below a folder, sorted, except hidden ones and those of file managers."""
     return [
         path
         for path in sorted(folder.rglob("*"))

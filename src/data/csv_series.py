@@ -20,9 +20,9 @@ class CSVSeriesDataModule(SeriesDataModule):
 
     Args:
         file: the CSV file, with commas between cells, in UTF-8.
-        columns: names of the columns to forecast and to forecast from; None: all that begin with a number.
+        columns: names of the columns that are both inputs and targets; None: all columns that begin with a number.
         time: the column of the times of the steps, which must increase: numbers, or dates such as 2024-05-31. It is not
-            forecast. None: there is none.
+            forecast. None: no such column.
         options: see `SeriesDataModule`.
     """
 
@@ -37,12 +37,12 @@ class CSVSeriesDataModule(SeriesDataModule):
         return read_series(self.file, self.chosen, self.time)
 
     def input_card(self) -> dict[str, Any]:
-        """Describe the series; the predictor checks the order of the `time` column, too."""
+        """Describe the series, and its `time` column, whose order the predictor checks."""
         return {**super().input_card(), **({"time": self.time} if self.time else {})}
 
 
 class Row(NamedTuple):
-    """A row of a CSV file that is not empty."""
+    """A non-empty row of a CSV file."""
 
     number: int  # number of its last line in the file, from 1
     cells: list[str]
@@ -58,7 +58,7 @@ def read_series(file: Path, columns: Sequence[str] | None, time: str | None) -> 
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is empty or has no such column, a cell is not a number, or times do not increase.
+        ValueError: it is empty or lacks a column, a cell is not a number, or times do not increase.
     """
     names, rows = read_table(file)
     unknown = [name for name in [*(columns or ()), *([time] if time else [])] if name not in names]
@@ -85,7 +85,7 @@ def read_table(file: Path) -> tuple[list[str], list[Row]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it has no rows, rows of different lengths or no names, or is not a text in UTF-8.
+        ValueError: it has no rows, rows of different lengths or no names, or is not UTF-8 text.
     """
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}: name a CSV file.")
@@ -105,7 +105,7 @@ def read_table(file: Path) -> tuple[list[str], list[Row]]:
 
 @contextmanager
 def readable(file: Path) -> Iterator[None]:
-    """Raise ValueError where a file is not a CSV file in UTF-8."""
+    """Raise ValueError if a file is not a CSV file in UTF-8."""
     try:
         yield
     except (csv.Error, UnicodeDecodeError) as error:
@@ -121,10 +121,10 @@ def is_number(text: str) -> bool:
 
 
 def check_times(file: Path, column: str, rows: Sequence[Row]) -> None:
-    """Check that the times in the only cell of each row increase.
+    """Check that the times, each the only cell of its row, increase.
 
     Raises:
-        ValueError: one does not, or is neither a number nor a date.
+        ValueError: they do not, or one is neither a number nor a date.
     """
     fault = first_disorder((row.number, row.cells[0]) for row in rows)
     if fault is None:
@@ -133,4 +133,4 @@ def check_times(file: Path, column: str, rows: Sequence[Row]) -> None:
     where = f"{file}, row {number}, column {column}"
     if not is_time:
         raise ValueError(f"{where}: {text[:40]!r} is neither a number nor a date such as 2024-05-31.")
-    raise ValueError(f"{where}: {text} is not after the row before: sort the rows by time, and leave no time twice.")
+    raise ValueError(f"{where}: {text} is not after the row before: sort the rows by time, without duplicates.")

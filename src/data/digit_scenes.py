@@ -1,4 +1,4 @@
-"""Scenes of handwritten digits with masks, drawn without a download."""
+"""Scenes of handwritten digits with masks, generated without a download."""
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from torch.nn import functional as F
 from src.data.masks import MaskDataModule
 from src.data.mnist_5k import read_digits, stratified_split
 
-SPLIT_DIGITS = {"test": 1000, "val": 500}  # real digits that only these splits show; the other 3,500 are for training
+SPLIT_DIGITS = {"test": 1000, "val": 500}  # real digits that occur only in that split; the other 3,500 are for training
 MIN_SIDE, MAX_SIDE = 24, 44  # pixels of the square around a digit, which fills two thirds of it
-PLACES = 20  # tried for a digit, which is left out if it would touch another one in all of them
+ATTEMPTS = 20  # positions tried for a digit, which is left out if it touches another one in all of them
 
 
 class DigitScenesDataModule(MaskDataModule):
-    """Real digits of MNIST at random positions, sizes and grey levels, on textured backgrounds, none on another.
+    """Real MNIST digits at random positions, sizes and grey levels, without overlap, on textured backgrounds.
 
-    A scene depends on its split, its number and `scene_seed` alone. No digit occurs in two of the splits.
+    A scene depends only on its split, its number and `scene_seed`. No digit occurs in two splits.
 
     Args:
         train_size: training scenes.
@@ -53,7 +53,7 @@ class DigitScenesDataModule(MaskDataModule):
         self.max_digits, self.scene_seed = max_digits, scene_seed
 
     def load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draw the scenes, each split with digits of its own."""
+        """Draw the scenes, each split with separate digits."""
         images, labels = read_digits()
         others, test = stratified_split(labels, SPLIT_DIGITS["test"])
         train, val = (others[part] for part in stratified_split(labels[others], SPLIT_DIGITS["val"]))
@@ -83,7 +83,7 @@ class DigitScenesDataModule(MaskDataModule):
                 index = math.floor(chosen * len(digits))
                 side = MIN_SIDE + math.floor(scale * (MAX_SIDE - MIN_SIDE))
                 ink = F.interpolate(digits[index][None, None].float() / 255, (side, side), mode="bilinear")[0, 0]
-                for x, y in draw(PLACES, 2).tolist():
+                for x, y in draw(ATTEMPTS, 2).tolist():
                     left, top = math.floor(x * (size - side + 1)), math.floor(y * (size - side + 1))
                     window = (slice(top, top + side), slice(left, left + side))
                     if not masks[scene][window][ink > 0].any():
@@ -94,7 +94,7 @@ class DigitScenesDataModule(MaskDataModule):
 
 
 def grey_level(brightness: float, contrast: float) -> float:
-    """Return a grey level, by a number from 0 to 1, that differs from the brightness of a background by at least 60."""
-    darker, brighter = brightness - 60, 255 - brightness - 60  # how many levels there are
+    """Map a contrast in [0, 1] to a grey level that differs from the brightness of a background by at least 60."""
+    darker, brighter = brightness - 60, 255 - brightness - 60  # numbers of levels
     level = contrast * (darker + brighter)
     return level if level < darker else level + 120

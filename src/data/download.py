@@ -1,4 +1,4 @@
-"""Download a data set through torchvision, all of it or nothing."""
+"""Download a data set through torchvision, completely or not at all."""
 
 import contextlib
 import io
@@ -26,18 +26,18 @@ def download(
         folder: folder of the files, below the data folder, as in torchvision.
         names: names of the files or folders.
         missing: the first missing file, for the message.
-        allowed: otherwise a missing file is an error.
-        offline: data of the same task that need no download, for the message.
+        allowed: whether to download; if false, a missing file is an error.
+        offline: data for the same task that need no download, for the message.
 
     Raises:
         FileNotFoundError: the download failed or is not allowed.
     """
     if not allowed:
         raise FileNotFoundError(
-            f"{dataset_name} is not in {data_dir}: {missing} is missing. Say data.data_dir=<folder>, or "
+            f"{dataset_name} is not in {data_dir}: {missing} is missing. Set data.data_dir=<folder>, or "
             "data.download=true to download it there."
         )
-    from torchvision import datasets  # costs 1 s, and only a first run needs it
+    from torchvision import datasets  # takes 1 s to import, and only the first run needs it
 
     data_dir.mkdir(parents=True, exist_ok=True)
     with listener.cleanup(), tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
@@ -47,7 +47,7 @@ def download(
         except (OSError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
             raise FileNotFoundError(
-                f"{dataset_name} is not here: {missing} is missing. Put its files in {data_dir / folder}; "
+                f"{dataset_name} is not available: {missing} is missing. Put its files in {data_dir / folder}; "
                 f"`data={offline}` works offline. The download failed: {reason}"
             ) from error
         (data_dir / folder).mkdir(parents=True, exist_ok=True)

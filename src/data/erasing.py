@@ -19,7 +19,7 @@ def random_erasing(images: Tensor, probability: float, generator: torch.Generato
 
 
 def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Fill a square of each image (B, C, H, W) with its mean colour; borders cut off a part of it.
+    """Fill a square of each image (B, C, H, W) with its mean colour, clipped at the borders.
 
     Its centre is anywhere in the image (DeVries & Taylor 2017, arXiv 1708.04552). `size` is in pixels.
     """

@@ -28,14 +28,14 @@ class ImageFolderDataModule(SplitDataModule):
     """Photographs in `<folder>/train|val|test/<class>/`, or in `<folder>/<class>/`, split by a seed.
 
     Without a `val` folder, `val_fraction` of `train` is split off; without the three folders, `test_fraction` as well.
-    Every file is read once before training, to report damaged ones at once. Order and augmentation depend on `seed`,
-    the epoch and the image alone, so that an epoch can be replayed.
+    Every file is read once before training, to report damaged ones early. Order and augmentation depend only on
+    `seed`, the epoch and the image, so that an epoch can be replayed.
 
     Args:
         folder: folder of the photographs.
         num_classes: required number of class folders; None for any.
         channels: 3 for RGB, 1 for grey.
-        image_size: height and width of the served images: the centre crop after resizing the shorter side to 8/7 of it.
+        image_size: height and width of the served images: a centre crop after resizing the shorter side to 8/7 of it.
         batch_size: samples per batch, over all ranks together.
         val_fraction: share of the training images for validation.
         fold: validate on this one of `folds` equal parts of the training images instead.
@@ -45,7 +45,7 @@ class ImageFolderDataModule(SplitDataModule):
             photograph, or any function of a Pillow image, such as a torchvision transform; None: as for validation.
         augment_until: see `ImageSchedule`.
         shuffle: draw a new order of the training images for every epoch.
-        skip_unreadable: skip files that are not images and log them; otherwise they are an error.
+        skip_unreadable: skip files that are not images and log them; if false, they are an error.
         num_workers: processes that read and transform.
         pin_memory: copy batches to page-locked memory, for a GPU.
         mean: mean of the pixels for each channel, in [0, 1]; ImageNet's by default.
@@ -92,7 +92,7 @@ class ImageFolderDataModule(SplitDataModule):
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.fold = Fold.of(fold, folds)
         self.skip_unreadable, self.num_workers = skip_unreadable, num_workers
-        statistics = slice(None) if channels == 3 else slice(1, 2)  # those of green for grey
+        statistics = slice(None) if channels == 3 else slice(1, 2)  # green's for grey
         self.mean, self.std = mean or IMAGENET_MEAN[statistics], std or IMAGENET_STD[statistics]
         self.shuffle, self.seed, self.augmentation = shuffle, seed, augmentation
         self.schedule = ImageSchedule(augment_until, progress=self.finished_fraction)
@@ -195,5 +195,5 @@ class ImageFolderDataModule(SplitDataModule):
 
 
 def random_view(image_size: int, min_scale: float) -> BatchAugmentation:
-    """The target of `data/augmentation=photos` in the configurations of former runs."""
+    """Build `data/augmentation=photos` from the configurations of older runs."""
     return BatchAugmentation(min_scale=min_scale, horizontal_flip=0.5)

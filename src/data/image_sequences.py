@@ -8,18 +8,18 @@ from torch import Tensor
 
 
 class ImageSequences:
-    """Cut images into steps: their values, row by row from the top and with the channels of a pixel together.
+    """Split images into steps: their values, row by row from the top, with the channels of a pixel together.
 
     Args:
         length: steps of a sequence.
-        features: values of a step: those of a row, of a pixel, or of any other part of all values.
+        features: values of a step: a row, a pixel, or any other part of the image.
         channels: channels of the images.
         image_size: height and width of the images.
         permutation_seed: seed of an order of the steps, the same for all images (Le et al. 2015, arXiv 1504.00941);
-            None: as they are.
+            None: unchanged.
 
     Raises:
-        ValueError: the steps are not all of an image, or a step cuts through the channels of a pixel.
+        ValueError: the steps do not add up to an image, or a step splits the channels of a pixel.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ImageSequences:
         return steps if self.order is None else steps[:, self.order]
 
     def input_card(self, card: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe the sequences, by the description of the images; their values are pixels from 0 to 255."""
+        """Describe the sequences, given the description of the images; their values are pixels from 0 to 255."""
         copies = self.features // self.channels
         statistics = {name: [255 * value for value in card[name]] * copies for name in ("mean", "std")}
         return {

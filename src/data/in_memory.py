@@ -1,4 +1,4 @@
-"""Base of the DataModules whose data fits in memory: split, resize, normalise, serve batches."""
+"""Base class of the DataModules whose data fit in memory: split, resize, normalise, serve batches."""
 
 import hashlib
 import logging
@@ -27,26 +27,26 @@ class InMemoryDataModule(SplitDataModule):
     """Keep a data set as uint8 tensors and serve it in batches. A subclass implements `load`.
 
     Args:
-        num_classes: labels run from 0 to `num_classes - 1`. Or numbers of classes by head: the first is the data set's
-            own label, the others are attributes of `src.data.attributes`.
+        num_classes: labels run from 0 to `num_classes - 1`. Or the number of classes by head: the first head is the
+            data set's own label, the others are attributes of `src.data.attributes`.
         channels: channels of the served images: grey is repeated to 3, RGB is averaged (ITU-R 601) to 1.
         image_size: height and width of the served images: smaller images get a black border, larger ones are resized.
         batch_size: samples per batch, over all ranks together.
         val_size: validation samples, split from the training set by `split_seed`.
         fold: validate on this one of `folds` equal parts of the training set instead, which `split_seed` determines.
         folds: number of parts for cross-validation.
-        held_out: classes that are left out of training and validation, so that only the test has them.
+        held_out: classes that are left out of training and validation, so that only the test data have them.
         augmentation: called with raw images (B, C, H, W), targets (B, …) and a generator; returns images and targets.
             See `src.data.augmentation`.
         augment_until, sizes, alternating_flip: see `ImageSchedule`.
         mean: mean of the pixels for each channel, in [0, 1]; by default measured on the training set.
         std: standard deviation of the pixels for each channel, in [0, 1].
-        length: serve images as sequences of so many steps; None: as images.
+        length: serve images as sequences of this many steps; None: as images.
         features: values of a step; with `length`.
         permutation_seed: seed of an order of the steps; see `ImageSequences`.
         shuffle: draw a new order of the training set for every epoch.
         drop_last: drop an incomplete last training batch.
-        num_workers: has no effect, because batches come from memory; other DataModules have it.
+        num_workers: has no effect, because batches come from memory; accepted because other DataModules have it.
         pin_memory: copy batches to page-locked memory, for a GPU.
         seed: seed of the order and the augmentation of training batches.
         split_seed: seed of the validation split; independent of `seed`, so that all seeds validate on the same images.
@@ -61,7 +61,7 @@ class InMemoryDataModule(SplitDataModule):
     data_test: TensorDataset | None
     class_names: Sequence[str] | None = None
     val_first = False  # whether the first `val_size` training samples of `load` are the validation set
-    max_imbalance: float = UNBALANCED  # ratio of the largest class to the smallest that is warned of
+    max_imbalance: float = UNBALANCED  # ratio of the largest class to the smallest from which to warn
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class InMemoryDataModule(SplitDataModule):
         if self.fold and self.val_first:
             raise self.fold.refusal()
         if num_classes is None:
-            raise ValueError("num_classes=null says nothing of the classes: give their number, or leave it out.")
+            raise ValueError("num_classes=null gives no number of classes: set it, or leave it out.")
         if min(num_classes.values() if isinstance(num_classes, Mapping) else [num_classes]) < 1:
             raise ValueError(f"num_classes={num_classes} must be at least 1.")
         self.num_classes = num_classes
@@ -119,9 +119,7 @@ class InMemoryDataModule(SplitDataModule):
         )
         self.schedule = ImageSchedule(augment_until, sizes, alternating_flip, self.finished_fraction)
         if alternating_flip and isinstance(augmentation, BatchAugmentation) and augmentation.horizontal_flip:
-            raise ValueError(
-                "alternating_flip=true takes the place of a flip at random: set data.augmentation.horizontal_flip=0."
-            )
+            raise ValueError("alternating_flip=true replaces random flips: set data.augmentation.horizontal_flip=0.")
         if sizes is not None and self.sequences:
             raise ValueError(
                 f"sizes={list(sizes)} resizes images, but they are served as sequences: set data.sizes=null."
@@ -165,7 +163,7 @@ class InMemoryDataModule(SplitDataModule):
 
     def _split(self, order: Tensor) -> tuple[Tensor, Tensor]:
         """Return the validation and the training images in an order (N,) of all that are not held out."""
-        if self.fold and not self.val_first:  # or `load` has taken the fold out itself
+        if self.fold and not self.val_first:  # else `load` has split off the fold
             return self.fold.split(order)
         if not 0 <= self.val_size < len(order):
             raise ValueError(f"val_size={self.val_size} must be less than the {len(order)} training images.")
@@ -181,7 +179,7 @@ class InMemoryDataModule(SplitDataModule):
             )
 
     def fit_targets(self, targets: Tensor) -> Tensor:
-        """Convert the targets (N, …) to the size that is served; labels have none."""
+        """Convert the targets (N, …) to the served size; labels are unchanged."""
         return targets
 
     def input_card(self) -> dict[str, Any]:
@@ -213,12 +211,12 @@ class InMemoryDataModule(SplitDataModule):
 
     @property
     def own_class_names(self) -> list[str]:
-        """Names of those classes, or their numbers."""
+        """Names of the classes of the data set's own label, or their numbers."""
         names = list(self.class_names or ())
         return names + [str(label) for label in range(len(names), self.num_own_classes)]
 
     def _fit(self, images: Tensor) -> Tensor:
-        """Convert images (N, C, H, W) to the channels and the size that are served."""
+        """Convert images (N, C, H, W) to the served channels and size."""
         if images.shape[1] == 1 and self.channels == 3:
             images = images.expand(-1, 3, -1, -1)
         elif images.shape[1] == 3 and self.channels == 1:
@@ -263,7 +261,7 @@ class InMemoryDataModule(SplitDataModule):
 
 
 def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of uint8 images (N, C, H, W), scaled to [0, 1]."""
+    """Return the mean and standard deviation of each channel of uint8 images (N, C, H, W), scaled to [0, 1]."""
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
     for part in images.split(4096):  # a float copy of the whole set would take 4 times its memory

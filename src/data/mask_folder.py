@@ -22,14 +22,14 @@ class MaskFolderDataModule(MaskDataModule):
     Masks are PNG, TIFF, BMP or GIF files, as large as their images. Images of any size are resized and kept in memory.
 
     Args:
-        folder: folder of the images and masks; with `train`, `test` and perhaps `val` in it, or without any.
+        folder: folder of the images and masks, with or without subfolders `train`, `test` and optionally `val`.
         classes: names of the classes.
         values: grey level, palette index or RGB colour of each class; None: a pixel holds the number of its class.
-        val_fraction: fraction of the training images for validation, without a folder `val`.
+        val_fraction: fraction of the training images for validation, if there is no folder `val`.
         fold: validate on this one of `folds` equal parts of the training images instead.
         folds: number of parts for cross-validation.
-        test_fraction: fraction of all images for the test, without a folder `test`.
-        ignore: value or colour of the pixels that do not count; None: `ignore_index` in masks without colours.
+        test_fraction: fraction of all images for the test, if there is no folder `test`.
+        ignore: value or colour of the pixels to ignore; None: `ignore_index` in masks without colours.
         options: see `MaskDataModule`.
 
     Raises:
@@ -96,7 +96,7 @@ class MaskFolderDataModule(MaskDataModule):
     def _to_classes(self, path: Path, mask: np.ndarray) -> np.ndarray:
         """Convert the values (H, W) or colours (H, W, 3) of a mask to classes, uint8 (H, W)."""
         if self.in_color and mask.ndim == 2:
-            raise ValueError(f"{path} has no colours, but data.values gives some: give grey levels, or save it as RGB.")
+            raise ValueError(f"{path} has no colours, but data.values has: give grey levels, or save the mask as RGB.")
         if not self.in_color and mask.ndim == 3:
             raise ValueError(f"{path} is in colour: give each class one, as in data.values=[[0,0,0],[128,64,128]].")
         if mask.ndim == 3:
@@ -115,7 +115,7 @@ class MaskFolderDataModule(MaskDataModule):
 
 
 def number(value: Value) -> int:
-    """Return a grey level as it is, and a colour as one number.
+    """Return a grey level unchanged, and a colour as one number.
 
     Raises:
         ValueError: it is neither a number from 0 to 255 nor three of them.
@@ -131,7 +131,7 @@ def paired_files(root: Path) -> list[tuple[Path, Path]]:
 
     Raises:
         FileNotFoundError: there is no such folder, no image, or a file has no counterpart.
-        ValueError: two files differ in their suffix alone.
+        ValueError: two files differ only in their suffix.
     """
     images, masks = by_stem(root / "images"), by_stem(root / "masks")
     for files, others, folder in ((images, masks, "images"), (masks, images, "masks")):
@@ -149,7 +149,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: the folder does not exist or is empty.
-        ValueError: two files differ in their suffix alone.
+        ValueError: two files differ only in their suffix.
     """
     files: dict[str, Path] = {}
     for path in visible_files(folder) if folder.is_dir() else []:

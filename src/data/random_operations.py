@@ -9,21 +9,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-LEVELS = 30  # of a strength, besides 0
-GREY = (0.299, 0.587, 0.114)  # share of red, green and blue in brightness (ITU-R 601)
+LEVELS = 30  # number of strengths above 0
+GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue in the brightness (ITU-R 601)
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """What the operations do at full strength.
+    """The effect of the operations at full strength.
 
     Args:
-        shear: pixels that a row or column is shifted by, for each pixel that it lies from the top left.
+        shear: shift of a row or column, per pixel of its distance from the top or left.
         translate: shift as a fraction of the image's size.
         max_pixels: largest shift in pixels.
         degrees: rotation.
         enhance: brightness, contrast, colour and sharpness are multiplied by 1 ± this.
-        bits: bits that posterising takes from each pixel's 8.
+        bits: bits that posterising removes from the 8 of each pixel.
     """
 
     shear: float
@@ -39,12 +39,12 @@ NARROW = Ranges(shear=0.3, translate=150 / 331, max_pixels=math.inf, degrees=30,
 
 
 class RandomOperations:
-    """Change each image by operations that are drawn for it.
+    """Apply random operations to each image.
 
-    TrivialAugment (Müller & Hutter 2021, arXiv 2103.10158) applies one operation, of a strength that is drawn from wide
+    TrivialAugment (Müller & Hutter 2021, arXiv 2103.10158) applies one operation, with a strength drawn from wide
     ranges; RandAugment (Cubuk et al. 2019, arXiv 1909.13719) applies `count`, all of the same strength, in the narrower
     ranges of AutoAugment. The direction of a shift, a rotation or a change of brightness is drawn, too. Grey images
-    have no colour to change: they stay as they are where it is drawn, as in Pillow.
+    have no colour to change: a drawn colour operation leaves them unchanged, as in Pillow.
 
     Args:
         count: operations for each image.
@@ -64,7 +64,7 @@ class RandomOperations:
     def __call__(self, images: Tensor, generator: torch.Generator, mode: str = "bilinear") -> Tensor:
         """Change images (B, C, H, W) from 0 to 255; return floats.
 
-        With the mode "nearest" they are masks, which follow the shifts, shears and rotations of their images alone.
+        With the mode "nearest" they are masks, to which only shifts, shears and rotations apply.
         """
         for _ in range(self.count):
             kinds = torch.randint(len(OPERATIONS), (len(images),), generator=generator)  # (B,)
@@ -76,14 +76,14 @@ class RandomOperations:
 
 
 def operate(images: Tensor, kinds: Tensor, strengths: Tensor, ranges: Ranges, mode: str = "bilinear") -> Tensor:
-    """Apply an operation to each image; those of the same kind are changed together.
+    """Apply an operation to each image; images with the same operation are processed together.
 
     Args:
         images: (B, C, H, W), from 0 to 255.
         kinds: the number of each image's operation in `OPERATIONS`, (B,).
         strengths: in [-1, 1], (B,).
-        ranges: what is done at full strength.
-        mode: "bilinear", or "nearest" for masks, which are moved only.
+        ranges: the effect at full strength.
+        mode: "bilinear", or "nearest" for masks, to which only geometric operations apply.
 
     Returns:
         float32 (B, C, H, W).
@@ -108,7 +108,7 @@ def operate(images: Tensor, kinds: Tensor, strengths: Tensor, ranges: Ranges, mo
 def affine_matrices(kinds: Tensor, strengths: Tensor, ranges: Ranges, height: int, width: int) -> Tensor:
     """Return the maps (n, 2, 3) from output to input, in grid coordinates, of n geometric operations.
 
-    Images are rotated about their centres, sheared from their tops or left sides, and shifted by whole pixels.
+    Images are rotated about their centres, sheared from their top or left sides, and shifted by whole pixels.
     """
 
     def amount(name: str, largest: float) -> Tensor:
@@ -129,7 +129,7 @@ def affine_matrices(kinds: Tensor, strengths: Tensor, ranges: Ranges, height: in
 
 
 def enhance(images: Tensor, without: Tensor | float, strength: Tensor, ranges: Ranges) -> Tensor:
-    """Multiply by 1 ± strength what distinguishes images from those `without` it (n, C or 1, H or 1, W or 1)."""
+    """Multiply the difference of images from `without` (n, C or 1, H or 1, W or 1) by 1 ± strength."""
     return (without + (1 + ranges.enhance * strength) * (images - without)).clamp(0, 255)
 
 
@@ -169,19 +169,19 @@ def posterize(images: Tensor, strength: Tensor, ranges: Ranges) -> Tensor:
 
 
 def solarize(images: Tensor, strength: Tensor, ranges: Ranges) -> Tensor:
-    """Invert pixels that are at least as bright as a threshold, the lower the stronger."""
-    threshold = 255 * (1 - strength.abs()) - 1e-3  # so that rounding does not exclude a pixel of its value
+    """Invert pixels that are at least as bright as a threshold, which falls with the strength."""
+    threshold = 255 * (1 - strength.abs()) - 1e-3  # so that rounding does not exclude a pixel equal to it
     return torch.where(images >= threshold, 255 - images, images)
 
 
 def autocontrast(images: Tensor, strength: Tensor, ranges: Ranges) -> Tensor:
-    """Stretch each channel to the range from 0 to 255, whatever the strength."""
+    """Stretch each channel to the range from 0 to 255, regardless of the strength."""
     low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)  # (n, C, 1, 1)
     return torch.where(high > low, (images - low) * (255 / (high - low).clamp(min=1e-6)), images).clamp(0, 255)
 
 
 def equalize(images: Tensor, strength: Tensor, ranges: Ranges) -> Tensor:
-    """Spread the values of each channel so that all are about equally frequent, whatever the strength; as Pillow."""
+    """Equalise the histogram of each channel as Pillow does, regardless of the strength."""
     values = images.round().long().flatten(2)  # (n, C, HW)
     counts = values.new_zeros(*values.shape[:2], 256).scatter_add_(2, values, torch.ones_like(values))
     of_brightest = counts.gather(2, values.amax(dim=2, keepdim=True))  # (n, C, 1)

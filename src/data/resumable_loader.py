@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def can_pin_memory() -> bool:
-    """Whether there is a GPU, for which batches can be copied to page-locked memory; warn if not."""
+    """Return whether there is a GPU, for which batches can be copied to page-locked memory; warn if not."""
     if not torch.cuda.is_available():
         rank_zero_only(log.warning)("data.pin_memory=true has no effect: there is no GPU to copy batches to.")
         return False
@@ -21,9 +21,9 @@ def can_pin_memory() -> bool:
 
 
 def check_batch_size(batch_size: int, samples: int | None = None, remedy: str = "lower data.batch_size") -> None:
-    """Raise ValueError for a batch size below 1 or above the number of samples, with a remedy.
+    """Raise ValueError for a batch size below 1 or above the number of samples; the message suggests `remedy`.
 
-    Without `samples`, batches may be smaller.
+    Without `samples`, batches may be incomplete.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
@@ -42,7 +42,7 @@ class Resumable:
         return {"epoch": self.sampler.epoch, "batches": self.batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Resume at this position if the next iteration is of the same epoch."""
+        """Resume at this position if the next iteration is in the same epoch."""
         self.resumed = (state_dict["epoch"], state_dict["batches"])
 
     def begin(self) -> int:
@@ -65,8 +65,8 @@ def draw(
 class SeededSampler(DistributedSampler[Any]):  # so that Lightning does not replace it
     """Yield (index, seed) for each sample of this rank, determined by `seed` and the epoch.
 
-    Every sample is seen once in an epoch, except for the remainder that `drop_last` drops to give all ranks the same
-    number.
+    Every sample is seen once in an epoch, except for the remainder that `drop_last` drops so that all ranks have the
+    same number.
 
     Args:
         count: number of samples.
@@ -75,7 +75,7 @@ class SeededSampler(DistributedSampler[Any]):  # so that Lightning does not repl
         seed: seed of the order and of the samples' seeds.
         rank: rank of this process.
         world_size: number of processes.
-        has_seeds: says of an epoch whether its samples have seeds, to be augmented with; otherwise they are None.
+        has_seeds: returns whether the samples of an epoch have seeds, for augmentation; otherwise they are None.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Base of the DataModules for forecasts: windows of one series and what follows them, split by time."""
+"""Base class of the DataModules for forecasts: windows of one series and the steps after them, split by time."""
 
 import hashlib
 from abc import abstractmethod
@@ -16,17 +16,17 @@ class SeriesDataModule(LoadedSplits):
     """Serve windows of a series with the values that follow them. A subclass implements `load`.
 
     The first steps of the series are for training, the next for validation, the last for the test. A split has all
-    windows whose targets lie in it; the history of a forecast may reach back into the split before. Windows and targets
-    are normalised by the training steps, and are views of a single tensor.
+    windows whose targets lie in it; the history of a forecast may reach back into the previous split. Windows and
+    targets are normalised with the statistics of the training steps, and are views of a single tensor.
 
     Args:
         features: F, the number of columns.
-        window: T, the number of steps that a forecast is made from.
+        window: T, the number of past steps that a forecast is made from.
         horizon: H, the number of steps to forecast.
         season: steps after which the series approximately repeats, such as 12 months; 1 for none. The seasonal-naive
             forecast repeats the last season.
-        val_size: steps for validation; below 1: their share of all steps.
-        test_size: steps for the test; below 1: their share of all steps.
+        val_size: number of steps for validation; below 1: as a share of all steps.
+        test_size: number of steps for the test; below 1: as a share of all steps.
         batch_size: samples per batch, over all ranks together.
         shuffle: draw a new order of the training windows for every epoch.
         drop_last: drop an incomplete last training batch.
@@ -58,7 +58,7 @@ class SeriesDataModule(LoadedSplits):
                 raise ValueError(f"{name}={value} must be at least 1.")
         for name, size in {"val_size": val_size, "test_size": test_size}.items():
             if size < 0 or (size > 1 and size != int(size)):
-                raise ValueError(f"{name}={size} must be a number of steps, or below 1 their share of all steps.")
+                raise ValueError(f"{name}={size} must be a number of steps, or a share of all steps below 1.")
         if window < season:
             raise ValueError(
                 f"window={window} is shorter than season={season}, so that the last season cannot be repeated: set "
@@ -78,7 +78,7 @@ class SeriesDataModule(LoadedSplits):
         """Load the series, split and normalise it.
 
         Raises:
-            ValueError: it has another number of columns, is too short, or a column never changes in training.
+            ValueError: it has the wrong number of columns or is too short, or a column repeats itself exactly.
         """
         if self.data_train is not None:
             return
@@ -86,7 +86,7 @@ class SeriesDataModule(LoadedSplits):
         if series.shape[1] != self.features:
             raise ValueError(
                 f"The series has the columns {', '.join(self.columns)}: set data.features={len(self.columns)} instead "
-                f"of {self.features}, or choose in data.columns."
+                f"of {self.features}, or select some with data.columns."
             )
         train, val, test = self._lengths(len(series))
         self.std, self.mean = torch.std_mean(series[:train], dim=0, correction=0)  # (F,)
@@ -95,7 +95,7 @@ class SeriesDataModule(LoadedSplits):
             if error <= 1e-9 * std:
                 raise ValueError(
                     f"The column {name} repeats itself exactly every season={self.season} steps in training: there is "
-                    "nothing to learn from it, and no error to scale by; leave it out of data.columns."
+                    "nothing to learn from it, and no error to scale by; remove it from data.columns."
                 )
         normalised = ((series - self.mean) / self.std).float()  # (N, F)
         windows = normalised.unfold(0, self.window + self.horizon, 1).transpose(1, 2)  # (M, T + H, F), a view
@@ -109,7 +109,7 @@ class SeriesDataModule(LoadedSplits):
         self.data_test = split(train + val, train + val + test)
 
     def _lengths(self, steps: int) -> list[int]:
-        """Return the number of steps for training, validation and test, of a series of so many steps."""
+        """Return the number of steps for training, validation and test in a series of `steps` steps."""
         val, test = (round(size * steps) if size < 1 else int(size) for size in (self.val_size, self.test_size))
         train, needed = steps - val - test, self.window + self.horizon
         if train < needed:
@@ -123,7 +123,7 @@ class SeriesDataModule(LoadedSplits):
         return [train, val, test]
 
     def checksum_of(self, split: TensorDataset) -> str:
-        """Return the SHA-256 of the steps of a split, each once."""
+        """Return the SHA-256 of the steps of a split, each counted once."""
         inputs, targets = split.tensors
         steps = torch.cat([inputs[:, 0], *inputs[-1:, 1:], *targets[-1:]])  # (M + T + H - 1, F)
         return hashlib.sha256(steps.numpy().data).hexdigest()
@@ -146,7 +146,7 @@ class SeriesDataModule(LoadedSplits):
         )
 
     def input_card(self) -> dict[str, Any]:
-        """Describe how a series becomes an input, its columns, and what its forecasts are compared with."""
+        """Describe how a series becomes an input, its columns, and the baseline of its forecasts."""
         assert len(self.columns), "call setup() first"
         return {
             "input": "series",
@@ -162,5 +162,5 @@ class SeriesDataModule(LoadedSplits):
 
 
 def seasonal_differences(series: Tensor, season: int) -> Tensor:
-    """Return by how much each step of a series (N, F) differs from the one a season before (N - season, F)."""
+    """Return the difference (N - season, F) of each step of a series (N, F) from the step one season earlier."""
     return series[season:] - series[:-season]

@@ -1,4 +1,4 @@
-"""Bases of DataModules: three splits with their loaders; with classes; of images."""
+"""Base classes of DataModules: three splits with their loaders; with classes; of images."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,14 +13,14 @@ from src.data.resumable_loader import Resumable, can_pin_memory, check_batch_siz
 
 
 class RunPace(Protocol):
-    """Tells how far a run is whose number of steps changes on the way; see `src.models.pace`."""
+    """The progress of a run whose number of steps changes during training; see `src.models.pace`."""
 
     def finished_fraction(self, step: int) -> float:
-        """Return the fraction of the run that is over after so many steps."""
+        """Return the fraction of the run that is done after `step` steps."""
 
 
 class LoadedSplits(L.LightningDataModule, ABC):
-    """Serve a training, a validation and a test set of anything, which `setup` of a subclass creates.
+    """Serve a training, a validation and a test set of any kind, which `setup` of a subclass creates.
 
     Args:
         batch_size: samples per batch, over all ranks together.
@@ -30,7 +30,7 @@ class LoadedSplits(L.LightningDataModule, ABC):
         ValueError: the batch size is invalid.
     """
 
-    pace: RunPace | None = None  # of a run that a time budget ends, whose number of steps changes on the way
+    pace: RunPace | None = None  # for a run with a time budget, whose number of steps changes during training
 
     def __init__(self, batch_size: int, pin_memory: bool) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class LoadedSplits(L.LightningDataModule, ABC):
         return {name: self.checksum_of(split) for name, split in self.splits().items()}
 
     def finished_fraction(self, epoch: int) -> float:
-        """Return the fraction of the run's steps that are made before an epoch, counted from 0.
+        """Return the fraction of the run's steps that are done before an epoch, counted from 0.
 
         Raises:
             ValueError: the run has no end.
@@ -72,9 +72,9 @@ class LoadedSplits(L.LightningDataModule, ABC):
             return 0.0
         if trainer.max_epochs == trainer.max_steps == -1:
             raise ValueError(
-                "What changes at a fraction of the run needs its length: set trainer.max_epochs or trainer.max_steps."
+                "Settings given as a fraction of the run need its length: set trainer.max_epochs or trainer.max_steps."
             )
-        if epoch == 0:  # without asking for the length, for those who want a batch before training
+        if epoch == 0:  # a batch may be needed before training, when the length is unknown
             return 0.0
         steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         if self.pace is not None:
@@ -82,15 +82,15 @@ class LoadedSplits(L.LightningDataModule, ABC):
         return epoch * steps_per_epoch / trainer.estimated_stepping_batches
 
     def train_dataloader(self) -> Resumable:
-        """Shuffled and augmented batches of the training set."""
+        """Return a loader of shuffled and augmented training batches."""
         return self._loader(self.data_train, train=True)
 
     def val_dataloader(self) -> Resumable:
-        """Batches of the validation set."""
+        """Return a loader of validation batches."""
         return self._loader(self.data_val, train=False)
 
     def test_dataloader(self) -> Resumable:
-        """Batches of the test set."""
+        """Return a loader of test batches."""
         return self._loader(self.data_test, train=False)
 
     def _loader(self, split: Any, train: bool) -> Resumable:
@@ -157,28 +157,28 @@ class SplitDataModule(ClassSplits):
 
 
 def check_fractions(**fractions: float) -> None:
-    """Raise ValueError unless every fraction, given by name, lies between 0 and 1."""
+    """Raise ValueError unless every fraction, given by name, is between 0 and 1."""
     for name, fraction in fractions.items():
         if not 0 < fraction < 1:
-            raise ValueError(f"{name}={fraction} must lie between 0 and 1.")
+            raise ValueError(f"{name}={fraction} must be between 0 and 1.")
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One of `count` equal parts of the training samples: it is validated on, the others are trained on."""
+    """One of `count` equal parts of the training samples: this part is for validation, the others for training."""
 
     index: int
     count: int
 
     @classmethod
     def of(cls, fold: int | None, folds: int | None) -> "Fold | None":
-        """Return the fold of these numbers; None if `fold` is None.
+        """Return the fold with these numbers; None if `fold` is None.
 
         Raises:
-            ValueError: there is no such fold, or there are fewer than 2.
+            ValueError: there is no such fold, or there are fewer than two.
         """
         if folds is not None and folds < 2:
-            raise ValueError(f"folds={folds} must be at least 2: one is validated on, the others are trained on.")
+            raise ValueError(f"folds={folds} must be at least 2: one for validation, the others for training.")
         if fold is None:
             return None
         if folds is None or not 0 <= fold < folds:
@@ -187,7 +187,7 @@ class Fold:
         return cls(fold, folds)
 
     def split(self, order: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut an order (N,) of samples into parts of sizes that differ by 1 at most.
+        """Split an order (N,) of samples into parts whose sizes differ by at most 1.
 
         Returns:
             The samples of this fold, and those of all others.
@@ -203,8 +203,8 @@ class Fold:
     def refusal(self) -> ValueError:
         """Return the error for data whose validation set is given."""
         return ValueError(
-            f"fold={self.index} splits a validation set off, but these data have one of their own: set data.fold=null, "
-            "or choose data without."
+            f"fold={self.index} splits off a validation set, but these data have one of their own: set data.fold=null, "
+            "or choose data without one."
         )
 
 
@@ -214,14 +214,14 @@ def split_missing(
     """Split off the test set if there are no splits, only "all", and the validation set if there is none; in place.
 
     Args:
-        splits: samples by the name of their split.
+        splits: samples by name of the split.
         val_fraction: share of the training samples for validation.
         test_fraction: share of all samples for the test.
         seed: seed of both.
-        fold: validate on this one instead of a share.
+        fold: validate on this fold instead of a share.
 
     Raises:
-        ValueError: there is a validation set already, and a fold.
+        ValueError: a fold is given, but there is a validation set already.
     """
     if "all" in splits:
         splits["test"], splits["train"] = split_off(splits.pop("all"), test_fraction, seed)
@@ -236,12 +236,12 @@ def split_missing(
 
 
 def split_off(samples: list[Any], fraction: float, seed: int) -> tuple[list[Any], list[Any]]:
-    """Split a random fraction off a list, at least one; both parts keep its order."""
+    """Split a random fraction off a list, at least one sample; both parts keep the order."""
     count = max(round(len(samples) * fraction), 1)
     order = shuffled(len(samples), seed).tolist()
     return [samples[i] for i in sorted(order[:count])], [samples[i] for i in sorted(order[count:])]
 
 
 def shuffled(count: int, seed: int) -> Tensor:
-    """Return the numbers below `count` (count,) in an order that a seed determines."""
+    """Return a random permutation (count,) of the numbers below `count`, determined by a seed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""Two real series that the package statsmodels ships, without a download."""
+"""Two real series shipped with the package statsmodels, without a download."""
 
 from collections import defaultdict
 from importlib.util import find_spec
@@ -28,7 +28,8 @@ class SunspotsDataModule(SeriesDataModule):
 class CO2DataModule(SeriesDataModule):
     """Carbon dioxide in the air at Mauna Loa, in parts per million, from March 1958 to December 2001.
 
-    The package's table is weekly with gaps. Here are monthly means; months without any value are interpolated linearly.
+    The package's table is weekly with gaps. This series has monthly means; months without data are interpolated
+    linearly.
 
     Raises:
         ModuleNotFoundError: statsmodels is not installed.

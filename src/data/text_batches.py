@@ -19,7 +19,7 @@ class Texts:
         encoded = [text.encode()[:length] for text in texts]
         self.lengths = torch.tensor([len(text) for text in encoded], dtype=torch.int64)  # (N,)
         self.ends = self.lengths.cumsum(0)  # (N,), in all bytes
-        joined = bytearray(b"".join(encoded))  # torch needs to write where it reads
+        joined = bytearray(b"".join(encoded))  # torch needs a writable buffer
         self.bytes = torch.frombuffer(joined, dtype=torch.uint8) if joined else torch.empty(0, dtype=torch.uint8)
         self.labels = torch.tensor(labels, dtype=torch.int64)  # (N,)
 
@@ -36,15 +36,15 @@ class Texts:
         lengths = self.lengths[indices]
         steps = torch.arange(int(lengths.max()))  # (T,)
         valid = steps < lengths[:, None]  # (B, T)
-        places = (self.ends[indices] - lengths)[:, None] + steps  # (B, T), beyond the text where it is not valid
-        return torch.where(valid, self.bytes[places * valid].long() + 1, 0), self.labels[indices]
+        positions = (self.ends[indices] - lengths)[:, None] + steps  # (B, T), beyond the text if not valid
+        return torch.where(valid, self.bytes[positions * valid].long() + 1, 0), self.labels[indices]
 
 
 class TextLoader(SampleLoader):
     """Iterate over (tokens, labels) batches of texts of similar lengths, which need little padding.
 
-    For training the texts are shuffled, those of every `POOL` batches are sorted by length, and the batches are
-    shuffled. Without shuffling all texts are sorted by length.
+    With shuffling, the texts are shuffled, the texts of every `POOL` batches are sorted by length, and the batches are
+    shuffled. Without it, all texts are sorted by length.
 
     Args:
         texts: the texts to serve.
@@ -57,7 +57,7 @@ class TextLoader(SampleLoader):
         self.texts = texts
 
     def make_batch(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, T), padded with 0 to the longest of some texts, and labels (B,)."""
+        """Return tokens (B, T), padded with 0 to the longest text, and labels (B,)."""
         return self.texts.batch(indices)
 
     def epoch_batches(self) -> Sequence[tuple[Tensor, int]]:

@@ -1,4 +1,4 @@
-"""Texts with their classes, by split: from a folder of files for each class, or from a table."""
+"""Read texts with their classes, by split: from a folder of files for each class, or from a table."""
 
 import csv
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from src.data.class_folders import SPLITS, check_splits, class_folders, split_folders, visible_files
 from src.predictor import read_text
 
-COLUMNS = ("text", "label")  # columns of a table, in addition to `split`
+COLUMNS = ("text", "label")  # required columns of a table; `split` is optional
 SHOWN = 5  # reasons in a message
 
-Splits = dict[str, list[tuple[str, str]]]  # texts and their classes; under "all" if nothing says what is train and test
+Splits = dict[str, list[tuple[str, str]]]  # texts and their classes by split; under "all" if there are no splits
 
 
 def read_folders(folder: Path) -> Splits:
@@ -42,7 +42,7 @@ def read_table(path: Path) -> Splits:
 
     Raises:
         FileNotFoundError: it has no rows.
-        ValueError: it is no such file, rows lack something, or a split is unknown or missing.
+        ValueError: it is not such a file, a row is incomplete, or a split is unknown or missing.
     """
     splits: Splits = {}
     reasons = []
@@ -59,7 +59,7 @@ def read_table(path: Path) -> Splits:
                     reasons.append(f"row {table.line_num} has no {absent[0]}")
                 elif split not in (*SPLITS, "all"):
                     reasons.append(
-                        f"row {table.line_num} is of the split {split}, which is none of {', '.join(SPLITS)}"
+                        f"row {table.line_num} has the split {split}, which is not one of {', '.join(SPLITS)}"
                     )
                 else:
                     splits.setdefault(split, []).append((row["text"], row["label"]))

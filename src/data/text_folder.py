@@ -1,4 +1,4 @@
-"""A user's own texts: a folder of files per class, or a table; bytes are the tokens, so that no tokenizer is needed."""
+"""A user's own texts: a folder of files per class, or a table; tokens are bytes, so no tokenizer is needed."""
 
 import hashlib
 import logging
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 class TextFolderDataModule(ClassSplits):
     """Texts in `<path>/train|val|test/<class>/` or `<path>/<class>/`, or in a CSV file: columns `text` and `label`.
 
-    A column `split` of the file says which texts are of train, val and test. Without a val split, `val_fraction` of
-    train is split off; without any, `test_fraction` as well. All texts are read before training, to report bad ones at
-    once, and kept in memory.
+    A column `split` of the file assigns texts to train, val and test. Without a val split, `val_fraction` of train is
+    split off; without any split, `test_fraction` as well. All texts are read before training, to report bad ones early,
+    and kept in memory.
 
     Args:
         path: path of the folder or the file.
-        length: bytes of a text that are read; what follows is cut off.
-        vocabulary_size: 257, which nets are told: the bytes and the padding.
+        length: maximum number of bytes of a text; the rest is cut off.
+        vocabulary_size: must be 257, the bytes and the padding; nets read it from the configuration.
         batch_size: samples per batch, over all ranks together.
         val_fraction: share of the training texts for validation.
         fold: validate on this one of `folds` equal parts of the training texts instead.
@@ -37,14 +37,14 @@ class TextFolderDataModule(ClassSplits):
         test_fraction: share of all texts for the test.
         num_classes: required number of classes; None for any.
         shuffle: draw a new order of the training texts for every epoch.
-        drop_last: drop training texts that do not fill a batch.
-        num_workers: has no effect, because batches come from memory; other DataModules have it.
+        drop_last: drop an incomplete last training batch.
+        num_workers: has no effect, because batches come from memory; accepted because other DataModules have it.
         pin_memory: copy batches to page-locked memory, for a GPU.
         seed: seed of the order of training batches.
         split_seed: seed of the split.
 
     Raises:
-        FileNotFoundError: there is nothing under the path, or no texts.
+        FileNotFoundError: the path does not exist or has no texts.
         ValueError: texts are unreadable, or the classes differ from `num_classes` or between splits.
     """
 
@@ -93,12 +93,12 @@ class TextFolderDataModule(ClassSplits):
             raise FileNotFoundError(f"data.path={self.path} does not exist; name a folder of texts, or a CSV file.")
         splits = read_folders(self.path) if self.path.is_dir() else read_table(self.path)
         names = {split: {label for _, label in samples} for split, samples in splits.items()}
-        if self.path.is_dir():  # a folder without texts is a class nevertheless, as it is one of images
+        if self.path.is_dir():  # a folder without texts is a class nevertheless, as with images
             self.class_names = class_folders(next(iter(split_folders(self.path).values())))
         else:
             self.class_names = sorted(names.get("all") or names["train"])
-        for split, found in names.items():
-            if unknown := sorted(found - set(self.class_names)):
+        for split, present in names.items():
+            if unknown := sorted(present - set(self.class_names)):
                 raise ValueError(f"{self.path}: {split} holds the class {unknown[0]}, but train does not.")
         num_classes = len(self.class_names)
         if self.num_classes not in (num_classes, None):
@@ -137,7 +137,7 @@ class TextFolderDataModule(ClassSplits):
         return split.labels
 
     def checksum_of(self, split: Texts) -> str:
-        """Return the SHA-256 of the texts, as far as they are read, and the labels of a split."""
+        """Return the SHA-256 of the texts of a split, up to `length` bytes each, and of its labels."""
         digest = hashlib.sha256()
         for tensor in (split.bytes, split.ends, split.labels):
             digest.update(tensor.numpy().data)

@@ -1,4 +1,4 @@
-"""Anomaly detection: images unlike those of training are reconstructed worse (Sakurada & Yairi 2014)."""
+"""Anomaly detection: images unlike the training images are reconstructed worse (Sakurada & Yairi 2014)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,22 +13,22 @@ from src.models.task import Batch, Outputs
 
 
 class AnomalyDetection(Reconstruction):
-    """Train an autoencoder on normal images, and test whether its error tells anomalies from them.
+    """Train an autoencoder on normal images, and test whether its error separates anomalies from them.
 
     Args:
         args: see `Reconstruction`.
-        anomalies: labels that are anomalies in the test; training has none of them (`data.held_out`).
+        anomalies: labels of the anomalies in the test data; the training data have none of them (`data.held_out`).
         options: see `Reconstruction`.
 
     Raises:
-        ValueError: there are no such labels.
+        ValueError: `anomalies` is empty.
     """
 
     anomalies: Tensor
 
     def __init__(self, *args: Any, anomalies: Sequence[int], **options: Any) -> None:
         if not anomalies:
-            raise ValueError("anomalies=[] names no class: set data.held_out=[8], or to other classes.")
+            raise ValueError("anomalies=[] names no class: set data.held_out to one or more classes, such as [8].")
         super().__init__(*args, **options)
         self.register_buffer("anomalies", torch.tensor(anomalies), persistent=False)
 
@@ -38,7 +38,7 @@ class AnomalyDetection(Reconstruction):
         return {**super().targets(batch), "anomaly": torch.isin(labels, self.anomalies.to(labels.device))}
 
     def make_metrics(self, stage: str) -> Metric:
-        """Create the metrics of a stage; only the test has anomalies."""
+        """Create the metrics of a stage; only the test data have anomalies."""
         return MeansAndAUROC("loss", "mse", "psnr", "ssim") if stage == "test" else super().make_metrics(stage)
 
     def update_metrics(

@@ -60,7 +60,7 @@ class Classifier(Task):
         """Check that the net has one logit for each class, if the DataModule names its classes.
 
         Raises:
-            ValueError: an output has more logits than classes, or fewer.
+            ValueError: an output is unknown to the data, or its number of logits differs from the number of classes.
         """
         card = self.data_card()
         if not card:
@@ -104,7 +104,7 @@ class Classifier(Task):
     def update_metrics(
         self, metrics: Any, losses: Mapping[str, Tensor], outputs: Outputs, targets: Mapping[str, Tensor]
     ) -> None:
-        """Add a batch to the metrics of a stage; the label of a mixture is that of its larger part."""
+        """Add a batch to the metrics of a stage; a mixed image counts with the label of its larger part."""
         super().update_metrics(metrics, losses, outputs, {name: hard(labels) for name, labels in targets.items()})
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:
@@ -163,12 +163,12 @@ def confidence_and_class(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def hard(labels: Tensor) -> Tensor:
-    """Return labels (B, …) as they are, and the most probable class (B,) of soft ones (B, num_classes)."""
+    """Return labels (B, …) unchanged, and the most probable class (B,) of soft labels (B, num_classes)."""
     return labels.argmax(dim=1) if labels.is_floating_point() else labels
 
 
 def label_captions(labels: Tensor, names: Sequence[str] | None) -> list[str]:
-    """Return the names of labels (B,), or of all the classes of soft ones (B, num_classes) with their percentages."""
+    """Return the class name of each label (B,), or the names and percentages of soft labels (B, num_classes)."""
     if not labels.is_floating_point():
         return [class_name(label, names) for label in labels.tolist()]
     rows = [[(share, label) for label, share in enumerate(row) if share >= 0.005] for row in labels.tolist()]

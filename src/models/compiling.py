@@ -15,7 +15,7 @@ def why_not_compilable(net: nn.Module, *inputs: Any, device: torch.device) -> st
         inputs = tuple(one.to(device) for one in inputs)
         try:
             copied(*inputs)
-        except Exception:  # a net that fails uncompiled tells nothing about compiling
+        except Exception:  # a net that fails uncompiled says nothing about compiling
             return None
         copied.compile()
         try:

@@ -22,10 +22,10 @@ def count_macs(net: nn.Module, inputs: Tensor) -> float:
     return counter.get_total_flops() / 2
 
 
-# for the whole process, which nothing else here does: Lightning's summary counts without a table of its own
+# registered for the whole process, as nothing else here is, because Lightning's summary takes no formulas of its own
 @register_flop_formula(torch.ops.aten.mkldnn_rnn_layer)
 def lstm_flops(x: Any, input_weight: Any, hidden_weight: Any, *others: Any, **options: Any) -> int:
-    """Count the operations of torch's LSTM kernel for CPUs, which its counter leaves out, for Lightning's summary too.
+    """Count the operations of torch's LSTM kernel for CPUs, which torch's counter leaves out.
 
     Args:
         x: the shape (T, B, D).
@@ -40,7 +40,7 @@ def lstm_flops(x: Any, input_weight: Any, hidden_weight: Any, *others: Any, **op
 
 @register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu)
 def attention_flops(query: Any, key: Any, value: Any, *others: Any, **options: Any) -> int:
-    """Count the operations of torch's attention kernel for CPUs, which its counter leaves out like the LSTM's.
+    """Count the operations of torch's attention kernel for CPUs, which torch's counter leaves out, too.
 
     Args:
         query: the shape (B, heads, T, D).

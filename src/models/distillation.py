@@ -1,4 +1,4 @@
-"""Distillation: learn from the outputs of another net, the teacher, too."""
+"""Knowledge distillation: learn from the outputs of a teacher net as well as from the labels."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -11,16 +11,16 @@ Forward = Callable[..., Mapping[str, Tensor]]  # inputs (B, …) to logits (B, n
 
 
 class Teacher(Protocol):
-    """A trained net that is no part of the task: its weights are neither trained, saved nor counted."""
+    """A trained net that is not part of the task: its weights are neither trained, saved nor counted."""
 
     def for_student(self, card: Mapping[str, Any]) -> Forward:
-        """Return what maps the inputs of a student to the teacher's logits.
+        """Return a function that maps the student's inputs to the teacher's logits.
 
         Args:
             card: the description of the student; see `src.models.task.Task.card`.
 
         Raises:
-            ValueError: the student reads other inputs, or has other outputs.
+            ValueError: the student's inputs or outputs differ from the teacher's.
         """
 
 
@@ -28,13 +28,13 @@ class Distillation:
     """Add the divergence from a teacher's output to each loss (Hinton et al. 2015, arXiv 1503.02531).
 
     The loss becomes (1 - α) · loss + α · T² · KL(softmax(teacher / T) ‖ softmax(student / T)), a mean over the batch
-    and the pixels of masks. A high temperature T shows which classes are alike to the teacher. The gradients of
-    the divergence fall with 1 / T²: the factor T² lets α mean the same at all temperatures.
+    and the pixels of masks. A high temperature T shows which classes the teacher finds similar. The gradients
+    of the divergence scale as 1 / T²; the factor T² makes α mean the same at all temperatures.
 
     Args:
         teacher: the trained net.
         temperature: T.
-        alpha: α, the weight of the teacher; 1 leaves the labels out.
+        alpha: α, the weight of the teacher; 1 ignores the labels.
 
     Raises:
         ValueError: a value is out of its range.
@@ -49,24 +49,24 @@ class Distillation:
         self._forward: Forward | None = None
 
     def setup(self, card: Mapping[str, Any]) -> None:
-        """Prepare the teacher for the inputs of a student, by the description of that."""
+        """Prepare the teacher for the inputs of a student, given the student's description."""
         self._forward = self.teacher.for_student(card)
 
     def __call__(
         self, losses: Mapping[str, Tensor], outputs: Mapping[str, Tensor], *inputs: Tensor
     ) -> dict[str, Tensor]:
-        """Return the losses () of the outputs with the teacher's part.
+        """Add the teacher's term to the loss () of each output.
 
         Args:
             losses: the mean loss () of each output.
             outputs: the student's logits (B, num_classes, …).
-            inputs: what the student has read (B, …), augmented and mixed.
+            inputs: the student's inputs (B, …), augmented and mixed.
         """
         assert self._forward is not None, "call setup() first"
         with torch.no_grad():
-            taught = self._forward(*inputs)
+            teacher_logits = self._forward(*inputs)
         return {
-            name: (1 - self.alpha) * loss + self.alpha * self.divergence(outputs[name], taught[name])
+            name: (1 - self.alpha) * loss + self.alpha * self.divergence(outputs[name], teacher_logits[name])
             for name, loss in losses.items()
         }
 
@@ -77,5 +77,5 @@ class Distillation:
         return self.temperature**2 * divergence.mean()
 
     def __deepcopy__(self, memo: Mapping[int, Any]) -> "Distillation":
-        """Return itself: copies of a task, such as an average of its weights, need no teacher of their own."""
+        """Return itself: copies of a task, such as an average of its weights, share the teacher."""
         return self

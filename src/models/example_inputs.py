@@ -1,4 +1,4 @@
-"""Inputs that have the shape and dtype of a net's own: to trace it, to count its operations, to time it."""
+"""Example inputs of the shape and dtype that a net takes: to trace it, to count its operations, to time it."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ def noise_inputs(batch_size: int, input_shape: Sequence[int]) -> Tensor:
 
 
 def padded_to(input_shape: Sequence[int], inputs: Tensor) -> Tensor:
-    """Pad tokens (B, T) to the length that an exported net takes; images and series are left as they are."""
+    """Pad tokens (B, T) to the length that an exported net takes; images and series are returned unchanged."""
     return F.pad(inputs, (0, input_shape[0] - inputs.shape[1])) if are_tokens(input_shape) else inputs
 
 

@@ -30,7 +30,7 @@ class ResidualForecaster(nn.Module):
             spread of a series, which change with time.
 
     Raises:
-        ValueError: `residual` has another value.
+        ValueError: `residual` is none of these.
     """
 
     def __init__(self, net: nn.Module, horizon: int, season: int, residual: str) -> None:
@@ -54,7 +54,7 @@ class ResidualForecaster(nn.Module):
         output, features = self.net(windows), windows.shape[2]  # (B, H · F)
         if output.shape[1] != self.horizon * features:
             raise ValueError(
-                f"The net gives {output.shape[1]} numbers, but horizon={self.horizon} and features={features} need "
+                f"The net outputs {output.shape[1]} numbers, but horizon={self.horizon} and features={features} need "
                 f"{self.horizon * features}: set model.net.num_classes={self.horizon * features}."
             )
         return output.unflatten(1, (self.horizon, features))
@@ -63,10 +63,10 @@ class ResidualForecaster(nn.Module):
 class Forecast(Task):
     """Train any net that maps windows of a series (B, T, F) to the steps that follow, (B, horizon · F).
 
-    The loss is that of normalised values. Metrics are in the units of the data, as means over windows, steps and
-    columns: `mse`, `mae`, and `mase`, the absolute error in units of that of the seasonal-naive forecast, one step
-    ahead, in training (Hyndman & Koehler 2006, doi 10.1016/j.ijforecast.2006.03.001). `naive_mae` and `naive_mase` are
-    those of the seasonal-naive forecast of the same steps, which repeats the last season.
+    The loss is computed on normalised values. Metrics are in the units of the data, as means over windows, steps and
+    columns: `mse`, `mae`, and `mase`, the absolute error divided by the one-step error of the seasonal-naive forecast
+    on the training data (Hyndman & Koehler 2006, doi 10.1016/j.ijforecast.2006.03.001). `naive_mae` and `naive_mase`
+    are the errors of the seasonal-naive forecast of the same steps, which repeats the last season.
 
     Args:
         net: the net, which `ResidualForecaster` wraps.
@@ -78,7 +78,7 @@ class Forecast(Task):
         options: see `Task`.
 
     Raises:
-        ValueError: `residual` or `loss` has another value, or the window is shorter than a season.
+        ValueError: `residual` or `loss` is none of these, or the window is shorter than a season.
     """
 
     output_name, baseline = "forecast", "naive_mase"
@@ -95,12 +95,12 @@ class Forecast(Task):
         if window < season:
             raise ValueError(f"The window of {window} steps is shorter than season={season}: make it longer.")
         self.horizon, self.season, self.loss = horizon, season, LOSSES[loss]
-        # units and naive errors of each column (F,), to measure in the units of the data; saved in checkpoints
+        # scale and naive error of each column (F,), for metrics in the units of the data; saved in checkpoints
         self.register_buffer("std", torch.ones(features))
         self.register_buffer("naive_mae", torch.ones(features))
 
     def setup(self, stage: str) -> None:
-        """Read the units of the columns from the data before training.
+        """Read the scale and the naive error of each column from the data before training.
 
         Raises:
             ValueError: the data lack `std` or `naive_mae`.
@@ -110,8 +110,8 @@ class Forecast(Task):
             for name in ("std", "naive_mae"):
                 if name not in card:
                     raise ValueError(
-                        f"Forecasts need {name} in input_card(), which {data.__name__} does not give: use "
-                        "data of a series, such as data=sunspots."
+                        f"Forecasts need {name} in input_card(), which {data.__name__} does not return: "
+                        "use a series, such as data=sunspots."
                     )
                 getattr(self, name).copy_(torch.tensor(card[name]))
         super().setup(stage)
@@ -121,7 +121,7 @@ class Forecast(Task):
         return {self.output_name: batch[-1], NAIVE: seasonal_naive(batch[0], self.horizon, self.season)}
 
     def losses(self, outputs: Outputs, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the mean loss () of normalised values."""
+        """Return the mean loss () on normalised values."""
         return {name: self.loss(output.float(), targets[name]) for name, output in outputs.items()}
 
     def make_metrics(self, stage: str) -> Means:
@@ -168,7 +168,7 @@ class Forecast(Task):
         return [{"mase": mase, "mae": mae} for mase, mae in zip(scaled.tolist(), errors.tolist(), strict=True)]
 
     def panels(self, inputs: Tensor, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return curves (B, steps, 3) of each column: windows (B, T, F), what followed, and the forecast (B, H, F)."""
+        """Return curves (B, steps, 3) of each column: windows (B, T, F), the true steps, and the forecast (B, H, F)."""
         history = inputs[:, -DRAWN_HORIZONS * self.horizon :].float()  # (B, T', F)
         gap = torch.full_like(history[:, :-1], torch.nan)
         last = history[:, -1:]  # where all curves meet

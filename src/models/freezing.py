@@ -1,4 +1,4 @@
-"""Freeze parts of a net, for good or up to an epoch: for fine-tuning weights of another run or of others."""
+"""Freeze parts of a net, permanently or up to an epoch, to fine-tune pretrained weights."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,21 +9,22 @@ from src.models.names import select
 
 
 class Freezing:
-    """Keep parts of a net as they are, and train them from an epoch on (Howard & Ruder 2018, arXiv 1801.06146).
+    """Freeze parts of a net, and unfreeze them at a given epoch (Howard & Ruder 2018, arXiv 1801.06146).
 
-    Frozen weights need no gradients, so that the backward pass ends where all before is frozen. Frozen norms use and
-    keep their running statistics. Nothing is saved: what is frozen follows from the epoch.
+    Frozen weights need no gradients, so the backward pass stops where all earlier layers are frozen. Frozen norms use
+    and keep their running statistics. Nothing is saved: what is frozen follows from the epoch.
 
-    Lightning's BaseFinetuning is not used. It adds what it unfreezes to the optimizer as new groups, for which
-    schedules of a running training have no rate, and its frozen norms normalise by the batch in training but by their
+    Lightning's BaseFinetuning is not used. It adds unfrozen parameters to the optimizer as new groups, for which the
+    schedule of a running training has no rate, and its frozen norms use batch statistics in training but running
     statistics in evaluation. Here all groups exist from the start; an optimizer skips parameters without gradients.
 
     Args:
-        freeze: names, modules or patterns of what is frozen (see `src.models.names.select`).
-        unfreeze: patterns and the epoch, counted from 1, from which what they match is trained; the earliest counts.
+        freeze: names of tensors or modules to freeze, or patterns (see `src.models.names.select`).
+        unfreeze: the epoch, counted from 1, from which the matches of a pattern are trained, by pattern; of several
+            epochs for a tensor, the earliest counts.
 
     Raises:
-        ValueError: there is an epoch below 2, or something to unfreeze although nothing is frozen.
+        ValueError: an epoch is below 2, or `unfreeze` is given without `freeze`.
     """
 
     def __init__(self, freeze: Sequence[str] = (), unfreeze: Mapping[str, int] | None = None) -> None:
@@ -35,12 +36,12 @@ class Freezing:
         for pattern, epoch in self.unfreeze.items():
             if type(epoch) is not int or epoch < 2:
                 raise ValueError(
-                    f"unfreeze.{pattern}={epoch} must be an epoch above 1: what the first trains is not frozen."
+                    f"unfreeze.{pattern}={epoch} must be an epoch above 1: parts that epoch 1 trains are not frozen."
                 )
-        self.names: dict[str, int | None] = {}  # what is frozen, and the first epoch in which it is not
+        self.names: dict[str, int | None] = {}  # frozen tensors, and the first epoch that trains them
 
     def start(self, net: nn.Module) -> None:
-        """Freeze the parameters, before an optimizer is built; those that the net itself has frozen stay so.
+        """Freeze the parameters, before an optimizer is built; those that the net itself freezes stay frozen.
 
         Raises:
             ValueError: a pattern matches nothing, or nothing is left to train.
@@ -55,10 +56,10 @@ class Freezing:
                 self.names[name] = min(epoch, self.names[name] or epoch)
         self._set_gradients(net, 1)
         if not any(parameter.requires_grad for parameter in net.parameters()):
-            raise ValueError(f"model.freeze={self.freeze} leaves nothing to train: all but the head is [*,-head].")
+            raise ValueError(f"model.freeze={self.freeze} leaves nothing to train: [*,-head] freezes all but the head.")
 
     def begin_epoch(self, net: nn.Module, epoch: int) -> None:
-        """Freeze what is frozen in an epoch, counted from 1, of training."""
+        """Freeze the parts that are frozen in a training epoch, counted from 1."""
         self._set_gradients(net, epoch)
         for name, module in net.named_modules():
             statistics = f"{name}.running_mean".lstrip(".")
@@ -66,7 +67,7 @@ class Freezing:
                 module.train(not self._is_frozen(statistics, epoch))
 
     def end(self, net: nn.Module) -> None:
-        """Undo it after training: whoever counts or exports the parameters finds all of them."""
+        """Unfreeze everything after training, so that all parameters are counted and exported."""
         for name, parameter in net.named_parameters():
             if name in self.names:
                 parameter.requires_grad_()

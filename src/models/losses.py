@@ -81,8 +81,8 @@ class CrossEntropyAndDice(CrossEntropy):
 
     Args:
         num_classes: size of the output.
-        cross_entropy_weight: factor of the cross-entropy; 0 leaves the Dice loss alone.
-        dice_weight: factor of the Dice loss; 0 leaves the cross-entropy alone.
+        cross_entropy_weight: factor of the cross-entropy; 0: only the Dice loss.
+        dice_weight: factor of the Dice loss; 0: only the cross-entropy.
         options: see `CrossEntropy`.
 
     Raises:

@@ -14,10 +14,10 @@ class Mixing:
 
     Args:
         num_classes: size of the output.
-        mixup: α of mixup: 0.2 mixes little, at 1 all shares are equally probable; 0 turns it off.
-        cutmix: α of CutMix; 0 turns it off. With both, each image is mixed by one of them, chosen at random.
+        mixup: α of mixup: 0.2 mixes little, at 1 λ is uniform in [0, 1]; 0 turns mixup off.
+        cutmix: α of CutMix; 0 turns CutMix off. With both, each image is mixed by one of them, chosen at random.
         probability: probability of mixing an image.
-        until: fraction of the run after which images stay whole.
+        until: fraction of the run after which images are no longer mixed.
 
     Raises:
         ValueError: a value is out of its range, or the data have several labels for each image.
@@ -47,7 +47,7 @@ class Mixing:
             Images (B, C, H, W) and soft labels (B, num_classes).
 
         Raises:
-            ValueError: the inputs are no images, or the targets no labels of images.
+            ValueError: the inputs are not images, or the targets are not image labels.
         """
         if images.ndim != 4 or targets.ndim > 2:
             raise ValueError(
@@ -55,11 +55,11 @@ class Mixing:
                 "mixup and CutMix take labelled images; set model.mixing=null."
             )
         soft = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes).float()
-        kept = self.kept(len(images), *images.shape[2:]).to(images.device)  # (B, 1, H, W)
-        share = kept.mean(dim=(1, 2, 3))[:, None]  # (B, 1): of each image in its mixture
-        return images.roll(1, 0).lerp(images, kept.to(images.dtype)), soft.roll(1, 0).lerp(soft, share)
+        weights = self.draw_weights(len(images), *images.shape[2:]).to(images.device)  # (B, 1, H, W)
+        share = weights.mean(dim=(1, 2, 3))[:, None]  # (B, 1): of each image in its mixture
+        return images.roll(1, 0).lerp(images, weights.to(images.dtype)), soft.roll(1, 0).lerp(soft, share)
 
-    def kept(self, count: int, height: int, width: int) -> Tensor:
+    def draw_weights(self, count: int, height: int, width: int) -> Tensor:
         """Draw the weight of each image in each pixel of its mixture: (count, 1, height, width), in [0, 1]."""
         mixed, cut = torch.rand(2, count, 1, 1, 1)
         mixed, cut = mixed < self.probability, cut < (0.5 if self.mixup and self.cutmix else float(self.cutmix > 0))
@@ -73,7 +73,7 @@ class Mixing:
 
 
 def random_boxes(area: Tensor, height: int, width: int) -> Tensor:
-    """Mark a rectangle in each image, of its aspect ratio, and clipped at its borders.
+    """Mark a random rectangle in each image, with the image's aspect ratio and clipped at its borders.
 
     Args:
         area: fraction of the image, (B, 1, 1, 1), before clipping.

@@ -1,4 +1,4 @@
-"""Give parts of a net learning rates and weight decays of their own."""
+"""Set separate learning rates and weight decays for parts of a net."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -17,19 +17,20 @@ CHANGES = ("lr_ratio", "weight_decay")
 class ParameterGroups:
     """Group the parameters of a net by learning rate and weight decay, and build the optimizer with these groups.
 
-    All rates are ratios of the optimizer's rate, and multiply; a schedule scales every group by the same factor.
+    Rates are given as ratios to the optimizer's rate, and the ratios multiply; a schedule scales every group by the
+    same factor.
 
     Args:
         decay_norms_and_biases: decay vectors and scalars as well as matrices and filters.
-        layer_decay: ratio of a layer's rate to that of the layer after it (Clark et al. 2020, arXiv 2003.10555): the
-            head keeps the rate. 1: all layers have it.
+        layer_decay: ratio of a layer's rate to the next layer's (Clark et al. 2020, arXiv 2003.10555); the head has the
+            full rate. 1: all layers have the same rate.
         head_lr_ratio: ratio for the last layer.
         norm_bias_lr_ratio: ratio for the biases of norms; airbench (Jordan 2024, arXiv 2404.00498) has 64.
         patterns: `lr_ratio` and `weight_decay` of the parameters with matching names (see `src.models.names.select`);
-            of several patterns that match, all ratios and the last weight decay count.
+            if several patterns match, their ratios multiply and the last weight decay counts.
 
     Raises:
-        ValueError: a value is out of its range, or a pattern changes something else.
+        ValueError: a value is out of its range, or a pattern sets something other than these.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class ParameterGroups:
             if (decay := changes.get("weight_decay", 0.0)) < 0:
                 raise ValueError(f"patterns.{pattern}.weight_decay={decay} must not be negative.")
         if not 0 < layer_decay <= 1:
-            raise ValueError(f"layer_decay={layer_decay} must be above 0 and at most 1, at which it does nothing.")
+            raise ValueError(f"layer_decay={layer_decay} must be above 0 and at most 1 (no decay).")
         for name, ratio in ratios.items():
             if not ratio > 0:
-                raise ValueError(f"{name}={ratio} must be above 0; to keep weights as they are, use model.freeze.")
+                raise ValueError(f"{name}={ratio} must be above 0; to freeze weights, use model.freeze.")
         self.decay_norms_and_biases, self.layer_decay = decay_norms_and_biases, layer_decay
         self.head_lr_ratio, self.norm_bias_lr_ratio = head_lr_ratio, norm_bias_lr_ratio
 
@@ -69,12 +70,12 @@ class ParameterGroups:
         Args:
             optimizer: called with the parameter groups.
             net: the net.
-            parameters: what is to be trained, by name; names of the net's parameters are those within the net.
+            parameters: the parameters to train, by name; the net's parameters have their names within the net.
 
         Raises:
             ValueError: a pattern matches nothing, or the optimizer rejects one of its arguments.
         """
-        # the first group has the optimizer's own rate, which is the one that is logged, even if nothing is in it
+        # the first group has the optimizer's own rate, which is the one that is logged, even if the group is empty
         groups: dict[tuple[float, float | None], list[nn.Parameter]] = {(1.0, None): [], (1.0, 0.0): []}
         for name, options in self.options(net, parameters).items():
             groups.setdefault(options, []).append(parameters[name])
@@ -115,7 +116,7 @@ class ParameterGroups:
 
 
 def is_change(changes: Any) -> bool:
-    """Return whether the value of a pattern gives numbers for something that patterns change."""
+    """Return whether the value of a pattern sets numbers for `CHANGES` and nothing else."""
     return (
         isinstance(changes, Mapping)
         and len(changes) > 0
@@ -130,7 +131,7 @@ def has_bias(module: nn.Module) -> bool:
 
 
 def depths_of(net: nn.Module) -> dict[str, int]:
-    """Return the depth of each parameter of a net: 0 in its first layer, and so on up to its head.
+    """Return the depth of each parameter of a net: from 0 in the first layer up to the head.
 
     Layers are the blocks of a net in the order of its definition. A norm belongs to the layer before it; parameters of
     the net itself, such as position embeddings, belong to the first.
@@ -144,9 +145,9 @@ def depths_of(net: nn.Module) -> dict[str, int]:
 
 
 def blocks_of(net: nn.Module, name: str = "", is_core: bool = True) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the blocks of a net that have parameters, and their names: its children, those of containers one by one.
+    """Yield the names and modules of a net's blocks with parameters: its children, and the children of containers.
 
-    What only wraps another module (`is_core`: nothing but wrappers is around it) is opened like a container.
+    A module that only wraps another one is opened like a container; `is_core`: only wrappers surround this module.
     """
     children = [(child, module) for child, module in net.named_children() if has_parameters(module)]
     is_wrapper = is_core and len(children) == 1 and not any(True for _ in net.parameters(recurse=False))

@@ -15,9 +15,9 @@ Named = tuple[str, Tensor]
 
 
 def load_published(net: nn.Module, state_dict: Mapping[str, Tensor]) -> tuple[list[Named], list[Named]]:
-    """Load the weights of the same net under other names: by order and shape, except for dimensions of size 1.
+    """Load weights of the same net under other names, by their order and their shape without dimensions of size 1.
 
-    The last layer keeps its values if its number of classes differs, or if the weights have none.
+    The last layer keeps its values if its number of classes differs, or if the weights lack it.
 
     Args:
         net: the net to load the weights into; it is unchanged if they do not fit.
@@ -27,7 +27,7 @@ def load_published(net: nn.Module, state_dict: Mapping[str, Tensor]) -> tuple[li
         The tensors of the net that are not loaded, and those of the state dict that are not used, with their names.
 
     Raises:
-        ValueError: names the first tensor that does not fit.
+        ValueError: a tensor does not fit; the message names the first.
     """
     ours = net.state_dict()
     if (reordered := reorder_like(ours, state_dict)) is not None:
@@ -71,7 +71,7 @@ def kind_index(name: str) -> int:
 
 
 def number_of_heads(net: nn.Module, layers: list[list[Named]]) -> int:
-    """Return how many layers at the end of a net give its outputs."""
+    """Return how many layers at the end of a net are heads."""
     prefixes = tuple(f"{name}." for name, module in net.named_modules() if isinstance(module, Heads))
     return sum(layer[0][0].startswith(prefixes) for layer in layers) if prefixes else 1
 
@@ -98,7 +98,7 @@ def check_all(net: nn.Module, ours: list[Named], theirs: list[Named]) -> None:
     """Check that each tensor fits the one at the same position of the net.
 
     Raises:
-        ValueError: names the first that does not.
+        ValueError: a tensor does not fit; the message names the first.
     """
     for our, their in zip_longest(ours, theirs):
         if our is None or their is None or not fits(our, their):

@@ -18,12 +18,12 @@ class Reconstruction(Task):
     """Train any net that maps normalised images (B, C, H, W) to their pixels (B, C, H, W) in [0, 1].
 
     The loss is the mean squared error over all values; labels are not used. Other outputs of the net, such as a code
-    (B, D), are not trained by themselves.
+    (B, D), have no loss of their own.
 
     Args:
         args: see `Task`.
-        noise_std: standard deviation of Gaussian noise in the input, in pixels from 0 to 1; the target has none.
-        mask_fraction: fraction of the input's patches that are replaced by the data's mean colour; the target is whole.
+        noise_std: standard deviation of Gaussian noise added to the input, for pixels from 0 to 1; the target has none.
+        mask_fraction: fraction of patches that are replaced by the data's mean colour in the input, not in the target.
         patch_size: height and width of such a patch; 1: single pixels.
         options: see `Task`.
 
@@ -60,15 +60,15 @@ class Reconstruction(Task):
         """Read the mean and standard deviation of the pixels from the data before training.
 
         Raises:
-            ValueError: the data do not tell them.
+            ValueError: the data do not provide them.
         """
         super().setup(stage)
         if stage == "fit":
             card, data = self.data_card(), type(self.trainer.datamodule)  # type: ignore[attr-defined]  # set dynamically by Lightning
             if not {"mean", "std"} <= card.keys():
                 raise ValueError(
-                    f"{type(self).__name__} needs mean and std in input_card(), which {data.__name__} does not give: "
-                    "use data of images, such as data=mnist."
+                    f"{type(self).__name__} needs mean and std in input_card(), which {data.__name__} does not return: "
+                    "use image data, such as data=mnist."
                 )
             for buffer, values in ((self.mean, card["mean"]), (self.std, card["std"])):
                 buffer.copy_(torch.tensor(values).view(-1, 1, 1))

@@ -32,9 +32,9 @@ def warmup_cosine(
 
 
 def linear(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup_epochs: float = 1.0) -> Schedule:
-    """Warm up as `warmup_cosine` does, then decay linearly to 0, which would be the rate of the step after the last.
+    """Warm up as `warmup_cosine` does, then decay linearly to reach 0 one step after the last.
 
-    The line to 0: Defazio et al. 2023 (arXiv 2310.07831), Bergsma et al. 2025 (arXiv 2502.15938).
+    Linear decay to 0: Defazio et al. 2023 (arXiv 2310.07831), Bergsma et al. 2025 (arXiv 2502.15938).
     """
     return warmup_then(
         lambda progress: 1 - progress, optimizer, total_steps, warmup_epochs * steps_per_epoch, end=total_steps
@@ -51,7 +51,7 @@ def warmup_then(
         optimizer: the optimizer.
         total_steps: steps of the run.
         warmup: steps of the warm-up, rounded; at most half of the run.
-        end: the step whose fraction is 1, as are those of later ones.
+        end: the step at which that fraction reaches 1; it stays 1 afterwards.
     """
     warmup_steps = min(round(warmup), total_steps // 2)
 
@@ -78,7 +78,7 @@ def one_cycle(
 
 
 class OneCycle(lr_scheduler.OneCycleLR):
-    """torch's schedule, but a resumed run may have another number of steps than the checkpoint, as with the others."""
+    """torch's schedule, but a resumed run may have another number of steps than its checkpoint, as with the others."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load all but the length of the run."""

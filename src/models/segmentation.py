@@ -24,7 +24,7 @@ class Segmentation(Classifier):
     output_name = "mask"
 
     def setup(self, stage: str) -> None:
-        """Name the classes of the test metrics, in addition to what every classifier sets up."""
+        """Set up the classifier, and pass the class names to the test metrics."""
         super().setup(stage)
         if card := self.data_card():
             self.test_metrics.class_names = self.output_card(card)[self.output_name]["names"]

@@ -42,7 +42,7 @@ class DescribesInputs(Protocol):
 
 @runtime_checkable
 class InitializesFromInputs(Protocol):
-    """A first layer whose weights are computed from training inputs, once for all runs that start from them."""
+    """A first layer whose weights are computed once from training inputs, and kept by runs that load them."""
 
     def is_initialized(self) -> bool:
         """Return whether the weights were computed already, in this run or in the one they were loaded from."""
@@ -62,20 +62,20 @@ class Task(L.LightningModule, ABC):
         score: the metric by which models are compared, such as `acc` for `val/acc`.
         mode: "max" if a higher score is better, "min" if a lower one is.
         compile: compile the net with torch.compile before training; "auto": if that works on this machine.
-        parameter_groups: which parameters have rates and weight decays of their own; None: biases and norms, which are
-            not decayed.
+        parameter_groups: separate learning rates and weight decays for parts of the net; None: no decay for biases and
+            norms.
         freeze: parts of the net that are not trained; see `src.models.freezing`.
         unfreeze: parts of these that are trained from an epoch on.
 
     Raises:
-        ValueError: `mode`, `compile` or `unfreeze` has another value.
+        ValueError: `mode`, `compile` or `unfreeze` has an invalid value.
     """
 
     output_name = "output"  # name of the output of a net that returns one tensor
     temperatures: Mapping[str, float] = {}  # by output, for calibrated probabilities; see `with_temperatures`
-    baseline: str | None = None  # a metric to compare the score with, such as that of a simple rule on the same data
-    distillation: Distillation | None = None  # what is learnt from besides the targets
-    pace: Pace | None = None  # of a run that a time budget ends, whose number of steps changes on the way
+    baseline: str | None = None  # a metric to compare the score with, such as a simple rule's score on the same data
+    distillation: Distillation | None = None  # learn from a teacher, too
+    pace: Pace | None = None  # for a run with a time budget, whose number of steps changes during training
 
     def __init__(
         self,
@@ -140,11 +140,11 @@ class Task(L.LightningModule, ABC):
     # ---- what a subclass may implement
 
     def prepare(self, batch: Batch) -> Batch:
-        """Turn a batch of the data into inputs and targets: noise added, images rotated; by default unchanged.
+        """Turn a batch of the data into inputs and targets, for example add noise; by default return it unchanged.
 
         The batch may be on another device than the net: samples that are kept for pictures are on the CPU. In training
-        (`self.training`) it may draw from torch's global generator, whose state is checkpointed. In evaluation what
-        becomes of an image must depend on that image alone, because images are batched differently for metrics,
+        (`self.training`) it may draw from torch's global generator, whose state is checkpointed. In evaluation, the
+        result for an image must depend on that image alone, because images are batched differently for metrics,
         pictures and exports.
         """
         return batch
@@ -172,7 +172,7 @@ class Task(L.LightningModule, ABC):
         return "  ".join(f"{name} {value:.4g}" for name, value in description.items())
 
     def target_captions(self, targets: Mapping[str, Tensor], cards: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Caption each sample with its target; empty here, since not every target can be put into words."""
+        """Caption each sample with its target; by default with nothing, since not every target is text."""
         return [""] * len(next(iter(targets.values())))
 
     def target_panels(self, inputs: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -243,7 +243,7 @@ class Task(L.LightningModule, ABC):
         return inputs, self.example_targets(expanded)
 
     def example_outputs(self) -> Outputs:
-        """Return what the net makes of `example_input_array`, for the shapes of its outputs."""
+        """Return the net's outputs for `example_input_array`, mainly for their shapes."""
         assert isinstance(self.example_input_array, Tensor)
         inputs = moved_to(self.net, self.example_input_array)
         training = self.net.training
@@ -254,7 +254,7 @@ class Task(L.LightningModule, ABC):
         return outputs
 
     def finished_fraction(self) -> float:
-        """Return the fraction of the run's steps that are made; 0 for a run without an end, or without a trainer."""
+        """Return the fraction of the run's steps that are done; 0 for a run without an end, or without a trainer."""
         if self.pace is not None:
             return self.pace.finished_fraction(self.global_step)
         if self._trainer is None:
@@ -263,21 +263,21 @@ class Task(L.LightningModule, ABC):
         return self.global_step / steps if steps > 0 else 0.0  # -1: data of unknown length
 
     def data_card(self) -> dict[str, Any]:
-        """Return the description of the trainer's data; empty where there is none."""
+        """Return the description of the trainer's data; empty if there is none."""
         if self._trainer is None:
             return {}
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically by Lightning
         return datamodule.input_card() if isinstance(datamodule, DescribesInputs) else {}
 
     def setup(self, stage: str) -> None:
-        """Before training, initialise layers from inputs, freeze, and set up the teacher and the compiled net.
+        """Before training, initialise layers from inputs, freeze parts, set up the teacher and compile the net.
 
         Raises:
-            ValueError: parts are to be unfrozen by several processes.
+            ValueError: `unfreeze` is set for a run with several processes.
         """
         if stage != "fit":
             return
-        if self._freezing.unfreeze and self.trainer.world_size > 1:  # DDP would leave their gradients as they are
+        if self._freezing.unfreeze and self.trainer.world_size > 1:  # DDP would not synchronise their gradients
             raise ValueError("model.unfreeze works in a single process only: set trainer.devices=1.")
         self._initialize_from_inputs()
         self._freezing.start(self.net)
@@ -288,9 +288,9 @@ class Task(L.LightningModule, ABC):
             self._compile_net()
 
     def _initialize_from_inputs(self) -> None:
-        """Give a training batch to the layers of the net that are initialised from one, unless they have been.
+        """Initialise the layers whose weights are computed from a training batch, unless that was done before.
 
-        What this sets is replaced if the run is resumed, since checkpoints are loaded after it.
+        A resumed run overwrites these weights, since its checkpoint is loaded later.
 
         Raises:
             ValueError: there is no DataModule to take a batch from.
@@ -327,11 +327,11 @@ class Task(L.LightningModule, ABC):
             log.warning("The net runs uncompiled because torch.compile fails here: %s", reason)
 
     def on_train_start(self) -> None:
-        """Freeze what is frozen in this epoch, in the middle of which a resumed run may start."""
+        """Freeze the parts that are frozen in this epoch; a resumed run may start in the middle of it."""
         self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
-        """Freeze what is frozen in this epoch."""
+        """Freeze the parts that are frozen in this epoch."""
         self._freezing.begin_epoch(self.net, self.current_epoch + 1)
 
     def step(self, batch: Batch, metrics: Any) -> tuple[Tensor, Outputs]:
@@ -345,8 +345,8 @@ class Task(L.LightningModule, ABC):
         self.update_metrics(metrics, {name: loss.detach() for name, loss in losses.items()}, detached, targets)
         return self.total_loss(losses), outputs
 
-    def check_prepared_alone(self, batch: Batch) -> None:
-        """Check that `prepare` makes the same of a sample in evaluation whether it is in a batch or alone.
+    def check_prepare(self, batch: Batch) -> None:
+        """Check that `prepare` returns the same for a sample in a batch as for the sample alone, in evaluation.
 
         Raises:
             ValueError: it does not, so that metrics, pictures and exports would disagree.
@@ -358,8 +358,8 @@ class Task(L.LightningModule, ABC):
             alone = self.prepare([part[row : row + 1] for part in batch])
             if not all(torch.allclose(one[0], many[row]) for one, many in zip(alone, prepared, strict=True)):
                 raise ValueError(
-                    f"{type(self).__name__}.prepare makes something else of an image each time, or alone than in "
-                    "a batch: in evaluation, what it draws must follow from the image; see docs/extend.md."
+                    f"{type(self).__name__}.prepare returns something else for an image each time, or depending on the "
+                    "rest of its batch: in evaluation, its result must depend on the image alone; see docs/extend.md."
                 )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -370,7 +370,7 @@ class Task(L.LightningModule, ABC):
             self.log("train/loss_step", loss)
         return loss
 
-    # Lightning inspects the signature at every step; a stored one is found faster
+    # Lightning inspects the signature at every step, which is faster if it is stored
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -384,7 +384,7 @@ class Task(L.LightningModule, ABC):
     def _evaluate(self, batch: Batch, batch_idx: int, metrics: Any) -> Outputs:
         """Add a batch to the metrics of an evaluation, and return its outputs."""
         if batch_idx == 0:
-            self.check_prepared_alone(batch)
+            self.check_prepare(batch)
         return self.step(batch, metrics)[1]
 
     def on_train_epoch_end(self) -> None:
@@ -420,10 +420,10 @@ class Task(L.LightningModule, ABC):
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def make_optimizer(self) -> Optimizer:
-        """Build the optimizer of what is trained, now or in a later epoch.
+        """Build the optimizer of all parameters that are trained, now or in a later epoch.
 
         Raises:
-            ValueError: the optimizer rejects one of its arguments, or the parameter groups name nothing.
+            ValueError: the optimizer rejects one of its arguments, or a pattern matches no parameter.
         """
         named = {name.removeprefix("net."): parameter for name, parameter in self.named_parameters()}
         trained = {
@@ -443,7 +443,7 @@ class Task(L.LightningModule, ABC):
         batches = self.trainer.num_training_batches
         if math.isinf(batches):
             raise ValueError(
-                "A schedule needs the length of an epoch, which the training data do not say: set "
+                "A schedule needs the length of an epoch, which the training data do not provide: set "
                 "trainer.limit_train_batches to a number of batches, or model.scheduler=null."
             )
         if math.isinf(total_steps):
@@ -459,7 +459,7 @@ class Task(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Step a schedule; one that goes by steps goes to where the pace of the run has it by now."""
+        """Step a schedule; move one that is stepped each step to its position by the run's pace, if there is one."""
         configs = self.trainer.lr_scheduler_configs if self.pace is not None else []
         if self.pace is not None and any(one.scheduler is scheduler and one.interval == "step" for one in configs):
             scheduler.last_epoch = self.pace.position(self.global_step) - 1  # `step` adds 1
@@ -472,10 +472,10 @@ def with_temperatures(
     """Add to the description of each output the temperature by which its logits are divided, if it has one.
 
     Raises:
-        ValueError: there is a temperature of an output that there is not.
+        ValueError: a temperature is given for an unknown output.
     """
     if unknown := [name for name in temperatures if name not in outputs]:
-        raise ValueError(f"There is a temperature of the output {unknown[0]}, but the net has {', '.join(outputs)}.")
+        raise ValueError(f"A temperature is given for {unknown[0]}, but the net outputs {', '.join(outputs)}.")
     return {
         name: {**output, **({"temperature": temperatures[name]} if name in temperatures else {})}
         for name, output in outputs.items()

@@ -1,4 +1,4 @@
-"""What `src/benchmark.py` measures: speed, latency, memory and size of a model."""
+"""The measurements of `src/benchmark.py`: speed, latency, memory and size of a model."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +37,7 @@ def measure_model(model: Task, cfg: DictConfig) -> dict[str, Any]:
     if not all(type(size) is int and size > 0 for size in cfg.batch_sizes):
         raise ValueError(f"batch_sizes={list(cfg.batch_sizes)} must be numbers of images, such as [16,32,64].")
     sizes = {1, cfg.train_batch_size, *cfg.inference_batch_sizes, *cfg.batch_sizes}
-    batches = {size: model.example_batch(size) for size in sizes}  # before the net is compiled, and for which sizes
+    batches = {size: model.example_batch(size) for size in sizes}  # before the net is compiled
     if cfg.model.compile:
         model.net.compile()
     return {
@@ -90,11 +90,11 @@ def measure_training(model: Task, batches: Mapping[int, Batch], cfg: DictConfig,
 def measure_batch_sizes(
     model: Task, batches: Mapping[int, Batch], cfg: DictConfig, context: Context
 ) -> list[dict[str, Any]]:
-    """Measure the train step with each of `cfg.batch_sizes`, in turn, so that changes of the machine affect all.
+    """Measure the train step with each of `cfg.batch_sizes`, in turn, so that changes in machine speed affect all.
 
     Returns:
-        For each its `batch_size`, `images_per_second`, `share_of_best` (the median of its ratio to the fastest in each
-        turn) and `peak_memory_mb` of the process.
+        For each size: `batch_size`, `images_per_second`, `share_of_best` (the median of its ratio to the fastest in
+        each turn) and `peak_memory_mb` of the process.
     """
     sizes = sorted(set(cfg.batch_sizes))
     peaks = {}

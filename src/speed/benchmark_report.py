@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 NAME = "benchmark"
 LOCKS = ".benchmark"  # the folder of the lock
-NEAR_BEST = 0.95  # share of the best speed that a recommended batch size has
+NEAR_BEST = 0.95  # share of the best speed that a recommended batch size must reach
 PATIENCE = 60  # seconds to wait for other jobs, which take one or two each
 
 
@@ -115,12 +115,12 @@ def batch_size_table(row: dict[str, Any]) -> Table:
 
 
 def recommended_batch_size(rows: Sequence[Mapping[str, Any]]) -> int:
-    """Return the smallest batch size that is nearly as fast as the fastest: each image then counts in more steps."""
+    """Return the smallest batch size that is nearly as fast as the fastest: it makes the most steps per epoch."""
     return min(row["batch_size"] for row in rows if row["share_of_best"] >= NEAR_BEST)
 
 
 def training_cells(row: dict[str, Any]) -> list[str]:
-    """Format what is measured of a net but not of an exported model."""
+    """Format the measurements that exported models lack."""
     return [
         f"{row['macs'] / 1e6:,.1f} M",
         f"{row['train_images_per_second']:,.0f} ± {row['train_spread']:.0%}",
@@ -132,7 +132,7 @@ def training_cells(row: dict[str, Any]) -> list[str]:
 def recorded_score(model: str, log_dir: Path) -> dict[str, Any] | None:
     """Look up the test score of a named model in its latest run under a folder.
 
-    Damaged runs are ignored, and runs that overrode a value of the net or the task.
+    Ignores damaged runs, and runs that overrode a value of the net or the task.
 
     Returns:
         `score`: the metric's name, `score_value` and `score_data`; None if no run has tested the model.

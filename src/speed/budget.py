@@ -1,4 +1,4 @@
-"""Train for a given time: as many steps as fit into it, with schedules that come to their end."""
+"""Train for a given time: as many steps as fit into it, with schedules that complete."""
 
 import logging
 import math
@@ -25,31 +25,31 @@ from src.system.json_files import part
 log = logging.getLogger(__name__)
 clock = time.monotonic  # seconds
 
-FIRST_CHECK = 32  # the first plan comes from a few steps: it is checked after this part of the run, …
-LATER_CHECKS = 4  # … and then each time after this part of what is left
-LAST_CHECK = 0.01  # fraction of the run that is left when the plan stays
-MIN_LEFT = 2  # steps that a plan leaves: the last is at the end of the schedules
-TOLERANCE = 0.002  # change of the number of steps that is not worth a new plan
-RECENT = 8  # epochs whose ends are averaged
+FIRST_CHECK = 32  # the first plan comes from a few steps: it is checked after 1/32 of the run, …
+LATER_CHECKS = 4  # … and then each time after 1/4 of the remaining steps
+LAST_CHECK = 0.01  # remaining fraction of the run at which the plan becomes final
+MIN_LEFT = 2  # steps that a plan leaves at least: the last is at the end of the schedules
+TOLERANCE = 0.002  # smaller relative changes of the number of steps need no new plan
+RECENT = 8  # number of epochs whose ends are averaged
 
 
 class Budget(L.Callback):
-    """Plan how many steps fit into a time, and end the run after them with a validation.
+    """Plan how many steps fit into a time budget, and end the run after them with a validation.
 
-    The time is that of training: from the set-up, with what callbacks measure, to the end of the last epoch, with all
-    validations and checkpoints. The first plan comes from steps on a copy of the model. It is checked against the clock
-    some 15 times, the more often the nearer the end, and the schedules are stretched or squeezed to the new number of
-    steps; see `Pace`. Between two checks nothing depends on the clock: a run that is resumed goes on with its plan, and
-    one that is reproduced follows the recorded plans to the step.
+    The budget covers training: from the set-up, including measurements by callbacks, to the end of the last epoch,
+    including all validations and checkpoints. The first plan comes from steps on a copy of the model. It is checked
+    against the clock some 15 times, more often towards the end, and the schedules are stretched or compressed to the
+    new number of steps; see `Pace`. Between two checks nothing depends on the clock: a resumed run continues with its
+    plan, and a reproduced one follows the recorded plans to the step.
 
-    Early stopping is left out, because it would end the run before its schedules.
+    Early stopping is removed, because it would end the run before its schedules.
 
     Args:
-        seconds: the time.
-        plans: pairs (step, total) of a recorded run, to be followed whatever the clock says.
+        seconds: the budget.
+        plans: pairs (step, total) of a recorded run, to be followed regardless of the clock.
 
     Raises:
-        ValueError: the trainer has a number of steps, or the run goes on from a checkpoint without a budget.
+        ValueError: the trainer limits the number of steps, or the run resumes from a checkpoint without a budget.
     """
 
     def __init__(self, seconds: float, plans: Sequence[tuple[int, int]] = ()) -> None:
@@ -57,10 +57,10 @@ class Budget(L.Callback):
         self._pace: Pace | None = None
         self._steps_per_epoch = math.inf
         self._spent, self._since = 0.0, 0.0  # seconds before this session, and the time of its start
-        self._step_seconds = 0.0  # as measured last
-        # in the time of as many steps, which changes less than seconds with the load of the machine
+        self._step_seconds = 0.0  # the latest measurement
+        # both in units of steps, which vary less with the load of the machine than seconds
         self._validation = 0.0  # as measured before training
-        self._epoch_ends: list[float] = []  # validation, checkpoints and pictures, as they turn out
+        self._epoch_ends: list[float] = []  # validation, checkpoints and pictures, as measured in training
         self._next_check = 0
         self._elapsed, self._batches = 0.0, 0  # seconds and number of batches since the last check
         self._batch_end: float | None = None  # also the start of an epoch; None before the first batch, which warms up
@@ -69,7 +69,7 @@ class Budget(L.Callback):
     # ---- the state of an interrupted run
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the plans, the time that is spent, and what is measured for the next plan."""
+        """Return the plans, the time spent, and the measurements for the next plan."""
         return {
             "seconds": self.seconds,
             "spent": self.spent(),
@@ -86,14 +86,14 @@ class Budget(L.Callback):
         }
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Go on with the plan of the interrupted run, before its schedules are built."""
+        """Restore the plan of the interrupted run, before its schedules are built."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         state = checkpoint["callbacks"].get(self.state_key)
         if state is None:
             raise ValueError(
-                f"budget={format_duration(self.seconds)} cannot go on from a checkpoint of a run without a budget: "
-                "leave it out, or start a run from the weights with init_from=….ckpt."
+                f"budget={format_duration(self.seconds)} cannot resume from a checkpoint of a run without a budget: "
+                "leave it out, or start a new run from the weights with init_from=….ckpt."
             )
         if not are_plans(state.get("plans")):
             raise ValueError("The plans in the checkpoint are damaged: start a new run with init_from=….ckpt.")
@@ -111,7 +111,7 @@ class Budget(L.Callback):
     # ---- before training
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Start the clock, and leave the end of the run to the budget."""
+        """Start the clock, and let only the budget end the run."""
         if stage != "fit":
             return
         self._since = clock()
@@ -121,8 +121,8 @@ class Budget(L.Callback):
                 "give one of them."
             )
         trainer.fit_loop.min_epochs, trainer.fit_loop.max_epochs = 0, 1  # optimizers are built before there is a plan
-        everyone: Any = trainer
-        everyone.callbacks = [one for one in everyone.callbacks if not isinstance(one, EarlyStopping)]
+        untyped: Any = trainer  # its callbacks are set dynamically by Lightning
+        untyped.callbacks = [one for one in untyped.callbacks if not isinstance(one, EarlyStopping)]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Make the first plan, after other callbacks have chosen their settings."""
@@ -141,7 +141,7 @@ class Budget(L.Callback):
             self._next_check = self._next(0, max(total // FIRST_CHECK, 1))
             self._apply(trainer, pl_module)
             trainer.strategy.setup_optimizers(trainer)  # again, with schedules of this length
-        self._tell(trainer, "about {epochs:,.1f} epochs, {steps:,} steps")
+        self._log_plan(trainer, "about {epochs:,.1f} epochs, {steps:,} steps")
 
     # ---- during training
 
@@ -163,24 +163,26 @@ class Budget(L.Callback):
         if is_last and trainer.global_step == self._pace.total_steps - 1:
             trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
             if trainer.check_val_every_n_epoch is not None:
-                trainer.check_val_every_n_epoch = 1  # validate this epoch, whatever its number
+                trainer.check_val_every_n_epoch = 1  # validate this epoch regardless of its number
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Measure a batch; check the plan when it is time to; end the run after its last step."""
+        """Measure a batch, check the plan if it is due, and end the run after its last step."""
         assert self._pace is not None
         now = clock()
         if self._batch_end is not None:
             self._elapsed, self._batches = self._elapsed + now - self._batch_end, self._batches + 1
         self._batch_end, self._epoch_end = (None, now) if trainer.is_last_batch else (now, None)
-        left = self._pace.total_steps - trainer.global_step
-        if left <= 0:
+        remaining = self._pace.total_steps - trainer.global_step
+        if remaining <= 0:
             trainer.should_stop = True  # Lightning validates before it stops
-        elif trainer.global_step >= self._next_check and (self._follows_record or (self._batches and left > MIN_LEFT)):
+        elif trainer.global_step >= self._next_check and (
+            self._follows_record or (self._batches and remaining > MIN_LEFT)
+        ):
             self._check(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell what the time was enough for."""
-        self._tell(trainer, "{epochs:,.1f} epochs, {steps:,} steps, in {spent}")
+        """Log how much training fitted into the budget."""
+        self._log_plan(trainer, "{epochs:,.1f} epochs, {steps:,} steps, in {spent}")
 
     def spent(self) -> float:
         """Return the seconds of training so far, without work that an interruption lost."""
@@ -189,7 +191,7 @@ class Budget(L.Callback):
     # ---- planning
 
     def _check(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Plan anew, by the speed since the last check."""
+        """Make a new plan from the speed since the last check."""
         assert self._pace is not None
         step, planned = trainer.global_step, self._pace.total_steps
         if self._follows_record:
@@ -202,19 +204,19 @@ class Budget(L.Callback):
             self._apply(trainer, pl_module)
             self._record(trainer)
         self._elapsed, self._batches = 0.0, 0
-        left = self._pace.total_steps - step
-        is_close = left <= LAST_CHECK * self._pace.total_steps
-        self._next_check = self._next(step, left if is_close else max(left // LATER_CHECKS, 1))
+        remaining = self._pace.total_steps - step
+        is_final = remaining <= LAST_CHECK * self._pace.total_steps
+        self._next_check = self._next(step, remaining if is_final else max(remaining // LATER_CHECKS, 1))
 
     def _next(self, step: int, after: int) -> int:
-        """Return the step of the next check, after so many steps or as recorded."""
+        """Return the step of the next check, `after` more steps or as recorded."""
         assert self._pace is not None
         if self._follows_record:
             return self._upcoming[0][0] if self._upcoming else self._pace.total_steps
         return step + after
 
     def _measured_step(self, trainer: L.Trainer) -> float:
-        """Return the seconds of a step since the last check, or those before if that has just been."""
+        """Return the seconds per step since the last check, or the earlier value if no batch was measured since."""
         if not self._batches:
             return self._step_seconds
         return max(self._elapsed / self._batches, 1e-9) * trainer.accumulate_grad_batches
@@ -222,15 +224,15 @@ class Budget(L.Callback):
     def _total(self, trainer: L.Trainer) -> int:
         """Return how many steps the run should have; all processes follow the first."""
         step, end = trainer.global_step, statistics.fmean(self._epoch_ends or [self._validation])
-        room = (self.seconds - self.spent()) / self._step_seconds
-        if self._epoch_end is not None:  # which is still to come
-            room -= end
-        steps = steps_that_fit(room, end, self._steps_per_epoch, int(step % self._steps_per_epoch))
+        available = (self.seconds - self.spent()) / self._step_seconds
+        if self._epoch_end is not None:  # the end of this epoch is still to come
+            available -= end
+        steps = steps_that_fit(available, end, self._steps_per_epoch, int(step % self._steps_per_epoch))
         total: int = trainer.strategy.broadcast(step + max(steps, MIN_LEFT))
         return total
 
     def _apply(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Let schedules and the progress bar follow the plan."""
+        """Apply the plan to the schedules and the progress bar."""
         assert self._pace is not None
         pl_module.pace = self._pace
         if isinstance(data := trainer.datamodule, LoadedSplits):  # type: ignore[attr-defined]  # set dynamically
@@ -238,12 +240,12 @@ class Budget(L.Callback):
         trainer.fit_loop.max_epochs = math.ceil(self._pace.total_steps / self._steps_per_epoch) or -1
 
     @rank_zero_only
-    def _tell(self, trainer: L.Trainer, facts: str) -> None:
-        """Log facts about the plan, and record it."""
+    def _log_plan(self, trainer: L.Trainer, template: str) -> None:
+        """Log the plan, and record it; `template` formats `epochs`, `steps` and `spent`."""
         assert self._pace is not None
         steps = self._pace.total_steps
-        facts = facts.format(epochs=steps / self._steps_per_epoch, steps=steps, spent=format_duration(self.spent()))
-        log.info("budget=%s: %s", format_duration(self.seconds), facts)
+        text = template.format(epochs=steps / self._steps_per_epoch, steps=steps, spent=format_duration(self.spent()))
+        log.info("budget=%s: %s", format_duration(self.seconds), text)
         self._record(trainer)
 
     def _record(self, trainer: L.Trainer) -> None:
@@ -254,27 +256,27 @@ class Budget(L.Callback):
         )
 
 
-def steps_that_fit(room: float, end: float, steps_per_epoch: float, done: int = 0) -> int:
-    """Return how many more steps come nearest to a time, below 0 if it is over.
+def steps_that_fit(available: float, end: float, steps_per_epoch: float, done: int = 0) -> int:
+    """Return how many more steps come closest to the available time; below 0 if it is over.
 
     Args:
-        room: the time, as that of so many steps.
-        end: the same of the end of each epoch; also of the last one, which may have fewer steps.
+        available: the time, in units of steps.
+        end: the time that the end of each epoch takes, in units of steps; the last epoch may have fewer steps.
         steps_per_epoch: may be infinite.
-        done: steps that are made of the current epoch.
+        done: steps of the current epoch that are done.
     """
-    room += done  # since the start of the epoch
-    epochs = max(int(room // (steps_per_epoch + end)), 0)
-    rest = room - (epochs * (steps_per_epoch + end) if epochs else 0)
+    available += done  # since the start of the epoch
+    epochs = max(int(available // (steps_per_epoch + end)), 0)
+    rest = available - (epochs * (steps_per_epoch + end) if epochs else 0)
     steps = int(rest - end)
-    if steps < 1:  # an epoch of one step more takes too long, and none is not long enough
+    if steps < 1:  # another epoch of one step takes longer than the rest, and none leaves time over
         steps = int(1 + end < 2 * rest)
     whole = int(epochs * steps_per_epoch) if epochs else 0
     return whole + int(min(steps, max(steps_per_epoch - 1, 1))) - done
 
 
 def recorded_plans(folder: str, seconds: float) -> list[tuple[int, int]]:
-    """Return the plans of a recorded run that had the same time; none if it had not, or its record is damaged."""
+    """Return the plans of a recorded run with the same budget; none if it had another, or its record is damaged."""
     budget = part(Run(Path(folder)).record, "budget")
     plans = budget.get("plans")
     return [(step, total) for step, total in plans] if budget.get("seconds") == seconds and are_plans(plans) else []

@@ -34,7 +34,7 @@ COMPILED_ROUNDS = 3
 
 
 class CpuTuning(L.Callback):
-    """Train with fixed CPU settings, or with those that a measurement of the train step finds fastest.
+    """Train with fixed CPU settings, or with the fastest ones found by timing the train step.
 
     A setting "tune" is measured on a copy of the model and a batch of its data; random state, weights, running
     statistics and the order of the data do not change, so that a run with the chosen settings fixed gives the same
@@ -46,10 +46,10 @@ class CpuTuning(L.Callback):
         threads: threads within an operation: a number; "auto": this process's share of the physical cores it may use;
             or "tune".
         interop_threads: operations that may run at once; null: torch's default.
-        memory_format: "contiguous", "channels_last", "tune", or null: as the net has it.
+        memory_format: "contiguous", "channels_last", "tune", or null: the net's own.
         precision: "32-true", "bf16-mixed", "tune", or null: the trainer's.
         compile: "tune": try torch.compile as well, which takes time before training; or null.
-        max_seconds: limit of the measurement without compilation; candidates left by then are not measured.
+        max_seconds: time limit of the measurement, without compilation; candidates not reached by then are skipped.
 
     Raises:
         ValueError: a setting is not one of these, or there are more threads than CPUs for this process.
@@ -80,7 +80,7 @@ class CpuTuning(L.Callback):
         return asdict(self.chosen) if self.chosen else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the choice of the interrupted run."""
+        """Restore the settings chosen by the interrupted run."""
         self.chosen = Settings(**state_dict)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -97,14 +97,14 @@ class CpuTuning(L.Callback):
         """Choose and apply the settings; weights have been restored by now, optimizers not yet.
 
         Raises:
-            ValueError: there is something to measure, but no datamodule.
+            ValueError: settings are to be measured, but there is no datamodule.
         """
         if trainer.strategy.root_device.type != "cpu":
-            log.warning("cpu_tuning sets the threads only: the net is on %s.", trainer.strategy.root_device)
+            log.warning("cpu_tuning sets only the threads: the net is on %s.", trainer.strategy.root_device)
             return
         candidates = self.candidates(trainer, pl_module)
         restored = self.chosen and replace(self.chosen, compiled=candidates[0].compiled)
-        if restored not in candidates:  # nothing chosen before, or configuration or machine have changed since
+        if restored not in candidates:  # nothing was chosen before, or the configuration or the machine has changed
             self.chosen = candidates[0]
             if len(candidates) > 1 or self.compile == "tune":
                 self.chosen = trainer.strategy.broadcast(self.tune(trainer, pl_module, candidates))
@@ -119,7 +119,7 @@ class CpuTuning(L.Callback):
             match_state_strides(optimizer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Make the tensors of checkpoints contiguous, for those who load them without this callback."""
+        """Make the tensors of checkpoints contiguous, for loading without this callback."""
         weights, states = checkpoint["state_dict"], checkpoint["optimizer_states"]
         weights.update(apply_to_collection(dict(weights), Tensor, Tensor.contiguous))  # in place, to keep `_metadata`
         # a copy, because these are the dicts of the running optimizers
@@ -135,14 +135,14 @@ class CpuTuning(L.Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def set_interop_threads(self) -> None:
-        """Set the inter-op threads, or warn that it is too late to."""
+        """Set the inter-op threads, or warn if it is too late."""
         if self.interop_threads in (None, torch.get_num_interop_threads()):
             return
         try:
             torch.set_num_interop_threads(self.interop_threads)
-        except RuntimeError:  # it can be set once, and not after the first parallel work
+        except RuntimeError:  # it can be set only once, before the first parallel work
             log.warning(
-                "interop_threads stays %d: torch lets a process choose it once, before its first parallel work.",
+                "interop_threads stays %d: it can be set only once, before the process's first parallel work.",
                 torch.get_num_interop_threads(),
             )
 
@@ -154,7 +154,7 @@ class CpuTuning(L.Callback):
         if self.threads == "tune":
             threads = [self._default_threads, *reversed(powers_of_two(self._share))]
         has_filters = any(parameter.ndim == 4 for parameter in pl_module.parameters())
-        if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP has laid out its buckets
+        if self.memory_format == "tune" and has_filters and trainer.world_size == 1:  # DDP's buckets fix the layout
             formats += MEMORY_FORMATS
         if self.precision == "tune" and precisions[0] in PRECISIONS:
             if not has_native_bf16():
@@ -168,7 +168,7 @@ class CpuTuning(L.Callback):
         """Measure the candidates, report on them, and return the fastest."""
         default = candidates[0]
         if trainer.datamodule is None:  # type: ignore[attr-defined]  # set dynamically by Lightning
-            raise ValueError("cpu_tuning measures on a batch of the trainer's datamodule, and there is none.")
+            raise ValueError("cpu_tuning measures on a batch of the trainer's datamodule, but there is none.")
         start = time.perf_counter()
         with isolate_rng():
             batch = next(iter(trainer.datamodule.train_dataloader()))  # type: ignore[attr-defined]
@@ -191,12 +191,12 @@ class CpuTuning(L.Callback):
                 compiled = replace(best, compiled=True)
                 try:
                     speed(compiled)
-                except Exception as error:  # compilers raise all sorts, and the run can do without
-                    log.warning("The net runs uncompiled, because compiling fails here: %s", first_line(error))
+                except Exception as error:  # compilers raise errors of any kind, and the run works uncompiled
+                    log.warning("The net runs uncompiled because torch.compile fails here: %s", first_line(error))
                 else:
-                    rivals = list(dict.fromkeys([default, best, compiled]))
-                    speeds |= {one: [] for one in rivals}
-                    for one in rivals * COMPILED_ROUNDS:
+                    finalists = list(dict.fromkeys([default, best, compiled]))
+                    speeds |= {one: [] for one in finalists}
+                    for one in finalists * COMPILED_ROUNDS:
                         speeds[one].append(speed(one))
                     best = choose(speeds, default)
         self.report(trainer, speeds, default, best, time.perf_counter() - start)
@@ -226,7 +226,7 @@ class CpuTuning(L.Callback):
         """Apply settings to training."""
         torch.set_num_threads(settings.threads)
         if self.memory_format is not None:
-            if trainer.world_size == 1:  # with several processes, setup() has done it
+            if trainer.world_size == 1:  # with several processes, done in setup()
                 pl_module.net.to(memory_format=MEMORY_FORMATS[settings.memory_format])
             self._undo.append(partial(pl_module.net.to, memory_format=torch.contiguous_format))
         before = trainer.strategy.precision_plugin

@@ -12,7 +12,7 @@ from src.speed.measure import inference_step, latencies
 class Latency(L.Callback):
     """Measure the net before training, and log `latency_ms`, the median for one image, with the metrics of each epoch.
 
-    It is measured with the threads of training, and means little while other jobs use the same cores.
+    It is measured with the threads of training, and is not reliable while other jobs use the same cores.
 
     Args:
         seconds: how long to measure.
@@ -20,7 +20,7 @@ class Latency(L.Callback):
 
     def __init__(self, seconds: float = 1.0) -> None:
         if seconds <= 0:
-            raise ValueError(f"latency.seconds={seconds} must be more than 0.")
+            raise ValueError(f"latency.seconds={seconds} must be above 0.")
         self.seconds = seconds
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

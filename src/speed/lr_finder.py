@@ -1,4 +1,4 @@
-"""Learning-rate range test (Smith 2015, arXiv 1506.01186): `lr_find=true` suggests a rate, and trains nothing."""
+"""Learning-rate range test (Smith 2015, arXiv 1506.01186): `lr_find=true` suggests a rate instead of training."""
 
 import logging
 import math
@@ -23,18 +23,18 @@ log = logging.getLogger(__name__)
 NAME = "lr_find"
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 10.0  # learning rates
-MEMORY = 0.9  # decay of the running mean of the loss
+DECAY = 0.9  # of the running mean of the loss
 DIVERGED = 4.0  # the test ends when the running mean exceeds its lowest value by this factor
 WIDTH = 2.5  # standard deviation of the smoothing of the curve, in steps
 
 
 class RangeTest(L.Callback):
-    """Raise the learning rate exponentially from step to step, and note the loss of each step, until it diverges.
+    """Raise the learning rate exponentially from step to step, and record the loss of each step, until it diverges.
 
     Groups of parameters keep the ratios of their rates.
 
     Args:
-        lr: rate of the optimizer's configuration.
+        lr: the configured rate of the optimizer.
     """
 
     def __init__(self, lr: float) -> None:
@@ -46,7 +46,7 @@ class RangeTest(L.Callback):
         self._mean, self._lowest = 0.0, math.inf
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the rates of the groups; whatever ends at a fraction of the run is at its start."""
+        """Record the rates of the groups, and keep everything that depends on the fraction of the run at its start."""
         pl_module.pace = Pace([(0, 10**9)])  # type: ignore[assignment]  # nn.Module's attributes
         self._groups = [group["lr"] for group in trainer.optimizers[0].param_groups]
 
@@ -62,7 +62,7 @@ class RangeTest(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the loss of the step, and end the test when it diverges."""
+        """Record the loss of the step, and end the test if it diverges."""
         loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
         # Lightning has divided it by accumulate_grad_batches
         self._batches.append(float(loss) * trainer.accumulate_grad_batches)
@@ -70,8 +70,8 @@ class RangeTest(L.Callback):
             return
         self.losses.append(sum(self._batches) / len(self._batches))
         self._batches = []
-        self._mean = MEMORY * self._mean + (1 - MEMORY) * self.losses[-1]
-        mean = self._mean / (1 - MEMORY ** len(self.losses))  # its first values are too small
+        self._mean = DECAY * self._mean + (1 - DECAY) * self.losses[-1]
+        mean = self._mean / (1 - DECAY ** len(self.losses))  # corrects the bias of the first values
         self._lowest = min(self._lowest, mean)
         trainer.should_stop |= not math.isfinite(mean) or mean > DIVERGED * self._lowest > 0
 
@@ -81,7 +81,7 @@ def find_learning_rate(cfg: DictConfig, objects: dict[str, Any]) -> float | None
 
     Args:
         cfg: the configuration of the run.
-        objects: what `build` made of it, with `model.scheduler=null`; the weights of the model are useless afterwards.
+        objects: the objects that `build` made from it with `model.scheduler=null`; the model's weights are changed.
 
     Returns:
         The suggested learning rate; None if the loss never fell.
@@ -90,7 +90,7 @@ def find_learning_rate(cfg: DictConfig, objects: dict[str, Any]) -> float | None
         ValueError: the optimizer has no learning rate.
     """
     if not cfg.model.optimizer.get("lr"):
-        raise ValueError("lr_find=true looks for model.optimizer.lr, which this optimizer does not have.")
+        raise ValueError("lr_find=true searches for model.optimizer.lr, which this optimizer does not have.")
     test = RangeTest(cfg.model.optimizer.lr)
     own: dict[str, Any] = {"max_steps": STEPS, "max_epochs": -1, "min_epochs": None, "fast_dev_run": False}
     own |= {"limit_val_batches": 0, "num_sanity_val_steps": 0, "logger": False}
@@ -105,9 +105,9 @@ def find_learning_rate(cfg: DictConfig, objects: dict[str, Any]) -> float | None
 
 
 def suggest_lr(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """Return the rate halfway, in its logarithm, between where the loss falls fastest and where it is lowest.
+    """Return the rate halfway, on a logarithmic scale, between where the loss falls fastest and where it is lowest.
 
-    None if it does not fall. At the first of these rates a net learns, and at the second it is about to diverge.
+    None if the loss does not fall. At the first of these rates a net learns; at the second it is about to diverge.
     """
     curve = smooth(losses)
     lowest = int(np.argmin(curve)) if len(curve) else 0
@@ -118,7 +118,7 @@ def suggest_lr(rates: Sequence[float], losses: Sequence[float]) -> float | None:
 
 
 def smooth(losses: Sequence[float]) -> np.ndarray:
-    """Return the finite losses smoothed by a Gaussian, centred, so that it does not shift them to higher rates."""
+    """Return the finite losses smoothed by a centred Gaussian, which does not shift them to higher rates."""
     values = np.array([loss for loss in losses if math.isfinite(loss)])
     steps = np.arange(len(values))
     weights = np.exp(-((steps[:, None] - steps) ** 2) / (2 * WIDTH**2))  # (N, N)
@@ -150,4 +150,4 @@ def report(folder: Path, rates: Sequence[float], losses: Sequence[float], lr: fl
     axes.grid(alpha=0.3)
     path = folder / f"{NAME}.png"
     figure.savefig(path, dpi=120)
-    log.info("lr_find: %s; curve: %s", f"try {override}" if override else "the loss fell at no rate", path)
+    log.info("lr_find: %s; curve: %s", f"try {override}" if override else "the loss did not fall at any rate", path)

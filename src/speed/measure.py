@@ -77,7 +77,7 @@ def autocast(precision: str) -> Context:
 
 
 def seconds_per_step(step: Step, seconds: float) -> float:
-    """Return the mean time of a step, over at least so many seconds and one step."""
+    """Return the mean time of a step, over at least `seconds` and at least one step."""
     start, steps = time.perf_counter(), 0
     while True:
         step()
@@ -88,7 +88,11 @@ def seconds_per_step(step: Step, seconds: float) -> float:
 
 
 def blocks(steps: dict[str, Step], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Time each step `rounds` times, in turn so that changes of the machine's speed affect all; seconds per step."""
+    """Time the steps in turn for several rounds, so that changes of the machine's speed affect all.
+
+    Returns:
+        For each step, the seconds per step of each round.
+    """
     for step in steps.values():
         step()  # warms up
     times: dict[str, list[float]] = {name: [] for name in steps}
@@ -99,7 +103,7 @@ def blocks(steps: dict[str, Step], rounds: int, seconds: float) -> dict[str, lis
 
 
 def latencies(step: Step, seconds: float) -> list[float]:
-    """Time single steps for about so many seconds, at least 5 of them; seconds of each."""
+    """Return the seconds of single steps, timed for about `seconds`, at least 5 of them."""
     step()
     samples: list[float] = []
     while len(samples) < 5 or sum(samples) < seconds:
@@ -127,7 +131,7 @@ def spread(values: list[float]) -> float:
 def peak_memory() -> Iterator[list[float]]:
     """Yield a list that receives the process's peak memory within the context, in bytes, at its end.
 
-    Only Linux can reset the peak; elsewhere it is that since the start of the process.
+    Only Linux can reset the peak; elsewhere it is the peak since the start of the process.
     """
     peak: list[float] = []
     gc.collect()

@@ -1,4 +1,4 @@
-"""Where a train step spends its time: a table of modules, forward and backward, with their slowest operators."""
+"""Profile train steps: a table of modules, with their forward and backward times and slowest operators."""
 
 import logging
 from collections import Counter, defaultdict
@@ -57,10 +57,10 @@ class OperatorProfile(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Explain a missing table."""
         if not self.table:
-            log.warning("op_profile: no epoch has more than skip=%d batches, so that none was profiled.", self.skip)
+            log.warning("op_profile: no epoch has more than skip=%d batches, so none was profiled.", self.skip)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave no hooks behind when the run fails."""
+        """Remove the hooks if the run fails."""
         self.stop()
 
     def stop(self) -> None:
@@ -120,15 +120,15 @@ def attribute(events: Iterable[Any]) -> tuple[Counter[str], Counter[str], dict[s
 
 def module_of(event: Any) -> str:
     """Return the name and class of the module in whose forward pass an event happened: `net.0 (Conv2d)`."""
-    found = enclosing(event, MODULE)
-    if found is None:
+    call = enclosing(event, MODULE)
+    if call is None:
         return OUTSIDE
-    path, _, name = found.name.removeprefix(MODULE).rpartition(": ")
+    path, _, name = call.name.removeprefix(MODULE).rpartition(": ")
     return f"{name} ({path.rpartition('.')[2]})"
 
 
 def enclosing(event: Any, prefix: str) -> Any:
-    """Return the innermost of an event and its parents whose name has a prefix; None if there is none."""
+    """Return an event or its nearest ancestor whose name has a prefix; None if there is none."""
     while event is not None and not event.name.startswith(prefix):
         event = event.cpu_parent
     return event

@@ -18,15 +18,15 @@ class SlowdownWatch(L.Callback):
     """Warn once when train steps become much slower than the fastest of this run.
 
     Args:
-        seconds: train time that the speed is averaged over.
+        seconds: training time over which the speed is averaged.
         ratio: share of the best speed below which to warn.
     """
 
     def __init__(self, seconds: float = 5.0, ratio: float = 0.5) -> None:
         if seconds <= 0:
-            raise ValueError(f"seconds={seconds} must be more than 0.")
+            raise ValueError(f"seconds={seconds} must be above 0.")
         if not 0 < ratio < RECOVERED:
-            raise ValueError(f"ratio={ratio} must lie between 0 and {RECOVERED}.")
+            raise ValueError(f"ratio={ratio} must be between 0 and {RECOVERED}.")
         self.seconds, self.ratio = seconds, ratio
         self._best, self._warned, self._image_size = 0.0, False, 0
         self._spent, self._images = 0.0, 0.0
@@ -43,7 +43,7 @@ class SlowdownWatch(L.Callback):
         """Stop the clock; validation, checkpoints and logging between steps do not count."""
         self._spent += time.perf_counter() - self._start
         self._image_size = self._image_size or batch[0][0].numel()
-        self._images += batch[0].numel() / self._image_size  # as large as the first: data.sizes may enlarge them
+        self._images += batch[0].numel() / self._image_size  # in images of the first size: data.sizes may enlarge them
         if self._spent >= self.seconds:
             self.check_speed(self._images / self._spent)
             self._spent, self._images = 0.0, 0.0

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 ROUNDS = 6
-KEPT = (0.7, 0.85, 0.93, 0.97)  # share of the best speed that keeps a candidate after each round
-MIN_GAIN = 1.03  # less is noise, and the default stays
+KEEP_ABOVE = (0.7, 0.85, 0.93, 0.97)  # share of the best speed that a candidate needs to stay, after each round
+MIN_GAIN = 1.03  # a smaller gain is noise, and the default stays
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def compare(
             if time.perf_counter() < deadline or not speeds[candidates[0]]:
                 speeds[settings].append(speed(settings))
         medians = {settings: statistics.median(speeds[settings]) for settings in alive if speeds[settings]}
-        threshold = max(medians.values()) * KEPT[min(number, len(KEPT) - 1)]
+        threshold = max(medians.values()) * KEEP_ABOVE[min(number, len(KEEP_ABOVE) - 1)]
         alive = [candidates[0], *(one for one in alive[1:] if one in medians and medians[one] >= threshold)]
         if len(alive) == 1:
             break
@@ -52,7 +52,7 @@ def compare(
 
 
 def choose(speeds: dict[Settings, list[float]], default: Settings) -> Settings:
-    """Return the fastest candidate by its median, or the default unless that is beaten by more than noise."""
+    """Return the fastest candidate by its median, or the default if the gain over it is only noise."""
     best = max((one for one in speeds if speeds[one]), key=lambda settings: statistics.median(speeds[settings]))
     return best if paired_gain(speeds, best, default) >= MIN_GAIN else default
 

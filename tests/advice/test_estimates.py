@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from tests.advice.test_request import NOTHING
 
 from src.advice.estimates import ESTIMATED, UNKNOWN, cost_of, counts_at, epochs_for
 from src.advice.measurements import read_models
@@ -12,6 +11,7 @@ from src.models.components.simple_cnn import SimpleCNN
 from src.models.components.simple_dense_net import SimpleDenseNet
 from src.models.counting import count_macs, count_parameters
 from src.models.example_inputs import example_inputs
+from tests.advice.test_request import NOTHING
 
 FACTS: dict[str, Any] = {"shape": [1, 28, 28], "params": 100, "macs": 80.0, "multiple_of": 4}
 FACTS |= {"counts": {"1x28": [100, 100.0], "1x32": [110, 130.0], "3x32": [300, 260.0]}}

@@ -1,4 +1,4 @@
-"""Early stopping, and training images that grow."""
+"""Early stopping with training images that grow during the run."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Pictures in TensorBoard: which ones, how often, and whether they show what they claim."""
+"""Pictures in TensorBoard: which ones, how often, and whether they are correct."""
 
 import base64
 import io

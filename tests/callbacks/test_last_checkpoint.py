@@ -92,7 +92,7 @@ STEP = "callbacks.last_checkpoint.every_n_train_steps"
 
 
 class StopAfter(L.Callback):
-    """Stop a run after a given batch, by an error or a signal."""
+    """Stop a run after a given batch, with an error or a signal."""
 
     def __init__(self, batches: int, how: str = "fault") -> None:
         self.batches, self.how = batches, how
@@ -256,7 +256,7 @@ def test_checkpoints_hold_plain_values_only(run: Callable[..., Any], tmp_path: P
 
 @pytest.mark.parametrize("options", [{"every_n_train_steps": 0}, {"every_n_minutes": -1}])
 def test_a_wrong_interval_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"last_checkpoint\.every_n_\w+=(0|-1) must be more than 0"):
+    with pytest.raises(ValueError, match=r"last_checkpoint\.every_n_\w+=(0|-1) must be above 0"):
         LastCheckpoint("x", **options)
 
 

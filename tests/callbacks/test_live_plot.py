@@ -1,4 +1,4 @@
-"""Curves in a notebook: what is displayed, and in whose place."""
+"""Curves in a notebook: what is displayed, and what it replaces."""
 
 import base64
 import io
@@ -39,7 +39,7 @@ class Notebook:
 def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
     shown = Notebook()
     monkeypatch.setattr("IPython.display.display", shown.display)
-    monkeypatch.setattr(live_plot, "SECONDS", 0.0)
+    monkeypatch.setattr(live_plot, "MIN_INTERVAL", 0.0)
     return shown
 
 
@@ -78,7 +78,7 @@ def test_an_interrupted_run_shows_what_it_has(
     trainer: Callable[..., L.Trainer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(live_plot, "SECONDS", 1e9)  # the second epoch is not drawn at once
+    monkeypatch.setattr(live_plot, "MIN_INTERVAL", 1e9)  # the second epoch is not drawn at once
 
     class Stop(L.Callback):
         def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -92,7 +92,7 @@ def test_an_interrupted_run_shows_what_it_has(
 
 
 def test_short_epochs_are_not_all_drawn_but_the_last_is(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_plot, "SECONDS", 1e9)
+    monkeypatch.setattr(live_plot, "MIN_INTERVAL", 1e9)
     plot = LivePlot()
     for epoch in range(1, 5):
         plot.add_epoch(epoch, {"train/loss": 1 / epoch}, [], f"epoch {epoch}")  # no score, no validation

@@ -1,4 +1,4 @@
-"""Lookahead's weights are those of its formula, and the slow ones are validated."""
+"""Lookahead's weights follow its formula, and the slow weights are validated."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

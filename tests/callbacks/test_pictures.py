@@ -10,7 +10,7 @@ from src.predictor import to_tokens
 
 
 def ink(picture: Tensor) -> Tensor:
-    """The columns and rows of a picture (C, H, W) that are not white, as their mean row by column (W,)."""
+    """Return the mean row of the non-white pixels of a picture (C, H, W), by column (W,)."""
     dark = (picture < 1).any(dim=0).float()  # (H, W)
     return (dark * torch.arange(len(dark)).view(-1, 1)).sum(dim=0) / dark.sum(dim=0)
 

@@ -1,4 +1,4 @@
-"""Averaged views have a metric of their own; the plain ones stay what they are."""
+"""Averaged views have a separate metric; the other metrics do not change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ SMALL = ("data.train_size=64", "data.val_size=16", "data.test_size=48", "data.ba
 
 
 def views_by_hand(images: Tensor, flip: bool = False, shift: int = 0) -> list[tuple[Tensor, float]]:
-    """The views and weights of Jordan 2024, pixel by pixel."""
+    """Return the views and weights of Jordan 2024, pixel by pixel."""
     _, _, height, width = images.shape
 
     def moved(offset: int) -> Tensor:
@@ -67,12 +67,13 @@ def test_what_predicts_no_classes_of_images_is_refused_before_training(
     overrides: list[str], named: str, compose: Callable[..., DictConfig]
 ) -> None:
     cfg = compose(*overrides, "tta=flip", "callbacks=none", "logger=none", "trainer=cpu", "trainer.max_epochs=1")
-    with pytest.raises(ValueError, match=rf"not what {named} makes here: set tta=none"):
+    with pytest.raises(ValueError, match=rf"which {named} does not predict here: set tta=none"):
         train(cfg)
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [({}, "leave one view"), ({"shift": -1}, "tta.shift=-1"), ({"flip": False}, "leave one view")]
+    ("options", "named"),
+    [({}, "leave a single view"), ({"shift": -1}, "tta.shift=-1"), ({"flip": False}, "leave a single view")],
 )
 def test_settings_that_mean_nothing_are_refused(options: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):

@@ -1,4 +1,4 @@
-"""The average of the weights is what its formula says, and what is validated, saved and tested."""
+"""The average of the weights follows its formula, and is validated, saved and tested."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the tests of the data share: files in the format of MNIST, and a DataModule over given tensors."""
+"""Helpers shared by the tests of the data: files in the format of MNIST, and a DataModule over given tensors."""
 
 import gzip
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from src.data.in_memory import InMemoryDataModule
 
 @pytest.fixture(scope="session")
 def write_idx() -> Callable[[Path, np.ndarray], Path]:
-    """Write an array of bytes as an IDX file, compressed where the name ends in .gz."""
+    """Write an array of bytes as an IDX file, compressed if the name ends in .gz."""
 
     def write(path: Path, array: np.ndarray) -> Path:
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()
@@ -33,9 +33,9 @@ def write_photographs(folder: Path, count: int | Mapping[str, int], classes: Seq
     """Write a folder for each class with images of noise, of several sizes and modes.
 
     Args:
-        folder: of the classes' folders.
-        count: of images of each class; or of those of a class, by its name.
-        classes: where the count is the same for all.
+        folder: folder for the class folders.
+        count: number of images per class, or a number for each class by name.
+        classes: the classes, if the count is the same for all.
     """
     generator = np.random.default_rng(0)
     counts = count if isinstance(count, Mapping) else dict.fromkeys(classes, count)
@@ -49,14 +49,14 @@ def write_photographs(folder: Path, count: int | Mapping[str, int], classes: Seq
 
 
 def sizes_of(name: str, **options: Any) -> dict[str, Any]:
-    """The sizes of a data set, as its configuration says them, and what else is given."""
+    """Return the sizes of a data set from its configuration, with other options."""
     wanted = ("num_classes", "channels", "image_size", "batch_size", "val_size", "train_size", "test_size")
     cfg = OmegaConf.merge(*(OmegaConf.load(CONFIGS / "data" / f"{part}.yaml") for part in ("base/in_memory", name)))
     return {key: cfg[key] for key in wanted if key in cfg} | options
 
 
 class GivenTensors(InMemoryDataModule):
-    """Serves the four tensors it is given, and counts how often they were asked for."""
+    """Serves the four given tensors, and counts how often they are loaded."""
 
     def __init__(self, *tensors: Tensor, **options: Any) -> None:
         train_images, train_labels, *_ = tensors
@@ -73,5 +73,5 @@ class GivenTensors(InMemoryDataModule):
 
 @pytest.fixture(scope="session")
 def given_tensors() -> type[InMemoryDataModule]:
-    """The class of a DataModule that serves the four tensors it is given."""
+    """Return the class of a DataModule that serves four given tensors."""
     return GivenTensors

@@ -1,4 +1,4 @@
-"""Thickness and smoothness of strokes, measured on shapes whose answer is known."""
+"""Thickness and smoothness of strokes, measured on shapes with known values."""
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_edges_come_from_training_images_alone() -> None:
 
 
 def test_unknown_attributes_and_coloured_images_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"num_classes.slant is no head: attributes are thickness, smoothness"):
+    with pytest.raises(ValueError, match=r"num_classes.slant is not an attribute: choose from thickness, smoothness"):
         AttributeLabels({"slant": 3}, bar(2))
     with pytest.raises(ValueError, match="grey images"):
         SyntheticDataModule(**sizes_of("synthetic", num_classes={"own": 4, "thickness": 2})).setup()

@@ -1,4 +1,4 @@
-"""Augmentation: each part does what its argument says, with a draw of its own for every image."""
+"""Augmentation: each part follows its argument, with a separate draw for every image."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def augment(images: Tensor, seed: int = 0, **options: Any) -> Tensor:
-    """The augmented images; labels are left alone."""
+    """Return the augmented images; labels do not change."""
     labels = torch.arange(len(images))
     results, same = BatchAugmentation(**options)(images, labels, generator(seed))
     assert torch.equal(same, torch.arange(len(images)))
@@ -57,7 +57,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def dots(batch: int, height: int, width: int, x: int = 0, y: int = 0) -> Tensor:
-    """Black images with a white 3×3 dot, whose centre lies (x, y) off the image's; the sizes are odd."""
+    """Make black images of odd sizes with a white 3×3 dot, offset by (x, y) from the centre."""
     images = torch.zeros(batch, 1, height, width)
     row, column = height // 2 + y, width // 2 + x
     images[:, :, row - 1 : row + 2, column - 1 : column + 2] = 255
@@ -65,7 +65,7 @@ def dots(batch: int, height: int, width: int, x: int = 0, y: int = 0) -> Tensor:
 
 
 def positions(images: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the centre of gravity of each image lies off its centre, in pixels: x and y."""
+    """Return the offset of each image's centre of gravity from its centre, in pixels: x and y."""
     _, _, height, width = images.shape
     weights = images[:, 0] / images.sum(dim=(1, 2, 3)).view(-1, 1, 1)
     x = (weights.sum(1) * (torch.arange(width) - (width - 1) / 2)).sum(1)
@@ -254,7 +254,7 @@ def test_a_zoom_scales_distances_by_its_factor(x: int, y: int) -> None:
 
 
 def black_and_white(batch: int, height: int, width: int) -> Tensor:
-    """Images in which no pixel has the mean colour, so that what is erased can be seen."""
+    """Make images in which no pixel has the mean colour, so that erased pixels can be found."""
     return 255 * (noise(batch, 3, height, width) % 2)
 
 

@@ -1,4 +1,4 @@
-"""Batches from memory: every sample once, in an order that the seed and the epoch alone decide."""
+"""Batches from memory: every sample once, in an order that depends only on the seed and the epoch."""
 
 import random
 from typing import Any
@@ -19,13 +19,13 @@ def loader(count: int = 23, batch_size: int = 4, **options: Any) -> InMemoryLoad
 
 
 def epoch_of(batches: InMemoryLoader, epoch: int = 0) -> list[int]:
-    """The labels of an epoch in the order in which they come."""
+    """Return the labels of an epoch in the order in which they are served."""
     batches.set_epoch(epoch)
     return [label for _, labels in batches for label in labels.tolist()]
 
 
 def noise(images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """An augmentation that shows the draws it is given."""
+    """Augment by replacing the images with random draws, to make the draws visible."""
     return torch.randint(256, images.shape, generator=generator, dtype=torch.uint8), targets
 
 
@@ -132,7 +132,7 @@ def test_every_batch_and_every_epoch_has_its_own_draws() -> None:
 def test_processes_share_every_sample_exactly_once_in_as_many_steps(world_size: int, count: int, shuffle: bool) -> None:
     ranks = [loader(count, 4, shuffle=shuffle, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert sorted(label for rank in ranks for label in epoch_of(rank, 5)) == list(range(count))
-    # a process that made a step less would leave the others waiting for ever
+    # a process with fewer steps would leave the others waiting forever
     assert {len(list(rank)) for rank in ranks} == {len(rank) for rank in ranks}
     assert len({len(rank) for rank in ranks}) == 1
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 over files in the real format, which the tests write."""
+"""CIFAR-10 and CIFAR-100, read from files in the real format, which the tests write."""
 
 import hashlib
 import pickle

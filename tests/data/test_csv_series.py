@@ -1,4 +1,4 @@
-"""Series from CSV files: which columns are read, and what is refused with its row and column."""
+"""Series from CSV files: which columns are read, and which errors name their row and column."""
 
 from pathlib import Path
 from typing import Any

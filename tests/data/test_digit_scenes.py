@@ -1,4 +1,4 @@
-"""Scenes of digits: drawn alike every time, with masks that fit, and with digits of their own in each split."""
+"""Scenes of digits: reproducible, with matching masks, and with different digits in each split."""
 
 from typing import Any
 

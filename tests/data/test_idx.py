@@ -1,4 +1,4 @@
-"""The IDX reader returns what was written, and says which file is damaged."""
+"""The IDX reader returns what was written, and names damaged files."""
 
 import gzip
 import re

@@ -1,4 +1,4 @@
-"""Training images change with the epoch: augmented until a fraction of the run, of growing size, mirrored in turn."""
+"""Training images change with the epoch: augmented up to a fraction of the run, enlarged in steps, mirrored in turn."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ COUNT = 40
 
 
 class Recorder(L.LightningModule):
-    """Trains nothing, and keeps the batches of each epoch."""
+    """Records the batches of each epoch, without training."""
 
     def __init__(self) -> None:
         super().__init__()

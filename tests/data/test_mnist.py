@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: files in the real format, where they are looked for, and what happens without them."""
+"""MNIST and Fashion-MNIST: files in the real format, the folders searched, and missing files."""
 
 import gzip
 import sys
@@ -36,7 +36,7 @@ def write_mnist(write_idx: WriteIdx) -> WriteMNIST:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What torchvision does without a network."""
+    """Fail as torchvision does without a network."""
 
     def download(root: str, download: bool) -> None:
         raise RuntimeError(
@@ -89,7 +89,7 @@ def test_the_split_of_other_templates_is_taken_where_it_keeps_the_official_test_
     assert tuple(len(part) for part in parts if part) == split
     assert FashionMNISTDataModule(train_val_test_split=[50_000, 10_000, 10_000]).val_size == 10_000
     for mixed in ([60_000, 5_000, 5_000], [55_000, 5_000, 5_000]):
-        with pytest.raises(ValueError, match=r"the test set is the official one of 10,000: give val_size"):
+        with pytest.raises(ValueError, match=r"the test set is the official one of 10,000: set val_size"):
             MNISTDataModule(data_dir=str(full_size), train_val_test_split=mixed)
 
 
@@ -98,7 +98,7 @@ def test_the_sizes_without_a_configuration_are_those_of_the_configuration() -> N
     assert {name: getattr(datamodule, name) for name in sizes_of("mnist")} == sizes_of("mnist")
 
 
-# ---- where the files are looked for
+# ---- the folders searched for the files
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -169,7 +169,7 @@ def test_without_files_and_network_one_sentence_says_what_is_missing_and_what_to
 
 
 def download_to(write_mnist: WriteMNIST, names: tuple[str, ...], error: BaseException | None) -> Callable[..., None]:
-    """A download that brings some files, packed and unpacked as torchvision leaves them, and then fails or not."""
+    """Return a download that writes some files, packed and unpacked as torchvision does, and then may fail."""
 
     def download(root: str, download: bool) -> None:
         raw = Path(root, "MNIST", "raw")

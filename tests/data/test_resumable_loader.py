@@ -1,4 +1,4 @@
-"""What is read from disk comes in an order that can be replayed, shared and gone on with."""
+"""Samples read from disk have an order that can be replayed, shared between processes and resumed."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from src.data.resumable_loader import ResumableLoader, SeededSampler
 
 
 class Places(Dataset[tuple[int, int]]):
-    """Serves the index and the seed that it is asked for."""
+    """Serves the requested index and seed."""
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[int, int]:
         return place

@@ -1,4 +1,4 @@
-"""Windows of a series: split by time, normalised by what is trained on, served in an order that can be resumed."""
+"""Windows of a series: split by time, normalised by the training steps, served in an order that can be resumed."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ STEPS = 60
 
 
 class Given(SeriesDataModule):
-    """Serves the series (N, F) that it is given."""
+    """Serves a given series (N, F)."""
 
     def __init__(self, series: Tensor, **options: Any) -> None:
         sizes = {"features": series.shape[1], "window": 6, "horizon": 3, "season": 4, "val_size": 10, "test_size": 8}
@@ -24,7 +24,7 @@ class Given(SeriesDataModule):
 
 
 def numbered(steps: int = STEPS) -> Tensor:
-    """A column that counts the steps, and one of noise that grows: (N, 2)."""
+    """Make a column that counts the steps, and one of growing noise: (N, 2)."""
     count = torch.arange(float(steps))
     return torch.stack([count + count % 4, (1 + count) * torch.randn(steps)], dim=1)
 

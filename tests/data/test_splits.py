@@ -1,4 +1,4 @@
-"""The folds of cross-validation: every training sample is validated on once, and nothing else changes."""
+"""The folds of cross-validation: every training sample is in one validation set, and nothing else changes."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The two series that statsmodels ships: read whole, without an import of the package, averaged by month."""
+"""The two series shipped with statsmodels: read completely, without importing the package, averaged by month."""
 
 import sys
 from typing import Any

@@ -206,7 +206,7 @@ def test_bad_texts_are_all_named(tmp_path: Path) -> None:
         (["hello,a", " ,b", "you,"], "text,label", "a.csv: row 3 has no text; row 4 has no label. Repair or delete"),
         (["hello"], "text,label", "a.csv: row 2 has no label"),
         ([" ,b"] * 7, "text,label", "row 6 has no text; and 2 more. Repair"),
-        (["a,b,dev"], "text,label,split", "row 2 is of the split dev, which is none of train, val, test"),
+        (["a,b,dev"], "text,label,split", "row 2 has the split dev, which is not one of train, val, test"),
         (["a,b,train", "a,b,val"], "text,label,split", "a.csv holds train, val: it needs train and test, or neither"),
         (
             ["a,b,train", "a,c,test"],
@@ -238,7 +238,7 @@ def test_what_is_no_folder_of_texts_is_refused_in_a_sentence(tmp_path: Path) -> 
     [
         ({"length": 0}, "length=0 must be at least 1"),
         ({"vocabulary_size": 300}, "vocabulary_size=300 must be 257"),
-        ({"val_fraction": 1.0}, "val_fraction=1.0 must lie between 0 and 1"),
+        ({"val_fraction": 1.0}, "val_fraction=1.0 must be between 0 and 1"),
         ({"num_classes": 3}, r"holds 2 classes \(cats, dogs\), but data.num_classes=3"),
         ({"batch_size": 100}, "batch_size=100 is larger than the 16 samples"),
     ],

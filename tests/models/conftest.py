@@ -1,3 +1,3 @@
-"""What the tests of tasks share."""
+"""Helpers shared by the tests of tasks."""
 
 from tests.small_run import data, known, model, trainer  # noqa: F401  # fixtures

@@ -1,4 +1,4 @@
-"""airbench's net: the paper's sizes, and what its groups compute."""
+"""airbench's net: the paper's sizes, and the outputs of its groups."""
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ def test_it_starts_as_partial_identities_after_the_whitening_layer(kernel_size: 
         ({"convolutions": 1}, "convolutions=1 must be at least 2"),
         ({"dims": (8, 8, 8, 8)}, "image_size=8 is too small to be halved for 4 groups"),
         ({"dims": (8, 8, 8), "whitening": {"stride": 2}}, "image_size=8 is too small to be halved for 3 groups"),
-        ({"activation": "silu"}, "activation=silu is none of gelu, relu"),
+        ({"activation": "silu"}, "activation=silu must be one of gelu, relu"),
     ],
 )
 def test_a_value_that_makes_no_net_is_refused(options: dict[str, object], message: str) -> None:

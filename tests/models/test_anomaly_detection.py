@@ -1,4 +1,4 @@
-"""Anomaly detection: the score is the error of each image, and only the test knows what is normal."""
+"""Anomaly detection: the score is the error of each image, and only the test data have anomalies."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ def task(anomalies: list[int]) -> AnomalyDetection:
 
 
 def measured(model: AnomalyDetection, errors: list[float], labels: Tensor, batch_size: int = 2) -> dict[str, Tensor]:
-    """The test's metrics for images with these errors."""
+    """Return the test metrics for images with these errors."""
     metrics = model.make_metrics("test")
     for values, targets in zip(torch.tensor(errors).split(batch_size), labels.split(batch_size), strict=True):
         clean = torch.zeros(len(values), 1, 8, 8)

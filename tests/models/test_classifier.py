@@ -1,4 +1,4 @@
-"""The classifier: what it learns, what it logs, and what its optimizer is given."""
+"""The classifier: learning, logging, and the parameters of its optimizer."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def batches(count: int, batch_size: int, seed: int = 0) -> "DataLoader[Any]":
 
 
 def by_hand(net: nn.Module, data: "DataLoader[Any]") -> dict[str, float]:
-    """Loss and accuracy over all samples at once, image by image."""
+    """Return loss and accuracy over all samples at once, image by image."""
     with torch.no_grad():
         pairs = [(net.eval()(image[None]), label[None]) for image, label in data.dataset]
     losses = [F.cross_entropy(logits, label).item() for logits, label in pairs]
@@ -201,7 +201,7 @@ def test_a_schedule_is_told_how_many_optimizer_steps_the_run_has(
 
 
 class Stream(IterableDataset):  # type: ignore[type-arg]
-    """Images without end, of which no one knows how many an epoch has."""
+    """Serves images without end, for epochs of unknown length."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, int]]:
         while True:
@@ -249,7 +249,7 @@ def test_the_net_is_compiled_in_place_before_training_only(
 
 
 class Noisy(Classifier):
-    """A task that adds a number to its images, drawn anew in training, and says so."""
+    """A task that adds a number to its images, a random one in training."""
 
     def prepare(self, batch: Any) -> Any:
         added = torch.rand(()) if self.training else torch.tensor(1.0)
@@ -286,7 +286,7 @@ def test_a_net_with_more_logits_than_classes_is_refused_before_training(
 
 
 class Shuffled(Classifier):
-    """Turn images round in a way that evaluation must not: at random, or by their place in the batch."""
+    """Flip images in ways that evaluation must not: at random, or by their position in the batch."""
 
     by: Callable[[int], Tensor]
 
@@ -301,7 +301,7 @@ def test_what_evaluation_makes_of_an_image_must_not_depend_on_others_or_on_chanc
 ) -> None:
     monkeypatch.setattr(Shuffled, "by", staticmethod(by), raising=False)
     task = Shuffled(small_net(), adamw, None, nn.CrossEntropyLoss(), (1, 4, 4), score="acc", mode="max")
-    with pytest.raises(ValueError, match=r"Shuffled\.prepare makes something else"):
+    with pytest.raises(ValueError, match=r"Shuffled\.prepare returns something else"):
         trainer().validate(task, batches(32, 16), verbose=False)
-    with pytest.raises(ValueError, match=r"Shuffled\.prepare makes something else"):
+    with pytest.raises(ValueError, match=r"Shuffled\.prepare returns something else"):
         trainer().test(task, batches(32, 16), verbose=False)

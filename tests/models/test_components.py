@@ -1,4 +1,4 @@
-"""Every net: found by itself, built from the data's facts alone, trainable in all its parameters."""
+"""Every net: discovered automatically, built only from facts of the data, trainable in all its parameters."""
 
 import importlib
 import inspect
@@ -20,7 +20,7 @@ FILES = sorted(path.stem for path in Path(components.__path__[0]).glob("*.py") i
 
 
 def nets_in(file: str) -> list[type[nn.Module]]:
-    """The nets that a file defines; modules that take no `image_size` or `length` are their parts."""
+    """Return the nets that a file defines; modules without `image_size` or `length` are parts of them."""
     module = importlib.import_module(f"src.models.components.{file}")
     classes = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, nn.Module)]
     own = [value for value in classes if value.__module__ == module.__name__]

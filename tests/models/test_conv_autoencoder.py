@@ -1,4 +1,4 @@
-"""The autoencoder: its published size, its code, and where its weights start."""
+"""The autoencoder: its published size, its code, and its initial weights."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Counting leaves a net as it was, and nothing out."""
+"""Counting does not change a net, and is complete."""
 
 import pytest
 import torch

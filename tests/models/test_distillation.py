@@ -1,4 +1,4 @@
-"""Distillation is what the paper says: its loss and its gradient are computed by hand."""
+"""Distillation follows the paper: its loss and its gradient are computed by hand."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ B, CLASSES = 6, 5
 
 
 class Known:
-    """A teacher whose logits are given, and that keeps what it was asked."""
+    """A teacher with given logits, which records its inputs."""
 
     def __init__(self, **logits: Tensor) -> None:
         self.logits, self.asked, self.card = logits, [], {}

@@ -1,4 +1,4 @@
-"""Forecasts: what they are relative to, what they are measured by, and what is shown of them."""
+"""Forecasts: their base, their metrics, and their pictures."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is frozen keeps its weights and statistics, up to the epoch in which it is not frozen any more."""
+"""Frozen parts keep their weights and statistics until the epoch that unfreezes them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -38,7 +38,7 @@ class Snapshots(L.Callback):
         self.on_train_start(trainer, pl_module)
 
     def changed(self, epoch: int) -> set[str]:
-        """What an epoch, counted from 1, has changed."""
+        """Return what an epoch, counted from 1, has changed."""
         before, after = self.states[epoch - 1 : epoch + 1]
         return {name for name in before if not torch.equal(before[name], after[name])}
 
@@ -113,7 +113,7 @@ def test_what_the_net_has_frozen_itself_stays_so(fit: Fit) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"freeze": ["5"]}, r"model\.freeze: nothing in the net is named 5\. Available: 0, 1, 4"),
+        ({"freeze": ["5"]}, r"model\.freeze: nothing in the net is named 5\. The net has: 0, 1, 4"),
         ({"freeze": ["0"], "unfreeze": {"1": 2}}, r"model\.unfreeze: nothing in the net is named 1"),
         ({"freeze": ["*"]}, r"model\.freeze=\['\*'\] leaves nothing to train"),
     ],

@@ -1,4 +1,4 @@
-"""Layers that several nets share: fast on a CPU, and the same function as torch's."""
+"""Layers that several nets share: fast on a CPU, and the same outputs as torch's."""
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def test_a_depthwise_convolution_is_torchs() -> None:
 
 
 def test_a_head_of_no_number_of_classes_is_refused() -> None:
-    with pytest.raises(ValueError, match="num_classes=null says nothing of the classes"):
+    with pytest.raises(ValueError, match="num_classes=null gives no number of classes"):
         make_head(3, None)  # type: ignore[arg-type]
 
 

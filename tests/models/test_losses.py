@@ -126,7 +126,7 @@ def test_balanced_weights_refuse_data_without_class_counts() -> None:
 
 def test_balanced_weights_refuse_a_task_with_other_classes_than_the_data() -> None:
     class Named(Classifier):
-        """Predict as many classes as the data has, but different ones."""
+        """Predict as many classes as the data have, but different ones."""
 
         def output_card(self, input_card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             return {self.output_name: {"kind": "classes", "names": ["0°", "90°", "180°", "270°"]}}

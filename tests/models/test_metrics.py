@@ -1,4 +1,4 @@
-"""The metrics of an epoch are means over its samples, whatever the batch sizes."""
+"""The metrics of an epoch are means over its samples, regardless of the batch sizes."""
 
 import pytest
 import torch

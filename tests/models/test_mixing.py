@@ -1,4 +1,4 @@
-"""Mixtures are what the papers say: of two images, with labels in proportion, drawn for each image."""
+"""Mixtures follow the papers: of two images, with labels in proportion, drawn for each image."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,12 +20,12 @@ KINDS = {"mixup": {"mixup": 1.0}, "cutmix": {"cutmix": 1.0}, "both": {"mixup": 1
 
 @pytest.fixture
 def images() -> Tensor:
-    """Images of one value each: their own number."""
+    """Make images of one value each: their index."""
     return torch.arange(COUNT, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 3, SIZE, SIZE + 4)
 
 
 def own_share(mixed: Tensor) -> Tensor:
-    """The weight of each image in each pixel of its mixture (B, C, H, W), from images that hold their number."""
+    """Return the weight of each image in each pixel of its mixture (B, C, H, W), from images of their indices."""
     number = torch.arange(COUNT, dtype=torch.float32).view(-1, 1, 1, 1)
     return (mixed - number.roll(1, 0)) / (number - number.roll(1, 0))
 
@@ -47,7 +47,7 @@ def test_mixup_mixes_whole_images_and_cutmix_rectangles(images: Tensor) -> None:
     torch.manual_seed(0)
     rectangular = {}
     for kind, options in KINDS.items():
-        weights = Mixing(COUNT, **options).kept(COUNT, SIZE, SIZE + 4)
+        weights = Mixing(COUNT, **options).draw_weights(COUNT, SIZE, SIZE + 4)
         rectangular[kind] = ((weights == 0) | (weights == 1)).all(dim=3).all(dim=2).squeeze()
         flat = (weights == weights[:, :, :1, :1]).all(dim=3).all(dim=2).squeeze()
         assert (rectangular[kind] | flat).all()
@@ -69,7 +69,7 @@ def test_the_rectangles_have_the_share_of_the_area_that_is_drawn() -> None:
 def test_the_share_follows_the_beta_distribution() -> None:
     """For α = 1 it is uniform; for a small α, most mixtures are nearly one of the two images."""
     torch.manual_seed(0)
-    uniform, extreme = (Mixing(2, mixup=alpha).kept(4000, 1, 1).flatten() for alpha in (1.0, 0.1))
+    uniform, extreme = (Mixing(2, mixup=alpha).draw_weights(4000, 1, 1).flatten() for alpha in (1.0, 0.1))
     assert uniform.mean() == pytest.approx(0.5, abs=0.02) and uniform.var() == pytest.approx(1 / 12, abs=0.01)
     assert ((extreme - 0.5).abs() > 0.45).float().mean() > 0.7
 

@@ -1,4 +1,4 @@
-"""Several heads on one net: figures of each and of all, for every family."""
+"""Several heads on one net: metrics of each and of all, for every family."""
 
 from collections.abc import Callable
 from functools import partial
@@ -47,7 +47,7 @@ def test_heads_without_a_weight_are_named(compose: Callable[..., DictConfig]) ->
 
 
 class TwoHeads(nn.Module):
-    """A net of one's own, which names its outputs and has no `head`."""
+    """A user's net, which names its outputs and has no `head`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every named model, found by its configuration: it learns with all its parameters, sees all of the image, exports."""
+"""Every named model, found by its configuration: all its parameters train, it uses the whole image, and it exports."""
 
 import math
 from collections.abc import Callable
@@ -48,17 +48,17 @@ def built(request: pytest.FixtureRequest, compose: Callable[..., DictConfig]) ->
 
 
 def total(output: Any) -> Tensor:
-    """All logits added up, of all heads."""
+    """Return the sum of all logits of all heads."""
     return sum(head.sum() for head in output.values()) if isinstance(output, dict) else output.sum()
 
 
 def joined(output: Any) -> Tensor:
-    """All outputs of an image in one row."""
+    """Return all outputs of an image in one row."""
     return torch.cat([values.flatten(1) for values in output.values()], 1) if isinstance(output, dict) else output
 
 
 def settle(net: nn.Module, images: Tensor) -> None:
-    """Give norms some statistics, and parameters that start at zero a value, so that nothing is hidden by them."""
+    """Give norms statistics, and parameters that start at zero random values, so that they hide nothing."""
     with torch.no_grad():
         for parameter in net.parameters():
             if not parameter.any():

@@ -1,4 +1,4 @@
-"""Names, modules and globs select the tensors that they say."""
+"""Names, modules and globs select the tensors they name."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_a_number_is_the_name_of_a_layer() -> None:
     [
         ("haed", r"model\.freeze: nothing in the net is named haed\. Did you mean head"),
         ("blocks.0.norm", r"named blocks\.0\.norm\. Did you mean blocks\.0\.norm1"),
-        ("-features", r"named features\. Available: stem, blocks, head\."),
+        ("-features", r"named features\. The net has: stem, blocks, head\."),
         ("block", r"named block\. Did you mean blocks"),  # the beginning of a name is not enough
     ],
 )

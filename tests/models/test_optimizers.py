@@ -1,4 +1,4 @@
-"""The steps of optimizers from other packages, as this project configures them, are those of their papers."""
+"""Steps of optimizers from other packages, as this project configures them, follow their papers."""
 
 from collections.abc import Callable
 

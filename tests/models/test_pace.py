@@ -1,4 +1,4 @@
-"""Schedules go on from where they are when a run is planned anew, and end with it."""
+"""Schedules continue from their position when a run gets a new plan, and end with the run."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Parts of a net get the rates and weight decays that the configuration says, and by default what they always got."""
+"""Parts of a net get the configured rates and weight decays, and by default the same as ever."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +32,7 @@ def optimizer_of(net: nn.Module, make: Callable[..., Optimizer] = ADAMW, **optio
 
 
 def settings(net: nn.Module, optimizer: Optimizer) -> dict[str, tuple[float, float]]:
-    """The rate and weight decay of each parameter, every one of which is in a single group."""
+    """Return the rate and weight decay of each parameter; each is in a single group."""
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     found = [
         (names[id(parameter)], (group["lr"], group["weight_decay"]))
@@ -225,7 +225,7 @@ def test_a_schedule_scales_all_groups_alike(schedule: Callable[..., Schedule]) -
     [
         ({"layer_decay": 0}, r"layer_decay=0 must be above 0 and at most 1"),
         ({"layer_decay": 1.5}, r"layer_decay=1\.5"),
-        ({"head_lr_ratio": 0}, r"head_lr_ratio=0 must be above 0; to keep weights as they are, use model\.freeze"),
+        ({"head_lr_ratio": 0}, r"head_lr_ratio=0 must be above 0; to freeze weights, use model\.freeze"),
         ({"norm_bias_lr_ratio": -1}, r"norm_bias_lr_ratio=-1"),
         (
             {"patterns": {"head": {"lr": 1}}},

@@ -58,7 +58,7 @@ def copy_all(source: nn.Module, target: nn.Module) -> None:
 
 
 def randomize(net: nn.Module) -> nn.Module:
-    """Give every parameter a random value, those too that start at zero or one."""
+    """Give every parameter a random value, including those that start at zero or one."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -108,7 +108,7 @@ def test_a_net_of_published_sizes_has_the_published_number_of_parameters(name: s
 
 
 def check_agreement(ours: nn.Module, published: nn.Module, size: int) -> None:
-    """Check that two nets compute the same of the same weights; 64 px are enough for all of their layers."""
+    """Check that two nets with the same weights compute the same; 64 px are enough for all layers."""
     randomize(published)
     copy_all(published, ours)
     for net in (ours, published):
@@ -257,7 +257,7 @@ def resnet(**changes: object) -> ResNet:
 
 
 def renamed(net: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a net under other names, in its order."""
+    """Return the state dict of a net under other names, in the same order."""
     return {name.replace("blocks", "layers").replace("head", "fc"): value for name, value in net.state_dict().items()}
 
 

@@ -1,4 +1,4 @@
-"""The reconstruction of images: what it measures, what it shows, and that its normalisation is undone."""
+"""The reconstruction of images: its metrics and pictures, and that its normalisation is undone."""
 
 import math
 from functools import partial
@@ -63,7 +63,7 @@ def test_data_that_do_not_tell_their_normalisation_are_refused() -> None:
     data = L.LightningDataModule.from_datasets(TensorDataset(torch.rand(8, 1, 8, 8), torch.zeros(8)))
     model = task(ConvAutoencoder(in_channels=1, image_size=8, channels=[2]))
     trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
-    with pytest.raises(ValueError, match=r"mean and std in input_card\(\), which LightningDataModule does not give"):
+    with pytest.raises(ValueError, match=r"mean and std in input_card\(\), which LightningDataModule does not return"):
         trainer.fit(model, datamodule=data)
 
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: their curves, and that Lightning steps them as they expect."""
+"""Learning-rate schedules: their curves, and how Lightning steps them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +23,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 
 
 def rates(schedule: Callable[..., Schedule], total_steps: int, steps_per_epoch: int, **options: Any) -> list[float]:
-    """The rate of each step of a run, as a multiple of the optimizer's own."""
+    """Return the rate of each step of a run, as a multiple of the optimizer's own."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     result = schedule(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch, **options)
     assert result["interval"] == "step"

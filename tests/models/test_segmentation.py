@@ -24,7 +24,7 @@ def task(net: nn.Module | None = None, num_classes: int = 3, **options: Any) -> 
 
 
 def logits_of(masks: Tensor, num_classes: int = 3) -> Tensor:
-    """Logits (B, num_classes, H, W) whose largest is that of the mask's class."""
+    """Return logits (B, num_classes, H, W) that are largest for the mask's class."""
     return 5 * nn.functional.one_hot(masks, num_classes).permute(0, 3, 1, 2).float()
 
 

@@ -1,4 +1,4 @@
-"""Nets on sequences: the functions of torch's own modules, and blind to padding."""
+"""Nets on sequences: same outputs as torch's own modules, and independent of padding."""
 
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ TOKENS: dict[str, Any] = {"vocabulary_size": 20, "length": 9, "num_classes": 4}
 
 
 def some_tokens(lengths: list[int], steps: int) -> Tensor:
-    """Tokens (B, steps) of sequences of these lengths, followed by padding."""
+    """Return tokens (B, steps) of sequences of these lengths, followed by padding."""
     tokens = torch.randint(1, 20, (len(lengths), steps), generator=torch.Generator().manual_seed(0))
     return tokens * (torch.arange(steps) < torch.tensor(lengths)[:, None])
 
@@ -187,11 +187,11 @@ def test_a_size_of_the_data_below_1_is_refused_by_name_and_value(net_class: Any,
 @pytest.mark.parametrize(
     ("net_class", "options", "message"),
     [
-        (RecurrentNet, {"cell": "rnn"}, "cell=rnn is none of lstm, gru"),
+        (RecurrentNet, {"cell": "rnn"}, "cell=rnn must be one of lstm, gru"),
         (RecurrentNet, {"num_layers": 0}, "num_layers=0 must be at least 1"),
         (RecurrentNet, {"vocabulary_size": 9}, "in_features=5 and vocabulary_size=9: give the one for series"),
         (RecurrentNet, {"in_features": None}, "in_features=None and vocabulary_size=None: give the one"),
-        (SequenceTransformer, {"positions": "rotary"}, "positions=rotary is none of sinusoidal, learnt"),
+        (SequenceTransformer, {"positions": "rotary"}, "positions=rotary must be one of sinusoidal, learnt"),
         (SequenceTransformer, {"embed_dim": 10}, "embed_dim=10 must be a multiple of num_heads=4"),
         (
             SequenceTransformer,

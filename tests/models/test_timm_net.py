@@ -1,4 +1,4 @@
-"""Published weights of timm's nets: from this machine where they are on it, and a sentence where nobody has them."""
+"""Published weights of timm's nets: from this machine if they are on it, and one clear sentence if they are missing."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ NAME, REPOSITORY = "test_resnet", "timm/test_resnet.r160_in1k"  # the smallest t
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub that nobody reaches, and a client that must not try: it would for a minute, twice over."""
+    """Make the hub unreachable, and forbid its client to try, which would retry for a minute, twice."""
 
     def download(*_: Any, **__: Any) -> None:
         raise AssertionError("the hub's client is asked for a file")
@@ -33,7 +33,7 @@ def net(**options: Any) -> nn.Module:
 
 
 def published(path: Path) -> dict[str, torch.Tensor]:
-    """Write weights as the hub has them, of the thousand classes of ImageNet."""
+    """Write weights in the hub's format, for the thousand classes of ImageNet."""
     weights = {name: value.contiguous() for name, value in net(num_classes=1000).state_dict().items()}
     path.parent.mkdir(parents=True)
     save_file(weights, path)

@@ -23,7 +23,7 @@ def settled(upsampling: str = "transposed") -> UNet:
 
 
 def reference(x: Tensor, weights: list[Tensor], upsampling: str) -> Tensor:
-    """The paper's figure 1 with three levels, by torch's functions and the weights in the order of the net's."""
+    """Compute the paper's figure 1 with three levels, by torch's functions, from the weights in the net's order."""
     parts = iter(weights)
 
     def conv_twice(x: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def test_images_of_any_size_are_padded_and_the_output_is_cropped() -> None:
     [
         ({"dims": [8]}, r"dims=\[8\] must have at least two levels"),
         ({"dims": [8, 0]}, "must be at least 1"),
-        ({"upsampling": "nearest"}, "upsampling=nearest is none of transposed, bilinear"),
+        ({"upsampling": "nearest"}, "upsampling=nearest must be one of transposed, bilinear"),
         ({"num_classes": 0}, "num_classes=0"),
     ],
     ids=str,

@@ -83,7 +83,7 @@ def test_the_convolutional_tokenizer_is_the_paper_s() -> None:
     [
         ("convolutions", 6, "patch_size=6 must be 2, 4, 8"),
         ("convolutions", 1, "patch_size=1 must be 2, 4, 8"),
-        ("linear", 6, "tokenizer=linear is none of patches, shifted_patches, convolutions"),
+        ("linear", 6, "tokenizer=linear must be one of patches, shifted_patches, convolutions"),
     ],
 )
 def test_a_patch_size_that_a_tokenizer_cannot_make_is_refused(kind: str, patch_size: int, message: str) -> None:

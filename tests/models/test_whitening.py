@@ -1,4 +1,4 @@
-"""The whitening layer: what it makes of patches, when it is initialised, and what leaves it alone."""
+"""The whitening layer: its outputs for patches, when it is initialised, and what does not change it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,14 +21,14 @@ EPS = 5e-4
 
 
 def smooth_images(count: int = 40, channels: int = 1, size: int = 12, seed: int = 0) -> Tensor:
-    """Images (N, C, H, W) whose neighbouring pixels and channels are alike, as in photographs."""
+    """Make images (N, C, H, W) with similar neighbouring pixels and channels, as in photographs."""
     noise = torch.randn(count, channels, size + 2, size + 2, generator=torch.Generator().manual_seed(seed))
     smooth = F.avg_pool2d(noise, 3, stride=1) + 0.3
     return smooth + smooth.mean(dim=1, keepdim=True)
 
 
 def whitened(layer: Whitening, images: Tensor) -> Tensor:
-    """What a layer makes of patches that lie within the images, (patches, 2 · D)."""
+    """Return a layer's outputs for the patches within the images, (patches, 2 · D)."""
     before, after = (layer.kernel_size - 1) // 2, layer.kernel_size // 2
     with torch.no_grad():
         maps = layer(images)[:, :, before : images.shape[2] - after, before : images.shape[3] - after]

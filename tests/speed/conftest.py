@@ -1,3 +1,3 @@
-"""What the tests of callbacks share."""
+"""Helpers shared by the tests of callbacks."""
 
 from tests.small_run import data, known, model, trainer  # noqa: F401  # fixtures

@@ -1,6 +1,6 @@
-"""A run with a time budget ends in time, with its schedules at their end, however fast the machine turns out to be.
+"""A run with a time budget ends in time, with completed schedules, at any speed of the machine.
 
-Time is told by a clock that only a callback moves.
+Only a callback moves the clock.
 """
 
 import json
@@ -32,7 +32,7 @@ TIME = [0.0]
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A clock that stands still, and a measurement that finds a step of 1 s and a validation of 2 s."""
+    """Replace the clock with one that stands still, and the measurement with 1 s per step and 2 s per validation."""
     TIME[0] = 0.0
     monkeypatch.setattr(budget, "clock", lambda: TIME[0])
     monkeypatch.setattr(budget, "measure_steps", lambda trainer, model: (1.0, 2.0))
@@ -40,9 +40,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Machine(L.Callback):
-    """Lets a batch take `first` seconds up to a step and `then` afterwards, and each validation `validation` seconds.
+    """Make a batch take `first` seconds up to a step and `then` afterwards, and each validation `validation` seconds.
 
-    Keeps the learning rate of each step, and the steps after which there was a validation.
+    Records the learning rate of each step, and the steps after which there was a validation.
     """
 
     def __init__(self, first: float = 1.0, until: int = 0, then: float = 1.0, validation: float = 2.0) -> None:
@@ -181,7 +181,7 @@ def test_a_number_of_steps_and_a_checkpoint_without_a_budget_are_refused(
     with pytest.raises(ValueError, match=r"budget=1m and trainer.max_steps=5 both end the run"):
         trainer(Budget(60), max_steps=5).fit(model, data)
     trainer(LastCheckpoint(str(tmp_path)), enable_checkpointing=True).fit(model, data)
-    with pytest.raises(ValueError, match=r"budget=1m cannot go on from a checkpoint of a run without a budget"):
+    with pytest.raises(ValueError, match=r"budget=1m cannot resume from a checkpoint of a run without a budget"):
         trainer(Budget(60)).fit(model, data, ckpt_path=tmp_path / "last.ckpt")
 
 

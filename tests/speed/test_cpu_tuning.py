@@ -1,4 +1,4 @@
-"""Tuning chooses by measurement, changes nothing but speed, and cleans up."""
+"""Tuning chooses by measurement, changes only the speed, and cleans up."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ from src.system import cpu
 
 @pytest.fixture(autouse=True)
 def two_cpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two CPUs, whatever this machine has, and one thread before a run."""
+    """Pretend to have two CPUs, and set one thread before a run."""
     monkeypatch.setattr(cpu, "affinity", lambda: {0, 1})
     monkeypatch.setattr(cpu, "cgroup_quota", lambda root=None: None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -34,7 +34,7 @@ def two_cpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def fastest(monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings], list[Settings]]:
-    """Pretend that some settings are the fastest by far; the real train step runs nonetheless."""
+    """Pretend that some settings are the fastest by far; the real train step still runs."""
 
     def pretend(settings: Settings) -> list[Settings]:
         measured: list[Settings] = []
@@ -70,7 +70,7 @@ def make_data() -> SyntheticDataModule:
 
 
 def make_model() -> Classifier:
-    """A net with everything that tuning could disturb: batch statistics, dropout, a filter of four dimensions."""
+    """Make a net with everything that tuning could disturb: batch statistics, dropout, a filter of four dimensions."""
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(512, 4)
@@ -241,7 +241,7 @@ def test_a_net_that_cannot_be_compiled_runs_uncompiled(
     tuning = CpuTuning(1, compile="tune")
     train(trainer, tuning)
     assert tuning.chosen is not None and not tuning.chosen.compiled
-    assert "runs uncompiled, because compiling fails here: ZeroDivisionError" in caplog.text
+    assert "runs uncompiled because torch.compile fails here: ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["plain net", "net compiled already"])

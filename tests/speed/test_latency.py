@@ -30,5 +30,5 @@ def test_it_is_measured_and_the_training_is_the_same(
 
 
 def test_seconds_must_be_more_than_none() -> None:
-    with pytest.raises(ValueError, match=r"latency\.seconds=0 must be more than 0"):
+    with pytest.raises(ValueError, match=r"latency\.seconds=0 must be above 0"):
         Latency(seconds=0)

@@ -1,4 +1,4 @@
-"""The range test raises the rate as it says, suggests one below divergence, and leaves nothing but its curve."""
+"""The range test raises the rate as documented, suggests one below divergence, and leaves only its curve."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ SMALL += ("data.test_size=16", "data.batch_size=16", "trainer=cpu", "lr_find=tru
 
 
 def curve(rate: float, fall: float = 1e-3, rise: float = 1.0) -> float:
-    """A loss that falls from 2.3 to 0.3 around one rate, fastest there, and rises around another."""
+    """Return a loss that falls from 2.3 to 0.3 around one rate, fastest there, and rises around another."""
     return 0.3 + 2 / (1 + (rate / fall) ** 2) + (rate / rise) ** 3
 
 

@@ -1,4 +1,4 @@
-"""Measuring tools: what they count, and what they leave alone."""
+"""Measuring tools: what they count, and what they do not change."""
 
 import pytest
 import torch

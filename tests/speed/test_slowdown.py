@@ -1,4 +1,4 @@
-"""A training that other programs slow down says so, once."""
+"""A training warns once if other programs slow it down."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from src.speed.slowdown import SlowdownWatch
 
 
 def train(watch: SlowdownWatch, monkeypatch: pytest.MonkeyPatch, step_seconds: list[float], size: int = 1) -> None:
-    """Pass through steps that take so long, with a minute between them."""
+    """Simulate steps of given durations, with a minute between them."""
     now = 0.0
     nothing: Any = None
     batch = (torch.zeros(100, 1, size, size), torch.zeros(100))

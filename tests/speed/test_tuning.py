@@ -1,4 +1,4 @@
-"""The search for the fastest settings, with speeds made up."""
+"""The search for the fastest settings, with simulated speeds."""
 
 import random
 import time

@@ -2,8 +2,8 @@
 
 The defaults are airbench94's; dims of (128, 512, 512) and 3 convolutions are airbench96's.
 
-What differs from the paper: BatchNorm trains its scale and has torch's momentum, the head has a bias and is not scaled,
-and the whitening layer is as `Whitening` says. Tensors are kept channels-last, which is faster on a CPU.
+Differences from the paper: BatchNorm trains its scale and has torch's momentum, the head has a bias and is not scaled,
+and the whitening layer is that of `Whitening`. Tensors are kept channels-last, which is faster on a CPU.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,14 +30,15 @@ ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
 class Group(nn.Module):
     """A 3×3 convolution and max-pooling, then further convolutions at half the resolution.
 
-    Each is followed by BatchNorm and the activation. Of three or more, those after the first are a residual block.
+    Each is followed by BatchNorm and the activation. If there are three or more, those after the first form a residual
+    block.
     """
 
     def __init__(self, in_channels: int, out_channels: int, convolutions: int, activation: str) -> None:
         super().__init__()
         make_activation = ACTIVATIONS[activation]
         conv, norm = conv_norm(in_channels, out_channels, 3)
-        # pooled at once, so that the rest has a quarter of the work
+        # pooling comes early, so that the rest has a quarter of the work
         self.first = nn.Sequential(conv, nn.MaxPool2d(2), norm, make_activation())
         others: list[nn.Module] = []
         for _ in range(convolutions - 1):
@@ -61,13 +62,13 @@ class AirbenchNet(nn.Module):
         image_size: height and width of the image.
         num_classes: size of the output, or of each head's.
         dims: channels of each group.
-        convolutions: of each group, at least 2.
+        convolutions: convolutions in each group, at least 2.
         whitening: options of the frozen first layer, such as `kernel_size` and `stride`; see `Whitening`.
         dirac: start the convolutions as partial identities; see `start_as_identity`.
         activation: `gelu` as in the paper, or `relu`.
 
     Raises:
-        ValueError: a size below its least, an image too small for the groups, or an unknown option.
+        ValueError: a size below its minimum, an image too small for the groups, or an unknown option.
     """
 
     def __init__(

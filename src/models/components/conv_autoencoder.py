@@ -1,4 +1,4 @@
-"""ConvAutoencoder: convolutions that narrow an image down and widen it again (Hinton & Salakhutdinov 2006's idea with
+"""ConvAutoencoder: convolutions that shrink an image and enlarge it again (Hinton & Salakhutdinov 2006's idea with
 3×3 convolutions, pooling and nearest-neighbour upsampling; no paper of its own)."""
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from src.models.components.layers import check_images, check_positive
 class ConvAutoencoder(nn.Module):
     """Conv 3×3 → ReLU → MaxPool 2 for each width; then Conv 3×3 → ReLU → Upsample 2 back to an image.
 
-    With a bottleneck, a dense layer maps the result of the encoder to a code of a few numbers, another one back.
+    With a bottleneck, a dense layer maps the encoder's output to a code of a few numbers, and another maps it back.
 
     Filters are drawn from a normal distribution by their fan-in (He et al. 2015, arXiv 1502.01852); biases are zero.
 
@@ -22,7 +22,7 @@ class ConvAutoencoder(nn.Module):
         bottleneck: numbers in the code, which is then an output as well; None: the last convolution gives the code.
 
     Raises:
-        ValueError: a size below 1, or an image that cannot be halved as often.
+        ValueError: a size below 1, or an image that cannot be halved that often.
     """
 
     def __init__(

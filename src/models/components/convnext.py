@@ -1,7 +1,7 @@
 """A ConvNet for the 2020s (Liu et al. 2022, arXiv 2201.03545): ConvNeXt, whose blocks ConvNeXt-V2 shares.
 
-What differs from the paper: images below 64 px get a stem of 2×2 patches instead of 4×4, for they have no detail to
-spare.
+Differences from the paper: images below 64 px get a stem of 2×2 patches instead of 4×4, because they have no
+detail to spare.
 """
 
 from collections.abc import Sequence
@@ -60,12 +60,12 @@ class ConvNeXt(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image; it decides the stem.
+        image_size: height and width of the image; it determines the stem.
         num_classes: size of the output, or of each head's.
         depths: blocks in each stage.
         dims: channels in each stage.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
-        layer_scale: initial factor of every channel that a block adds; null: without LayerScale.
+        layer_scale: initial factor of every channel that a block adds; null: no LayerScale.
 
     Raises:
         ValueError: a size below 1, an image too small for the stages, or lists of different lengths.
@@ -85,7 +85,7 @@ class ConvNeXt(nn.Module):
         super().__init__()
         check_positive(in_channels=in_channels, image_size=image_size, depths=depths, dims=dims)
         if len(depths) != len(dims):
-            raise ValueError(f"depths={depths} and dims={dims} must have as many members as each other.")
+            raise ValueError(f"depths={depths} and dims={dims} must have the same length.")
         patch = 4 if image_size >= 64 else 2
         if image_size < patch * 2 ** (len(dims) - 1):
             raise ValueError(f"image_size={image_size} is too small to be halved for {len(dims)} stages.")
@@ -116,7 +116,7 @@ class ConvNeXt(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Start as the authors' code does."""
+    """Initialise as the authors' code does."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         assert module.bias is not None

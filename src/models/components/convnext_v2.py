@@ -1,7 +1,7 @@
 """ConvNeXt-V2: Co-designing and Scaling ConvNets with Masked Autoencoders (Woo et al. 2023, arXiv 2301.00808).
 
-What differs from ConvNeXt is the block: global response normalisation instead of LayerScale. What differs from the
-paper: the stem of small images, see `convnext.py`, and no masked pre-training: the net alone.
+The block differs from ConvNeXt's: global response normalisation instead of LayerScale. Differences from the paper: the
+stem of small images, see `convnext.py`, and no masked pre-training.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class ConvNeXtV2(ConvNeXt):
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image; it decides the stem.
+        image_size: height and width of the image; it determines the stem.
         num_classes: size of the output, or of each head's.
         depths: blocks in each stage.
         dims: channels in each stage.

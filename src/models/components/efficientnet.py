@@ -1,6 +1,6 @@
 """EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan & Le 2019, arXiv 1905.11946).
 
-What differs from the paper: below 64 px the second stage keeps the resolution, so that small images are halved four
+Differences from the paper: below 64 px the second stage keeps the resolution, so that small images are halved four
 times instead of five, or three in nets of four stages; the table of stages is an argument, so that small nets may have
 fewer; and tensors are kept channels-last, in which depthwise convolutions on a CPU take about half the time.
 """
@@ -137,7 +137,7 @@ def check_stages(stages: Sequence[Sequence[int]]) -> None:
     """Check that every stage has its five sizes.
 
     Raises:
-        ValueError: names the first that has not.
+        ValueError: a stage does not; the message names the first.
     """
     for stage in stages:
         if len(stage) != 5 or min(stage) < 1:
@@ -152,7 +152,7 @@ def scale_channels(channels: int, factor: float, divisor: int) -> int:
 
 
 def init_weights(module: nn.Module) -> None:
-    """Start with He's variance for convolutions, and small dense layers."""
+    """Initialise convolutions with He's variance, and dense layers with small weights."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
         if module.bias is not None:

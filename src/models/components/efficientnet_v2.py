@@ -1,10 +1,10 @@
 """EfficientNetV2: Smaller Models and Faster Training (Tan & Le 2021, arXiv 2104.00298).
 
-Early stages replace the expansion and the depthwise convolution of EfficientNet's blocks by one full convolution: fewer
-memory accesses for more arithmetic, and on a CPU faster to train.
+Early stages replace the expansion and the depthwise convolution of EfficientNet's blocks with one full convolution:
+fewer memory accesses for more arithmetic, and faster to train on a CPU.
 
-What differs from the paper: below 64 px the second stage keeps the resolution; the table of stages is an argument; and
-tensors are kept channels-last, which is faster on a CPU. No progressive learning: the net alone.
+Differences from the paper: below 64 px the second stage keeps the resolution; the table of stages is an argument; and
+tensors are kept channels-last, which is faster on a CPU. Progressive learning is not included.
 """
 
 from collections.abc import Sequence
@@ -64,13 +64,13 @@ class EfficientNetV2(nn.Module):
         image_size: height and width of the image; below 64 the second stage does not halve it.
         num_classes: size of the output, or of each head's.
         fused_stages: expansion, kernel size, stride, channels and layers of the first stages, of fused blocks.
-        stages: the same of the others.
+        stages: the same for the other stages.
         head_channels: channels of the last convolution.
         dropout: probability of zeroing a feature before the head.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
 
     Raises:
-        ValueError: a size below 1, or a stage that is not five of them.
+        ValueError: a size below 1, or a stage that does not have five.
     """
 
     def __init__(

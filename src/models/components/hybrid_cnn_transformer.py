@@ -1,6 +1,6 @@
-"""HybridCNNTransformer: convolutions for detail, attention for the whole, sized for CPUs (ours; no paper).
+"""HybridCNNTransformer: convolutions for detail, attention for global context, sized for CPUs (ours; no paper).
 
-A convolutional backbone shrinks the image to few positions, so that attention among them is cheap; a channel gate
+A convolutional backbone shrinks the image to few positions, so that attention between them is cheap; a channel gate
 (after CBAM, Woo et al. 2018, arXiv 1807.06521) and an embedding of the whole image inform every position.
 """
 
@@ -42,7 +42,7 @@ class ResidualBlock(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """Weigh each channel by its mean and its maximum over the image."""
+    """Weight each channel by its mean and its maximum over the image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -80,8 +80,8 @@ class HybridCNNTransformer(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image; below 64 the stem keeps the resolution. Images of other sizes are
-            taken, too: the embeddings of their positions are interpolated.
+        image_size: height and width of the image; below 64 the stem keeps the resolution. Images of other sizes work,
+            too: the position embeddings are interpolated.
         num_classes: size of the output, or of each head's.
         channels: channels of the stem and of each residual block; every block halves the resolution.
         embed_dim: width of a token, a multiple of `num_heads`.
@@ -95,7 +95,7 @@ class HybridCNNTransformer(nn.Module):
         head_dropout: probability of zeroing a value of the head's first layer.
 
     Raises:
-        ValueError: a size below 1, heads that do not divide the width, or channels that cannot be gated.
+        ValueError: a size below 1, heads that do not divide the width, or too few channels.
     """
 
     def __init__(
@@ -126,9 +126,9 @@ class HybridCNNTransformer(nn.Module):
             head_dims=head_dims,
         )
         if len(channels) < 2 or channels[-1] < 2:
-            raise ValueError(f"channels={channels} must name the stem's and at least one block's, the last at least 2.")
+            raise ValueError(f"channels={channels} must be the stem's and at least one block's, the last at least 2.")
         if len(head_dims) != 2:
-            raise ValueError(f"head_dims={head_dims} must name two widths.")
+            raise ValueError(f"head_dims={head_dims} must be two widths.")
         self.in_channels = in_channels
         small = image_size < 64
         self.stem = small_stem(in_channels, channels[0]) if small else large_stem(in_channels, channels[0])
@@ -167,10 +167,10 @@ class HybridCNNTransformer(nn.Module):
         x = self.stem(x)  # (B, 64, 56, 56)
         x = self.backbone(x)  # (B, 512, 7, 7)
         x = self.gate(x)  # (B, 512, 7, 7)
-        whole = self.global_embed(x)  # (B, 768)
+        context = self.global_embed(x)  # (B, 768)
         tokens = self.project(x.flatten(2).transpose(1, 2))  # (B, 49, 768)
         position = fit_positions(self.position, *x.shape[2:])  # (49, 768)
-        tokens = self.encoder(tokens + whole.unsqueeze(1) + position)  # (B, 49, 768)
+        tokens = self.encoder(tokens + context.unsqueeze(1) + position)  # (B, 49, 768)
         return self.head(self.pre_head(tokens.mean(dim=1)))  # (B, num_classes)
 
 

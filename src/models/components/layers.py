@@ -1,4 +1,4 @@
-"""What several nets share: the head, attention, the first layer of sequences, and the checks of sizes and inputs."""
+"""Shared by several nets: heads, attention, the embedding of sequences, and checks of sizes and inputs."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NumClasses = int | Mapping[str, int]  # one head, or several under their names
-Logits = Tensor | dict[str, Tensor]  # those of one head, or of several under their names
+NumClasses = int | Mapping[str, int]  # of one head, or of several by name
+Logits = Tensor | dict[str, Tensor]  # of one head, or of several by name
 
 
 def check_positive(**sizes: int | Sequence[int]) -> None:
     """Check that every size, or every member of a list of sizes, is at least 1.
 
     Raises:
-        ValueError: names the first argument that holds a smaller one.
+        ValueError: a size is smaller; the message names the first such argument.
     """
     for name, value in sizes.items():
         if min([value] if isinstance(value, int) else [*value, 1]) < 1:
@@ -26,7 +26,7 @@ def check_divisible(whole: str, parts: str, **sizes: int) -> None:
     """Check that the size named `whole` is a multiple of the one named `parts`.
 
     Raises:
-        ValueError: names both with their values.
+        ValueError: it is not; the message names both with their values.
     """
     if sizes[whole] % sizes[parts]:
         raise ValueError(f"{whole}={sizes[whole]} must be a multiple of {parts}={sizes[parts]}.")
@@ -36,18 +36,20 @@ def check_option(options: Sequence[str | None], **given: str | None) -> None:
     """Check that an argument is one of its options.
 
     Raises:
-        ValueError: names the argument, its value and the options.
+        ValueError: it is not; the message names the argument, its value and the options.
     """
     for name, value in given.items():
         if value not in options:
-            raise ValueError(f"{name}={value} is none of {', '.join(str(option) for option in options if option)}.")
+            raise ValueError(f"{name}={value} must be one of {', '.join(str(option) for option in options if option)}.")
 
 
 def check_images(x: Tensor, in_channels: int, image_size: int | None = None, multiple_of: int = 1) -> None:
-    """Check that x is a batch of images (B, in_channels, S, S) of a size, or for None of any multiple of `multiple_of`.
+    """Check that x is a batch of images (B, in_channels, S, S).
+
+    S must be `image_size`, or if that is None, any multiple of `multiple_of`; the image need not be square then.
 
     Raises:
-        ValueError: says what shape came and what shape the net was built for.
+        ValueError: it is not; the message states the shape of x and the shape that the net takes.
     """
     sizes = (image_size, image_size) if image_size else tuple(x.shape[2:])
     fits = x.ndim == 4 and x.shape[1] == in_channels and tuple(x.shape[2:]) == sizes
@@ -73,7 +75,7 @@ def check_sequences(x: Tensor, in_features: int | None, length: int) -> None:
     """Check that x is a batch of series (B, T, in_features), or for None of tokens (B, T), of at most `length` steps.
 
     Raises:
-        ValueError: says what shape came and what shape the net was built for.
+        ValueError: it is not; the message states the shape of x and the shape that the net takes.
     """
     if (x.ndim, *x.shape[2:]) != ((2,) if in_features is None else (3, in_features)) or not 1 <= x.shape[1] <= length:
         takes = f"(batch, steps, {in_features})" if in_features else "tokens (batch, steps)"
@@ -81,7 +83,7 @@ def check_sequences(x: Tensor, in_features: int | None, length: int) -> None:
 
 
 def autocast_on_cpu(x: Tensor) -> bool:
-    """Return whether x is computed with on the CPU, in bfloat16 where torch's autocast thinks it suffices."""
+    """Return whether x is on the CPU and torch's autocast, to bfloat16, is enabled there."""
     return x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
@@ -111,7 +113,7 @@ def drop_path_rates(last: float, blocks: int) -> list[float]:
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A convolution of each channel by itself, which trains in float32 on a CPU: its backward is slow in bfloat16."""
+    """A depthwise convolution, which trains in float32 on a CPU because its backward pass is slow in bfloat16."""
 
     def __init__(self, channels: int, kernel_size: int, stride: int = 1, bias: bool = True) -> None:
         super().__init__(channels, channels, kernel_size, stride, (kernel_size - 1) // 2, groups=channels, bias=bias)
@@ -125,13 +127,13 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class Dropout(nn.Dropout):
-    """torch's dropout, several times as fast on a CPU: 16 random bits per value instead of a number.
+    """torch's dropout, several times as fast on a CPU: it draws 16 random bits per value instead of a number.
 
-    The probability is rounded to a multiple of 1 / 65536, and the scale fits it, so that the mean stays what it was.
+    The probability is rounded to a multiple of 1 / 65536, and the scale is adjusted to it, so that the mean is kept.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map a tensor to one of its shape, values zeroed and scaled in training."""
+        """Zero values and scale the others in training; return the tensor unchanged in evaluation."""
         zeroed = round(self.p * 2**16)  # out of 65536
         if not self.training or zeroed in (0, 2**16) or input.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(input)
@@ -162,7 +164,7 @@ def make_head(in_features: int, num_classes: NumClasses) -> nn.Linear | Heads:
         check_positive(num_classes=num_classes)
         return nn.Linear(in_features, num_classes)
     if num_classes is None:
-        raise ValueError("num_classes=null says nothing of the classes: give their number, or leave it out.")
+        raise ValueError("num_classes=null gives no number of classes: set it, or leave it out.")
     if not num_classes:
         raise ValueError("num_classes={} names no head.")
     check_positive(**{f"num_classes.{name}": count for name, count in num_classes.items()})
@@ -170,16 +172,16 @@ def make_head(in_features: int, num_classes: NumClasses) -> nn.Linear | Heads:
 
 
 class StepEmbedding(nn.Module):
-    """Turn each step of a sequence into a vector, and tell the steps of a sequence from the padding after it.
+    """Map each step of a sequence to a vector, and mask the padding after the last step.
 
     Args:
         in_features: features of series (B, T, in_features), all of whose steps are valid.
         vocabulary_size: size of the vocabulary of tokens (B, T), int64, from 1; 0 is padding. Give one of the two.
-        length: the most steps that an input may have.
-        embed_dim: width of a vector; None: series stay as they are.
+        length: maximum number of steps of an input.
+        embed_dim: width of a vector; None: series are not projected.
 
     Raises:
-        ValueError: a size is below 1, or not one of `in_features` and `vocabulary_size` is given.
+        ValueError: a size is below 1, or not exactly one of `in_features` and `vocabulary_size` is given.
     """
 
     def __init__(
@@ -229,8 +231,8 @@ class Attention(nn.Module):
     Args:
         embed_dim: width of a token, a multiple of `num_heads`.
         num_heads: heads, each of width `embed_dim / num_heads`.
-        dropout: probability of zeroing a value of the result. Attention weights are left alone, as in the ViT paper:
-            to draw a number for each of them took a quarter of a train step.
+        dropout: probability of zeroing a value of the result. Attention weights have no dropout, as in the ViT paper:
+            drawing a number for each of them took a quarter of a train step.
 
     Raises:
         ValueError: the width cannot be divided among the heads.
@@ -246,7 +248,7 @@ class Attention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Map tokens (B, N, D) to tokens (B, N, D); none attends to those where the mask (B, N) is false."""
+        """Map tokens (B, N, D) to tokens (B, N, D); those where the mask (B, N) is false are not attended to."""
         batch, tokens, dim = x.shape
         masks = () if mask is None else (mask[:, None, None],)  # (B, 1, 1, N)
         qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, -1)  # (B, N, 3, heads, D / heads)

@@ -3,10 +3,10 @@
 Mehta & Rastegari 2022, arXiv 2110.02178.
 
 A feature map is unfolded into patches, attention runs between the pixels at the same position in all patches, and the
-map is folded again: every pixel sees the whole image, while convolutions look at what is within a patch.
+map is folded again: every pixel sees the whole image, while convolutions see what is within a patch.
 
-What differs from the paper: below 64 px the stem keeps the resolution, so that the last map of 32 px images is 2×2; and
-a map that patches do not divide is resized to one that they do, as in the authors' code.
+Differences from the paper: below 64 px the stem keeps the resolution, so that the last map of 32 px images is 2×2; and
+a map that is not a multiple of the patch size is resized to one that is, as in the authors' code.
 """
 
 import math

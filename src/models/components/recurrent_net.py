@@ -1,5 +1,5 @@
 """RecurrentNet: LSTM (Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735) or GRU (Cho et al. 2014, arXiv
-1406.1078), in one direction or both (Schuster & Paliwal 1997, doi 10.1109/78.650093); the last state is classified.
+1406.1078), in one direction or both (Schuster & Paliwal 1997, doi 10.1109/78.650093). Classifies the last state.
 """
 
 import torch
@@ -29,31 +29,31 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
         """Map (B, T, D) to the states (B, T, hidden_size) of each direction, both in the order of the steps."""
-        onward = self.forwards(x)[0]  # (B, T, hidden_size)
+        forward_states = self.forwards(x)[0]  # (B, T, hidden_size)
         if self.backwards is None:
-            return [onward]
-        return [onward, reverse(self.backwards(reverse(x, mask))[0], mask)]
+            return [forward_states]
+        return [forward_states, reverse(self.backwards(reverse(x, mask))[0], mask)]
 
 
 class RecurrentNet(nn.Module):
     """Read a sequence step by step, and classify the state after its last valid step.
 
-    Padding changes nothing: a state is taken before it, and the backward direction starts before it.
+    Padding has no effect: the final state is taken before it, and the backward direction starts before it.
 
     Args:
         num_classes: size of the output, or of each head's.
-        length: the most steps of an input.
+        length: maximum number of steps of an input.
         in_features: features of series (B, T, in_features).
         vocabulary_size: size of the vocabulary of tokens (B, T), 0 is padding; give one of the two.
         cell: "lstm" or "gru".
         num_layers: layers, each on the states of the one before.
         hidden_size: width of a state.
         bidirectional: read backwards as well, and classify the two final states together.
-        embed_dim: width of a token's embedding; series are read as they are.
+        embed_dim: width of a token's embedding; series are not embedded.
         dropout: probability of zeroing a value of the embedding, between layers, and before the head.
 
     Raises:
-        ValueError: a size below 1, an unknown cell, or not one of `in_features` and `vocabulary_size`.
+        ValueError: a size below 1, an unknown cell, or not exactly one of `in_features` and `vocabulary_size`.
     """
 
     def __init__(
@@ -85,16 +85,17 @@ class RecurrentNet(nn.Module):
         x, mask = self.embed(x)  # (B, T, D)
         if mask is not None:
             x = self.dropout(x)
-        onward, *backward = self.layers[0](x, mask)
+        states = self.layers[0](x, mask)  # (B, T, hidden_size) each
         for layer in self.layers[1:]:
-            onward, *backward = layer(self.dropout(torch.cat([onward, *backward], dim=2)), mask)
+            states = layer(self.dropout(torch.cat(states, dim=2)), mask)
+        forward_states, *backward_states = states
         # (B, hidden_size) each: after the last valid step, and backwards after the first
-        final = [last_valid(onward, mask), *(states[:, 0] for states in backward)]
+        final = [last_valid(forward_states, mask), *(backward[:, 0] for backward in backward_states)]
         return self.head(self.dropout(torch.cat(final, dim=1)))  # (B, num_classes)
 
 
 def reverse(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Reverse the valid steps of (B, T, D), by a mask (B, T), and leave the padding behind them."""
+    """Reverse the valid steps of (B, T, D), by a mask (B, T), and keep the padding after them."""
     if mask is None:
         return x.flip(1)
     steps = torch.arange(x.shape[1], device=x.device)  # (T,)

@@ -1,10 +1,10 @@
 """Designing Network Design Spaces (Radosavovic et al. 2020, arXiv 2003.13678): RegNetX and, with SE, RegNetY.
 
-The widths of all blocks follow from a line, quantized (section 3.3 of the paper): `u_j = w_0 + w_a · j` is rounded to
-`w_0 · w_m^s` for a whole s, and blocks of one width make a stage.
+The widths of the blocks are a quantized linear function (section 3.3 of the paper): `u_j = w_0 + w_a · j` is rounded to
+`w_0 · w_m^s` for an integer s, and blocks of one width form a stage.
 
-What differs from the paper: below 64 px the stem keeps the resolution, for four stages halve it four times; and tensors
-are kept channels-last, which is faster on a CPU.
+Differences from the paper: below 64 px the stem keeps the resolution, because four stages halve it four times; and
+tensors are kept channels-last, which is faster on a CPU.
 """
 
 import math
@@ -93,10 +93,10 @@ class RegNet(nn.Module):
         num_classes: size of the output, or of each head's.
         depth: number of blocks, d in the paper.
         initial_width: width of the first block, w_0.
-        width_slope: how much wider each block would be, w_a.
+        width_slope: increase of the width per block before quantization, w_a.
         width_mult: ratio of the widths of stages, w_m.
         group_width: channels in a group of the 3×3 convolutions.
-        se_ratio: channels that squeeze-and-excitation keeps of a block's input (RegNetY: 0.25); 0: without (RegNetX).
+        se_ratio: channels inside squeeze-and-excitation per input channel of a block (RegNetY: 0.25; RegNetX: 0, none).
         stem_channels: channels of the stem.
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
 

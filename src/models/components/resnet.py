@@ -1,9 +1,9 @@
 """Deep Residual Learning for Image Recognition (He et al. 2015, arXiv 1512.03385).
 
 Depths (2, 2, 2, 2) are ResNet-18 and (3, 4, 6, 3) ResNet-34; bottlenecks of (3, 4, 6, 3) are ResNet-50. The paper's
-nets for CIFAR (section 4.2) have three stages of n blocks with 16, 32 and 64 channels and shortcuts free of parameters.
+nets for CIFAR (section 4.2) have three stages of n blocks with 16, 32 and 64 channels and parameter-free shortcuts.
 
-What differs from the paper: a bottleneck halves the image in its 3×3 convolution, as torchvision's do; images below
+Differences from the paper: a bottleneck halves the image in its 3×3 convolution, as torchvision's do; images below
 64 px get a stem that keeps their size; and tensors are kept channels-last, which is faster on a CPU.
 """
 
@@ -75,7 +75,7 @@ class ResNet(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image; it decides the stem.
+        image_size: height and width of the image; it determines the stem.
         num_classes: size of the output, or of each head's.
         depths: blocks in each stage.
         dims: channels inside the blocks of each stage.
@@ -88,7 +88,7 @@ class ResNet(nn.Module):
         drop_path_rate: probability of skipping the last block; it rises linearly from 0 at the first.
 
     Raises:
-        ValueError: a size below 1, lists of different lengths, shrinking channels that padding cannot make, or an
+        ValueError: a size below 1, lists of different lengths, channels that shrink with `shortcut=padding`, or an
             unknown option.
     """
 
@@ -114,12 +114,12 @@ class ResNet(nn.Module):
         check_option(stem=stem, options=(None, "7x7", "3x3"))
         check_option(shortcut=shortcut, options=("projection", "padding"))
         if len(depths) != len(dims) or not dims:
-            raise ValueError(f"depths={depths} and dims={dims} must have as many members as each other.")
+            raise ValueError(f"depths={depths} and dims={dims} must have the same length.")
         channels = dims[0] if stem_channels is None else stem_channels
         check_positive(stem_channels=channels)
         widths = [channels, *(dim * EXPANSION[block] for dim in dims)]
         if shortcut == "padding" and widths != sorted(widths):
-            raise ValueError(f"shortcut=padding can only add channels, and {widths} has fewer than before somewhere.")
+            raise ValueError(f"shortcut=padding can only add channels, but {widths} decreases.")
         self.in_channels = in_channels
         first, stem_inputs = whitening_layers(in_channels, whitening)
         if stem == "7x7" or (stem is None and image_size >= 64):
@@ -153,6 +153,6 @@ class ResNet(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Draw convolutions with He's variance (2015, arXiv 1502.01852), by their outputs."""
+    """Initialise convolutions with He's variance by fan-out (2015, arXiv 1502.01852)."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,7 +1,7 @@
 """SequenceTransformer: the encoder of Attention Is All You Need (Vaswani et al. 2017, arXiv 1706.03762).
 
-What differs from the paper: norms come before attention and MLP (Xiong et al. 2020, arXiv 2002.04745), GELU instead of
-ReLU, and embeddings are not scaled. The mean of the valid steps is classified.
+Differences from the paper: norms come before attention and MLP (Xiong et al. 2020, arXiv 2002.04745), GELU instead of
+ReLU, and embeddings are not scaled. Classifies the mean of the valid steps.
 """
 
 import math
@@ -26,7 +26,7 @@ class SequenceTransformer(nn.Module):
 
     Args:
         num_classes: size of the output, or of each head's.
-        length: the most steps of an input.
+        length: maximum number of steps of an input.
         in_features: features of series (B, T, in_features).
         vocabulary_size: size of the vocabulary of tokens (B, T), 0 is padding; give one of the two.
         embed_dim: width of a step, a multiple of `num_heads`; even for sinusoidal positions.
@@ -37,8 +37,8 @@ class SequenceTransformer(nn.Module):
         dropout: probability of zeroing a value of the embedding, of attention's result and in the MLP.
 
     Raises:
-        ValueError: a size below 1, heads that do not divide the width, unknown positions, or not one of `in_features`
-            and `vocabulary_size`.
+        ValueError: a size below 1, heads that do not divide the width, unknown positions, or not exactly one of
+            `in_features` and `vocabulary_size`.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.models.components.layers import Dropout, Logits, NumClasses, check_images, check_positive, make_head
 from src.models.components.whitening import start_as_identity, whitening_layers
 
-AUXILIARY_SIZE = 16  # features made of the scalars
+AUXILIARY_SIZE = 16  # features computed from the scalars
 
 
 class SimpleCNN(nn.Module):
@@ -17,10 +17,10 @@ class SimpleCNN(nn.Module):
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image; at least 4, for each pooling halves it.
+        image_size: height and width of the image; at least 4, because each pooling halves it.
         num_classes: size of the output, or of each head's.
-        conv1_channels: of the first convolution.
-        conv2_channels: of the second convolution.
+        conv1_channels: channels of the first convolution.
+        conv2_channels: channels of the second convolution.
         pool_size: height and width of the grid that the features are pooled to.
         hidden_size: width of the dense layer.
         dropout: probability of zeroing a value of the dense layer.
@@ -31,7 +31,7 @@ class SimpleCNN(nn.Module):
         dirac: start the convolutions after the first layer as partial identities; see `start_as_identity`.
 
     Raises:
-        ValueError: a size below its least.
+        ValueError: a size below its minimum.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class SimpleCNN(nn.Module):
         """Map images (B, C, H, W), and scalars (B, auxiliary_input_size) where the net takes them, to logits.
 
         Raises:
-            ValueError: scalars are missing, or there are some and the net takes none.
+            ValueError: scalars are missing, or given to a net that takes none.
         """
         check_images(x, self.in_channels)
         if (auxiliary is None) != (self.auxiliary is None):
-            raise ValueError("The net takes scalars besides the image exactly if auxiliary_input_size is not 0.")
+            raise ValueError("The net takes scalars besides the image if and only if auxiliary_input_size is not 0.")
         x = self.features(x)  # (B, hidden_size)
         if self.auxiliary is not None:
             x = torch.cat([x, self.auxiliary(auxiliary)], dim=1)  # (B, hidden_size + AUXILIARY_SIZE)

@@ -1,7 +1,7 @@
 """TemporalConvNet: An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence Modeling
 (Bai et al. 2018, arXiv 1803.01271).
 
-What differs from the paper: weights are not normalised, so that convolutions export and quantise as they are.
+Differences from the paper: weights are not normalised, so that convolutions export and quantise as they are.
 """
 
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from src.models.components.layers import (
 
 
 class CausalConv(nn.Module):
-    """A dilated convolution whose output at a step depends on that step and earlier ones alone."""
+    """A dilated convolution whose output at a step depends only on that step and earlier ones."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dilation: int) -> None:
         super().__init__()
@@ -51,23 +51,23 @@ class TemporalBlock(nn.Module):
 
 
 class TemporalConvNet(nn.Module):
-    """Blocks of causal convolutions, the dilation doubling from block to block; the last valid step is classified.
+    """Blocks of causal convolutions, the dilation doubling from block to block; classifies the last valid step.
 
-    That step sees `1 + 2 · (kernel_size - 1) · (2^depth - 1)` steps, and nothing of the padding after it.
+    Its receptive field is `1 + 2 · (kernel_size - 1) · (2^depth - 1)` steps, without the padding after it.
 
     Args:
         num_classes: size of the output, or of each head's.
-        length: the most steps of an input.
+        length: maximum number of steps of an input.
         in_features: features of series (B, T, in_features).
         vocabulary_size: size of the vocabulary of tokens (B, T), 0 is padding; give one of the two.
         channels: channels of every block.
         depth: number of blocks.
         kernel_size: size of every convolution.
-        embed_dim: width of a token's embedding; series are read as they are.
+        embed_dim: width of a token's embedding; series are not embedded.
         dropout: probability of zeroing a value after each convolution.
 
     Raises:
-        ValueError: a size below 1, or not one of `in_features` and `vocabulary_size`.
+        ValueError: a size below 1, or not exactly one of `in_features` and `vocabulary_size`.
     """
 
     def __init__(

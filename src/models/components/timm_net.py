@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 HUB_FILE = "model.safetensors"  # the weights of a net on the Hugging Face hub
-SECONDS = 5.0  # within which the hub must answer
+TIMEOUT = 5.0  # seconds to wait for the hub
 
 
 def timm_net(
@@ -25,18 +25,18 @@ def timm_net(
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image; told to those of timm's nets that are built for one size.
+        image_size: height and width of the image; passed to timm's nets that are built for one size.
         num_classes: size of the output.
         model_name: timm's name, such as `resnet18`.
         pretrained: start from published weights, except for the last layer.
         pretrained_cfg_overlay: overrides of timm's description of these weights, such as `file`, a local copy.
-        options: handed on to `timm.create_model`.
+        options: passed to `timm.create_model`.
 
     Raises:
         ModuleNotFoundError: timm is not installed.
         ValueError: timm has no model of that name.
-        FileNotFoundError: the published weights are not here, and cannot be fetched.
-        ValueError: their file is damaged, or holds those of another model.
+        FileNotFoundError: the published weights are not on this machine and cannot be downloaded.
+        ValueError: their file is damaged, or holds the weights of another model.
     """
     try:
         import timm
@@ -45,8 +45,8 @@ def timm_net(
             "model=timm needs a package that is not installed: pip install -e '.[timm]'"
         ) from error
     if model_name.partition(".")[0] not in timm.list_models():  # after a dot: which of several published weights
-        near = timm.list_models(f"*{model_name[:6]}*")[:5]
-        raise ValueError(f"timm has no model_name={model_name}; near it: {', '.join(near) or 'none'}.")
+        similar = timm.list_models(f"*{model_name[:6]}*")[:5]
+        raise ValueError(f"timm has no model_name={model_name}; similar names: {', '.join(similar) or 'none'}.")
     published = timm.get_pretrained_cfg(model_name)
     if published is not None and published.fixed_input_size:
         options.setdefault("img_size", image_size)
@@ -67,16 +67,16 @@ def timm_net(
     except Exception as error:  # a damaged file may raise errors of any kind
         if not pretrained or not overlay.get("file"):
             raise
-        reason = " ".join(" ".join(str(error).splitlines()[:2]).split())  # of many lines, one for each tensor
+        reason = " ".join(" ".join(str(error).splitlines()[:2]).split())  # the message has a line for each tensor
         raise ValueError(
             f"pretrained_cfg_overlay.file={overlay['file']} does not hold the weights of {model_name}: {reason}"
         ) from error
 
 
 def weights_file(repository: str, given: str | None, cache_dir: str | None) -> str | None:
-    """Return the local file with published weights; None where they must be downloaded, and the hub can be reached.
+    """Return the local file with published weights; None if they must be downloaded and the hub can be reached.
 
-    The hub's own client asks the network even for cached files, and without one retries for a minute.
+    The hub's own client contacts the hub even for cached files, and retries for a minute if there is no network.
 
     Args:
         repository: the weights' name on the Hugging Face hub.
@@ -84,7 +84,7 @@ def weights_file(repository: str, given: str | None, cache_dir: str | None) -> s
         cache_dir: folder of the hub's client; None: its default.
 
     Raises:
-        FileNotFoundError: the weights are neither here nor to be fetched.
+        FileNotFoundError: the weights are not on this machine and cannot be downloaded.
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -98,13 +98,13 @@ def weights_file(repository: str, given: str | None, cache_dir: str | None) -> s
     try:
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS).close()
-    except urllib.error.HTTPError:  # an answer, too
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=TIMEOUT).close()
+    except urllib.error.HTTPError:  # the hub has answered
         pass
     except OSError as error:
         raise FileNotFoundError(
             f"The weights of {repository} are not on this machine, and {constants.ENDPOINT} cannot be reached "
-            f"({error}): name a copy of their file by model.net.pretrained_cfg_overlay.file={HUB_FILE}, or begin with "
+            f"({error}): give a copy of their file, model.net.pretrained_cfg_overlay.file={HUB_FILE}, or start from "
             "random weights, model.net.pretrained=false."
         ) from error
     return None

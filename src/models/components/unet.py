@@ -1,6 +1,6 @@
 """UNet (Ronneberger et al. 2015, arXiv 1505.04597): an encoder, a decoder, and skips between their levels.
 
-What differs from the paper: convolutions are padded, so that the output is as large as the image, and followed by
+Differences from the paper: convolutions are padded, so that the output is as large as the image, and followed by
 BatchNorm, as in most implementations since. With the paper's `dims`, 3 channels in and 1 out: 31,037,633 parameters.
 """
 
@@ -28,7 +28,7 @@ class UNet(nn.Module):
         upsampling: "transposed": 2×2 transposed convolutions, which halve the channels as in the paper; "bilinear".
 
     Raises:
-        ValueError: a size is below 1, there is a single level, or `upsampling` has another value.
+        ValueError: a size is below 1, there is a single level, or `upsampling` is unknown.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """A plain convolutional net in the manner of VGG (Simonyan & Zisserman 2014, arXiv 1409.1556).
 
-What differs from the paper: one 3×3 convolution in each stage instead of two to four, with BatchNorm (Ioffe & Szegedy
-2015, arXiv 1502.03167), and a single hidden dense layer: the form in which tutorials on CIFAR-10 know it.
+Differences from the paper: one 3×3 convolution in each stage instead of two to four, with BatchNorm (Ioffe & Szegedy
+2015, arXiv 1502.03167), and a single hidden dense layer, as in tutorials on CIFAR-10.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """VisionTransformer: An Image is Worth 16x16 Words (Dosovitskiy et al. 2021, arXiv 2010.11929).
 
-What differs from the paper: the mean of the tokens is classified instead of a class token, as in the authors' later
-work (Beyer et al. 2022, arXiv 2205.01580), and stochastic depth may be switched on. Two other ways to make tokens of an
-image are options, both meant for small data sets: shifted patches (Lee et al. 2021, arXiv 2112.13492) and convolutions
-(Hassani et al. 2021, arXiv 2104.05704).
+Differences from the paper: classifies the mean of the tokens instead of a class token, as in the authors' later work
+(Beyer et al. 2022, arXiv 2205.01580), and has optional stochastic depth. Two other tokenizers are options, both
+meant for small data sets: shifted patches (Lee et al. 2021, arXiv 2112.13492) and convolutions (Hassani et al. 2021,
+arXiv 2104.05704).
 """
 
 from typing import Literal, get_args
@@ -43,16 +43,16 @@ class Block(nn.Module):
         self.drop_path = StochasticDepth(drop_path_rate, mode="row")
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Map tokens (B, N, D) to tokens (B, N, D); none attends to those where the mask (B, N) is false."""
+        """Map tokens (B, N, D) to tokens (B, N, D); those where the mask (B, N) is false are not attended to."""
         x = x + self.drop_path(self.attention(self.norm1(x), mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class ShiftedPatches(nn.Module):
-    """Embed each patch together with the same patch of the image shifted to its four diagonals, half a patch each.
+    """Embed each patch together with the same patch of the image shifted by half a patch along the four diagonals.
 
-    Half of an odd size is rounded down. What a shift moves in from outside is zero. The values of the five patches pass
-    a LayerNorm and a linear layer.
+    Half of an odd size is rounded down. Pixels from outside the image are zero. The values of the five patches go
+    through a LayerNorm and a linear layer.
     """
 
     def __init__(self, in_channels: int, patch_size: int, embed_dim: int) -> None:
@@ -76,7 +76,7 @@ class ShiftedPatches(nn.Module):
 
 
 class ConvTokenizer(nn.Sequential):
-    """Conv 3×3 → ReLU → max-pool 3×3 that halves the image, until a token is left of each patch.
+    """Conv 3×3 → ReLU → max-pool 3×3 that halves the image, until each patch is one token.
 
     As in the paper the convolutions have no bias; those before the last have half the width of a token.
     """
@@ -98,10 +98,10 @@ class ConvTokenizer(nn.Sequential):
 
 
 def make_tokenizer(kind: Tokenizer, in_channels: int, patch_size: int, embed_dim: int) -> nn.Module:
-    """Build what maps images (B, C, H, W) to tokens (B, D, H / patch_size, W / patch_size).
+    """Build the layer that maps images (B, C, H, W) to tokens (B, D, H / patch_size, W / patch_size).
 
     Raises:
-        ValueError: there is no such kind, or it cannot make tokens of that patch size.
+        ValueError: the kind is unknown, or cannot make tokens of that patch size.
     """
     check_option(tokenizer=kind, options=get_args(Tokenizer))
     if kind == "patches":
@@ -114,16 +114,16 @@ def make_tokenizer(kind: Tokenizer, in_channels: int, patch_size: int, embed_dim
 
 
 class VisionTransformer(nn.Module):
-    """Cut the image into patches, embed each, let them attend to each other, classify their mean.
+    """Split the image into patches, embed each, let them attend to each other, classify their mean.
 
     Args:
         in_channels: channels of the image.
-        image_size: height and width of the image, a multiple of `patch_size`. Images of other multiples are taken, too:
-            the embeddings of their positions are interpolated.
+        image_size: height and width of the image, a multiple of `patch_size`. Other multiples work, too: the position
+            embeddings are interpolated.
         num_classes: size of the output, or of each head's.
         patch_size: height and width of a patch.
         tokenizer: `patches`: a linear layer on each patch; `shifted_patches`: on each patch and its surroundings, see
-            `ShiftedPatches`; `convolutions`: see `ConvTokenizer`. All make as many tokens.
+            `ShiftedPatches`; `convolutions`: see `ConvTokenizer`. All make the same number of tokens.
         embed_dim: width of a token, a multiple of `num_heads`.
         depth: number of blocks.
         num_heads: heads of attention in a block.
@@ -178,7 +178,7 @@ class VisionTransformer(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Start as the authors' code does: Xavier for matrices, zero for biases."""
+    """Initialise as the authors' code does: Xavier for matrices, zero for biases."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)

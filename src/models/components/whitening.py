@@ -1,9 +1,9 @@
-"""How airbench's nets start (94% on CIFAR-10 in 3.29 Seconds on a Single GPU, Jordan 2024, arXiv 2404.00498).
+"""Initialisation of airbench's nets (94% on CIFAR-10 in 3.29 Seconds on a Single GPU, Jordan 2024, arXiv 2404.00498).
 
 Their first layer whitens the patches of the images, and the convolutions after it start as partial identities.
 
-What differs from the paper: the whitening layer pads the image to keep its size, trains its bias to the end or not at
-all, centres patches before it takes their covariance, and leaves out directions in which they do not vary at all.
+Differences from the paper: the whitening layer pads the image to keep its size, trains its bias to the end or not at
+all, centres patches before it takes their covariance, and leaves out directions without variance.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from src.models.components.layers import check_positive
 
-IMAGES_AT_ONCE = 16  # whose patches are in memory: 0.2 GB of 224 px in RGB
-NO_VARIANCE = 1e-6  # relative to the largest: less is rounding, as in grey images repeated to RGB
+IMAGES_AT_ONCE = 16  # images whose patches are in memory: 0.2 GB for 224 px in RGB
+NO_VARIANCE = 1e-6  # relative to the largest: less is a rounding error, as in grey images repeated to RGB
 
 
 class Whitening(nn.Module):
@@ -28,8 +28,8 @@ class Whitening(nn.Module):
     Args:
         in_channels: channels of the image.
         kernel_size: height and width of a patch: 2 as in the paper, or more.
-        stride: distance of patches in pixels: with 2, and patches of 4, the image is halved and nothing of it lost.
-        bias: train a bias. Without one, the next layer computes no gradient of its input, which saves a part of a step.
+        stride: distance between patches in pixels; 2 with patches of 4 halves the image without losing information.
+        bias: train a bias. Without one, the next layer computes no gradient of its input, which makes a step faster.
         eps: added to the variance of each component, so that faint ones, mostly noise, are amplified less.
 
     Raises:
@@ -52,16 +52,16 @@ class Whitening(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.out_channels)) if bias else None
 
     def is_initialized(self) -> bool:
-        """Return whether the filters come from training images, in this run or in that of the weights."""
+        """Return whether the filters come from training images, in this run or in the one they were loaded from."""
         start = whitening_filters(torch.eye(self.out_channels // 2), self.eps)
         return not torch.equal(self.weight.cpu(), start.view_as(self.weight))
 
     @torch.no_grad()
     def initialize_from(self, images: Tensor) -> None:
-        """Set the filters by the patches of training images (B, C, H, W), normalised as in training.
+        """Compute the filters from the patches of training images (B, C, H, W), normalised as in training.
 
         Raises:
-            ValueError: the images have another shape than the layer takes.
+            ValueError: the images do not have the shape that the layer takes.
         """
         if images.ndim != 4 or images.shape[1] != self.weight.shape[1]:
             raise ValueError(
@@ -78,7 +78,7 @@ class Whitening(nn.Module):
 
 
 def whitening_layers(in_channels: int, options: Mapping[str, Any] | None) -> tuple[list[nn.Module], int]:
-    """Return `Whitening` with these options and a ReLU, none for None, and the channels that come out of them."""
+    """Return `Whitening` with these options and a ReLU, or no layers for None, and their number of output channels."""
     if options is None:
         return [], in_channels
     whitening = Whitening(in_channels, **options)
@@ -98,7 +98,7 @@ def patch_covariance(images: Tensor, kernel_size: int) -> Tensor:
 
 
 def whitening_filters(covariance: Tensor, eps: float) -> Tensor:
-    """Return eigenvectors vᵢ / √(λᵢ + eps) of a covariance (D, D), those of no variance as zeros, and their negatives.
+    """Return eigenvectors vᵢ / √(λᵢ + eps) of a covariance (D, D), zeros where λᵢ is 0, and their negatives.
 
     Returns:
         (2 D, D), the strongest first.
@@ -110,9 +110,9 @@ def whitening_filters(covariance: Tensor, eps: float) -> Tensor:
 
 
 def start_as_identity(net: nn.Module) -> None:
-    """Let each convolution of several pixels but a net's first layer pass its input through in its first channels.
+    """Initialise convolutions larger than 1×1, except a net's first layer, to copy their input to their first channels.
 
-    The filters of the other channels, if it makes more than it takes, keep their random start.
+    Further output channels keep their random initialisation.
     """
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d | Whitening)]
     for convolution in convolutions[1:]:
