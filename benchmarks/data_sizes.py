@@ -24,10 +24,7 @@ CHANGES: dict[str, list[str]] = {
     AS_IT_IS: [],
     "60 epochs instead of 15": ["trainer.max_epochs=60"],
     "no augmentation": ["data/augmentation@data.augmentation=none"],
-    "no augmentation, 60 epochs": ["data/augmentation@data.augmentation=none", "trainer.max_epochs=60"],
-    "no label smoothing": ["model.criterion.label_smoothing=0"],
     "ten times the weight decay": ["model.optimizer.weight_decay=0.5"],
-    "erasing": ["data.augmentation.erasing=0.25"],
     "mixup": ["model/mixing=mixup"],
 }
 
