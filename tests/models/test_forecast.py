@@ -111,7 +111,9 @@ def test_a_value_that_there_is_not_is_refused(options: dict[str, Any], sentence:
 
 
 def test_a_net_with_too_few_outputs_is_told_how_many_it_needs() -> None:
-    with pytest.raises(ValueError, match=r"gives 7 numbers, but horizon=6 and features=2 need 12: .*num_classes=12"):
+    with pytest.raises(
+        ValueError, match=r"outputs 7 numbers, but horizon=6 and features=2 need 12: set model\.net\.num_classes=12\."
+    ):
         task(Constant(*[0.0] * 7), features=2).net(torch.randn(2, 12, 2))
 
 

@@ -98,7 +98,7 @@ def test_what_is_no_regular_file_is_not_opened(kind: str, tmp_path: Path) -> Non
         pipe: "not a regular file",
         loop: "cannot be read: Too many levels of symbolic links",
         folder: "not a regular file",
-        binary: "no text in UTF-8",
+        binary: "it is not UTF-8 text",
         secret: "not a regular file",
         binary / "inside": "cannot be read: Not a directory",
         tmp_path / ("x" * 300): "cannot be read: File name too long",
