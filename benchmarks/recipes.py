@@ -88,6 +88,8 @@ JOBS: dict[str, Job] = {
     "convnext-20m": Job(["experiment=fashion_mnist_convnext"], 3, one_thread=True),
     "efficientnet-20m": Job(["experiment=fashion_mnist_efficientnet"], 3, one_thread=True),
     "hybrid-20m": Job(["experiment=fashion_mnist_hybrid"], 3, one_thread=True),
+    "vit-20m": Job(["experiment=fashion_mnist_vit"], 3, one_thread=True),
+    "mlp-20m": Job(["experiment=fashion_mnist_mlp"], 3, one_thread=True),
 }
 # what was tried for the job "fast", all of about the same cost
 SEARCHED = "fast"
