@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from src.advice.estimates import EPOCHS, ESTIMATED, batch_size
+from src.advice.estimates import ESTIMATED, MANY_EPOCHS, batch_size
 from src.advice.measurements import Evidence, Gains
 from src.advice.ranking import Candidate, Ranking
 from src.advice.request import Request
@@ -53,8 +53,9 @@ def bases(request: Request, ranking: Ranking) -> list[str]:
         )
     if request.images and any(one.cost.epochs for one in ranking.candidates):
         sentences.append(
-            "The epochs give as many steps as the runs on Fashion-MNIST (4 epochs of 55,000 images), up to "
-            f"{EPOCHS[1]} epochs; how many your data need is not measured."
+            "The epochs give as many steps as the run that gave the score (without a score, as 4 epochs of 55,000 "
+            f"images), but with fewer images at most {MANY_EPOCHS}, or as many as that run had; how many your data "
+            "need is not measured."
         )
     sentences += [request.kind.note] if request.kind.note else []
     sentences.append("Speeds were measured on one machine with two cores; benchmarks/results/models.json describes it.")
@@ -121,7 +122,9 @@ def describe_evidence(one: Evidence) -> str:
     seeds = f"median of {one.seeds} seeds" if one.seeds > 1 else "one seed"
     number = f"{one.value:.4f}" if one.value < 1 else f"{one.value:.4g}"
     shape = "×".join(map(str, one.shape))
-    return f"{number} on {one.data} at {shape}{epochs}, {seeds} (benchmarks/results/{one.source.partition(':')[0]})"
+    how = f"experiment={one.experiment}, " if one.experiment else ""
+    file = one.source.partition(":")[0]
+    return f"{number} on {one.data} at {shape}{epochs}, {seeds} ({how}benchmarks/results/{file})"
 
 
 def speedup(one: Evidence) -> str:

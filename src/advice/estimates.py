@@ -10,11 +10,13 @@ from src.advice.request import Request
 MEASURED, ESTIMATED, UNKNOWN = "measured", "estimated", "not measured"
 FORWARDS = 3  # a train step takes about as long as three forward passes
 LARGE = 40_000  # values of an input, such as 3×128×128, from which batches of 16 are timed instead of 128
-# the measured runs made 1,700 steps: 4 epochs of the 55,000 images of Fashion-MNIST, in batches of 128
-SAMPLES = 4 * 55_000
+SHORT_RUN = (
+    4,
+    55_000,
+)  # epochs and images of most measured runs; of a net without a score, training is assumed as long
 # layers are coarser if MACs grow by less than this share of the growth in pixels; with equal layers they grow as much
 COARSER = 0.5
-EPOCHS = (4, 30)  # lowest and highest suggestion
+MANY_EPOCHS = 30  # with fewer images than the measured run, suggest at most so many, or as many as it had
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,14 @@ class Cost:
         return value
 
 
-def cost_of(facts: Mapping[str, Any], request: Request) -> Cost | None:
-    """Estimate the cost of a net on the requested data; None if it takes no images of that size."""
+def cost_of(facts: Mapping[str, Any], request: Request, run: tuple[int, int] = SHORT_RUN) -> Cost | None:
+    """Estimate what a net costs on the requested data; None if it takes no images of that size.
+
+    Args:
+        facts: of the net, from `read_models`.
+        request: names the data.
+        run: epochs and images of the run that gave the net's score; training is estimated for as many steps.
+    """
     shape, params, macs = tuple(facts["shape"]), float(facts["params"]), float(facts["macs"])
     requested = shape
     if request.kind.of_images and (request.size or request.channels):
@@ -60,7 +68,7 @@ def cost_of(facts: Mapping[str, Any], request: Request) -> Cost | None:
     elif latency is None:
         latency_from = UNKNOWN
     speed = speed and speed / slowdown
-    epochs = epochs_for(request.images) if request.images and request.kind.of_images else None
+    epochs = epochs_for(request.images, run) if request.images and request.kind.of_images else None
     minutes = epochs * request.images / speed / 60 if epochs and request.images and speed else None
     latency = latency and latency * slowdown
     return Cost(requested, params, macs * factor, speed, latency, latency_from, epochs, minutes, factor != 1, coarser)
@@ -89,9 +97,14 @@ def line(left: tuple[float, float], right: tuple[float, float], x: float) -> flo
     return left[1] + (right[1] - left[1]) * (x - left[0]) / (right[0] - left[0])
 
 
-def epochs_for(images: int) -> int:
-    """Return the number of epochs that takes as many steps as the measured runs."""
-    return max(EPOCHS[0], min(EPOCHS[1], round(SAMPLES / images)))
+def epochs_for(images: int, run: tuple[int, int] = SHORT_RUN) -> int:
+    """Return the number of epochs that takes as many steps as a run of so many epochs and images.
+
+    With fewer images it is not less than that run's own, with more images not less than a few.
+    """
+    epochs, samples = run
+    lowest, highest = (epochs, max(epochs, MANY_EPOCHS)) if images < samples else (min(epochs, SHORT_RUN[0]), epochs)
+    return max(lowest, min(highest, round(epochs * samples / images)))
 
 
 def batch_size(shape: Sequence[int]) -> int:

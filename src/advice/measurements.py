@@ -1,5 +1,6 @@
 """Read the counts and measurements in benchmarks/results/, written by the programs in benchmarks/."""
 
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,17 @@ class Evidence:
     def samples(self) -> int | None:
         """Number of training samples; None if unknown."""
         return TRAINED_ON.get(self.data)
+
+    @property
+    def run(self) -> tuple[int, int] | None:
+        """Epochs and number of training samples; None if either is unknown."""
+        return (self.epochs, self.samples) if self.epochs and self.samples else None
+
+    @property
+    def experiment(self) -> str | None:
+        """Name of the experiment that trained it, if one did."""
+        found = re.search(r"\bexperiment=(\S+)", self.source)
+        return found[1] if found else None
 
 
 def read_models(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:

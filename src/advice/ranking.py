@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from src.advice.estimates import Cost, cost_of
+from src.advice.estimates import SHORT_RUN, Cost, cost_of
 from src.advice.measurements import Evidence
 from src.advice.request import Request
 from src.system.wording import counted
@@ -65,15 +65,16 @@ def rank(request: Request, models: Mapping[str, Mapping[str, Any]], evidence: Se
     left_out: Counter[str] = Counter()
     candidates = []
     for name, facts in of_task.items():
-        cost = cost_of(facts, request)
+        own = [one for one in known if one.model == name]
+        best = min(own, key=lambda one: (one.data != decided_by, distance(one, request)), default=None)
+        decisive = best if best and best.data == decided_by else None
+        cost = cost_of(facts, request, (decisive.run if decisive else None) or SHORT_RUN)
         if cost is None:
             left_out[f"not taking size={request.size}"] += 1
             continue
-        own = [one for one in known if one.model == name]
         related = [one for one in known if of_task[one.model]["net"] == facts["net"]]
         ratios = {one: abs(math.log(of_task[one.model]["params"] / facts["params"])) for one in related}
         relative = min((one for one in related if one.data == decided_by), key=ratios.__getitem__, default=None)
-        best = min(own, key=lambda one: (one.data != decided_by, distance(one, request)), default=None)
         candidates.append(Candidate(name, facts["net"], tuple(facts["shape"]), cost, best, relative, tuple(related)))
     fitting = [one for one in candidates if excess(one.cost, request) <= 1]
     if not fitting:

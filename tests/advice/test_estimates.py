@@ -53,6 +53,9 @@ def test_costs_follow_the_counts() -> None:
     assert other.latency_ms == pytest.approx(2.6 / 3)
     assert other.epochs == 4 and other.minutes == pytest.approx(4 * 110_000 * 2.6 / 1000 / 60)
     assert not own.coarser and not other.coarser
+    longer = cost_of(FACTS, make_request(images=110_000), run=(100, 55_000))
+    assert longer is not None and longer.epochs == 50
+    assert longer.minutes == pytest.approx(50 * 110_000 / 1000 / 60)
     unmeasured = cost_of(FACTS | {"train_images_per_second": None}, make_request(images=10))
     assert unmeasured is not None and (unmeasured.latency_from, unmeasured.minutes) == (UNKNOWN, None)
     assert cost_of(FACTS, make_request(size=30)) is None  # no multiple of 4
@@ -61,6 +64,9 @@ def test_costs_follow_the_counts() -> None:
 
 def test_small_data_get_more_epochs() -> None:
     assert [epochs_for(number) for number in (100, 10_000, 55_000, 1_000_000)] == [30, 22, 4, 4]
+    long_run = (100, 55_000)
+    assert [epochs_for(number, long_run) for number in (100, 55_000, 110_000, 10_000_000)] == [100, 100, 50, 4]
+    assert epochs_for(10_000, (2, 5_000)) == 2  # not more than that run had, even if it had fewer than usual
 
 
 def test_fewer_macs_of_coarser_layers_promise_no_less_time() -> None:

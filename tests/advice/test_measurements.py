@@ -49,6 +49,10 @@ def test_seeds_are_one_measurement_and_the_tasks_own_score_counts(tmp_path: Path
     digits, scenes = found["mnist_airbench_64k"], found["scenes_unet_210k"]
     assert (digits.score, digits.value, digits.seeds, digits.minutes) == ("acc", 0.02, 3, 1.0)
     assert (scenes.score, scenes.value, scenes.epochs) == ("miou", 0.8, 3)
+    assert (digits.experiment, scenes.run) == (
+        "quickstart",
+        (3, 3_700),
+    ) and digits.run is None  # its epochs are unknown
     assert scenes.int8_change == pytest.approx(-0.1) and scenes.int8_speedup is None
 
 
@@ -57,7 +61,7 @@ def test_int8_is_that_of_the_benchmark_of_quantization(tmp_path: Path) -> None:
     kinds |= {"static": {"accuracy": 0.89, "images_per_second": 25.0}}
     key = "model=cifar10_cnn_210k data=fashion_mnist data.image_size=24 data.channels=1"
     (one,) = read_evidence(MODELS, write(tmp_path, quantization={key: kinds}))
-    assert (one.value, one.int8_speedup, one.shape) == (0.9, 2.5, (1, 24, 24))
+    assert (one.value, one.int8_speedup, one.shape, one.experiment) == (0.9, 2.5, (1, 24, 24), None)
     assert one.int8_change == pytest.approx(-0.01)
 
 

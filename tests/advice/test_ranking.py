@@ -1,5 +1,6 @@
 """The order of nets, and which nets are left out."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,15 @@ def test_limits_leave_out_what_exceeds_them_or_is_not_measured() -> None:
     found = rank(make_request(images=50_000, max_params="45k", max_latency_ms=0.4), MODELS, KNOWN)
     assert [one.name for one in found.candidates] == ["a_y_20k", "a_x_10k", "a_w_40k"]
     assert found.left_out == {"max_params": 3, "max_latency_ms, speed not measured": 1}
+
+
+def test_training_takes_as_long_as_the_run_that_gave_the_score() -> None:
+    known = [*KNOWN, replace(evidence("a_w_40k", "fashion_mnist", 0.95), epochs=100)]
+    found = rank(make_request(images=55_000), MODELS, known)
+    assert {one.name: one.cost.epochs for one in found.candidates[:2]} == {"a_w_40k": 100, "a_y_20k": 4}
+    limit = 50 * 55_000 / 9000 / 60  # minutes: enough for half of its run
+    limited = rank(make_request(images=55_000, max_minutes=limit), MODELS, known)
+    assert [one.name for one in limited.candidates][:1] == ["a_y_20k"] and limited.left_out["max_minutes"] == 1
 
 
 def test_nets_just_above_the_limits_are_named() -> None:
