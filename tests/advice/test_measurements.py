@@ -52,7 +52,7 @@ def test_seeds_are_one_measurement_and_the_tasks_own_score_counts(tmp_path: Path
     assert (digits.experiment, scenes.run) == (
         "quickstart",
         (3, 3_700),
-    ) and digits.run is None  # its epochs are unknown
+    ) and digits.run is None  # epochs unknown
     assert scenes.int8_change == pytest.approx(-0.1) and scenes.int8_speedup is None
 
 
