@@ -31,7 +31,8 @@ CHANGES: dict[str, list[str]] = {
 
 def commands(size: int, change: str) -> list[list[str]]:
     """Return the commands that train on so many digits with a change, by seeds."""
-    words = ["experiment=quickstart", *ONE_THREAD, f"data.val_size={DIGITS - size}", *CHANGES[change]]
+    words = ["experiment=quickstart", "callbacks=[default,cpu_autotune,ema]", *ONE_THREAD, *CHANGES[change]]
+    words += [f"data.val_size={DIGITS - size}"]
     return [[*words, "trainer.check_val_every_n_epoch=15", "test=false", f"seed={seed}"] for seed in SEEDS]
 
 
