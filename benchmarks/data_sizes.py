@@ -23,7 +23,7 @@ AS_IT_IS = "as it is"
 CHANGES: dict[str, list[str]] = {
     AS_IT_IS: [],
     "60 epochs instead of 15": ["trainer.max_epochs=60"],
-    "no augmentation": ["data/augmentation@data.augmentation=none"],
+    "no augmentation": ["data/augmentation=none"],
     "ten times the weight decay": ["model.optimizer.weight_decay=0.5"],
     "mixup": ["model/mixing=mixup"],
 }
