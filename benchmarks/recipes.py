@@ -84,12 +84,10 @@ JOBS: dict[str, Job] = {
     "fast": Job(["experiment=fashion_mnist_fast"], 5),
     "210k": Job(["experiment=fashion_mnist_210k"], 3, one_thread=True),
     "dense": Job(["experiment=fashion_mnist_dense"], 3),
-    "cnn-20m": Job(["experiment=fashion_mnist_cnn"], 3, one_thread=True),
-    "convnext-20m": Job(["experiment=fashion_mnist_convnext"], 3, one_thread=True),
-    "efficientnet-20m": Job(["experiment=fashion_mnist_efficientnet"], 3, one_thread=True),
-    "hybrid-20m": Job(["experiment=fashion_mnist_hybrid"], 3, one_thread=True),
-    "vit-20m": Job(["experiment=fashion_mnist_vit"], 3, one_thread=True),
-    "mlp-20m": Job(["experiment=fashion_mnist_mlp"], 3, one_thread=True),
+    **{
+        f"{family}-20m": Job([f"experiment=fashion_mnist_{family}"], 3, one_thread=True)
+        for family in ("cnn", "convnext", "efficientnet", "hybrid", "vit", "mlp")
+    },
 }
 # what was tried for the job "fast", all of about the same cost
 SEARCHED = "fast"

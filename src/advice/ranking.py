@@ -67,8 +67,8 @@ def rank(request: Request, models: Mapping[str, Mapping[str, Any]], evidence: Se
     for name, facts in of_task.items():
         own = [one for one in known if one.model == name]
         best = min(own, key=lambda one: (one.data != decided_by, distance(one, request)), default=None)
-        decisive = best if best and best.data == decided_by else None
-        cost = cost_of(facts, request, (decisive.run if decisive else None) or SHORT_RUN)
+        run = best.run if best and best.data == decided_by else None
+        cost = cost_of(facts, request, run or SHORT_RUN)
         if cost is None:
             left_out[f"not taking size={request.size}"] += 1
             continue
@@ -76,7 +76,8 @@ def rank(request: Request, models: Mapping[str, Mapping[str, Any]], evidence: Se
         ratios = {one: abs(math.log(of_task[one.model]["params"] / facts["params"])) for one in related}
         relative = min((one for one in related if one.data == decided_by), key=ratios.__getitem__, default=None)
         candidates.append(Candidate(name, facts["net"], tuple(facts["shape"]), cost, best, relative, tuple(related)))
-    fitting = [one for one in candidates if excess(one.cost, request) <= 1]
+    ranked = sorted(candidates, key=lambda one: sort_key(one, decided_by, request))
+    fitting = [one for one in ranked if excess(one.cost, request) <= 1]
     if not fitting:
         raise ValueError(no_net_fits(request, candidates))
     for one in candidates:
@@ -85,14 +86,9 @@ def rank(request: Request, models: Mapping[str, Mapping[str, Any]], evidence: Se
                 left_out[f"{limit}, speed not measured"] += 1
             elif amount > value:
                 left_out[limit] += 1
-    ranked = sorted(fitting, key=lambda one: sort_key(one, decided_by, request))
-    near_misses = [
-        describe_costs(one, request)
-        for one in sorted(candidates, key=lambda one: sort_key(one, decided_by, request))
-        if 1 < excess(one.cost, request) <= NEAR_MISS
-    ]
-    chosen = tuple(without_twins(ranked, request))
-    return Ranking(chosen, decided_by, tuple(sorted(equally_near)), left_out, tuple(near_misses))
+    near_misses = tuple(describe_costs(one, request) for one in ranked if 1 < excess(one.cost, request) <= NEAR_MISS)
+    chosen = tuple(without_twins(fitting, request))
+    return Ranking(chosen, decided_by, tuple(sorted(equally_near)), left_out, near_misses)
 
 
 def distance(one: Evidence, request: Request) -> float:
