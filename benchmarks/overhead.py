@@ -2,10 +2,12 @@
 
     python benchmarks/overhead.py                       # the default net on images of MNIST's number and size
     python benchmarks/overhead.py model=cifar10_cnn_210k data.train_size=12000 data.val_size=1000
+    python benchmarks/overhead.py model=cifar10_autoencoder_752k data.train_size=1024 data.val_size=64
 
 The run is that of `src/train.py`, with all metrics, callbacks, logger and progress bar on. After each of its epochs the
-plain loop runs one over the same tensors: index, cast, normalise, forward, backward, fused AdamW, sums of the loss and
-of correct predictions, then the validation set. Each pair of epochs gives a ratio; the medians are printed.
+plain loop runs one over the same tensors: index, cast, normalise, forward, backward, fused AdamW, sums of the loss and,
+for classifiers, of correct predictions, then the validation set. Each pair of epochs gives a ratio; the medians are
+printed.
 
 A run adds nearly the same time to a step for every net, so the ratio depends on how long a plain step takes on this
 machine with this net: both are printed, too. Other programs affect CPU time less; it includes threads that spin while
@@ -38,10 +40,11 @@ def now() -> Any:
 
 
 class PlainLoop(L.Callback):
-    """Run an epoch of a plain loop after each epoch of the run."""
+    """Run an epoch of a plain loop after each epoch of the run; it classifies images, or `reconstructs` them."""
 
-    def __init__(self, net: torch.nn.Module) -> None:
+    def __init__(self, net: torch.nn.Module, reconstructs: bool) -> None:
         self.net = net
+        self.reconstructs = reconstructs
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
         self.training: list[tuple[Any, Any]] = []  # seconds (2,): the run's, the plain loop's
         self.epoch: list[tuple[Any, Any]] = []  # the same for whole epochs, with validation
@@ -69,20 +72,27 @@ class PlainLoop(L.Callback):
         order = torch.randperm(len(images))
         total, correct = torch.zeros(()), torch.zeros((), dtype=torch.long)
         for indices in order[: len(order) // data.batch_size * data.batch_size].split(data.batch_size):
-            x, y = images[indices].float().mul_(scale).add_(shift), labels[indices]
-            logits = self.net(x)
-            loss = F.cross_entropy(logits, y)
+            pixels, y = images[indices].float(), labels[indices]
+            if self.reconstructs:
+                loss = F.mse_loss(self.net(pixels * scale + shift), pixels / 255)
+            else:
+                outputs = self.net(pixels.mul_(scale).add_(shift))
+                loss = F.cross_entropy(outputs, y)
+                correct += (outputs.argmax(1) == y).sum()
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             total += loss.detach()
-            correct += (logits.argmax(1) == y).sum()
         middle = now()
         self.net.eval()
         images, labels = data.data_val.tensors
         with torch.inference_mode():
             for x, y in zip(images.split(data.batch_size), labels.split(data.batch_size), strict=True):
-                correct += (self.net(x.float().mul_(scale).add_(shift)).argmax(1) == y).sum()
+                outputs = self.net(x.float().mul_(scale).add_(shift))
+                if self.reconstructs:
+                    total += F.mse_loss(outputs, x.float() / 255)
+                else:
+                    correct += (outputs.argmax(1) == y).sum()
         return middle - start, now() - middle
 
 
@@ -92,7 +102,8 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"),
     ):
-        own = hydra.compose("train", [argument for argument in sys.argv[1:] if argument.startswith("model=")]).data
+        model = hydra.compose("train", [argument for argument in sys.argv[1:] if argument.startswith("model=")])
+        own, reconstructs = model.data, model.model._target_.endswith(".Reconstruction")
         if Path("/usr/share/datasets/fashion-mnist").is_dir() and own.image_size == 28:
             data = ["data=fashion_mnist"]
         else:
@@ -105,6 +116,7 @@ def main() -> None:
             "trainer=cpu",
         ]
         comparison = ["+callbacks.plain._target_=benchmarks.overhead.PlainLoop", "+callbacks.plain.net=${model.net}"]
+        comparison += [f"+callbacks.plain.reconstructs={reconstructs}"]
         cfg = hydra.compose("train", [*data, *options, *comparison, *sys.argv[1:]])
         _, objects = src.train.train(cfg)
     loop = next(callback for callback in objects["callbacks"] if type(callback).__name__ == "PlainLoop")

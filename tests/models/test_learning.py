@@ -19,15 +19,15 @@ FAMILIES = {
     "mnist_sdn_68k": (8, ()),
     "simple_mlp": (6, ()),
     "mnist_cnn_8k": (6, ()),
-    "mnist_convnext_68k": (5, ()),
+    "mnist_convnext_68k": (4, ()),
     "mnist_vit_38k": (16, ("model.net.depth=2", "model.net.embed_dim=48", "model.net.num_heads=4")),  # wide, not deep
     "mnist_efficientnet_22k": (3, ()),
     "mnist_hybrid_210k": (2, ()),
     "mnist_resnet_64k": (3, ()),
     "mnist_regnet_210k": (3, ()),
-    "mnist_efficientnetv2_210k": (3, ()),
-    "mnist_mobilevit_210k": (4, ()),
-    "mnist_convnext1_210k": (6, ()),
+    "mnist_efficientnetv2_210k": (2, ()),
+    "mnist_mobilevit_210k": (3, ()),
+    "mnist_convnext1_210k": (4, ()),
     "cifar10_vgg_2474k": (3, ("model.net.dims=[16,32,64]", "model.net.hidden_size=128")),  # the real size is for RGB
 }
 FAMILIES_RGB = {
