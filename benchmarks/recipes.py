@@ -82,7 +82,7 @@ JOBS: dict[str, Job] = {
     "quickstart": Job(["experiment=quickstart"], 3),
     "digits": Job(["experiment=digits_60s"], 3),
     "fast": Job(["experiment=fashion_mnist_fast"], 5),
-    "210k": Job(["experiment=fashion_mnist_210k"], 3, one_thread=True),
+    **{size: Job([f"experiment=fashion_mnist_{size}"], 3, one_thread=True) for size in ("64k", "210k", "1m")},
     "dense": Job(["experiment=fashion_mnist_dense"], 3),
     **{
         f"{family}-20m": Job([f"experiment=fashion_mnist_{family}"], 3, one_thread=True)
