@@ -3,7 +3,7 @@
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
-from src.data.in_memory import InMemoryDataModule
+from src.models.task import Task
 
 
 class EarlyStopping(LightningEarlyStopping):
@@ -14,16 +14,15 @@ class EarlyStopping(LightningEarlyStopping):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check after an epoch of images of full size."""
-        if not trains_below_full_size(trainer):
+        if not trains_below_full_size(pl_module):
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Check after a validation in an epoch of images of full size."""
-        if not trains_below_full_size(trainer):
+        if not trains_below_full_size(pl_module):
             super().on_validation_end(trainer, pl_module)
 
 
-def trains_below_full_size(trainer: L.Trainer) -> bool:
+def trains_below_full_size(pl_module: L.LightningModule) -> bool:
     """Return whether the training images of the current epoch are smaller than those of later ones."""
-    datamodule = getattr(trainer, "datamodule", None)  # set dynamically by Lightning
-    return isinstance(datamodule, InMemoryDataModule) and datamodule.schedule.is_below_full_size(trainer.current_epoch)
+    return isinstance(pl_module, Task) and pl_module.trains_below_full_size()

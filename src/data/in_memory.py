@@ -182,6 +182,10 @@ class InMemoryDataModule(SplitDataModule):
         """Convert the targets (N, …) to the served size; labels are unchanged."""
         return targets
 
+    def trains_below_full_size(self, epoch: int) -> bool:
+        """Return whether the training images of an epoch, counted from 0, are smaller than those of later ones."""
+        return self.schedule.is_below_full_size(epoch)
+
     def input_card(self) -> dict[str, Any]:
         """Describe the images, or the sequences that they are served as, and the class names of each head."""
         card = super().input_card()

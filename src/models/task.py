@@ -51,6 +51,14 @@ class InitializesFromInputs(Protocol):
         """Compute the weights from a batch (B, …)."""
 
 
+@runtime_checkable
+class GrowsImages(Protocol):
+    """A DataModule whose training images may be smaller at first, so that validation cannot be compared yet."""
+
+    def trains_below_full_size(self, epoch: int) -> bool:
+        """Return whether the training images of an epoch, counted from 0, are smaller than those of later ones."""
+
+
 class Task(L.LightningModule, ABC):
     """Train a net. Subclasses define what is learnt; callbacks, export and prediction use only this interface.
 
@@ -459,11 +467,21 @@ class Task(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Step a schedule; move one that is stepped each step to its position by the run's pace, if there is one."""
+        """Step a schedule; move one that is stepped each step to its position by the run's pace, if there is one.
+
+        A schedule that follows a metric waits until training images have their full size.
+        """
+        if metric is not None and self.trains_below_full_size():
+            return
         configs = self.trainer.lr_scheduler_configs if self.pace is not None else []
         if self.pace is not None and any(one.scheduler is scheduler and one.interval == "step" for one in configs):
             scheduler.last_epoch = self.pace.position(self.global_step) - 1  # `step` adds 1
         super().lr_scheduler_step(scheduler, metric)
+
+    def trains_below_full_size(self) -> bool:
+        """Return whether the training images of this epoch are smaller than those of later ones."""
+        datamodule = getattr(self.trainer, "datamodule", None)  # set dynamically by Lightning
+        return isinstance(datamodule, GrowsImages) and datamodule.trains_below_full_size(self.current_epoch)
 
 
 def with_temperatures(
