@@ -2,6 +2,7 @@
 
     python benchmarks/quantization.py            # measure whatever is missing, and write the tables in docs/
     python benchmarks/quantization.py cnn vit    # only these families; docs/ is not changed
+    python benchmarks/quantization.py --table    # only write the table of the nets, of what has been measured
 
 Each net is trained for 4 epochs on Fashion-MNIST at 32 px, 3 channels. Then it is quantised in every mode, and the int8
 models are timed against the float32 net, in turn. Results are kept in benchmarks/results/quantization.json. The command
@@ -25,7 +26,7 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.families import chosen
-from benchmarks.kept_results import kept
+from benchmarks.kept_results import kept, known_results
 from benchmarks.readme import format_table, write_table
 from src.config.paths import CONFIGS
 from src.deploy import openvino_format
@@ -90,14 +91,28 @@ def row_of(family: str, results: dict[str, Any]) -> list[str]:
     """Return a row of the table."""
     static, float32 = results["static"], results["float32"]
     ratio = static["images_per_second"] / float32["images_per_second"]
+    layers = static["layers"] if isinstance(static["layers"], int) else len(static["layers"])  # some kept no names
     return [
         f"`cifar10_{family}_210k`",
         f"{float32['accuracy']:.4f}",
         *(f"{results[kind]['accuracy']:.4f}" for kind in SHOWN),
         f"{float32['images_per_second']:,.0f} → {static['images_per_second']:,.0f} ({ratio:.1f}×)",
         f"{float32['mb']:.2f} → {static['mb']:.2f}",
-        f"{len(static['layers'])} of {static['all_layers']}",
+        f"{layers} of {static['all_layers']}",
     ]
+
+
+def table_of(results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Return the table of the nets, by family."""
+    head = ["net", "float32", *SHOWN, "images/s, batch 32", "MB", "layers in int8"]
+    return [head, ["---", *["---:"] * (len(head) - 1)], *(row_of(*item) for item in results.items())]
+
+
+def measured() -> dict[str, dict[str, Any]]:
+    """Return the results that are known, by family."""
+    known = known_results("quantization")
+    keys = {family: [key for key in known if key.startswith(f"model=cifar10_{family}_210k ")] for family in FAMILIES}
+    return {family: known[found[-1]] for family, found in keys.items() if found}
 
 
 def measure_hybrid() -> dict[str, Any]:
@@ -155,17 +170,18 @@ def write_hybrid(results: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure all nets, and print or write the tables; fail if a static int8 model loses too much accuracy."""
+    if sys.argv[1:] == ["--table"]:
+        write_table("quantization", table_of(measured()))
+        return
     families = chosen(FAMILIES)
     results = {}
     for family in families:
         overrides = [f"model=cifar10_{family}_210k", *TRAINING]
         results[family] = kept("quantization", " ".join(overrides), partial(measure, overrides))
-    head = ["net", "float32", *SHOWN, "images/s, batch 32", "MB", "layers in int8"]
-    rows = [head, ["---", *["---:"] * (len(head) - 1)], *(row_of(*item) for item in results.items())]
     if sys.argv[1:]:
-        print(format_table(rows))
+        print(format_table(table_of(results)))
     else:
-        write_table("quantization", rows)
+        write_table("quantization", table_of(results))
         write_hybrid(kept("quantization", "hybrid_base", measure_hybrid))
     losses = {name: 100 * (one["float32"]["accuracy"] - one["static"]["accuracy"]) for name, one in results.items()}
     if worse := [f"{name} {loss:.2f}" for name, loss in losses.items() if loss > MAX_LOSS]:

@@ -21,7 +21,7 @@ from src.cli.entry_point import entry_point
 from src.cli.extras import apply_extras
 from src.cli.output import printed_as
 from src.config.targets import check_targets
-from src.run.reuse import reusable
+from src.run.reuse import reusable_config
 from src.run.run import Run
 
 
@@ -37,7 +37,7 @@ def describe(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, A
     name, data, batch_size = choices.get("model"), choices.get("data"), cfg.batch_size
     run = Run.open(cfg.run_dir) if cfg.run_dir else None
     if run is not None:
-        config = reusable(run.config())
+        config = reusable_config(run)
         check_targets(config, cfg.allowed_targets)
         name, data = named_choices(run.record).values()
         batch_size = batch_size or config["data"].get("batch_size")

@@ -59,7 +59,7 @@ def explain(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     page = write(folder, f"What {facts['net'].split(',')[0]} has learnt", facts, sections)
     figures = {key: section.figures for key, section in sections.items()}
     score = f"test {model.score}"
-    sys.stdout.write(f"{score}: {facts[score]}\n")
+    sys.stdout.write(f"{score}: {facts[score]} on {subject.splits['test'].described} test samples\n")
     for output, pairs in sections["confusions"].figures.items():
         frequent = [f"{pair['true']} taken for {pair['predicted']} ({pair['count']:,})" for pair in pairs[:PRINTED]]
         sys.stdout.write(f"most confused, {output}: {', '.join(frequent)}\n")

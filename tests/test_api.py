@@ -285,10 +285,10 @@ def test_probabilities_are_calibrated_on_request(run: Run) -> None:
     images = run.test_set().images[:4]
     with pytest.raises(ValueError, match=r"src/explain\.py"):
         run.predict(images, calibrated=True)
-    write_temperatures(run.checkpoint, {"clas": 2.0})
+    write_temperatures(run.checkpoint, {"clas": 2.0}, samples=100)
     with pytest.raises(ValueError, match="A temperature is given for clas, but the net outputs class"):
         run.predict(images, calibrated=True)
-    write_temperatures(run.checkpoint, {"class": 2.0})
+    write_temperatures(run.checkpoint, {"class": 2.0}, samples=100)
     plain, calibrated = (run.predict(images, calibrated=asked) for asked in (False, True))
     roots = np.sqrt(plain.probabilities)  # half of the logits
     np.testing.assert_allclose(calibrated.probabilities, roots / roots.sum(axis=1, keepdims=True), rtol=1e-5)

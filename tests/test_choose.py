@@ -38,10 +38,10 @@ def test_advice_is_given_without_torch(tmp_path: Path) -> None:
     assert len(printed["advice"]) == 5 and printed["wish"]["max_params"] == 1e6
     assert all(one["params"] <= 1e6 and one["input"] == "3×64×64" for one in printed["advice"])
     best = max(
-        (one for one in read_evidence(read_models()) if one.data == "fashion_mnist" and one.score == "acc"),
+        (one for one in read_evidence(read_models()) if (one.data, one.shape[0]) == ("fashion_mnist", 3)),
         key=lambda one: one.value,
     )
-    expected = {"name": "acc", "value": best.value, "data": "fashion_mnist", "size": best.shape[-1]}
+    expected = {"name": "acc", "value": best.value, "data": "fashion_mnist", "size": 32, "epochs": best.epochs}
     assert printed["advice"][0]["score"] == expected
 
 
@@ -49,7 +49,7 @@ def test_scores_of_other_sizes_are_told_as_such() -> None:
     every = answer("images=10000", "size=64", "channels=3", "top=100")["advice"]
     hybrid = next(one for one in every if one["model"] == "cifar10_hybrid_210k")
     reached = next(one for one in read_evidence(read_models()) if one.model == "cifar10_hybrid_210k")
-    assert hybrid["score"] == {"name": "acc", "value": reached.value, "data": "fashion_mnist", "size": 32}
+    assert hybrid["score"] == {"name": "acc", "value": reached.value, "data": "fashion_mnist", "size": 32, "epochs": 4}
     assert "its first layers are coarser at 64 px than at 32 px, where it was measured" in hybrid["reasons"]
 
 
@@ -71,7 +71,7 @@ def test_the_table_tells_what_is_not_measured(
 ) -> None:
     answer("task=anomaly", "device=edge")
     shown = capsys.readouterr().out
-    assert "auroc 0.8979 (mnist_5k)" in shown and "not measured: its test/auroc" in shown
+    assert "auroc 0.8979 (mnist_5k, 20 epochs)" in shown and "not measured: its test/auroc" in shown
     assert "Speed on ARM is not measured here" in shown
     models = read_models()
     models["cifar10_sdn_210k"] |= {"latency_ms": None, "train_images_per_second": None}

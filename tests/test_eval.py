@@ -148,3 +148,13 @@ def test_a_mistake_is_answered_with_a_sentence(name: str, run_dir: Path, tmp_pat
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert words in result.stderr.splitlines()[0], result.stderr
+
+
+@pytest.mark.parametrize("program", ["eval", "describe"])
+def test_a_run_that_failed_before_it_trained_is_known_as_such(program: str, tmp_path: Path) -> None:
+    folder = tmp_path / "failed"
+    failed = run("train", "model=hybrid_light", f"data.folder={tmp_path}/none", f"hydra.run.dir={folder}")
+    assert failed.returncode == 1
+    result = run(program, f"run_dir={folder}", f"hydra.run.dir={tmp_path}/{program}")
+    assert result.returncode == 1
+    assert f"there is no checkpoint in {folder}/checkpoints; {folder}/traceback.txt tells why it" in result.stderr

@@ -28,7 +28,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     explained = run("explain", f"run_dir={folder}", "ood=synthetic", f"hydra.run.dir={folder}/explaining")
     assert explained.returncode == 0, explained.stderr
     first, second, *_ = explained.stdout.splitlines()
-    assert first.startswith("test acc: 0.") and re.match(r"most confused, class: \S+ taken for \S+ \(\d+\)", second)
+    assert re.fullmatch(r"test acc: 0\.\d{4} on 300 test samples", first)
+    assert re.match(r"most confused, class: \S+ taken for \S+ \(\d+\)", second)
     assert f"page: {folder}/explain/explanation.html" in explained.stdout
     assert f"temperatures: {folder}/calibration.json" in explained.stdout
     return folder
@@ -99,6 +100,18 @@ def test_a_checkpoint_outside_of_a_run_is_explained_and_keeps_no_temperatures(ru
     assert result.returncode == 0, result.stderr
     assert set(json.loads(result.stdout)) == SECTIONS - {"facts"} and "temperatures: not kept" in result.stderr
     assert (tmp_path / "page" / "explanation.html").is_file() and not (tmp_path / "calibration.json").exists()
+
+
+def test_fewer_samples_leave_the_runs_temperatures_alone(run_dir: Path, tmp_path: Path) -> None:
+    path = run_dir / "calibration.json"
+    own = path.read_text()
+    path.write_text(json.dumps({**json.loads(own), "samples": 5_000}))
+    more = path.read_text()
+    result = run("explain", f"run_dir={run_dir}", "images=150", f"folder={tmp_path}/page", f"hydra.run.dir={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert "on 150 of 300 test samples" in result.stdout and path.read_text() == more
+    assert f"not kept, because {path} has temperatures that were fitted to 5,000 samples, not to 100" in result.stdout
+    path.write_text(own)
 
 
 def test_other_data_leave_the_runs_temperatures_alone(run_dir: Path, tmp_path: Path) -> None:

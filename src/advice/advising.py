@@ -30,9 +30,11 @@ def bases(request: Request, ranking: Ranking) -> list[str]:
         "nets scored on other sizes, the fastest first."
     ]
     if ranking.decided_by:
+        first = f", with channels={request.channels} first" if request.kind.of_images and request.channels else ""
         sentences = [
-            f"Ranked by test/{request.kind.score} on {ranking.decided_by}, the measured data nearest to yours; then "
-            "come nets of the same kinds, nets measured on other data, and the rest by cost."
+            f"Ranked by test/{request.kind.score} on {ranking.decided_by}, the measured data nearest to yours{first}; "
+            "then come nets of the same kinds, nets measured on other data, and the rest by cost. Scores after "
+            "different numbers of epochs compare the runs, not the nets."
         ]
     if ranking.equally_near:
         near = " and ".join(ranking.equally_near)
@@ -85,11 +87,12 @@ def describe(one: Candidate, request: Request, gains: Mapping[str, Gains]) -> di
 
 
 def score_of(evidence: Evidence | None, shape: tuple[int, ...]) -> dict[str, Any] | None:
-    """Return the score of a net, its data, and the image size if it differs from the requested one."""
+    """Return the score of a net, its data and epochs, and the image size if it differs from the requested one."""
     if evidence is None:
         return None
     size = evidence.shape[-1] if len(evidence.shape) == 3 and evidence.shape != shape else None
-    return {"name": evidence.score, "value": evidence.value, "data": evidence.data, "size": size}
+    measured = {"name": evidence.score, "value": evidence.value, "data": evidence.data, "epochs": evidence.epochs}
+    return {**measured, "size": size}
 
 
 def reasons(one: Candidate, request: Request, gains: Mapping[str, Gains]) -> list[str]:
@@ -100,6 +103,11 @@ def reasons(one: Candidate, request: Request, gains: Mapping[str, Gains]) -> lis
     facts += [f"of the same kind, {each.model}: test/{score} {describe_evidence(each)}" for each in others[:1]]
     changes = [each for each in own if each.int8_change is not None]
     facts += [f"int8 on {each.data}: {score} {each.int8_change:+.4f}{speedup(each)}" for each in changes]
+    if one.evidence and one.evidence.experiment:
+        facts.append(
+            "the command below has the net's recipe, but not the other settings of experiment="
+            f"{one.evidence.experiment}, such as augmentation and averaged weights"
+        )
     if one.cost.coarser:
         size, own_size = one.cost.shape[-1], one.own_shape[-1]
         facts.append(f"its first layers are coarser at {size} px than at {own_size} px, where it was measured")

@@ -56,11 +56,12 @@ def table(answer: Mapping[str, Any]) -> Table:
 
 
 def format_score(score: Mapping[str, Any] | None) -> str:
-    """Format a score and the data it was measured on."""
+    """Format a score, the data it was measured on, and the epochs of training."""
     if score is None:
         return UNKNOWN
     size = f", {score['size']} px" if score["size"] else ""
-    return f"{score['name']} {score['value']:.4g} ({score['data']}{size})"
+    epochs = f", {score['epochs']} epochs" if score["epochs"] else ""
+    return f"{score['name']} {score['value']:.4g} ({score['data']}{size}{epochs})"
 
 
 def format_latency(milliseconds: float | None, known: str) -> str:

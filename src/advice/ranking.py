@@ -42,9 +42,9 @@ class Ranking:
 def rank(request: Request, models: Mapping[str, Mapping[str, Any]], evidence: Sequence[Evidence]) -> Ranking:
     """Rank the nets that fit.
 
-    Nets measured on the data nearest to the request come first, the best score first, then nets of the same
-    classes, then nets measured on other data, then the rest, the cheapest first. If nothing was measured on images of
-    about the requested size, nets meant for that size come first.
+    Nets measured on the data nearest to the request come first, those with the requested number of channels before
+    others, the best score first, then nets of the same classes, then nets measured on other data, then the rest, the
+    cheapest first. If nothing was measured on images of about the requested size, nets meant for that size come first.
 
     Raises:
         ValueError: no net fits; the message names the nearest ones.
@@ -108,11 +108,16 @@ def sort_key(one: Candidate, decided_by: str | None, request: Request) -> tuple[
     """Return the sort key of a candidate."""
     sign = 1 if request.kind.minimised else -1
     if one.evidence and one.evidence.data == decided_by:
-        return 0, sign * one.evidence.value
+        return 0, has_other_channels(one.evidence, request), sign * one.evidence.value
     if one.relative:
         return 1, sign * one.relative.value, -one.cost.params
     meant = decided_by is None and is_similar_size(one.own_shape, request)
     return 1 if meant else 2 if one.evidence else 3, one.cost.latency_ms or math.inf, one.cost.macs
+
+
+def has_other_channels(one: Evidence, request: Request) -> bool:
+    """Return whether a measurement's images have another number of channels than the requested one."""
+    return request.channels not in (None, one.shape[0])
 
 
 def without_twins(ranked: Sequence[Candidate], request: Request) -> list[Candidate]:
@@ -140,7 +145,7 @@ def excess(cost: Cost, request: Request) -> float:
 
 def no_net_fits(request: Request, candidates: Sequence[Candidate]) -> str:
     """Return the message that no net fits, with the nearest ones."""
-    limits = ", ".join(f"{name}={limit:g}" for name, limit in request.limits().items())
+    limits = ", ".join(f"{name}={limit:.10g}" for name, limit in request.limits().items())
     if not candidates:
         return f"No net for task={request.task} takes images of size={request.size}."
     nearest = sorted(candidates, key=lambda one: excess(one.cost, request))[:3]

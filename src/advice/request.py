@@ -7,11 +7,13 @@ from typing import Any
 
 from src.advice.kinds import KINDS, Kind
 from src.cli.output import FORMATS
+from src.system.durations import UNITS, parse_duration
 from src.system.wording import suggest
 
 DEVICES = ("laptop", "server", "edge")
 
 SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+COUNTS = ("images", "max_params", "max_macs")  # the keys that take them
 SIZES = (16, 224)  # of images: beyond the counted sizes, attention's MACs grow faster than linearly
 COLOUR = 3
 CHANNELS = (1, COLOUR)
@@ -52,8 +54,8 @@ def read_request(settings: Mapping[str, Any]) -> Request:
     check_choice("device", settings["device"], DEVICES)
     check_choice("format", settings["format"], FORMATS)
     images, size, channels = (whole(name, settings[name]) for name in ("images", "size", "channels"))
-    names = ("max_params", "max_macs", "max_latency_ms", "max_minutes")
-    limits = {name: quantity(name, settings[name]) for name in names}
+    limits = {name: quantity(name, settings[name]) for name in ("max_params", "max_macs", "max_latency_ms")}
+    limits["max_minutes"] = minutes("max_minutes", settings["max_minutes"])
     of_images = KINDS[settings["task"]].of_images
     if of_images and size is not None and channels is None:
         channels = COLOUR  # the answer shows it along with the size
@@ -61,10 +63,8 @@ def read_request(settings: Mapping[str, Any]) -> Request:
     if channels not in (None, *CHANNELS):
         raise ValueError(f"channels={channels}: it must be 1 (grey) or 3 (colour).")
     if size is not None and not SIZES[0] <= size <= SIZES[1]:
-        raise ValueError(
-            f"size={size}: it must be between {SIZES[0]} and {SIZES[1]} pixels; larger images can be resized with "
-            f"data.image_size={SIZES[1]}."
-        )
+        remedy = f"; larger images can be resized with data.image_size={SIZES[1]}" if size > SIZES[1] else ""
+        raise ValueError(f"size={size}: it must be between {SIZES[0]} and {SIZES[1]} pixels{remedy}.")
     for name in ("size", "channels", "max_minutes"):
         if getattr(request, name) is not None and not request.kind.of_images:
             raise ValueError(f"{name}={settings[name]} applies to images, but task={request.task} has none.")
@@ -84,7 +84,7 @@ def check_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def quantity(key: str, value: Any) -> float | None:
-    """Parse a positive number, with k, m or g for thousands, millions or billions.
+    """Parse a positive number; those of `COUNTS` may have k, m or g for thousands, millions or billions.
 
     Raises:
         ValueError: it is not one.
@@ -93,9 +93,21 @@ def quantity(key: str, value: Any) -> float | None:
         return None
     match = re.fullmatch(r"([\d_]*\.?\d+(?:e\d+)?)([kmg]?)", str(value).lower())
     number = float(match[1]) * SUFFIXES[match[2]] if match else 0.0
-    if not 0 < number < float("inf"):
-        raise ValueError(f"{key}={value}: it must be a positive number, such as 5, 64k or 1.5m.")
+    if not 0 < number < float("inf") or (match and match[2] and key not in COUNTS):
+        examples = "5000, 64k or 1.5m" if key in COUNTS else "5"
+        raise ValueError(f"{key}={value}: it must be a positive number, such as {examples}.")
     return number
+
+
+def minutes(key: str, value: Any) -> float | None:
+    """Parse a number of minutes, or a duration such as 90s or 1h30m.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if str(value)[-1:] in UNITS:
+        return parse_duration(value, key) / 60
+    return quantity(key, value)
 
 
 def whole(key: str, value: Any) -> int | None:

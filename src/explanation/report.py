@@ -68,7 +68,11 @@ def keep_temperatures(temperatures: Mapping[str, float], subject: Subject, ckpt_
         return f"temperatures: not kept, because {ckpt_path} is not in the folder of a run"
     if not is_data_of(Run.open(ckpt_path, "ckpt_path"), subject.datamodule):
         return "temperatures: not kept, because the run has other validation samples"
-    return f"temperatures: {write_temperatures(ckpt_path, temperatures)}; calibrated=true uses them"
+    try:
+        path = write_temperatures(ckpt_path, temperatures, len(subject.splits["val"]))
+    except ValueError as error:  # fitted to more samples before
+        return f"temperatures: not kept, because {error}"
+    return f"temperatures: {path}; calibrated=true uses them"
 
 
 def is_data_of(run: Run, datamodule: Any) -> bool:

@@ -8,10 +8,22 @@ from src.run.file_names import CALIBRATION
 from src.system.json_files import part, read_json, write_json
 
 
-def write_temperatures(ckpt_path: Path, temperatures: Mapping[str, float]) -> Path:
-    """Write the temperature of each output of a checkpoint to its run; return the path of the file."""
+def write_temperatures(ckpt_path: Path, temperatures: Mapping[str, float], samples: int) -> Path:
+    """Write the temperature of each output of a checkpoint, fitted to a number of samples, to its run.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: the run has temperatures of this checkpoint that were fitted to more samples.
+    """
     path = ckpt_path.parent.parent / CALIBRATION
-    write_json(path, {"checkpoint": ckpt_path.name, "sha256": sha256(ckpt_path), "temperatures": dict(temperatures)})
+    checksum, known = sha256(ckpt_path), read_json(path)
+    fitted_to = known.get("samples")
+    if known.get("sha256") == checksum and isinstance(fitted_to, int) and fitted_to > samples:
+        raise ValueError(f"{path} has temperatures that were fitted to {fitted_to:,} samples, not to {samples:,}")
+    content = {"checkpoint": ckpt_path.name, "sha256": checksum, "samples": samples}
+    write_json(path, {**content, "temperatures": dict(temperatures)})
     return path
 
 

@@ -76,12 +76,22 @@ def load_run_config(arguments: list[str], groups: Sequence[str], alternative: st
     asks_for_help = any(flag in arguments for flag in ("--help", "-h", "--hydra-help"))
     if not asks_for_help and given.get("exported", "null") in ("null", ""):
         paths = {key: path_of(given[key]) for key in ("run_dir", "ckpt_path") if key in given}
-        run_config = reusable(chosen_run(paths, alternative).config())
+        run_config = reusable_config(chosen_run(paths, alternative))
         for group in set(given) & set(run_config) & set(groups):
             del run_config[group]
         if "trainer" not in groups:
             run_config.pop("trainer", None)
     ConfigStore.instance().store(name="run", node=run_config)
+
+
+def reusable_config(run: Run) -> dict[str, Any]:
+    """Return the parts of a run's configuration that are reused; see `reusable`.
+
+    Raises:
+        FileNotFoundError: it has no checkpoint.
+    """
+    run.best_checkpoint()  # first: without one, the configuration may be unresolved
+    return reusable(run.config())
 
 
 def reusable(config: dict[str, Any]) -> dict[str, Any]:

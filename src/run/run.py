@@ -9,7 +9,7 @@ from typing import Any
 
 from src.config.stored_config import plain_config
 from src.run.checkpoints import CONFIG_KEY, read_checkpoint, recorded_best
-from src.run.file_names import CHECKPOINTS, CONFIG, LAST, PREVIOUS, RECORD
+from src.run.file_names import CHECKPOINTS, CONFIG, LAST, PREVIOUS, RECORD, TRACEBACK
 from src.system.json_files import part, read_json
 from src.system.safe_files import printable, read_yaml
 
@@ -118,8 +118,10 @@ class Run:
             return recorded_best(last if last.is_file() else epochs[-1])
         if epochs or last.is_file():
             return epochs[0] if epochs else last
+        failure = self.folder / TRACEBACK
+        why = f"; {failure} tells why it failed" if failure.is_file() else ""
         raise FileNotFoundError(
-            f"{self.key}={self.folder} holds no run: there is no checkpoint in {self.checkpoint_dir}."
+            f"{self.key}={self.folder} holds no run: there is no checkpoint in {self.checkpoint_dir}{why}."
         )
 
     def resumable_checkpoint(self) -> Path | None:

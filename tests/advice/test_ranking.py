@@ -48,6 +48,15 @@ def test_the_nearest_measurement_decides_then_kin_then_other_data_then_cost() ->
     assert names(task="segmentation") == ["a_u_60k"]
 
 
+def test_measurements_with_the_requested_channels_come_first() -> None:
+    known = [*KNOWN, evidence("b_x_90k", "fashion_mnist", 0.7, shape=(3, 28, 28))]
+    orders = {
+        channels: [one.name for one in rank(make_request(images=50_000, channels=channels), MODELS, known).candidates]
+        for channels in (1, 3)
+    }
+    assert orders[1][:2] == ["a_y_20k", "a_x_10k"] and orders[3][:2] == ["b_x_90k", "a_y_20k"]
+
+
 def test_of_twins_the_measured_or_the_nearest_is_kept() -> None:
     assert "b_x_90k" in names(images=50_000, channels=3) and "a_x_90k" not in names(images=50_000, channels=3)
 
