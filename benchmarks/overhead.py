@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 import src.train
 from src.config.paths import CONFIGS
+from src.models.reconstruction import Reconstruction
 
 EPOCHS = 8  # pairs that are measured, after one to warm up
 
@@ -40,20 +41,19 @@ def now() -> Any:
 
 
 class PlainLoop(L.Callback):
-    """Run an epoch of a plain loop after each epoch of the run; it classifies images, or `reconstructs` them."""
+    """Run an epoch of a plain loop after each epoch of the run; it classifies images, or reconstructs them."""
 
-    def __init__(self, net: torch.nn.Module, reconstructs: bool) -> None:
+    def __init__(self, net: torch.nn.Module) -> None:
         self.net = net
-        self.reconstructs = reconstructs
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
         self.training: list[tuple[Any, Any]] = []  # seconds (2,): the run's, the plain loop's
         self.epoch: list[tuple[Any, Any]] = []  # the same for whole epochs, with validation
 
-    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start an epoch of the run; the previous one has ended, with its checkpoint and logs."""
         if trainer.current_epoch:
             run = now() - self.start
-            training, validation = self.plain_epoch(trainer.datamodule)
+            training, validation = self.plain_epoch(trainer.datamodule, isinstance(pl_module, Reconstruction))
             self.training.append((self.run_training, training))
             self.epoch.append((run, training + validation))
         self.start = now()
@@ -63,7 +63,7 @@ class PlainLoop(L.Callback):
         if not trainer.sanity_checking:
             self.run_training = now() - self.start
 
-    def plain_epoch(self, data: Any) -> tuple[Any, Any]:
+    def plain_epoch(self, data: Any, reconstructs: bool) -> tuple[Any, Any]:
         """Train and validate on the same tensors as the run; return the seconds of both parts."""
         scale, shift = 1 / (255 * data.std[0]), -data.mean[0] / data.std[0]
         start = now()
@@ -73,7 +73,7 @@ class PlainLoop(L.Callback):
         total, correct = torch.zeros(()), torch.zeros((), dtype=torch.long)
         for indices in order[: len(order) // data.batch_size * data.batch_size].split(data.batch_size):
             pixels, y = images[indices].float(), labels[indices]
-            if self.reconstructs:
+            if reconstructs:
                 loss = F.mse_loss(self.net(pixels * scale + shift), pixels / 255)
             else:
                 outputs = self.net(pixels.mul_(scale).add_(shift))
@@ -89,7 +89,7 @@ class PlainLoop(L.Callback):
         with torch.inference_mode():
             for x, y in zip(images.split(data.batch_size), labels.split(data.batch_size), strict=True):
                 outputs = self.net(x.float().mul_(scale).add_(shift))
-                if self.reconstructs:
+                if reconstructs:
                     total += F.mse_loss(outputs, x.float() / 255)
                 else:
                     correct += (outputs.argmax(1) == y).sum()
@@ -102,8 +102,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"),
     ):
-        model = hydra.compose("train", [argument for argument in sys.argv[1:] if argument.startswith("model=")])
-        own, reconstructs = model.data, model.model._target_.endswith(".Reconstruction")
+        own = hydra.compose("train", [argument for argument in sys.argv[1:] if argument.startswith("model=")]).data
         if Path("/usr/share/datasets/fashion-mnist").is_dir() and own.image_size == 28:
             data = ["data=fashion_mnist"]
         else:
@@ -116,7 +115,6 @@ def main() -> None:
             "trainer=cpu",
         ]
         comparison = ["+callbacks.plain._target_=benchmarks.overhead.PlainLoop", "+callbacks.plain.net=${model.net}"]
-        comparison += [f"+callbacks.plain.reconstructs={reconstructs}"]
         cfg = hydra.compose("train", [*data, *options, *comparison, *sys.argv[1:]])
         _, objects = src.train.train(cfg)
     loop = next(callback for callback in objects["callbacks"] if type(callback).__name__ == "PlainLoop")

@@ -26,7 +26,7 @@ from src.config.targets import check_targets
 from src.report.run_files import read_metrics
 from src.report.runs import folders_with
 from src.run.file_names import CHECKPOINTS, RECORD
-from src.run.reuse import reusable
+from src.run.reuse import reusable_config
 from src.run.run import Run as RunFolder
 from src.train import main
 
@@ -198,7 +198,7 @@ class Run:
     @cached_property
     def _reused(self) -> DictConfig:
         """Return the part of its configuration that is reused; raise ValueError for classes that are not allowed."""
-        config = reusable(self._files.config())
+        config = reusable_config(self._files)
         check_targets({key: config[key] for key in ("model", "data")}, self.allowed_targets)
         return OmegaConf.create(config)
 

@@ -53,6 +53,17 @@ def test_scores_of_other_sizes_are_told_as_such() -> None:
     assert "its first layers are coarser at 64 px than at 32 px, where it was measured" in hybrid["reasons"]
 
 
+def test_what_the_command_lacks_and_what_is_assumed_is_told() -> None:
+    given = answer("images=55000", "size=28", "channels=1", "top=1")
+    assert "not the other settings of experiment=fashion_mnist_210k" in "\n".join(given["advice"][0]["reasons"])
+    assert not any("channels=1" in line or "is assumed" in line for line in given["based_on"][1:])
+    assert "those with channels=1 first" in given["based_on"][0]
+    anomaly = answer("task=anomaly", "top=1")["advice"][0]
+    assert "experiment=mnist_anomaly" in anomaly["command"] and "not the other" not in "\n".join(anomaly["reasons"])
+    assumed = answer("images=3000", "size=28")["based_on"]
+    assert any(line.startswith("channels=3 is assumed") for line in assumed) and "channels=3 first" not in assumed[0]
+
+
 @pytest.mark.parametrize("task", KINDS)
 def test_each_task_has_nets_whose_commands_compose(task: str, compose: Callable[..., Any]) -> None:
     advice = answer(f"task={task}", "images=400", "top=1")

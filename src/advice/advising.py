@@ -5,7 +5,7 @@ from typing import Any
 
 from src.advice.estimates import ESTIMATED, MANY_EPOCHS, batch_size
 from src.advice.measurements import Evidence, Gains
-from src.advice.ranking import Candidate, Ranking
+from src.advice.ranking import Candidate, Ranking, has_other_channels
 from src.advice.request import Request
 
 
@@ -30,7 +30,9 @@ def bases(request: Request, ranking: Ranking) -> list[str]:
         "nets scored on other sizes, the fastest first."
     ]
     if ranking.decided_by:
-        first = f", with channels={request.channels} first" if request.kind.of_images and request.channels else ""
+        measured = [one.evidence for one in ranking.candidates if one.evidence]
+        other = {has_other_channels(one, request) for one in measured if one.data == ranking.decided_by}
+        first = f", those with channels={request.channels} first" if len(other) == 2 else ""
         sentences = [
             f"Ranked by test/{request.kind.score} on {ranking.decided_by}, the measured data nearest to yours{first}; "
             "then come nets of the same kinds, nets measured on other data, and the rest by cost. Scores after "
@@ -59,6 +61,8 @@ def bases(request: Request, ranking: Ranking) -> list[str]:
             f"images), but with fewer images at most {MANY_EPOCHS}, or as many as that run had; how many your data "
             "need is not measured."
         )
+    if request.channels_assumed:
+        sentences.append(f"channels={request.channels} is assumed: set channels=1 for grey images.")
     sentences += [request.kind.note] if request.kind.note else []
     sentences.append("Speeds were measured on one machine with two cores; benchmarks/results/models.json describes it.")
     return sentences
@@ -103,11 +107,9 @@ def reasons(one: Candidate, request: Request, gains: Mapping[str, Gains]) -> lis
     facts += [f"of the same kind, {each.model}: test/{score} {describe_evidence(each)}" for each in others[:1]]
     changes = [each for each in own if each.int8_change is not None]
     facts += [f"int8 on {each.data}: {score} {each.int8_change:+.4f}{speedup(each)}" for each in changes]
-    if one.evidence and one.evidence.experiment:
-        facts.append(
-            "the command below has the net's recipe, but not the other settings of experiment="
-            f"{one.evidence.experiment}, such as augmentation and averaged weights"
-        )
+    experiment = f"experiment={one.evidence.experiment}" if one.evidence and one.evidence.experiment else ""
+    if experiment and experiment not in command(one, request).split():
+        facts.append(f"the command below has the net's recipe, but not the other settings of {experiment}")
     if one.cost.coarser:
         size, own_size = one.cost.shape[-1], one.own_shape[-1]
         facts.append(f"its first layers are coarser at {size} px than at {own_size} px, where it was measured")

@@ -32,6 +32,7 @@ class Request:
     max_macs: float | None
     max_latency_ms: float | None
     max_minutes: float | None  # of training
+    channels_assumed: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -57,9 +58,9 @@ def read_request(settings: Mapping[str, Any]) -> Request:
     limits = {name: quantity(name, settings[name]) for name in ("max_params", "max_macs", "max_latency_ms")}
     limits["max_minutes"] = minutes("max_minutes", settings["max_minutes"])
     of_images = KINDS[settings["task"]].of_images
-    if of_images and size is not None and channels is None:
-        channels = COLOUR  # the answer shows it along with the size
-    request = Request(settings["task"], settings["device"], images, size, channels, **limits)
+    assumed = of_images and size is not None and channels is None
+    channels = COLOUR if assumed else channels
+    request = Request(settings["task"], settings["device"], images, size, channels, **limits, channels_assumed=assumed)
     if channels not in (None, *CHANNELS):
         raise ValueError(f"channels={channels}: it must be 1 (grey) or 3 (colour).")
     if size is not None and not SIZES[0] <= size <= SIZES[1]:
@@ -94,8 +95,8 @@ def quantity(key: str, value: Any) -> float | None:
     match = re.fullmatch(r"([\d_]*\.?\d+(?:e\d+)?)([kmg]?)", str(value).lower())
     number = float(match[1]) * SUFFIXES[match[2]] if match else 0.0
     if not 0 < number < float("inf") or (match and match[2] and key not in COUNTS):
-        examples = "5000, 64k or 1.5m" if key in COUNTS else "5"
-        raise ValueError(f"{key}={value}: it must be a positive number, such as {examples}.")
+        examples = ", such as 5000, 64k or 1.5m" if key in COUNTS else ""
+        raise ValueError(f"{key}={value}: it must be a positive number{examples}.")
     return number
 
 
@@ -106,7 +107,7 @@ def minutes(key: str, value: Any) -> float | None:
         ValueError: it is neither.
     """
     if str(value)[-1:] in UNITS:
-        return parse_duration(value, key) / 60
+        value = parse_duration(value, key) / 60
     return quantity(key, value)
 
 

@@ -89,8 +89,9 @@ def reusable_config(run: Run) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: it has no checkpoint.
+        ValueError: parts are missing or damaged.
     """
-    run.best_checkpoint()  # first: without one, the configuration may be unresolved
+    run.check_has_checkpoint()  # first: without one, the configuration may be unresolved
     return reusable(run.config())
 
 

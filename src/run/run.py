@@ -113,11 +113,16 @@ class Run:
         """
         if self.ckpt_path:
             return self.ckpt_path
+        self.check_has_checkpoint()
         epochs, last = self.epoch_checkpoints, self.checkpoint_dir / LAST
         if len(epochs) > 1:
             return recorded_best(last if last.is_file() else epochs[-1])
-        if epochs or last.is_file():
-            return epochs[0] if epochs else last
+        return epochs[0] if epochs else last
+
+    def check_has_checkpoint(self) -> None:
+        """Raise FileNotFoundError if there is no checkpoint; none is read."""
+        if self.ckpt_path or self.epoch_checkpoints or (self.checkpoint_dir / LAST).is_file():
+            return
         failure = self.folder / TRACEBACK
         why = f"; {failure} tells why it failed" if failure.is_file() else ""
         raise FileNotFoundError(

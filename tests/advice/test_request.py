@@ -27,7 +27,7 @@ def test_quantities_are_read(value: Any, number: float | None) -> None:
         ({"format": "xml"}, r"format=xml does not exist"),
         ({"max_params": "many"}, r"max_params=many: it must be a positive number, such as 5000, 64k or 1\.5m"),
         ({"max_latency_ms": -1}, r"max_latency_ms=-1: it must be a positive number"),
-        ({"max_latency_ms": "5m"}, r"max_latency_ms=5m: it must be a positive number, such as 5\."),
+        ({"max_latency_ms": "5m"}, r"max_latency_ms=5m: it must be a positive number\.$"),
         ({"images": 9, "max_minutes": "1d"}, r"max_minutes=1d: it must be a positive number"),
         ({"images": 9, "max_minutes": "m"}, r"max_minutes=m is not a duration: give hours, minutes or seconds"),
         ({"max_macs": True}, r"max_macs=True: it must be a positive number"),
