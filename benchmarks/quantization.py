@@ -109,10 +109,19 @@ def table_of(results: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def measured() -> dict[str, dict[str, Any]]:
-    """Return the results that are known, by family."""
-    known = known_results("quantization")
-    keys = {family: [key for key in known if key.startswith(f"model=cifar10_{family}_210k ")] for family in FAMILIES}
-    return {family: known[found[-1]] for family, found in keys.items() if found}
+    """Return the results that are known, by family; rounded ones only where no others are."""
+    known, results = known_results("quantization"), {}
+    for family in FAMILIES:
+        rounded = (key for key in known if key.startswith(f"model=cifar10_{family}_210k ") and "rounded" in key)
+        key = " ".join(training_of(family))
+        if result := known.get(key) or known.get(next(rounded, "")):
+            results[family] = result
+    return results
+
+
+def training_of(family: str) -> list[str]:
+    """Return the overrides that train a family's net."""
+    return [f"model=cifar10_{family}_210k", *TRAINING]
 
 
 def measure_hybrid() -> dict[str, Any]:
@@ -176,7 +185,7 @@ def main() -> None:
     families = chosen(FAMILIES)
     results = {}
     for family in families:
-        overrides = [f"model=cifar10_{family}_210k", *TRAINING]
+        overrides = training_of(family)
         results[family] = kept("quantization", " ".join(overrides), partial(measure, overrides))
     if sys.argv[1:]:
         print(format_table(table_of(results)))

@@ -33,7 +33,7 @@ def choose(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     evidence = read_evidence(models)
     ranking = rank(request, models, evidence)
     answer = advise(request, ranking, recipe_gains(models), top)
-    answer |= {"wish": {key: value for key, value in vars(request).items() if value not in (None, False)}}
+    answer |= {"wish": {key: value for key, value in vars(request).items() if value is not None}}
     answer |= {"deployment": deployment(request.device, evidence)}
     if plot is not None:
         plot_front(plot, ranking.candidates, request, ranking.decided_by)

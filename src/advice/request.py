@@ -92,10 +92,10 @@ def quantity(key: str, value: Any) -> float | None:
     """
     if value is None:
         return None
-    match = re.fullmatch(r"([\d_]*\.?\d+(?:e\d+)?)([kmg]?)", str(value).lower())
+    suffix, examples = ("[kmg]?", ", such as 5000, 64k or 1.5m") if key in COUNTS else ("", "")
+    match = re.fullmatch(rf"([\d_]*\.?\d+(?:e\d+)?)({suffix})", str(value).lower())
     number = float(match[1]) * SUFFIXES[match[2]] if match else 0.0
-    if not 0 < number < float("inf") or (match and match[2] and key not in COUNTS):
-        examples = ", such as 5000, 64k or 1.5m" if key in COUNTS else ""
+    if not 0 < number < float("inf"):
         raise ValueError(f"{key}={value}: it must be a positive number{examples}.")
     return number
 
